@@ -1,0 +1,128 @@
+"""Checkpoints of a training: the best weights, the last state to go on from, and one every so many epochs.
+
+MONAI's ``CheckpointSaver`` overwrites its files in place and forgets the best score on resuming; here each file is
+written beside and renamed, and the score is part of the state.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.record import read_checkpoint, same_network
+
+__all__ = ["Checkpoints", "TorchRandomState", "save_atomically"]
+
+BEST, LAST = "model.pt", "last.pt"
+
+
+def save_atomically(content: Mapping[str, Any], path: Path) -> None:
+    """``torch.save`` beside the file and a rename, so that the path always holds a whole file."""
+    beside = path.with_name(path.name + ".part")
+    torch.save(dict(content), beside)
+    os.replace(beside, path)
+
+
+class TorchRandomState:
+    """torch's generators as something that a checkpoint can hold; a network with dropout draws from them."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        torch.set_rng_state(state["cpu"].cpu())
+        if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda"]])
+
+
+class Checkpoints:
+    """Saves at the end of each epoch, and resumes.
+
+    ``model.pt`` holds the weights with the best validation score and their record; ``last.pt`` all that a resumed run
+    needs, of the last whole epoch; ``epoch_0010.pt`` and so on stay.
+
+    Args:
+        save_dir: folder of the files.
+        state: what is saved, by name; ``model`` and ``record`` are what restoring needs.
+        evaluator: whose metric decides.
+        key_metric: the metric; greater is better.
+        every: keep a checkpoint every so many epochs; 0 for none.
+        resume: a ``last.pt`` to go on from, or None.
+    """
+
+    def __init__(
+        self,
+        save_dir: str | Path,
+        state: Mapping[str, Any],
+        evaluator: Engine,
+        key_metric: str = "val_ssim",
+        every: int = 0,
+        resume: str | Path | None = None,
+    ) -> None:
+        self.save_dir = Path(save_dir)
+        self.state = dict(state)
+        self.evaluator = evaluator
+        self.key_metric = key_metric
+        self.every = every
+        self.resume = resume
+        self.best_score: float | None = None
+
+    def attach(self, engine: Engine) -> None:
+        if self.resume is not None:
+            engine.add_event_handler(Events.STARTED, self.load)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def save(self, engine: Engine) -> None:
+        """Writes the files of this epoch; to be called after it was validated."""
+        self.save_dir.mkdir(parents=True, exist_ok=True)
+        weights = {name: self.state[name].state_dict() for name in ("model", "record")}
+        validated = self.evaluator.state.epoch == engine.state.epoch
+        score = self.evaluator.state.metrics.get(self.key_metric) if validated else None
+        if score is not None and (self.best_score is None or score > self.best_score):
+            self.best_score = float(score)
+            save_atomically(weights, self.save_dir / BEST)
+        elif self.best_score is None:
+            save_atomically(weights, self.save_dir / BEST)
+        rest = {name: each.state_dict() for name, each in self.state.items() if name not in weights}
+        everything = weights | rest | {"trainer": engine.state_dict(), "best_score": self.best_score}
+        save_atomically(everything, self.save_dir / LAST)
+        if self.every and engine.state.epoch % self.every == 0:
+            save_atomically(weights, self.save_dir / f"epoch_{engine.state.epoch:04d}.pt")
+
+    def load(self, engine: Engine) -> None:
+        """Takes up the state of an earlier run.
+
+        Raises:
+            InputError: the file is missing, is none of this package's, belongs to another network, or has no epoch
+                left to train.
+        """
+        path = Path(str(self.resume))
+        saved = read_checkpoint(path)
+        missing = [name for name in (*self.state, "trainer") if name not in saved]
+        if missing:
+            raise InputError(
+                f"{path}: holds weights but not the state of a training ({missing[0]} is missing); give last.pt"
+            )
+        if not same_network(saved["record"], self.state["record"].state_dict()):
+            raise InputError(
+                f"{path}: was trained with another network or scale; resume with the options it was begun with"
+            )
+        for name, each in self.state.items():
+            each.load_state_dict(saved[name])
+        planned = engine.state.max_epochs
+        engine.load_state_dict(saved["trainer"])
+        engine.state.max_epochs = planned
+        self.best_score = saved["best_score"]
+        if planned is not None and engine.state.epoch >= planned:
+            raise InputError(
+                f"{path}: {engine.state.epoch} epochs are done already; ask for more than that with epochs"
+            )

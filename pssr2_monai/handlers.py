@@ -1,0 +1,249 @@
+"""What Ignite and MONAI lack for this training: epochs of draws, clipping, a schedule by progress, panels, progress.
+
+Each handler has ``attach(engine)``, as Ignite's have; ``state_dict`` and ``load_state_dict`` where a resumed run needs
+its memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
+from tqdm import tqdm
+
+from pssr2_monai.pictures import grey_window, panel
+
+__all__ = ["ClipGradients", "EpochDraws", "PanelImages", "Progress", "ProgressSchedule"]
+
+
+class EpochDraws:
+    """Tells the training dataset which epoch it is, so that every epoch draws noise and places of its own."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda running: self.dataset.set_epoch(running.state.epoch))
+
+
+class ClipGradients:
+    """Scales the gradient down to a norm of at most ``max_norm``; one odd tile must not throw the weights off."""
+
+    def __init__(self, parameters: Any, max_norm: float) -> None:
+        self.parameters = list(parameters)
+        self.max_norm = max_norm
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        scaler = getattr(engine, "scaler", None)
+        if scaler is not None:
+            scaler.unscale_(engine.optimizer)  # type: ignore[attr-defined]
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+
+
+class ProgressSchedule:
+    """Learning rate by how far the training has come, in epochs or in minutes, and an end when the minutes are over.
+
+    The rate rises over ``warmup`` of the way and falls along half a cosine to ``floor`` of its height. Progress is the
+    larger of iterations done over iterations planned and minutes spent over minutes granted. When the minutes are over
+    the epoch ends, is validated and saved, and the training ends.
+
+    Args:
+        optimizer: its groups' learning rates are the heights.
+        minutes: time granted, or None.
+        warmup: share of the training over which the rate rises.
+        floor: share of the rate that is left at the end.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, minutes: float | None = None, warmup: float = 0.02, floor: float = 0.01
+    ) -> None:
+        self.optimizer = optimizer
+        self.minutes = minutes
+        self.warmup = warmup
+        self.floor = floor
+        self.heights = [group["lr"] for group in optimizer.param_groups]
+        self.seconds_before = 0.0
+        self._started = time.monotonic()
+        self._last_step = self._started
+        self._time_to_end_epoch = 0.0
+        self._over = False
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._set_rate)
+        if self.minutes is not None:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop_in_time)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
+
+    def seconds(self) -> float:
+        """Time spent training, earlier runs included."""
+        return self.seconds_before + time.monotonic() - self._started
+
+    def rate(self, progress: float) -> float:
+        """Share of the height at ``progress`` in [0, 1]."""
+        rising = min(1.0, progress / self.warmup) if self.warmup > 0 else 1.0
+        return rising * (self.floor + (1 - self.floor) * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0))))
+
+    def progress(self, engine: Engine) -> float:
+        """How far the training has come, in [0, 1]."""
+        planned = (engine.state.max_epochs or 1) * (engine.state.epoch_length or 1)
+        done = engine.state.iteration / planned
+        return max(done, self.seconds() / (60 * self.minutes)) if self.minutes else done
+
+    def _start(self, engine: Engine) -> None:
+        self._started = time.monotonic()
+
+    def _set_rate(self, engine: Engine) -> None:
+        share = self.rate(self.progress(engine))
+        for group, height in zip(self.optimizer.param_groups, self.heights, strict=True):
+            group["lr"] = height * share
+        engine.state.learning_rate = self.optimizer.param_groups[0]["lr"]
+
+    def _stop_in_time(self, engine: Engine) -> None:
+        self._last_step = time.monotonic()
+        if self.seconds() + self._time_to_end_epoch >= 60 * (self.minutes or math.inf):
+            self._over = True
+            engine.terminate_epoch()
+
+    def _end_epoch(self, engine: Engine) -> None:
+        # The time that validating and saving took is kept back for the last epoch.
+        self._time_to_end_epoch = max(self._time_to_end_epoch, time.monotonic() - self._last_step)
+        if self._over:
+            engine.terminate()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds(), "heights": self.heights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.seconds_before, self.heights = state["seconds"], list(state["heights"])
+
+
+class PanelImages:
+    """Writes panels LR | SR | HR of the first validation images to TensorBoard, all in one grey window.
+
+    The window is that of the HR images, the same for every epoch and image.
+
+    Args:
+        writer: a ``SummaryWriter``.
+        images: how many panels.
+        interval: every how many epochs.
+    """
+
+    def __init__(self, writer: Any, images: int = 4, interval: int = 1) -> None:
+        self.writer = writer
+        self.images = images
+        self.interval = interval
+        self.grey_window: tuple[float, float] | None = None
+        self._shown: list[list[np.ndarray]] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self._shown.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _keep(self, engine: Engine) -> None:
+        for item in engine.state.output[: self.images - len(self._shown)]:  # type: ignore[index]
+            planes = [item[key].detach().float().cpu().numpy() for key in ("image", "pred", "label")]
+            self._shown.append([plane[plane.shape[0] // 2] for plane in planes])
+
+    def _write(self, engine: Engine) -> None:
+        epoch = engine.state.epoch
+        if not self._shown or epoch % self.interval:
+            return
+        if self.grey_window is None:
+            self.grey_window = grey_window(np.concatenate([planes[-1].ravel() for planes in self._shown]))
+        for number, planes in enumerate(self._shown):
+            self.writer.add_image(f"LR_SR_HR/{number}", panel(planes, *self.grey_window)[None], epoch)
+        self.writer.flush()
+
+
+class Progress:
+    """What the training is doing: a bar on a terminal, one line an epoch elsewhere, with the rate and the time left.
+
+    Args:
+        schedule: knows how far the training has come.
+        evaluator: whose metrics are shown.
+        metrics: names of the metrics to show.
+        batch_size: tiles in a step, for the rate.
+    """
+
+    def __init__(
+        self, schedule: ProgressSchedule, evaluator: Engine, metrics: Sequence[str], batch_size: int = 1
+    ) -> None:
+        self.schedule = schedule
+        self.evaluator = evaluator
+        self.metrics = tuple(metrics)
+        self.batch_size = batch_size
+        self.logger = logging.getLogger("pssr2_monai")
+        self._bar: Any = None
+        self._losses: list[float] = []
+        self._epoch_started = 0.0
+        self._progress_at_start = 0.0
+        self._seconds_at_start = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._close_and_raise)
+
+    def _start(self, engine: Engine) -> None:
+        self._progress_at_start = self.schedule.progress(engine)
+        self._seconds_at_start = self.schedule.seconds()
+
+    def _start_epoch(self, engine: Engine) -> None:
+        self._epoch_started = time.monotonic()
+        self._losses.clear()
+        if sys.stderr.isatty():
+            self._close()
+            self._bar = tqdm(
+                total=engine.state.epoch_length, desc=f"epoch {engine.state.epoch}", unit="step", leave=False
+            )
+
+    def _step(self, engine: Engine) -> None:
+        self._losses.append(float(engine.state.output[0]["loss"]))  # type: ignore[index]
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {self._losses[-1]:.4f}, {self.time_left(engine)} left", refresh=False)
+            self._bar.update()
+
+    def _end_epoch(self, engine: Engine) -> None:
+        state = engine.state
+        rate = len(self._losses) * self.batch_size / max(time.monotonic() - self._epoch_started, 1e-9)
+        shown = [f"{name} {self.evaluator.state.metrics[name]:.4f}" for name in self._present()]
+        words = [f"epoch {state.epoch}/{state.max_epochs}", f"loss {np.mean(self._losses):.4f}", *shown]
+        self._close()
+        self.logger.info(" | ".join([*words, f"{rate:.1f} tiles/s", f"{self.time_left(engine)} left"]))
+
+    def _present(self) -> list[str]:
+        return [name for name in self.metrics if name in self.evaluator.state.metrics]
+
+    def time_left(self, engine: Engine) -> str:
+        """Minutes and seconds until the training ends, going by its progress so far."""
+        progress = self.schedule.progress(engine)
+        gained = progress - self._progress_at_start
+        if gained <= 0:
+            return "?"
+        seconds = (self.schedule.seconds() - self._seconds_at_start) * max(0.0, 1 - progress) / gained
+        return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+    def _close(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _close_and_raise(self, _: Engine, error: BaseException) -> None:
+        self._close()
+        raise error

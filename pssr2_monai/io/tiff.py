@@ -1,0 +1,127 @@
+"""TIFF, OME-TIFF, ImageJ hyperstacks and BigTIFF, read window by window with tifffile."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import zarr
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.io.image import LazyImage
+from pssr2_monai.io.tiff_metadata import channel_names, pixel_size
+
+__all__ = ["open_file"]
+
+Region = tuple[slice, ...]
+
+
+def open_file(path: Path) -> LazyImage:
+    """The first series of a TIFF at full resolution.
+
+    Uncompressed pixels are mapped row by row, so that a window of one large strip costs the window alone; tiles and
+    compressed strips are decoded as far as the window touches them.
+
+    Raises:
+        InputError: the file ends before its pixels do, or planes that it announces are missing.
+    """
+    tif = tifffile.TiffFile(path)
+    try:
+        series = tif.series[0]
+        pages = list(series)
+        _check_whole(tif, series, pages, path.name)
+        dtype = np.dtype(series.dtype)
+        shape, axes = series.get_shape(False), series.get_axes(False)
+        sizes, names = pixel_size(tif), channel_names(tif)
+        mapped = _mapped(path, series, pages, shape)
+        if mapped is not None:
+            tif.close()
+            return LazyImage(path, shape, dtype, axes, sizes, mapped, names)
+        array = zarr.open_array(series.aszarr(level=0, squeeze=False), mode="r")
+    except BaseException:
+        tif.close()
+        raise
+    return LazyImage(path, shape, dtype, axes, sizes, lambda region: array[region], names, tif.close)
+
+
+def _check_whole(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, pages: list[Any], name: str) -> None:
+    """Refuse a file that was cut short: tifffile would leave frames out, or fill them with zeros."""
+    missing = sum(page is None for page in pages)
+    if missing:
+        raise InputError(
+            f"{name}: {missing} of the {len(pages)} planes that its metadata announce are missing; copy the file "
+            "again, with the other files of its set"
+        )
+    for page in pages:
+        size = page.parent.filehandle.size
+        end = max((start + n for start, n in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
+        if end > size:
+            raise _cut_short(name, end, size)
+    if series.is_truncated:
+        # One directory describes a whole stack (ImageJ beyond 4 GB): its strips tell of the first plane only.
+        end = pages[0].dataoffsets[0] + math.prod(series.shape) * np.dtype(series.dtype).itemsize
+        if end > tif.filehandle.size:
+            raise _cut_short(name, end, tif.filehandle.size)
+    if _next_directory(tif):
+        raise InputError(f"{name}: its list of planes breaks off after {len(tif.pages)}; copy the file again")
+
+
+def _cut_short(name: str, end: int, size: int) -> InputError:
+    return InputError(f"{name}: is cut short: its pixels go on to byte {end}, but the file has {size}; copy it again")
+
+
+def _next_directory(tif: tifffile.TiffFile) -> int:
+    """Where the last directory that could be read says the next one is: 0 in a whole file."""
+    layout, handle = tif.tiff, tif.filehandle
+    offset = tif.pages[len(tif.pages) - 1].offset
+    handle.seek(offset)
+    (tags,) = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))
+    handle.seek(offset + layout.tagnosize + tags * layout.tagsize)
+    pointer = handle.read(layout.offsetsize)
+    return int(struct.unpack(layout.offsetformat, pointer)[0]) if len(pointer) == layout.offsetsize else -1
+
+
+def _mapped(
+    path: Path, series: tifffile.TiffPageSeries, pages: list[Any], shape: tuple[int, ...]
+) -> Callable[[Region], np.ndarray] | None:
+    """A reader that maps uncompressed planes into memory, or None where the pixels need decoding.
+
+    The file is mapped for one read at a time: pages of a long-lived map would count as the process's own memory.
+    """
+    if series.transform is not None or series.is_multifile or not series.keyframe.is_final:
+        return None
+    if series.dataoffset is not None:
+        offsets = [series.dataoffset]
+    elif all(_in_one_piece(page) for page in pages):
+        offsets = [page.dataoffsets[0] for page in pages]
+    else:
+        return None
+    split = next((k for k in range(len(shape)) if math.prod(shape[:k]) == len(offsets)), None)
+    if split is None:
+        return None
+    outer, inner = shape[:split], shape[split:]
+    stored = np.dtype(series.dtype).newbyteorder(series.keyframe.parent.byteorder)
+
+    def reader(region: Region) -> np.ndarray:
+        starts = [part.start for part in region[:split]]
+        out = np.empty([part.stop - part.start for part in region], stored.newbyteorder("="))
+        for index in np.ndindex(*out.shape[:split]):
+            plane = 0
+            for start, i, size in zip(starts, index, outer, strict=True):
+                plane = plane * size + start + i
+            out[index] = np.memmap(path, stored, "r", offsets[plane], inner)[region[split:]]
+        return out
+
+    return reader
+
+
+def _in_one_piece(page: Any) -> bool:
+    """Whether a page's strips follow one another and hold its pixels and nothing else."""
+    offsets, counts = page.dataoffsets, page.databytecounts
+    ends = [start + n for start, n in zip(offsets, counts, strict=True)]
+    return ends[:-1] == list(offsets[1:]) and sum(counts) == page.nbytes

@@ -1,0 +1,187 @@
+"""Writing images region by region, with their dtype, axes, pixel size and channel names."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+
+from pssr2_monai.axes import check_axes
+from pssr2_monai.errors import InputError
+from pssr2_monai.io.part import check_free
+
+__all__ = ["WRITTEN", "Writer", "create_writer", "write_image"]
+
+WRITTEN = {
+    ".tif": ("tiff_writer", "TiffWriter"),
+    ".tiff": ("tiff_writer", "TiffWriter"),
+    ".zarr": ("omezarr_writer", "OmeZarrWriter"),
+    ".png": ("pillow", "PngWriter"),
+}
+"""Which class of which module of this package writes which files, ".ome.tif" and ".ome.zarr" among them."""
+
+
+class _Format(Protocol):
+    """What one format module's writer does; regions and arrays have been checked."""
+
+    def write(self, region: Sequence[slice], array: np.ndarray) -> None: ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Writer:
+    """Writes an image region by region; nothing stands under its name until it is complete.
+
+    As a context manager it completes the image at the end of the block, or removes it if the block raises.
+
+    Attributes:
+        path: the file or folder to be.
+        shape: size along each axis.
+        dtype: of the pixels.
+        axes: letters out of "TZCYX", one a dimension.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], axes: str, target: _Format) -> None:
+        self.path, self.shape, self.dtype, self.axes = path, shape, dtype, axes
+        self._target: _Format | None = target
+
+    def write(self, region: Sequence[slice], array: np.ndarray) -> None:
+        """Sets the pixels of a region.
+
+        Args:
+            region: one slice an axis; open-ended ones are allowed, steps are not.
+            array: of the region's shape and of the image's dtype: casting is not a writer's business.
+
+        Raises:
+            ValueError: another shape or dtype, or a region outside the image.
+        """
+        if self._target is None:
+            raise ValueError(f"{self.path.name}: was closed")
+        array = np.asarray(array)
+        if array.dtype != self.dtype:
+            raise ValueError(f"{self.path.name}: holds {self.dtype}, got {array.dtype}; cast the array first")
+        if len(region) != len(self.shape):
+            raise ValueError(
+                f"{self.path.name}: a region of {len(region)} slices for axes {self.axes!r}; give one an axis"
+            )
+        bounds = []
+        for part, size in zip(region, self.shape, strict=True):
+            start, stop, step = part.indices(size)
+            if step != 1 or (part.stop is not None and part.stop > size):
+                raise ValueError(f"{self.path.name}: region {part} does not lie in an axis of {size} pixels")
+            bounds.append(slice(start, stop))
+        expected = tuple(part.stop - part.start for part in bounds)
+        if array.shape != expected:
+            raise ValueError(f"{self.path.name}: the region has shape {expected}, the array {array.shape}")
+        self._target.write(tuple(bounds), array)
+
+    def close(self) -> None:
+        """Completes the image and moves it into place. Pixels that were never written are 0."""
+        if self._target is not None:
+            target, self._target = self._target, None
+            try:
+                target.close()
+            except BaseException:
+                target.abort()
+                raise
+
+    def abort(self) -> None:
+        """Removes what was begun; what stood under the name before stays."""
+        if self._target is not None:
+            target, self._target = self._target, None
+            target.abort()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+
+def create_writer(
+    path: str | Path,
+    *,
+    shape: Sequence[int],
+    dtype: np.dtype[Any] | type | str,
+    axes: str,
+    pixel_size: Mapping[str, float],
+    channel_names: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Writer:
+    """A writer for the format that the suffix names.
+
+    ``.tif`` and ``.tiff`` are written for Fiji (ImageJ's own description where it can hold the image, else OME-XML),
+    ``.ome.tif`` as OME-TIFF, ``.zarr`` as OME-Zarr 0.5 with a pyramid, ``.png`` for one 8- or 16-bit image. TIFF and
+    Zarr are written in place on disk, so the image may be larger than memory.
+
+    Args:
+        path: the file or folder to write; while under way it ends in ``.part``.
+        shape: size along each axis.
+        dtype: of the pixels.
+        axes: letters out of "TZCYX", one a dimension.
+        pixel_size: micrometres along "Z", "Y" and "X"; an axis that is missing stays unknown in the file.
+        channel_names: one a channel, or none.
+        overwrite: replace what stands under this name (when the new image is complete).
+
+    Raises:
+        InputError: the suffix, the dtype or the axes cannot be written; the file exists; no such folder; no room.
+    """
+    path, shape, dtype = Path(path), tuple(int(size) for size in shape), np.dtype(dtype).newbyteorder("=")
+    check_axes(axes, shape, path.name)
+    channels = shape[axes.index("C")] if "C" in axes else 1
+    if channel_names and len(channel_names) != channels:
+        raise InputError(f"{path.name}: {len(channel_names)} channel names for {channels} channels; give one a channel")
+    unknown = set(pixel_size) - set("ZYX")
+    if unknown or any(not size > 0 for size in pixel_size.values()):
+        raise InputError(
+            f"{path.name}: pixel size {dict(pixel_size)} is not in micrometres along Z, Y and X; leave out what is "
+            "unknown"
+        )
+    sizes = {axis: float(size) for axis, size in pixel_size.items() if axis in axes}
+    check_free(path, overwrite)
+    target = _target_of(path)
+    return Writer(path, shape, dtype, axes, target(path, shape, dtype, axes, sizes, tuple(channel_names)))
+
+
+def write_image(
+    path: str | Path,
+    array: np.ndarray,
+    *,
+    axes: str,
+    pixel_size: Mapping[str, float],
+    channel_names: Sequence[str] = (),
+    overwrite: bool = False,
+) -> None:
+    """Writes a whole array; see `create_writer` for the arguments and errors."""
+    array = np.asarray(array)
+    with create_writer(
+        path,
+        shape=array.shape,
+        dtype=array.dtype,
+        axes=axes,
+        pixel_size=pixel_size,
+        channel_names=channel_names,
+        overwrite=overwrite,
+    ) as writer:
+        writer.write([slice(None)] * array.ndim, array.astype(writer.dtype, copy=False))
+
+
+def _target_of(path: Path) -> Callable[..., _Format]:
+    """The class that writes files of this name."""
+    suffix = path.suffix.lower()
+    if suffix not in WRITTEN:
+        raise InputError(f"{path.name}: files ending in {path.suffix!r} are not written; use {', '.join(WRITTEN)}")
+    module, name = WRITTEN[suffix]
+    target: Callable[..., _Format] = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+    return target

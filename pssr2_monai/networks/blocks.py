@@ -1,0 +1,207 @@
+"""The blocks that the networks are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from monai.networks.blocks import Convolution
+from monai.networks.layers.factories import Conv
+from monai.networks.layers.utils import get_norm_layer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pssr2_monai.errors import InputError
+
+__all__ = [
+    "AtrousBlock",
+    "PixelShuffle",
+    "PyramidPool",
+    "Reconstruction",
+    "ResBlock",
+    "rounded_up",
+    "shuffled_upsampling",
+    "upsampling_steps",
+    "zero_",
+]
+
+RELU = ("relu", {"inplace": True})
+
+
+def rounded_up(width: int, group: int) -> int:
+    """The next multiple of `group`: what pixel shuffling can divide."""
+    return -(-width // group) * group
+
+
+def zero_(conv: nn.Module) -> None:
+    """Set a layer's weights and bias to zero, so that it starts by adding nothing."""
+    for parameter in conv.parameters():
+        nn.init.zeros_(parameter)
+
+
+class PixelShuffle(nn.Module):
+    """Channels into pixels (Shi et al. 2016), with a factor for each axis.
+
+    ``(batch, channels * prod(factors), ...)`` becomes ``(batch, channels, ...)``, each axis its factor longer. With
+    equal factors it is ``torch.nn.PixelShuffle`` in 2-D and MONAI's ``pixelshuffle`` in 3-D.
+    """
+
+    def __init__(self, factors: Sequence[int]) -> None:
+        super().__init__()
+        self.factors = [int(factor) for factor in factors]
+        self.square = len(self.factors) == 2 and self.factors[0] == self.factors[1]
+        self.volume = prod(self.factors)
+        dims = len(self.factors)
+        # (batch, channels, factors..., sizes...) -> (batch, channels, size, factor, size, factor, ...)
+        self.order = [0, 1] + [axis for i in range(dims) for axis in (2 + dims + i, 2 + i)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.square:
+            return F.pixel_shuffle(x, self.factors[0])
+        if self.volume == 1:
+            return x
+        channels = x.shape[1] // self.volume
+        split = [x.shape[0], channels]
+        split.extend(self.factors)
+        split.extend(x.shape[2:])
+        merged = [x.shape[0], channels]
+        for axis, factor in enumerate(self.factors):
+            merged.append(x.shape[axis + 2] * factor)
+        return x.reshape(split).permute(self.order).reshape(merged)
+
+    def extra_repr(self) -> str:
+        return f"factors={self.factors}"
+
+
+class ResBlock(nn.Module):
+    """``depth + 1`` normalised convolutions beside a 1x1 convolution, added and rectified (Zhang et al. 2018).
+
+    Unlike MONAI's ``ResidualUnit`` the last convolution is normalised but not activated before the sum, and the way
+    past is always a convolution.
+    """
+
+    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, depth: int, norm: str) -> None:
+        super().__init__()
+        last = max(depth, 0)
+        self.conv = nn.Sequential(
+            *(
+                Convolution(
+                    spatial_dims,
+                    out_channels if i else in_channels,
+                    out_channels,
+                    adn_ordering="NA",
+                    act=RELU if i < last else None,
+                    norm=norm or None,
+                )
+                for i in range(last + 1)
+            )
+        )
+        self.residual = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv(x) + self.residual(x))
+
+
+class AtrousBlock(nn.Module):
+    """Parallel stacks of dilated convolutions, normalised and rectified before each (Diakogiannis et al. 2020)."""
+
+    def __init__(
+        self, spatial_dims: int, in_channels: int, out_channels: int, dilations: Sequence[int], depth: int, norm: str
+    ) -> None:
+        super().__init__()
+        conv = Conv[Conv.CONV, spatial_dims]
+        self.branches = nn.ModuleList()
+        for dilation in dilations:
+            layers: list[nn.Module] = []
+            for i in range(max(depth, 0) + 1):
+                width = out_channels if i else in_channels
+                layers += [
+                    get_norm_layer(norm, spatial_dims, width),
+                    nn.ReLU(inplace=bool(norm)),  # without a norm this would change the block's own input
+                    conv(width, out_channels, kernel_size=3, padding=dilation, dilation=dilation),
+                ]
+            self.branches.append(nn.Sequential(*layers))
+        self.residual = conv(in_channels, out_channels, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.residual(x)
+        for branch in self.branches:
+            y = y + branch(x)
+        return F.relu(y)
+
+
+class PyramidPool(nn.Module):
+    """Parts of the channels, each max-pooled by its own size and enlarged again, then mixed (PSP pooling).
+
+    After Diakogiannis et al. 2020, as PSSR2 has it: the channels are shared out among the sizes.
+    """
+
+    def __init__(self, spatial_dims: int, channels: int, sizes: Sequence[int], norm: str) -> None:
+        super().__init__()
+        if not sizes or min(sizes) < 1 or len(sizes) > channels:
+            raise InputError(f"pool_sizes: found {list(sizes)}; give 1 to {channels} sizes of at least 1")
+        conv = Conv[Conv.CONV, spatial_dims]
+        self.spatial_dims = spatial_dims
+        self.sizes = [int(size) for size in sizes]
+        self.widths = [channels // len(sizes) + (i < channels % len(sizes)) for i in range(len(sizes))]
+        self.convs = nn.ModuleList(
+            nn.Sequential(conv(width, width, kernel_size=1), get_norm_layer(norm, spatial_dims, width))
+            for width in self.widths
+        )
+        self.out = nn.Sequential(conv(channels, channels, kernel_size=1), get_norm_layer(norm, spatial_dims, channels))
+        self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = x.split(self.widths, dim=1)
+        pooled: list[Tensor] = []
+        for i, conv in enumerate(self.convs):
+            part = parts[i]
+            size = self.sizes[i]
+            if size > 1:
+                part = F.max_pool2d(part, size) if self.spatial_dims == 2 else F.max_pool3d(part, size)
+                part = F.interpolate(part, size=x.shape[2:], mode=self.mode, align_corners=False)
+            pooled.append(F.relu(conv(part)))
+        return F.relu(self.out(torch.cat(pooled, dim=1)))
+
+
+class Reconstruction(nn.Module):
+    """From features at the input's size to the image at `scale` times that: convolution, pixel shuffle, convolution.
+
+    The first convolution starts with the same filter for all pixels of a shuffled group, so that no checkerboard has
+    to be unlearnt (Aitken et al. 2017).
+    """
+
+    def __init__(self, spatial_dims: int, in_channels: int, features: int, out_channels: int, scale: list[int]) -> None:
+        super().__init__()
+        conv = Conv[Conv.CONV, spatial_dims]
+        group = prod(scale)
+        self.pre = conv(in_channels, group * features, kernel_size=3, padding=1)
+        self.shuffle = PixelShuffle(scale)
+        self.conv = conv(features, out_channels, kernel_size=3, padding=1)
+        with torch.no_grad():
+            for parameter in self.pre.parameters():
+                parameter.copy_(parameter[::group].repeat_interleave(group, dim=0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.shuffle(F.relu(self.pre(x), inplace=True)))
+
+
+def upsampling_steps(scale: Sequence[int]) -> list[list[int]]:
+    """`scale` in steps of prime factors, each axis its own: ``[1, 4, 4]`` gives ``[[1, 2, 2], [1, 2, 2]]``."""
+    steps: list[list[int]] = []
+    remaining = list(scale)
+    while max(remaining) > 1:
+        step = [next((p for p in range(2, rest + 1) if rest % p == 0), 1) for rest in remaining]
+        remaining = [rest // factor for rest, factor in zip(remaining, step, strict=True)]
+        steps.append(step)
+    return steps
+
+
+def shuffled_upsampling(spatial_dims: int, features: int, scale: Sequence[int]) -> nn.Sequential:
+    """Convolution and pixel shuffle for each step of `scale`: the upsampler of EDSR, RCAN and SwinIR."""
+    layers: list[nn.Module] = []
+    for step in upsampling_steps(scale):
+        conv = Conv[Conv.CONV, spatial_dims](features, prod(step) * features, kernel_size=3, padding=1)
+        layers += [conv, PixelShuffle(step)]
+    return nn.Sequential(*layers)

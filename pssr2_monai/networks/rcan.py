@@ -1,0 +1,99 @@
+"""RCAN, the residual channel attention network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from monai.networks.blocks import ChannelSELayer
+from monai.networks.layers.factories import Conv
+from torch import Tensor, nn
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.networks.blocks import shuffled_upsampling, zero_
+from pssr2_monai.networks.scaled import ScaledNetwork
+
+__all__ = ["RCAN"]
+
+
+class AttentionBlock(nn.Module):
+    """Two convolutions whose channels are weighted by channel attention, added to the input."""
+
+    def __init__(self, spatial_dims: int, features: int, reduction: int) -> None:
+        super().__init__()
+        conv = Conv[Conv.CONV, spatial_dims]
+        self.body = nn.Sequential(
+            conv(features, features, kernel_size=3, padding=1),
+            nn.ReLU(inplace=True),
+            conv(features, features, kernel_size=3, padding=1),
+            ChannelSELayer(spatial_dims, features, r=reduction),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class Residual(nn.Module):
+    """Modules in a row, added to their input."""
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*modules)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class RCAN(ScaledNetwork):
+    """Residual channel attention network (Zhang et al. 2018), 2-D or 3-D.
+
+    Groups of attention blocks, each group and the whole with a skip of its own, at the input's size throughout; no
+    normalisation. Channel attention means over the whole input, so that tiles of one image differ a little. The
+    defaults are the paper's 15.6 M parameters; ``groups=5, blocks=5, features=32, reduction=8`` suits volumes.
+
+    Args:
+        in_channels: frames of the input.
+        out_channels: frames of the output; fewer than `in_channels` are the central ones (2.5D).
+        scale: output size over input size, one number or one for each axis.
+        groups: residual groups.
+        blocks: attention blocks of a group.
+        features: channels throughout.
+        reduction: what channel attention divides the channels by.
+        spatial_dims: 2 (YX) or 3 (ZYX).
+        interpolate: predict what must be added to the linearly enlarged input; False predicts the image itself.
+        value_range: what black (0) and white (1) are inside the network.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        scale: int | Sequence[int] = 4,
+        groups: int = 10,
+        blocks: int = 20,
+        features: int = 64,
+        reduction: int = 16,
+        spatial_dims: int = 2,
+        interpolate: bool = True,
+        value_range: Sequence[float] = (-1.0, 1.0),
+    ) -> None:
+        super().__init__(spatial_dims, in_channels, out_channels, scale, interpolate, value_range)
+        if not 1 <= reduction <= features:
+            raise InputError(f"reduction: found {reduction}; give 1 to {features}, the number of features")
+        if groups < 1 or blocks < 1:
+            raise InputError(f"groups, blocks: found {groups} and {blocks}; give at least 1 each")
+        conv = Conv[Conv.CONV, spatial_dims]
+
+        def group() -> Residual:
+            attention = [AttentionBlock(spatial_dims, features, reduction) for _ in range(blocks)]
+            return Residual([*attention, conv(features, features, kernel_size=3, padding=1)])
+
+        self.head = conv(in_channels, features, kernel_size=3, padding=1)
+        tail = conv(features, features, kernel_size=3, padding=1)
+        self.body = Residual([*(group() for _ in range(groups)), tail])
+        self.upsample = shuffled_upsampling(spatial_dims, features, self.scale)
+        self.last = conv(features, out_channels, kernel_size=3, padding=1)
+        if interpolate:
+            zero_(self.last)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.last(self.upsample(self.body(self.head(x))))

@@ -1,0 +1,182 @@
+"""Residual U-Nets with pixel-shuffle upsampling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.layers.utils import get_norm_layer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.networks.blocks import (
+    AtrousBlock,
+    PixelShuffle,
+    PyramidPool,
+    Reconstruction,
+    ResBlock,
+    rounded_up,
+    zero_,
+)
+from pssr2_monai.networks.scaled import ScaledNetwork
+
+__all__ = ["ResUNet", "ResUNetA", "check_levels", "pyramid", "residual_block"]
+
+Dilations = Sequence[Sequence[int]]
+
+
+def check_levels(channels: Sequence[int], dilations: Dilations | None) -> None:
+    """Refuse widths or dilations that do not give one entry for each level."""
+    if not len(channels) or min(channels) < 1:
+        raise InputError(f"channels: found {list(channels)}; give one number of at least 1 for each level")
+    if dilations is None:
+        return
+    if len(dilations) != len(channels) or any(not len(level) or min(level) < 1 for level in dilations):
+        raise InputError(
+            f"dilations: found {[list(level) for level in dilations]}; give a list of numbers of at least 1 "
+            f"for each of the {len(channels)} levels of channels"
+        )
+
+
+def residual_block(
+    spatial_dims: int, in_channels: int, out_channels: int, dilations: Sequence[int] | None, depth: int, norm: str
+) -> nn.Module:
+    """An atrous block where there are dilations, a plain residual block where not."""
+    if dilations is None:
+        return ResBlock(spatial_dims, in_channels, out_channels, depth, norm)
+    return AtrousBlock(spatial_dims, in_channels, out_channels, dilations, depth, norm)
+
+
+def pyramid(spatial_dims: int, channels: int, sizes: Sequence[int] | None, norm: str) -> nn.Module:
+    """PSP pooling where there are sizes, nothing where not."""
+    return nn.Identity() if sizes is None else PyramidPool(spatial_dims, channels, sizes, norm)
+
+
+class ResUNet(ScaledNetwork):
+    """Residual U-Net (Zhang et al. 2018) with a pixel-shuffle reconstruction, PSSR2's standard network.
+
+    Each level halves the size by max pooling; the way up is pixel shuffling, which divides the channels by
+    ``2**spatial_dims`` (a width that does not divide is rounded up there). The defaults have 59.9 M parameters.
+
+    Args:
+        in_channels: frames of the input.
+        out_channels: frames of the output; fewer than `in_channels` are the central ones (2.5D).
+        channels: features of each level, from the finest; any numbers.
+        scale: output size over input size, one number or one for each axis.
+        depth: hidden layers of a residual block, which has one convolution more.
+        dilations: for each level, the dilations of the parallel stacks of an atrous block (see `ResUNetA`); the
+            block on the way up takes those of the level below it. None: plain residual blocks, and BatchNorm of the
+            input.
+        pool_sizes: sizes of the PSP pooling before the reconstruction; None for none.
+        encoder_pool: PSP pooling at the coarsest level too.
+        spatial_dims: 2 (YX) or 3 (ZYX).
+        interpolate: predict what must be added to the linearly enlarged input; a new network then starts as that
+            interpolation. False predicts the image itself, as PSSR2 does.
+        norm: MONAI's name of a normalisation, or "" for none. ``"instance"`` makes tiles of one image differ.
+        value_range: what black (0) and white (1) are inside the network.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        channels: Sequence[int] = (64, 128, 256, 512, 1024),
+        scale: int | Sequence[int] = 4,
+        depth: int = 3,
+        dilations: Dilations | None = None,
+        pool_sizes: Sequence[int] | None = None,
+        encoder_pool: bool = False,
+        spatial_dims: int = 2,
+        interpolate: bool = True,
+        norm: str = "batch",
+        value_range: Sequence[float] = (-1.0, 1.0),
+    ) -> None:
+        check_levels(channels, dilations)
+        if encoder_pool and pool_sizes is None:
+            raise InputError("encoder_pool: needs pool_sizes, which are not given")
+        levels = len(channels)
+        multiple = 2 ** (levels - 1)
+        super().__init__(
+            spatial_dims,
+            in_channels,
+            out_channels,
+            scale,
+            interpolate,
+            value_range,
+            multiple=multiple,
+            padded_min=max(pool_sizes or [1]) * (multiple if encoder_pool else 1),
+        )
+        group = 2**spatial_dims
+        # What is shuffled on the way up must divide by the pixels of a group.
+        widths = [channels[0], *(rounded_up(width, group) for width in channels[1:])]
+        stacks = [None] * levels if dilations is None else list(dilations)
+        self.norm = get_norm_layer(norm if dilations is None else "", spatial_dims, in_channels)
+        self.pool = [2] * spatial_dims
+        self.encoder = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        before = in_channels
+        for level in range(levels):
+            width = widths[level] if level == levels - 1 else channels[level]
+            self.encoder.append(residual_block(spatial_dims, before, width, stacks[level], depth, norm))
+            before = width
+        for level in range(levels - 2, -1, -1):
+            joined = widths[level + 1] // group + channels[level]
+            self.decoder.append(residual_block(spatial_dims, joined, widths[level], stacks[level + 1], depth, norm))
+        self.encoder_pool = pyramid(spatial_dims, widths[-1], pool_sizes if encoder_pool else None, norm)
+        self.shuffle = PixelShuffle(self.pool)
+        self.reconstruction_pool = pyramid(spatial_dims, widths[0], pool_sizes, norm)
+        self.reconstruction = Reconstruction(spatial_dims, widths[0] + in_channels, widths[0], out_channels, self.scale)
+        if interpolate:
+            zero_(self.reconstruction.conv)
+
+    def features(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        skips = [x]
+        for level, block in enumerate(self.encoder):
+            if level > 0:
+                skips.append(x)
+                x = F.max_pool2d(x, self.pool) if self.spatial_dims == 2 else F.max_pool3d(x, self.pool)
+            x = block(x)
+        x = self.encoder_pool(x)
+        for block in self.decoder:
+            x = block(torch.cat([self.shuffle(x), skips.pop()], dim=1))
+        x = self.reconstruction_pool(x)
+        return self.reconstruction(torch.cat([x, skips.pop()], dim=1))
+
+
+class ResUNetA(ResUNet):
+    """ResUNet with atrous blocks and PSP pooling (Diakogiannis et al. 2020): `ResUNet` with other defaults.
+
+    Args: those of `ResUNet`. The defaults have 86.3 M parameters.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        channels: Sequence[int] = (64, 128, 256, 512, 1024),
+        scale: int | Sequence[int] = 4,
+        depth: int = 3,
+        dilations: Dilations | None = ((1, 3, 15, 31), (1, 3, 15), (1, 3), (1,), (1,)),
+        pool_sizes: Sequence[int] | None = (1, 2, 4, 8),
+        encoder_pool: bool = False,
+        spatial_dims: int = 2,
+        interpolate: bool = True,
+        norm: str = "batch",
+        value_range: Sequence[float] = (-1.0, 1.0),
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            channels,
+            scale,
+            depth,
+            dilations,
+            pool_sizes,
+            encoder_pool,
+            spatial_dims,
+            interpolate,
+            norm,
+            value_range,
+        )

@@ -1,0 +1,198 @@
+"""The record that travels with weights: all that restoring needs to know, so that one file is enough."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from pydoc import locate
+from typing import Any
+
+import monai
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import Transform
+
+import pssr2_monai
+from pssr2_monai.axes import lr_hr_frames
+from pssr2_monai.errors import InputError
+from pssr2_monai.intensity import IntensitySettings
+
+__all__ = ["Record", "instantiate", "load_weights", "read_checkpoint", "record_of_config", "same_network"]
+
+RECORD_VERSION = 1
+
+
+@dataclass
+class Record:
+    """What was trained, and on what.
+
+    Attributes:
+        network: dotted name under ``_target_``, and the arguments.
+        scale: HR size over LR size.
+        n_frames: (LR, HR) frames of a sample.
+        stack: order of T and Z.
+        intensity: how pixel values became [0, 1].
+        crappifier: the crappifier's configuration; empty for training on real pairs.
+        pixel_size: micrometres per axis of the HR images, as far as known.
+        versions: of the packages that trained it.
+    """
+
+    network: dict[str, Any]
+    scale: int
+    n_frames: tuple[int, int] = (1, 1)
+    stack: str = "TZ"
+    intensity: IntensitySettings = field(default_factory=IntensitySettings)
+    crappifier: dict[str, Any] = field(default_factory=dict)
+    pixel_size: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings, which ``torch.load(weights_only=True)`` takes."""
+        return {"version": RECORD_VERSION, "json": json.dumps(asdict(self))}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """A resumed training keeps the record of its own configuration; there is nothing to take over."""
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], name: str) -> Record:
+        """The record that ``state_dict`` wrote.
+
+        Raises:
+            InputError: it was written by a later release.
+        """
+        if state["version"] > RECORD_VERSION:
+            raise InputError(f"{name}: was written by a later release of pssr2-monai; update the package")
+        fields = json.loads(state["json"])
+        fields["n_frames"] = tuple(fields["n_frames"])
+        fields["intensity"] = IntensitySettings(**fields["intensity"])
+        return cls(**fields)
+
+
+def record_of_config(
+    scale: int,
+    n_frames: int | Sequence[int],
+    stack: str,
+    intensity: IntensitySettings,
+    pixel_size: Mapping[str, float],
+    network_id: str = "network_def",
+    crappifier_id: str = "crappifier",
+) -> Record:
+    """The record of the training that the bundle's config describes; to be called from within a config.
+
+    A config expression sees objects, not the configuration they were made from; that is read from the parser that is
+    resolving the expression, so that any network named by ``_target_`` is recorded, not this package's alone.
+
+    Raises:
+        RuntimeError: no config is being resolved.
+    """
+    parser = _resolving_parser()
+    return Record(
+        network=_resolved(parser, network_id),
+        scale=scale,
+        n_frames=lr_hr_frames(n_frames),
+        stack=stack,
+        intensity=intensity,
+        crappifier=_resolved(parser, crappifier_id) if parser.get(crappifier_id) is not None else {},
+        pixel_size=dict(pixel_size),
+        versions={"pssr2_monai": pssr2_monai.__version__, "monai": monai.__version__, "torch": torch.__version__},
+    )
+
+
+def _resolving_parser() -> ConfigParser:
+    frame = inspect.currentframe()
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), ConfigParser):
+            parser: ConfigParser = frame.f_locals["self"]
+            return parser
+        frame = frame.f_back
+    raise RuntimeError("record_of_config is for bundle configs: no ConfigParser is resolving one")
+
+
+def _resolved(parser: ConfigParser, config_id: str) -> Any:
+    """A section of the config with its references resolved but its components left as configuration."""
+    raw = parser.get(config_id)
+    if isinstance(raw, str) and raw.startswith("@"):
+        return _resolved(parser, raw[1:])
+    if isinstance(raw, Mapping):
+        return {key: _resolved(parser, f"{config_id}::{key}") for key in raw if key not in ("_requires_", "_desc_")}
+    if isinstance(raw, list):
+        return [_resolved(parser, f"{config_id}::{number}") for number in range(len(raw))]
+    return parser.get_parsed_content(config_id) if isinstance(raw, str) and raw.startswith("$") else raw
+
+
+def same_network(saved: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two records' states describe the same network, scale and frames."""
+    saved_fields, now_fields = json.loads(saved["json"]), json.loads(now["json"])
+    return all(saved_fields[key] == now_fields[key] for key in ("network", "scale", "n_frames"))
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a file of weights with its record; nothing in it is executed.
+
+    Raises:
+        InputError: the file is missing, is no checkpoint, or holds no record.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file of weights")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{path}: is no file of weights that can be read safely; give a model.pt of a training"
+        ) from error
+    if not isinstance(saved, dict) or not {"model", "record"} <= saved.keys():
+        raise InputError(f"{path}: holds no weights with a record; give a model.pt of a training")
+    return saved
+
+
+def instantiate(config: Any) -> Any:
+    """What a recorded configuration describes: a network or a crappifier, with the transforms inside it.
+
+    Unlike a bundle's config, which is a program, a record is data: it may name networks and transforms, and nothing
+    else is called.
+
+    Raises:
+        InputError: a name that cannot be found, is neither network nor transform, or does not take the recorded
+            arguments.
+    """
+    if isinstance(config, list):
+        return [instantiate(each) for each in config]
+    if not isinstance(config, Mapping) or "_target_" not in config:
+        return config
+    target = str(config["_target_"])
+    found = locate(target)
+    if not (isinstance(found, type) and issubclass(found, (torch.nn.Module, Transform))):
+        raise InputError(f"record: {target!r} is not the dotted name of a network or transform that is installed here")
+    try:
+        return found(**{key: instantiate(value) for key, value in config.items() if not key.startswith("_")})
+    except TypeError as error:
+        raise InputError(f"record: {target} does not take the recorded arguments: {error}") from error
+
+
+def load_weights(path: str | Path, device: torch.device | str = "cpu") -> tuple[torch.nn.Module, Record]:
+    """The network in evaluation mode with its weights, and their record.
+
+    Args:
+        path: a file that a training wrote (``model.pt``).
+        device: where the network is to run.
+
+    Raises:
+        InputError: the file cannot be read, or its weights do not fit the network that its record names.
+
+    Example:
+        >>> network, record = load_weights("run/model.pt")  # doctest: +SKIP
+    """
+    saved = read_checkpoint(path)
+    record = Record.from_state(saved["record"], str(path))
+    network: torch.nn.Module = instantiate(record.network)
+    try:
+        network.load_state_dict(saved["model"])
+    except RuntimeError as error:
+        name = str(record.network.get("_target_")).rsplit(".", 1)[-1]
+        raise InputError(f"{path}: the weights do not fit the {name} that their record describes") from error
+    return network.to(device).eval(), record

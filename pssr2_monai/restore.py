@@ -1,0 +1,230 @@
+"""Restoring: an image file in, its super-resolved image out, window by window."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.inferers import Inferer, sliding_window_inference
+from torch.nn.functional import pad
+from tqdm import tqdm
+
+from pssr2_monai.axes import Frames, frames_of, sample_centres, scaled_pixel_size, scaled_shape
+from pssr2_monai.errors import InputError
+from pssr2_monai.io.image import LazyImage, list_images, open_image
+from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window, write_plane
+from pssr2_monai.io.writer import WRITTEN, create_writer
+from pssr2_monai.precision import choose_precision, in_precision
+from pssr2_monai.record import Record, load_weights
+from pssr2_monai.tiles import Window
+
+__all__ = ["SeamlessInferer", "restore", "restore_file", "restore_frames"]
+
+logger = logging.getLogger(__name__)
+
+
+class SeamlessInferer(Inferer):
+    """Sliding windows blended with Gaussian weights, without seams at the image's border.
+
+    MONAI's sliding window leaves seams along the border, where no second window helps a window's weak edge; here the
+    image is enlarged by reflection first, and what lies outside is cut off. An image that fits into one window goes
+    through the network whole.
+
+    Args:
+        window: side of the windows in LR pixels.
+        overlap: share of a window that it has in common with its neighbour, at least 0.25.
+        batch_size: windows that go through the network at a time.
+        precision: see ``precision.choose_precision``.
+    """
+
+    def __init__(self, window: int = 256, overlap: float = 0.25, batch_size: int = 1, precision: str = "auto") -> None:
+        super().__init__()
+        if not 0.25 <= overlap < 1:
+            raise InputError(f"overlap: {overlap} is not in [0.25, 1); less would show the windows' borders")
+        if window < 32:
+            raise InputError(f"window: {window} LR pixels are too few; take at least 32")
+        self.window = window
+        self.overlap = overlap
+        self.batch_size = batch_size
+        self.precision = precision
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Restores ``(batch, frames, Y, X)``; the output is larger by the network's scale, in float32."""
+        predict = in_precision(network, choose_precision(self.precision, inputs.device))
+        inputs = inputs.float()
+        if max(inputs.shape[-2:]) <= self.window:
+            return predict(inputs, *args, **kwargs)
+        margin = -(-int(self.window * self.overlap) // 2)
+        mode = "reflect" if min(inputs.shape[-2:]) > margin else "replicate"
+        enlarged = pad(inputs, (margin,) * 4, mode=mode)
+        roi = [min(self.window, size) for size in enlarged.shape[-2:]]
+        output: torch.Tensor = sliding_window_inference(
+            enlarged, roi, self.batch_size, predict, self.overlap, "gaussian", *args, **kwargs
+        )
+        scale = output.shape[-1] // enlarged.shape[-1]
+        height, width = (size * scale for size in inputs.shape[-2:])
+        cut = margin * scale
+        return output[..., cut : cut + height, cut : cut + width]
+
+
+def restore_frames(
+    frames: np.ndarray, network: Callable[..., torch.Tensor], inferer: Inferer, device: torch.device | str = "cpu"
+) -> np.ndarray:
+    """Restores the frames of one sample.
+
+    Args:
+        frames: ``(LR frames, Y, X)`` float32 in [0, 1].
+        network: takes and gives ``(batch, frames, Y, X)``.
+        inferer: how the network is laid over the image.
+        device: where the network is.
+
+    Returns:
+        ``(HR frames, scale * Y, scale * X)`` float32.
+    """
+    with torch.inference_mode():
+        output = inferer(torch.from_numpy(frames)[None].to(device), network)
+    restored: np.ndarray = output[0].float().cpu().numpy()
+    return restored
+
+
+def restore_file(
+    source: str | Path,
+    target: str | Path,
+    network: torch.nn.Module,
+    record: Record,
+    inferer: Inferer | None = None,
+    *,
+    axes: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Restores one image file, keeping its axes, dtype and intensity scale; the pixel size is divided by the scale.
+
+    Args:
+        source: an image file of any supported format.
+        target: the file to write, in the format that its suffix names.
+        network: in evaluation mode, on the device that is to do the work.
+        record: of the network's weights.
+        inferer: how the network is laid over the image; ``SeamlessInferer()`` by default.
+        axes: axes of a file that does not tell its own.
+        overwrite: replace an existing file.
+
+    Raises:
+        InputError: the file cannot be read or written, or has fewer frames than the network needs.
+    """
+    inferer = inferer or SeamlessInferer()
+    device = next(network.parameters()).device
+    with open_image(source, axes=axes) as image:
+        frames = _check_frames(image, record)
+        intensity = fit_image_intensity(image, record.intensity, record.stack)
+        height, width = plane_size(image)
+        lr_frames, hr_frames = record.n_frames
+        with create_writer(
+            target,
+            shape=scaled_shape(image.axes, image.shape, record.scale),
+            dtype=image.dtype,
+            axes=image.axes,
+            pixel_size=scaled_pixel_size(image.pixel_size, record.scale),
+            channel_names=image.channel_names,
+            overwrite=overwrite,
+        ) as writer:
+            # Windows of the frames to be written, each restored from the frames around the same centre.
+            centres = sample_centres(frames, hr_frames, slide=False, edges=hr_frames == 1)
+            for centre in tqdm(centres, desc=Path(source).name, unit="frame", disable=len(centres) < 2 or None):
+                pixels = read_window(image, frames.window(centre, lr_frames), Window(0, 0, height, width), record.stack)
+                restored = restore_frames(intensity.apply(pixels), network, inferer, device)
+                for frame, plane in zip(frames.window(centre, hr_frames), restored, strict=True):
+                    write_plane(writer, frames, frame, intensity.cast(plane, image.dtype))
+    return Path(target)
+
+
+def restore(
+    source: str | Path,
+    target: str | Path,
+    weights: str | Path,
+    *,
+    window: int = 256,
+    overlap: float = 0.25,
+    precision: str = "auto",
+    device: str | None = None,
+    axes: str | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Restores a file, or every image of a folder.
+
+    Args:
+        source: an image file, or a folder of them.
+        target: the file to write, or the folder to write files of the same names into.
+        weights: a ``model.pt`` with its record.
+        window: side of the windows in LR pixels.
+        overlap: share of a window that it has in common with its neighbour.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+        device: ``cpu``, ``cuda`` and so on; by default a GPU where there is one.
+        axes: axes of files that do not tell their own.
+        overwrite: replace existing files.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: before any work, where a source cannot be read or a target exists; see ``restore_file``.
+
+    Example:
+        >>> restore("scan.tif", "restored.tif", "run/model.pt")  # doctest: +SKIP
+    """
+    inferer = SeamlessInferer(window, overlap, precision=precision)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    network, record = load_weights(weights, device)
+    if device == "cpu":
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pairs = _targets(Path(source), Path(target), overwrite)
+    for file, _ in pairs:
+        with open_image(file, axes=axes) as image:
+            _check_frames(image, record)
+    written = []
+    for file, output in pairs:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        written.append(restore_file(file, output, network, record, inferer, axes=axes, overwrite=overwrite))
+        logger.info("%s -> %s", file, output)
+    return written
+
+
+def _check_frames(image: LazyImage, record: Record) -> Frames:
+    frames = frames_of(image.axes, image.shape, record.stack)
+    frames.check_n_frames(record.n_frames[0], image.path.name)
+    return frames
+
+
+def _targets(source: Path, target: Path, overwrite: bool) -> list[tuple[Path, Path]]:
+    """Which file goes where."""
+    if source.is_dir() and not _is_image_folder(source):
+        pairs = [(file, target / _written_name(file)) for file in list_images(source)]
+    elif target.suffix and not target.is_dir():
+        pairs = [(source, target)]
+    else:
+        pairs = [(source, target / _written_name(source))]
+    outputs = [output for _, output in pairs]
+    for file, output in pairs:
+        if outputs.count(output) > 1:
+            raise InputError(
+                f"{file.name}: another image of the folder would be written to {output.name}, too; rename one"
+            )
+        if output.resolve() == file.resolve():
+            raise InputError(f"{output}: is the input itself; give another output")
+        if output.exists() and not overwrite:
+            raise InputError(f"{output}: exists already; give another output, or ask to overwrite it")
+    return pairs
+
+
+def _is_image_folder(path: Path) -> bool:
+    return path.suffix.lower() == ".zarr"
+
+
+def _written_name(file: Path) -> str:
+    """The file's name, with a suffix that can be written."""
+    return file.name if file.suffix.lower() in WRITTEN else f"{file.stem}.tif"

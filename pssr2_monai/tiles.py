@@ -1,0 +1,208 @@
+"""Windows of an image in Y and X: grids, splits by place, padding by reflection, blend weights. Arithmetic only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from pssr2_monai.errors import InputError
+
+__all__ = [
+    "Window",
+    "blend_weights",
+    "grid",
+    "pad_to",
+    "reflect_indices",
+    "regions_by_place",
+    "split_by_place",
+    "starts",
+]
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A rectangle of pixels; it holds rows ``y`` to ``y + height - 1`` and columns ``x`` to ``x + width - 1``."""
+
+    y: int
+    x: int
+    height: int
+    width: int
+
+    def overlaps(self, other: Window) -> bool:
+        """Whether the two share a pixel."""
+        return (
+            self.y < other.y + other.height
+            and other.y < self.y + self.height
+            and self.x < other.x + other.width
+            and other.x < self.x + self.width
+        )
+
+    def scaled(self, factor: int) -> Window:
+        """The same place in an image of ``factor`` times the size."""
+        return Window(self.y * factor, self.x * factor, self.height * factor, self.width * factor)
+
+    def slices(self) -> tuple[slice, slice]:
+        """The window as an index into the last two axes, (Y, X)."""
+        return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+
+
+def starts(size: int, tile: int, overlap: int) -> list[int]:
+    """Where windows of length ``tile`` begin so that they cover ``[0, size)``.
+
+    Neighbours share ``overlap`` pixels; the last window is shifted inside to end at ``size`` and may share more.
+    A ``size`` of at most ``tile`` gives one window at 0.
+
+    Raises:
+        InputError: a size or tile below 1, or an overlap that is negative or not below the tile.
+    """
+    if size < 1 or tile < 1:
+        raise InputError(f"tile: size {size} and tile {tile} must be at least 1 pixel")
+    _check_overlap(tile, overlap)
+    if size <= tile:
+        return [0]
+    return [*range(0, size - tile, tile - overlap), size - tile]
+
+
+def grid(shape_yx: Sequence[int], tile: int | tuple[int, int], overlap: int | tuple[int, int]) -> list[Window]:
+    """The windows that cover an image, row by row.
+
+    Args:
+        shape_yx: height and width of the image.
+        tile: side of the windows, or (height, width).
+        overlap: pixels that neighbours share, or (along Y, along X).
+
+    Returns:
+        Windows of exactly the tile's size. They reach beyond the image only along an axis on which the image is
+        smaller than the tile; the reader pads there by reflection.
+
+    Raises:
+        InputError: as for ``starts``.
+    """
+    height, width = shape_yx
+    (tile_y, tile_x), (overlap_y, overlap_x) = _pair(tile), _pair(overlap)
+    columns = starts(width, tile_x, overlap_x)
+    return [Window(y, x, tile_y, tile_x) for y in starts(height, tile_y, overlap_y) for x in columns]
+
+
+def regions_by_place(
+    shape_yx: Sequence[int], tile: int | tuple[int, int], fraction: float, guard: int = 0
+) -> tuple[Window, Window | None]:
+    """The parts of a sheet for training and for validation, with ``guard`` unused pixels between them.
+
+    The last ``fraction`` of the longer side (Y where both are equal) is for validation, the first part for training;
+    the guard is taken from the latter. Both span the whole of the shorter side.
+
+    Raises:
+        InputError: a part would be shorter than a tile, a fraction outside [0, 1), or a negative guard.
+    """
+    height, width = shape_yx
+    if not 0 <= fraction < 1:
+        raise InputError(f"validation fraction: {fraction} is not in [0, 1); use 0.1 to 0.3, or 0 for no validation")
+    if guard < 0:
+        raise InputError(f"guard: {guard} is negative; use 0 or more pixels")
+    whole = Window(0, 0, height, width)
+    if fraction == 0:
+        return whole, None
+    along_y = height >= width
+    length = max(height, width)
+    side = _pair(tile)[0 if along_y else 1]
+    validation = round(length * fraction)
+    training = length - validation - guard
+    if min(validation, training) < side:
+        raise InputError(
+            f"split by place: a sheet of {height} x {width} px leaves {max(training, 0)} px for training and "
+            f"{validation} px for validation (fraction {fraction:g}, guard {guard}), but a tile is {side} px; "
+            "use a smaller tile, another fraction, or split by file"
+        )
+    if along_y:
+        return replace(whole, height=training), replace(whole, y=length - validation, height=validation)
+    return replace(whole, width=training), replace(whole, x=length - validation, width=validation)
+
+
+def split_by_place(
+    shape_yx: Sequence[int],
+    tile: int | tuple[int, int],
+    overlap: int | tuple[int, int],
+    fraction: float,
+    guard: int = 0,
+) -> tuple[list[Window], list[Window]]:
+    """Training and validation windows of one sheet that share no pixel.
+
+    Each part of the sheet (see ``regions_by_place``) is covered by a grid of its own. The windows depend on the
+    numbers alone, so that all frames of a sheet are split alike.
+
+    Args:
+        shape_yx: height and width of the sheet.
+        tile: side of the windows, or (height, width).
+        overlap: pixels that neighbours of one side share, or (along Y, along X).
+        fraction: share of the area for validation; 0 gives all to training.
+        guard: pixels left out between the two parts.
+
+    Raises:
+        InputError: as for ``starts`` and ``regions_by_place``.
+    """
+    training, validation = regions_by_place(shape_yx, tile, fraction, guard)
+    return _grid_in(training, tile, overlap), [] if validation is None else _grid_in(validation, tile, overlap)
+
+
+def pad_to(shape_yx: Sequence[int], tile: int | tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """How far to pad an image that is smaller than a tile: ((top, bottom), (left, right)), top and left always 0."""
+    height, width = shape_yx
+    tile_y, tile_x = _pair(tile)
+    return (0, max(0, tile_y - height)), (0, max(0, tile_x - width))
+
+
+def reflect_indices(start: int, length: int, size: int) -> npt.NDArray[np.intp]:
+    """Indices into an axis of ``size`` for the window ``[start, start + length)``, which may stick out on both sides.
+
+    Beyond the ends the axis is mirrored without repeating the edge, as ``numpy.pad`` does in mode "reflect", however
+    far the window reaches. An axis of size 1 repeats its pixel.
+    """
+    if size == 1:
+        return np.zeros(length, dtype=np.intp)
+    period = 2 * (size - 1)
+    index = np.arange(start, start + length, dtype=np.intp) % period
+    return np.minimum(index, period - index)
+
+
+def blend_weights(tile: tuple[int, int], overlap: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Weights for blending overlapping tiles, float32 of the tile's shape (Y, X), above 0 everywhere.
+
+    Raised-cosine ramps over the overlap at each end, flat between them; where two neighbours overlap by exactly
+    ``overlap`` their weights add up to 1, else divide by the sum of the weights.
+
+    Raises:
+        InputError: an overlap that is negative or not below the tile.
+    """
+    along_y, along_x = (_ramps(length, shared) for length, shared in zip(tile, overlap, strict=True))
+    return np.outer(along_y, along_x).astype(np.float32)
+
+
+def _ramps(length: int, overlap: int) -> npt.NDArray[np.float64]:
+    """The weights along one axis; sampled at pixel centres, so that a ramp and its mirror image add up to 1."""
+    _check_overlap(length, overlap)
+    rising = np.ones(length)
+    rising[:overlap] = 0.5 - 0.5 * np.cos(np.pi * (np.arange(overlap) + 0.5) / max(overlap, 1))
+    return rising * rising[::-1]
+
+
+def _grid_in(region: Window, tile: int | tuple[int, int], overlap: int | tuple[int, int]) -> list[Window]:
+    """The grid of a part of an image."""
+    windows = grid((region.height, region.width), tile, overlap)
+    return [replace(window, y=window.y + region.y, x=window.x + region.x) for window in windows]
+
+
+def _check_overlap(tile: int, overlap: int) -> None:
+    if not 0 <= overlap < tile:
+        raise InputError(f"overlap: {overlap} px do not fit a tile of {tile} px; use 0 to {tile - 1}")
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    """One number for both of Y and X, or one for each."""
+    if isinstance(value, int):
+        return value, value
+    along_y, along_x = value
+    return along_y, along_x

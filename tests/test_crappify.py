@@ -1,0 +1,112 @@
+"""Crappifying: values against PIL and against the noises' own formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pssr2_monai.crappify import Crappify, Downsample, GaussianNoise, PoissonNoise
+from pssr2_monai.errors import InputError
+
+
+@pytest.fixture
+def hr() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, size=(1, 120, 96)).astype(np.float32) / 255
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_downsample_equals_pil(hr: np.ndarray, scale: int) -> None:
+    image = Image.fromarray((hr[0] * 255).round().astype(np.uint8))
+    expected = np.asarray(image.resize((96 // scale, 120 // scale), Image.Resampling.BILINEAR)) / 255
+    result = Downsample(scale)(hr)
+    assert isinstance(result, np.ndarray)
+    np.testing.assert_allclose(result[0], expected, atol=1 / 255)
+    # Without PIL's rounding to whole grey levels the two agree to floating point.
+    exact = np.asarray(Image.fromarray(hr[0]).resize((96 // scale, 120 // scale), Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(result[0], exact, atol=1e-5)
+
+
+def test_downsample_takes_tensors_and_batches(hr: np.ndarray) -> None:
+    single = Downsample(4)(hr)
+    batch = Downsample(4)(torch.from_numpy(np.stack([hr, hr[:, ::-1].copy()])))
+    assert isinstance(batch, torch.Tensor)
+    np.testing.assert_allclose(batch[0].numpy(), single, atol=1e-6)
+    np.testing.assert_allclose(batch[1].numpy()[:, ::-1], single, atol=1e-6)
+
+
+def test_downsample_refuses_what_does_not_divide(hr: np.ndarray) -> None:
+    with pytest.raises(InputError, match=r"120 x 96 .* scale 7"):
+        Downsample(7)(hr)
+
+
+@pytest.mark.parametrize("level", [1, 20, 100, 200])
+@pytest.mark.parametrize("intensity", [0.5, 1.0])
+def test_poisson_mean_and_variance(level: int, intensity: float) -> None:
+    n = 400 * 400
+    noisy = PoissonNoise(intensity).set_random_state(1)(np.full((1, 400, 400), level / 255, np.float32)) * 255
+    variance = level * intensity**2
+    # Five standard errors: of the mean, sqrt(v/n); of the variance, sqrt((kurtosis - 1) v^2 / n) with 1/level the
+    # excess.
+    assert abs(noisy.mean() - level) < 5 * np.sqrt(variance / n)
+    assert abs(noisy.var() - variance) < 5 * variance * np.sqrt((2 + 1 / level) / n)
+
+
+def test_gaussian_mean_and_variance() -> None:
+    n = 400 * 400
+    noisy = GaussianNoise(sigma=13, gain=5).set_random_state(1)(np.full((1, 400, 400), 0.5, np.float32)) * 255
+    assert abs(noisy.mean() - (127.5 + 5)) < 5 * 13 / np.sqrt(n)
+    assert abs(noisy.var() - 169) < 5 * 169 * np.sqrt(2 / n)
+
+
+@pytest.mark.parametrize("noise", [PoissonNoise((0.2, 2.0)), GaussianNoise((1, 40), gain=(-5, 5))])
+def test_same_seed_same_noise_on_arrays_and_tensors(noise: PoissonNoise | GaussianNoise, hr: np.ndarray) -> None:
+    first = noise.set_random_state(3)(hr)
+    assert np.array_equal(first, noise(hr, randomize=False)), "the last draw could not be replayed"
+    assert not np.array_equal(first, noise(hr)), "two images got the same noise"
+    again = noise.set_random_state(3)(torch.from_numpy(hr))
+    assert isinstance(again, torch.Tensor)
+    np.testing.assert_array_equal(first, again.numpy())
+
+
+def test_each_image_of_a_batch_draws_for_itself() -> None:
+    batch = torch.full((64, 1, 64, 64), 0.5)
+    spread = GaussianNoise(sigma=(0, 20)).set_random_state(0)(batch).flatten(1).std(dim=1) * 255
+    assert spread.min() < 5
+    assert spread.max() > 15
+    assert len(spread.round(decimals=3).unique()) == 64
+
+
+def test_noise_comes_after_downsampling() -> None:
+    flat = np.full((1, 512, 512), 100 / 255, np.float32)
+    lr = Crappify(4, [PoissonNoise(1.0)]).set_random_state(0)(flat) * 255
+    assert lr.shape == (1, 128, 128)
+    assert lr.var() == pytest.approx(100, rel=0.06)  # noise before it would leave about a sixteenth
+
+
+def test_crappify_clips_and_keeps_to_its_seed(hr: np.ndarray) -> None:
+    crappify = Crappify(2, [GaussianNoise(200), PoissonNoise(1.0)])
+    first = crappify.set_random_state(5)(hr)
+    assert first.min() >= 0
+    assert first.max() <= 1
+    second = crappify(hr)
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(first, crappify.set_random_state(5)(hr))
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: PoissonNoise((1.0, 0.5)), "upside down"),
+        (lambda: PoissonNoise(-1), "negative"),
+        (lambda: GaussianNoise(sigma=(1, 2, 3)), "got 3 values"),
+        (lambda: GaussianNoise(sigma=-2), "negative"),
+        (lambda: Downsample(0), "scale"),
+        (lambda: Downsample(2.5), "scale"),
+    ],
+)
+def test_bad_parameters_are_named(make, match: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InputError, match=match):
+        make()
