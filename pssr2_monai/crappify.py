@@ -69,7 +69,7 @@ class Downsample(Transform):
 
 
 class Noise(RandomizableTransform):
-    """One noise of a crappifier: ``randomize`` draws parameters and a seed, ``apply`` uses them: a draw can be replayed.
+    """One noise of a crappifier: ``randomize`` draws parameters and a seed, ``apply`` uses them, replayably.
 
     Args:
         parameters: name of each parameter with its value, or the range ``(low, high)`` from which it is drawn anew

@@ -21,7 +21,7 @@ from pssr2_monai.io.image import LazyImage, list_images, open_image
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size
 from pssr2_monai.tiles import Window, grid, regions_by_place
 
-__all__ = ["TileDataset", "TileLists", "TileSettings", "tile_lists"]
+__all__ = ["TileDataset", "TileLists", "TileSettings", "pair_by_name", "tile_lists"]
 
 FILES_FOR_SPLIT_BY_FILE = 4
 
@@ -111,6 +111,27 @@ def tile_lists(dataset_dir: str | Path, settings: TileSettings) -> TileLists:
     if not training:
         raise InputError(f"{dataset_dir}: no image is left to train on; hold out less (val_fraction) or add images")
     return TileLists(training, validation, sizes[0] if all(size == sizes[0] for size in sizes) else {}, len(paths))
+
+
+def pair_by_name(hr: Sequence[Path], lr: Sequence[Path]) -> dict[Path, Path]:
+    """The LR partner of each HR image: the one of the same name but for the suffix.
+
+    Raises:
+        InputError: some image has no partner, or two have the same name.
+    """
+    by_stem: list[dict[str, Path]] = []
+    for paths in (hr, lr):
+        stems: dict[str, Path] = {}
+        for path in paths:
+            if stems.setdefault(path.stem, path) != path:
+                raise InputError(f"{path}: has the same name as {stems[path.stem].name}; pairs are matched by name")
+        by_stem.append(stems)
+    hr_stems, lr_stems = by_stem
+    odd = sorted([*(hr_stems.keys() - lr_stems.keys()), *(lr_stems.keys() - hr_stems.keys())])
+    if odd:
+        more = f" (and {len(odd) - 5} more)" if len(odd) > 5 else ""
+        raise InputError(f"{', '.join(odd[:5])}{more}: have no partner; HR and LR images are matched by name")
+    return {path: lr_stems[stem] for stem, path in hr_stems.items()}
 
 
 class TileDataset(Dataset):

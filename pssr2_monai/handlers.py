@@ -47,7 +47,7 @@ class ClipGradients:
     def __call__(self, engine: Engine) -> None:
         scaler = getattr(engine, "scaler", None)
         if scaler is not None:
-            scaler.unscale_(engine.optimizer)  # type: ignore[attr-defined]
+            scaler.unscale_(engine.optimizer)
         torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
 
 
@@ -153,7 +153,7 @@ class PanelImages:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
     def _keep(self, engine: Engine) -> None:
-        for item in engine.state.output[: self.images - len(self._shown)]:  # type: ignore[index]
+        for item in engine.state.output[: self.images - len(self._shown)]:
             planes = [item[key].detach().float().cpu().numpy() for key in ("image", "pred", "label")]
             self._shown.append([plane[plane.shape[0] // 2] for plane in planes])
 
@@ -214,7 +214,7 @@ class Progress:
             )
 
     def _step(self, engine: Engine) -> None:
-        self._losses.append(float(engine.state.output[0]["loss"]))  # type: ignore[index]
+        self._losses.append(float(engine.state.output[0]["loss"]))
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {self._losses[-1]:.4f}, {self.time_left(engine)} left", refresh=False)
             self._bar.update()

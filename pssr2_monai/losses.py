@@ -1,10 +1,11 @@
 """The training loss: MS-SSIM mixed with a Gaussian-weighted L1, and MS-SSIM itself for scoring.
 
-The usual form is dear: ten two-dimensional convolutions a scale, on images of one channel. Three things make it cheap:
+The usual form is dear: ten convolutions a scale, on images of one channel. Four things make it cheap:
 
 - with ``s = x + y`` and ``d = x - y``, four filtered maps a scale say all that five maps of x and y say;
 - each map is filtered along Y, then along X, as a weighted sum of shifted copies; this measured quicker than banded
   matrix products and than convolutions, and stays float32 whatever precision those are set to;
+- on a processor the planes go through in groups that fit its cache;
 - the Gaussian weighting of the L1 is one product with a fixed map.
 """
 
@@ -26,6 +27,10 @@ __all__ = ["MSSSIML1Loss", "ms_ssim"]
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """The weight of each scale, finest first (Wang et al. 2003, section 3.2)."""
+
+CACHED_PIXELS = 2**18
+"""How many pixels a processor takes through all scales at once: a plane of 512 x 512. Its maps stay in the cache, which
+measured 1.3 to 1.5 times quicker than four such planes together; smaller planes go in groups."""
 
 
 def ms_ssim(
@@ -66,25 +71,34 @@ def ms_ssim(
     """
     _check_options(data_range, kernel_size, sigma, weights)
     x, y = _planes(input, target, kernel_size)
+    at_once = max(1, CACHED_PIXELS // x[0].numel()) if x.device.type == "cpu" else len(x)
+    with torch.autocast(x.device.type, enabled=False):
+        parts = zip(x.split(at_once), y.split(at_once), strict=True)
+        values = [_plane_ms_ssim(x, y, data_range, kernel_size, sigma, weights) for x, y in parts]
+    return torch.cat(values).view(input.shape[0], -1).mean(1)
+
+
+def _plane_ms_ssim(
+    x: Tensor, y: Tensor, data_range: float, kernel_size: int, sigma: float, weights: Sequence[float]
+) -> Tensor:
+    """The MS-SSIM of each of the planes (planes, Y, X)."""
     scales = _scales_that_fit(x, kernel_size, len(weights))
     taps = _gaussian_taps(kernel_size, sigma)
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    with torch.autocast(x.device.type, enabled=False):
-        s, d = x + y, x - y
-        terms = []
-        for scale in range(scales):
-            (mean_s, mean_d), (var_s, var_d) = _LocalStatistics.apply(s, d, taps)
-            contrast = var_d / (var_s + var_d).add_(2 * c2)  # half of what contrast and structure lack of 1
-            if scale < scales - 1:
-                terms.append(1 - 2 * contrast.mean((-2, -1)))
-                s, d = _halve(s), _halve(d)
-            else:
-                square_s, square_d = mean_s * mean_s, mean_d * mean_d
-                luminance = square_d / (square_s + square_d + 2 * c1)
-                terms.append(((1 - 2 * luminance) * (1 - 2 * contrast)).mean((-2, -1)))
-        exponents = x.new_tensor(weights[:scales])
-        value = _power_product(torch.stack(terms), exponents / exponents.sum())
-    return value.view(input.shape[0], -1).mean(1)
+    s, d = x + y, x - y
+    terms = []
+    for scale in range(scales):
+        (mean_s, mean_d), (var_s, var_d) = _LocalStatistics.apply(s, d, taps)
+        contrast = var_d / (var_s + var_d).add_(2 * c2)  # half of what contrast and structure lack of 1
+        if scale < scales - 1:
+            terms.append(1 - 2 * contrast.mean((-2, -1)))
+            s, d = _halve(s), _halve(d)
+        else:
+            square_s, square_d = mean_s * mean_s, mean_d * mean_d
+            luminance = square_d / (square_s + square_d + 2 * c1)
+            terms.append(((1 - 2 * luminance) * (1 - 2 * contrast)).mean((-2, -1)))
+    exponents = x.new_tensor(weights[:scales])
+    return _power_product(torch.stack(terms), exponents / exponents.sum())
 
 
 class MSSSIML1Loss(_Loss):

@@ -3,8 +3,8 @@
     python scripts/benchmark_loss.py --rounds 5 --pssr-python ENV/bin/python --json loss.json
 
 Rivals: this package's loss; pytorch-msssim with a Gaussian-filtered L1; and, when ``--pssr-python`` names a Python that
-has pssr 2.4.0, the original's ``SSIMLoss``. Each runs in a process of its own and they take turns (A B C A B C ...), so that
-what else the machine does falls on all alike. A ratio is taken within a round; the least and the most are its spread.
+has pssr 2.4.0, the original's ``SSIMLoss``. Each runs in a process of its own and they take turns (A B C A B C ...), so
+that what else the machine does falls on all alike. A ratio is taken within a round; its spread is the least and most.
 """
 
 from __future__ import annotations

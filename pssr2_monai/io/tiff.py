@@ -14,6 +14,7 @@ import zarr
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.io.image import LazyImage
+from pssr2_monai.io.mapping import read_mapped
 from pssr2_monai.io.tiff_metadata import channel_names, pixel_size
 
 __all__ = ["open_file"]
@@ -89,10 +90,7 @@ def _next_directory(tif: tifffile.TiffFile) -> int:
 def _mapped(
     path: Path, series: tifffile.TiffPageSeries, pages: list[Any], shape: tuple[int, ...]
 ) -> Callable[[Region], np.ndarray] | None:
-    """A reader that maps uncompressed planes into memory, or None where the pixels need decoding.
-
-    The file is mapped for one read at a time: pages of a long-lived map would count as the process's own memory.
-    """
+    """A reader that maps uncompressed planes into memory, or None where the pixels need decoding."""
     if series.transform is not None or series.is_multifile or not series.keyframe.is_final:
         return None
     if series.dataoffset is not None:
@@ -114,7 +112,7 @@ def _mapped(
             plane = 0
             for start, i, size in zip(starts, index, outer, strict=True):
                 plane = plane * size + start + i
-            out[index] = np.memmap(path, stored, "r", offsets[plane], inner)[region[split:]]
+            out[index] = read_mapped(path, stored, offsets[plane], inner, region[split:])
         return out
 
     return reader

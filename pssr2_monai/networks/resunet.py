@@ -148,7 +148,7 @@ class ResUNet(ScaledNetwork):
 class ResUNetA(ResUNet):
     """ResUNet with atrous blocks and PSP pooling (Diakogiannis et al. 2020): `ResUNet` with other defaults.
 
-    Args: those of `ResUNet`. The defaults have 86.3 M parameters.
+    Args: those of `ResUNet`. The defaults have 64.4 M parameters.
     """
 
     def __init__(

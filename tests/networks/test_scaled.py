@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -11,13 +12,34 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.networks import ResUNet
-from pssr2_monai.networks.scaled import ScaledNetwork
+from pssr2_monai.networks import RCAN, RDResUNet, RDResUNetA, ResUNet, ResUNetA, ScaledNetwork, SwinIR
 
+RDNET: dict[str, Any] = {
+    "stem_channels": 8,
+    "growth_rates": (4, 6),
+    "downsample": (False, True),
+    "squeeze_excite": (False, True),
+    "n_blocks": (1, 2),
+}
 Build = Callable[..., ScaledNetwork]
 
 SMALL: dict[str, Build] = {
     "resunet": partial(ResUNet, channels=(8, 16, 32), depth=1),
+    "resunet_a": partial(
+        ResUNetA, channels=(8, 16), depth=0, dilations=((1, 3), (1,)), pool_sizes=(1, 4), encoder_pool=True
+    ),
+    "rdresunet": partial(RDResUNet, channels=(16, 8), depth=0, **RDNET),
+    "rdresunet_a": partial(
+        RDResUNetA, channels=(16, 8), depth=0, dilations=((1,), (1, 2)), pool_sizes=(1, 2), encoder_pool=True, **RDNET
+    ),
+    "swinir": partial(SwinIR, embed_dim=12, depths=(2, 2), heads=(2, 3), window=4, features=8, drop_path=0.0),
+    "swinir_direct": partial(
+        SwinIR, embed_dim=8, depths=(2,), heads=(2,), window=8, upsampler="pixelshuffledirect", conv="3conv"
+    ),
+    "swinir_nearest": partial(
+        SwinIR, embed_dim=8, depths=(2,), heads=(2,), window=5, upsampler="nearest+conv", features=8
+    ),
+    "rcan": partial(RCAN, groups=2, blocks=2, features=8, reduction=2),
 }
 small_networks = pytest.mark.parametrize("build", SMALL.values(), ids=SMALL.keys())
 

@@ -1,0 +1,235 @@
+"""The command ``pssr2``: plain functions, made into commands by fire after their options were checked.
+
+fire runs a function first and complains about unknown options afterwards; here they are refused before anything runs.
+Heavy packages are imported inside the functions, so that ``pssr2 --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import fire
+from fire.core import FireExit
+from fire.decorators import SetParseFn
+
+from pssr2_monai.errors import InputError
+
+__all__ = ["main"]
+
+INTERRUPTED = 130
+
+
+@SetParseFn(str, "data", "out", "preset")
+def train(
+    data: str,
+    *,
+    out: str,
+    preset: str | None = None,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    resume: bool = False,
+    **overrides: Any,
+) -> None:
+    """Train a network on a folder of high-resolution images.
+
+    pssr2 train DATA --out RUN [--preset NAME,...] [--epochs N] [--minutes M] [--resume] [--ID VALUE ...]
+
+    DATA       folder of high-resolution images
+    --out      folder for the weights (model.pt), the state to resume from (last.pt) and the TensorBoard files
+    --preset   presets laid over the training config: names or JSON files, divided by commas
+    --epochs   how many epochs; with --minutes alone there is no bound
+    --minutes  stop after so many minutes
+    --resume   go on with the training in --out
+    --ID       any id of the config: --scale 2, --tile 192, --batch_size 8, --lr 3e-4, --seed 1, ...
+
+    Example: pssr2 train images/ --out run/ --minutes 15 --scale 4
+    """
+    from pssr2_monai.workflow import train as run
+
+    weights = run(data, out, preset=preset, epochs=epochs, minutes=minutes, resume=resume, **overrides)
+    print(weights)
+
+
+@SetParseFn(str, "source", "target", "weights", "device", "precision", "axes")
+def restore(
+    source: str,
+    target: str,
+    *,
+    weights: str,
+    window: int = 256,
+    overlap: float = 0.25,
+    precision: str = "auto",
+    device: str | None = None,
+    axes: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Restore an image, or every image of a folder.
+
+    pssr2 restore INPUT OUTPUT --weights FILE [--window 256] [--overlap 0.25] [--precision auto] [--device D] [--axes
+    ZYX] [--overwrite]
+
+    INPUT        an image file, or a folder of them
+    OUTPUT       the file to write, or the folder to write files of the same names into
+    --weights    a model.pt that a training wrote
+    --window     side of the windows in LR pixels; smaller ones take less memory
+    --overlap    share of a window in common with the next, at least 0.25
+    --precision  auto, float32 or bfloat16
+    --device     cpu, cuda, cuda:1, ...; a GPU where there is one
+    --axes       axes of files that do not tell their own, such as ZYX
+    --overwrite  replace files that exist
+
+    Example: pssr2 restore scans/ restored/ --weights run/model.pt
+    """
+    from pssr2_monai.restore import restore as run
+
+    options = {"window": window, "overlap": overlap, "precision": precision, "device": device}
+    for path in run(source, target, weights, axes=axes, overwrite=overwrite, **options):  # type: ignore[arg-type]
+        print(path)
+
+
+@SetParseFn(str, "hr", "lr", "weights", "out", "device", "precision", "axes")
+def evaluate(
+    *,
+    hr: str,
+    weights: str,
+    out: str,
+    lr: str | None = None,
+    seed: int = 0,
+    window: int = 256,
+    precision: str = "auto",
+    device: str | None = None,
+    axes: str | None = None,
+) -> None:
+    """Score weights beside bilinear and bicubic interpolation.
+
+    pssr2 evaluate --hr DIR [--lr DIR] --weights FILE --out DIR [--seed 0] [--window 256] [--precision auto] [--device
+    D] [--axes ZYX]
+
+    --hr       folder of high-resolution images
+    --lr       folder of their low-resolution partners of the same names; without it the HR images are crappified
+    --weights  a model.pt that a training wrote
+    --out      folder for metrics.json and the pictures LR | bicubic | restored | HR
+    --seed     of the crappifier
+
+    Example: pssr2 evaluate --hr test/ --weights run/model.pt --out evaluation/
+    """
+    from pssr2_monai.evaluate import evaluate as run
+    from pssr2_monai.evaluate import table
+
+    result = run(hr, weights, out, lr=lr, seed=seed, window=window, precision=precision, device=device, axes=axes)
+    print(table(result))
+
+
+@SetParseFn(str, "out")
+def demo(*, out: str = "demo", minutes: float = 4.5, seed: int = 0) -> None:
+    """Train on real electron microscopy sections and restore one that was not seen.
+
+    pssr2 demo [--out demo] [--minutes 4.5] [--seed 0]
+
+    --out      folder for everything that comes out of it
+    --minutes  how long to train
+    --seed     of the training
+
+    Example: pssr2 demo --minutes 4.5
+    """
+    from pssr2_monai.demo import demo as run
+
+    print(run(out, minutes=minutes, seed=seed))
+
+
+COMMANDS: dict[str, Callable[..., None]] = {each.__name__: each for each in (train, restore, evaluate, demo)}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one command; the exit status is 0, 1 where it failed, 2 where arguments are missing."""
+    # Two threads that spin while they wait take each other's core; torch reads this when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [each for each in arguments if each != "--debug"]
+    _set_up_output(debug)
+    try:
+        sys.exit(_run(arguments))
+    except KeyboardInterrupt:
+        print("stopped; a training goes on with --resume, any other command from its start", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        print(f"pssr2: {_one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(_overview())
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise InputError(f"there is no command {name!r}{_nearest(name, COMMANDS)}; there are {', '.join(COMMANDS)}")
+    if "--help" in rest or "-h" in rest:
+        print(inspect.getdoc(COMMANDS[name]))
+        return 0
+    _check_options(COMMANDS[name], rest)
+    try:
+        fire.Fire(COMMANDS[name], command=rest, name=f"pssr2 {name}")
+    except FireExit as exit_:
+        return int(exit_.code)
+    return 0
+
+
+def _check_options(command: Callable[..., None], arguments: Sequence[str]) -> None:
+    """Refuses options that the command does not have, and says which required ones are missing."""
+    parameters = inspect.signature(command).parameters
+    given = [each[2:].split("=")[0].replace("-", "_") for each in arguments if each.startswith("--")]
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        for option in given:
+            if option not in parameters:
+                raise InputError(f"{command.__name__}: there is no option --{option}{_nearest(option, parameters)}")
+    missing = [
+        f"--{name}"
+        for name, parameter in parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty and name not in given
+    ]
+    if missing:
+        raise InputError(
+            f"{command.__name__}: {' and '.join(missing)} must be given; see pssr2 {command.__name__} --help"
+        )
+
+
+def _overview() -> str:
+    lines = ["pssr2: point-scanning super-resolution for microscopy", ""]
+    lines += [f"  {name:10}{(inspect.getdoc(each) or '').splitlines()[0]}" for name, each in COMMANDS.items()]
+    return "\n".join([*lines, "", "pssr2 COMMAND --help tells more; --debug shows the traceback of an error."])
+
+
+def _nearest(name: str, known: Any) -> str:
+    from pssr2_monai.presets import nearest
+
+    return nearest(name, known)
+
+
+def _set_up_output(debug: bool) -> None:
+    """The package's own messages on stderr; those of the libraries only where asked for."""
+    logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("pssr2_monai").setLevel(logging.INFO)
+    if not debug:
+        warnings.filterwarnings("ignore")
+
+
+def _one_line(error: BaseException) -> str:
+    """What to tell of an error: the user's part of it where there is one, which MONAI wraps in its own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]} (--debug shows where)"

@@ -1,0 +1,152 @@
+"""Writing OME-Zarr 0.5 chunk by chunk, with a pyramid that is built when the image is complete."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec
+
+from pssr2_monai.io.part import finish, part_of, remove
+
+__all__ = ["OmeZarrWriter"]
+
+STORED_ORDER = "TCZYX"
+"""The order of axes that the format prescribes: time, channel, space."""
+
+CHUNK = 512
+SMALLEST_LEVEL = 256
+TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
+
+
+class OmeZarrWriter:
+    """An OME-Zarr 0.5 image of one plane of at most 512 x 512 pixels a chunk.
+
+    The axes are stored in the order TCZYX, which the format prescribes; regions are given in the order of ``axes``.
+    Processes may write at the same time as long as no two touch the same chunk (see ``chunks``).
+
+    Args:
+        path: the folder to write.
+        shape: size along each axis.
+        dtype: of the pixels.
+        axes: letters out of "TZCYX".
+        pixel_size: micrometres along those of "Z", "Y" and "X" that are known; the others have no unit in the file.
+        channel_names: one a channel, or none.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shape: Sequence[int],
+        dtype: np.dtype[Any],
+        axes: str,
+        pixel_size: Mapping[str, float],
+        channel_names: Sequence[str],
+    ) -> None:
+        self._path, self._part = path, part_of(path)
+        self._axes = "".join(axis for axis in STORED_ORDER if axis in axes)
+        self._order = [axes.index(axis) for axis in self._axes]
+        self._pixel_size, self._channel_names = dict(pixel_size), tuple(channel_names)
+        remove(self._part)  # of a run that was killed
+        self._part.mkdir()
+        try:
+            self._level0 = self._create(0, [shape[i] for i in self._order], dtype)
+        except BaseException:
+            remove(self._part)
+            raise
+        self.chunks = tuple(CHUNK if axis in "YX" else 1 for axis in axes)
+
+    def write(self, region: Sequence[slice], array: np.ndarray) -> None:
+        """Sets the pixels of a region; see `writer.Writer`."""
+        self._level0[tuple(region[i] for i in self._order)] = array.transpose(self._order)
+
+    def close(self) -> None:
+        """Builds the pyramid, adds the metadata that make the folder an image, and moves it into place."""
+        levels = [self._level0]
+        while max(levels[-1].shape[-2:]) > SMALLEST_LEVEL:
+            levels.append(self._halved(levels[-1], len(levels)))
+        metadata = {"ome": self._metadata(levels)}
+        zarr.open_group(str(self._part), mode="a", zarr_format=3, attributes=metadata)
+        finish(self._part, self._path)
+
+    def abort(self) -> None:
+        """Removes the folder begun."""
+        remove(self._part)
+
+    def _create(self, level: int, shape: Sequence[int], dtype: np.dtype[Any]) -> zarr.Array:
+        chunks = [min(CHUNK, size) if axis in "YX" else 1 for axis, size in zip(self._axes, shape, strict=True)]
+        return zarr.create_array(
+            str(self._part / str(level)),
+            shape=tuple(shape),
+            dtype=dtype,
+            chunks=tuple(chunks),
+            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+            fill_value=0,
+            dimension_names=[axis.lower() for axis in self._axes],
+            zarr_format=3,
+        )
+
+    def _halved(self, fine: zarr.Array, level: int) -> zarr.Array:
+        """The next level: Y and X halved by the mean of 2 x 2 pixels, chunk by chunk."""
+        coarse = self._create(level, (*fine.shape[:-2], *((size + 1) // 2 for size in fine.shape[-2:])), fine.dtype)
+        for block in _blocks(coarse.shape):
+            wide = tuple(
+                slice(2 * part.start, min(2 * part.stop, n)) for part, n in zip(block, fine.shape, strict=True)
+            )
+            coarse[block] = area_mean(fine[(*block[:-2], *wide[-2:])])
+        return coarse
+
+    def _metadata(self, levels: Sequence[zarr.Array]) -> dict[str, Any]:
+        """The multiscales (and, with channel names, omero) metadata of version 0.5."""
+        described = [
+            {"name": axis.lower(), "type": TYPES[axis]} | ({"unit": "micrometer"} if axis in self._pixel_size else {})
+            for axis in self._axes
+        ]
+        datasets = []
+        for k in range(len(levels)):
+            scale, shift = [], []
+            for axis in self._axes:
+                size = self._pixel_size.get(axis, 1.0)
+                factor = 2**k if axis in "YX" else 1
+                scale.append(size * factor)
+                shift.append(size * (factor - 1) / 2)  # the centre of the first pixel moves with its width
+            transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+            if k:
+                transforms.append({"type": "translation", "translation": shift})
+            datasets.append({"path": str(k), "coordinateTransformations": transforms})
+        name = self._path.name.split(".")[0]
+        metadata: dict[str, Any] = {
+            "version": "0.5",
+            "multiscales": [{"name": name, "axes": described, "datasets": datasets, "type": "mean of 2 x 2"}],
+        }
+        if self._channel_names:
+            metadata["omero"] = {"channels": [self._channel(i, levels[-1]) for i in range(len(self._channel_names))]}
+        return metadata
+
+    def _channel(self, i: int, coarsest: zarr.Array) -> dict[str, Any]:
+        """What viewers want to know of a channel: its name, and a grey window from the coarsest level."""
+        where = tuple(slice(i, i + 1) if axis == "C" else slice(None) for axis in self._axes)
+        pixels = np.nan_to_num(coarsest[where].astype(np.float64))
+        low, high = float(pixels.min()), float(pixels.max())
+        window = {"min": low, "max": high, "start": low, "end": high}
+        return {"label": self._channel_names[i], "color": "FFFFFF", "active": True, "window": window}
+
+
+def area_mean(pixels: np.ndarray) -> np.ndarray:
+    """The mean of each 2 x 2 pixels of the last two axes, rounded for integers; an odd last row or column is its own."""
+    odd = [(0, size % 2) for size in pixels.shape[-2:]]
+    even = np.pad(pixels, [(0, 0)] * (pixels.ndim - 2) + odd, mode="edge").astype(np.float64)
+    mean = (even[..., ::2, ::2] + even[..., 1::2, ::2] + even[..., ::2, 1::2] + even[..., 1::2, 1::2]) / 4
+    return (np.rint(mean) if pixels.dtype.kind in "ui" else mean).astype(pixels.dtype)
+
+
+def _blocks(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """The chunks of an array as regions."""
+    steps = [1] * (len(shape) - 2) + [CHUNK, CHUNK]
+    starts = (range(0, size, step) for size, step in zip(shape, steps, strict=True))
+    for corner in itertools.product(*starts):
+        yield tuple(slice(a, min(a + step, n)) for a, step, n in zip(corner, steps, shape, strict=True))

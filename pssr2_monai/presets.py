@@ -1,0 +1,93 @@
+"""The bundle's configs and the presets laid over them: finding, merging and checking, and the nearest right name."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from pssr2_monai.errors import InputError
+
+__all__ = ["bundle_dir", "check_overrides", "config_files", "nearest", "preset_names"]
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def bundle_dir() -> Path:
+    """The bundle's folder: inside the package when installed from a wheel, beside it in the repository."""
+    return _beside_or_inside("bundle")
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the package."""
+    return sorted(path.stem for path in _beside_or_inside("configs").glob("*.json"))
+
+
+def config_files(config: str, presets: str | Sequence[str] | None = None) -> list[str]:
+    """The config of the bundle and the presets over it, as ``monai.bundle`` takes them.
+
+    Args:
+        config: ``train``, ``evaluate`` or ``inference``.
+        presets: names of presets or paths of JSON files, in the order they are laid over the config; a string may
+            name several, divided by commas.
+
+    Raises:
+        InputError: a preset is neither a known name nor a file, or is not JSON.
+    """
+    files = [bundle_dir() / "configs" / f"{config}.json"]
+    names = presets.split(",") if isinstance(presets, str) else list(presets or [])
+    files += [_preset_file(str(name).strip()) for name in names]
+    return [str(file) for file in files]
+
+
+def check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None:
+    """Refuses overrides of ids that the merged config does not have, which MONAI would take in silence.
+
+    Raises:
+        InputError: with the nearest right name.
+    """
+    parser = ConfigParser()
+    parser.read_config(list(files))
+    for key in overrides:
+        path = re.split(r"#|::", key)
+        section: Any = parser.get()
+        for depth, name in enumerate(path):
+            if isinstance(section, list) and name.isdigit() and int(name) < len(section):
+                section = section[int(name)]
+            elif isinstance(section, dict) and name in section:
+                section = section[name]
+            else:
+                known = section if isinstance(section, dict) else []
+                where = f" in {'#'.join(path[:depth])}" if depth else ""
+                raise InputError(f"--{key}: there is no {name!r}{where}{nearest(name, known)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The words ``; did you mean ...?`` for the known name that is most like this one, or nothing."""
+    found = difflib.get_close_matches(name, [str(each) for each in known], n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _preset_file(name: str) -> Path:
+    known = {path.stem: path for path in _beside_or_inside("configs").glob("*.json")}
+    path = known.get(name, Path(name))
+    if not path.is_file():
+        raise InputError(
+            f"--preset {name}: there is no such preset or file{nearest(name, known)}; "
+            f"there are {', '.join(sorted(known))}"
+        )
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: is not JSON: {error}") from None
+    return path
+
+
+def _beside_or_inside(name: str) -> Path:
+    inside = _PACKAGE / name
+    return inside if inside.is_dir() else _PACKAGE.parent / name
