@@ -157,6 +157,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     _set_up_output(debug)
     try:
         sys.exit(_run(arguments))
+    except BrokenPipeError:  # the reader of the output has gone, which is its right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         print("stopped; a training goes on with --resume, any other command from its start", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -192,7 +195,8 @@ def _check_options(command: Callable[..., None], arguments: Sequence[str]) -> No
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         for option in given:
             if option not in parameters:
-                raise InputError(f"{command.__name__}: there is no option --{option}{_nearest(option, parameters)}")
+                near = _nearest(f"--{option}", [f"--{name}" for name in parameters])
+                raise InputError(f"{command.__name__}: there is no option --{option}{near}")
     missing = [
         f"--{name}"
         for name, parameter in parameters.items()
@@ -218,10 +222,12 @@ def _nearest(name: str, known: Any) -> str:
 
 def _set_up_output(debug: bool) -> None:
     """The package's own messages on stderr; those of the libraries only where asked for."""
-    logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO if debug else logging.CRITICAL, format="%(message)s", stream=sys.stderr)
     logging.getLogger("pssr2_monai").setLevel(logging.INFO)
     if not debug:
         warnings.filterwarnings("ignore")
+        # MONAI sets this logger's level and handler by itself when it is imported; a filter stays.
+        logging.getLogger("monai.bundle.workflows").addFilter(lambda record: False)
 
 
 def _one_line(error: BaseException) -> str:

@@ -195,4 +195,5 @@ def load_weights(path: str | Path, device: torch.device | str = "cpu") -> tuple[
     except RuntimeError as error:
         name = str(record.network.get("_target_")).rsplit(".", 1)[-1]
         raise InputError(f"{path}: the weights do not fit the {name} that their record describes") from error
-    return network.to(device).eval(), record
+    # Convolutions are quicker with channels last, on processors and GPUs alike.
+    return network.to(device).to(memory_format=torch.channels_last).eval(), record  # type: ignore[call-overload]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ignite.engine import Engine
 from monai.inferers import Inferer, sliding_window_inference
 from torch.nn.functional import pad
 from tqdm import tqdm
@@ -22,7 +23,7 @@ from pssr2_monai.precision import choose_precision, in_precision
 from pssr2_monai.record import Record, load_weights
 from pssr2_monai.tiles import Window
 
-__all__ = ["SeamlessInferer", "restore", "restore_file", "restore_frames"]
+__all__ = ["SeamlessInferer", "restore", "restore_file", "restore_frames", "restore_pairs", "restoring_engine"]
 
 logger = logging.getLogger(__name__)
 
@@ -178,20 +179,54 @@ def restore(
         >>> restore("scan.tif", "restored.tif", "run/model.pt")  # doctest: +SKIP
     """
     inferer = SeamlessInferer(window, overlap, precision=precision)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    network, record = load_weights(weights, device)
-    if device == "cpu":
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network, record = load_weights(weights, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    pairs = restore_pairs(source, target, record, axes, overwrite)
+    restoring_engine(network, record, inferer, axes, overwrite).run(pairs)
+    return [output for _, output in pairs]
+
+
+def restore_pairs(
+    source: str | Path, target: str | Path, record: Record, axes: str | None = None, overwrite: bool = False
+) -> list[tuple[Path, Path]]:
+    """Which file is restored into which, every source having been looked at.
+
+    Args:
+        source: an image file, or a folder of them.
+        target: the file to write, or the folder to write files of the same names into.
+        record: of the weights that are to restore them.
+        axes: axes of files that do not tell their own.
+        overwrite: replace existing files.
+
+    Raises:
+        InputError: a source cannot be read or has too few frames, a target exists, or two would be the same.
+    """
     pairs = _targets(Path(source), Path(target), overwrite)
     for file, _ in pairs:
         with open_image(file, axes=axes) as image:
             _check_frames(image, record)
-    written = []
-    for file, output in pairs:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        written.append(restore_file(file, output, network, record, inferer, axes=axes, overwrite=overwrite))
-        logger.info("%s -> %s", file, output)
-    return written
+    return pairs
+
+
+def restoring_engine(
+    network: torch.nn.Module,
+    record: Record,
+    inferer: Inferer | None = None,
+    axes: str | None = None,
+    overwrite: bool = False,
+) -> Engine:
+    """An Ignite engine that restores one file a step; run it on what ``restore_pairs`` gives. For the arguments see
+    ``restore_file``."""
+
+    def step(_: Engine, pair: tuple[Path, Path]) -> Path:
+        source, target = pair
+        target.parent.mkdir(parents=True, exist_ok=True)
+        restore_file(source, target, network, record, inferer, axes=axes, overwrite=overwrite)
+        logger.info("%s -> %s", source, target)
+        return target
+
+    engine = Engine(step)
+    engine.logger.setLevel(logging.CRITICAL)
+    return engine
 
 
 def _check_frames(image: LazyImage, record: Record) -> Frames:

@@ -87,6 +87,7 @@ def train(
         **overrides,
     )
     workflow.initialize()
+    workflow.parser.get_parsed_content("lists")  # reads every image's header: what is wrong with one is told now
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(workflow.parser.get(), indent=4), encoding="utf-8")
     workflow.run()

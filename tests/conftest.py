@@ -5,18 +5,61 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
-
-# Two test processes on two cores must not start four compute threads; set before torch is imported.
+# Two test processes on two cores must not spin against each other; read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real images beside the project; the test is skipped where it is absent."""
     if not SHARED_DATA.is_dir():
-        pytest.skip(f"the real images of ../shared/data are not here ({SHARED_DATA.name} is missing)")
+        pytest.skip("the real images of ../shared/data are not here")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    """The folder that holds bundle/ and configs/."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def hr_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five 8-bit images of 96 x 112 pixels with structure at several sizes."""
+    folder = tmp_path_factory.mktemp("hr")
+    for number in range(5):
+        noise = np.random.default_rng(number).normal(size=(96, 112))
+        image = sum(gaussian_filter(noise, sigma) * sigma for sigma in (1, 2, 4))
+        levels = 128 + 60 * image / np.abs(image).max()
+        Image.fromarray(levels.round().astype(np.uint8)).save(folder / f"cell_{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_options() -> dict[str, object]:
+    """Config overrides that make a training of seconds."""
+    return {
+        "tile": 32,
+        "batch_size": 8,
+        "num_workers": 0,
+        "precision": "float32",
+        "network_def#channels": [8, 16],
+        "network_def#depth": 1,
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(hr_folder: Path, tiny_options: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a small 4x ResUNet after two epochs on `hr_folder`."""
+    from pssr2_monai.workflow import train
+
+    return train(hr_folder, tmp_path_factory.mktemp("run") / "run", epochs=2, **tiny_options)

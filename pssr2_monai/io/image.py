@@ -213,7 +213,7 @@ def list_images(folder: str | Path) -> list[Path]:
 
 
 def _is_image(entry: Path) -> bool:
-    module = _module_of(entry)
+    module = _module_by_suffix(entry)
     return module is not None and entry.is_dir() == (module == "omezarr")
 
 
@@ -221,9 +221,13 @@ def _module_of(path: Path) -> str | None:
     """The module that reads this file or folder, or None."""
     if path.is_dir() and any((path / name).is_file() for name in _ZARR_FILES):
         return "omezarr"
-    name = path.name.lower()
-    module = next((module for suffix, module in SUFFIXES.items() if name.endswith(suffix)), None)
+    module = _module_by_suffix(path)
     return None if path.is_dir() and module != "omezarr" else module
+
+
+def _module_by_suffix(path: Path) -> str | None:
+    name = path.name.lower()
+    return next((module for suffix, module in SUFFIXES.items() if name.endswith(suffix)), None)
 
 
 def _unread(path: Path) -> str:

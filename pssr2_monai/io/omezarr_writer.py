@@ -58,7 +58,7 @@ class OmeZarrWriter:
         except BaseException:
             remove(self._part)
             raise
-        self.chunks = tuple(CHUNK if axis in "YX" else 1 for axis in axes)
+        self.chunks: tuple[int, ...] | None = tuple(CHUNK if axis in "YX" else 1 for axis in axes)
 
     def write(self, region: Sequence[slice], array: np.ndarray) -> None:
         """Sets the pixels of a region; see `writer.Writer`."""
@@ -137,7 +137,7 @@ class OmeZarrWriter:
 
 
 def area_mean(pixels: np.ndarray) -> np.ndarray:
-    """The mean of each 2 x 2 pixels of the last two axes, rounded for integers; an odd last row or column is its own."""
+    """The mean of each 2 x 2 pixels of the last two axes, rounded for integers; an odd last row is averaged alone."""
     odd = [(0, size % 2) for size in pixels.shape[-2:]]
     even = np.pad(pixels, [(0, 0)] * (pixels.ndim - 2) + odd, mode="edge").astype(np.float64)
     mean = (even[..., ::2, ::2] + even[..., 1::2, ::2] + even[..., ::2, 1::2] + even[..., 1::2, 1::2]) / 4

@@ -122,6 +122,7 @@ class PngWriter:
                 f"{path.name}: a PNG holds one 8- or 16-bit image or 8-bit RGB, not {dtype} of axes {axes!r}; "
                 "write .tif or .ome.zarr"
             )
+        self.chunks: tuple[int, ...] | None = None
         self._path, self._pixels, self._pixel_size = path, np.zeros(shape, dtype), pixel_size
 
     def write(self, region: Sequence[slice], array: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""MONAI's way in: an ``ImageReader``, so that ``LoadImaged(keys, reader=MicroscopyReader)`` reads what this package reads."""
+"""MONAI's way in: an ``ImageReader``, so that ``LoadImaged`` reads every format of this package."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class MicroscopyReader(ImageReader):
 
     The metadata hold ``axes`` (of the array, "C" for the channel dimension), ``original_axes``, ``pixel_size``
     (micrometres, unknown axes missing), ``channel_names``, and an ``affine`` whose spacing is the pixel size in
-    micrometres along the array's spatial axes. An affine cannot leave a spacing open: where ``pixel_size`` lacks an axis
-    its 1 means pixels.
+    micrometres along the array's spatial axes. An affine cannot leave a spacing open: where ``pixel_size`` lacks an
+    axis, its 1 means pixels.
 
     Args:
         axes: letters out of "TZCYX" for files whose own axes are missing or wrong.

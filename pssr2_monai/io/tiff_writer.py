@@ -56,6 +56,7 @@ class TiffWriter:
         nbytes = math.prod(shape) * dtype.itemsize
         check_room(path, nbytes)
         self._path, self._part, self._shape, self._dtype = path, part_of(path), tuple(shape), dtype
+        self.chunks: tuple[int, ...] | None = (1,) * len(shape)
         stored_axes = axes[:-1] + "S" if axes.endswith("C") else axes
         imagej = not path.name.lower().endswith((".ome.tif", ".ome.tiff")) and _fits_imagej(
             shape, dtype, stored_axes, pixel_size, nbytes

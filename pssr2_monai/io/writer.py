@@ -28,6 +28,8 @@ WRITTEN = {
 class _Format(Protocol):
     """What one format module's writer does; regions and arrays have been checked."""
 
+    chunks: tuple[int, ...] | None
+
     def write(self, region: Sequence[slice], array: np.ndarray) -> None: ...
 
     def close(self) -> None: ...
@@ -45,10 +47,13 @@ class Writer:
         shape: size along each axis.
         dtype: of the pixels.
         axes: letters out of "TZCYX", one a dimension.
+        chunks: the grid on which regions may be written by several processes at once (each with a pickled copy of the
+            writer, one of them closing it); None where one process must write all.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], axes: str, target: _Format) -> None:
         self.path, self.shape, self.dtype, self.axes = path, shape, dtype, axes
+        self.chunks = target.chunks
         self._target: _Format | None = target
 
     def write(self, region: Sequence[slice], array: np.ndarray) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pssr2_monai.networks.pssr2 import load_pssr2
 from pssr2_monai.networks.rcan import RCAN
 from pssr2_monai.networks.rdresunet import RDResUNet, RDResUNetA
 from pssr2_monai.networks.resunet import ResUNet, ResUNetA
 from pssr2_monai.networks.scaled import ScaledNetwork
 from pssr2_monai.networks.swinir import SwinIR
 
-__all__ = ["RCAN", "RDResUNet", "RDResUNetA", "ResUNet", "ResUNetA", "ScaledNetwork", "SwinIR"]
+__all__ = ["RCAN", "RDResUNet", "RDResUNetA", "ResUNet", "ResUNetA", "ScaledNetwork", "SwinIR", "load_pssr2"]

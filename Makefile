@@ -1,0 +1,40 @@
+# Every command sets up what it needs in .venv; nothing is installed by hand.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+export OMP_WAIT_POLICY := passive
+
+.PHONY: demo test lint types tests format clean
+
+demo: .venv/core
+	$(BIN)/pssr2 demo
+
+test: lint types tests
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/dev
+	$(BIN)/mypy -p pssr2_monai
+
+tests: .venv/dev
+	$(BIN)/python -m pytest
+
+format: .venv/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build dist
+
+# torch first and pinned: an unpinned one brings gigabytes of CUDA where none is wanted.
+.venv/core: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) torch==2.13.0
+	$(PIP) --constraint constraints.txt --editable .
+	touch $@
+
+.venv/dev: .venv/core
+	$(PIP) --constraint constraints.txt --editable '.[dev,czi,mrc]'
+	touch $@
