@@ -121,7 +121,8 @@ class MSSSIML1Loss(_Loss):
         InputError: an option is out of its range; in the call, as :func:`ms_ssim`.
 
     Source:
-        Zhao, Gallo, Frosio and Kautz 2017, "Loss functions for image restoration with neural networks", equation 14.
+        Zhao, Gallo, Frosio and Kautz 2017, "Loss functions for image restoration with neural networks"
+        (their loss "Mix").
 
     Example:
         >>> image = torch.rand(2, 1, 64, 64)

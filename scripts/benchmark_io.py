@@ -65,7 +65,9 @@ def write(folder: Path, kind: str, side: int) -> None:
     def pieces() -> Iterator[np.ndarray | bytes]:
         for band in bands(side, layout["tile"][0] if "tile" in layout else layout["rowsperstrip"]):
             if "tile" not in layout:
-                yield imagecodecs.lzw_encode(band.tobytes())  # tifffile takes strips one by one only when encoded
+                yield bytes(
+                    imagecodecs.lzw_encode(band.tobytes())
+                )  # tifffile takes strips one by one only when encoded
                 continue
             for left in range(0, side, 512):
                 tile = band[:, left : left + 512]
@@ -74,12 +76,12 @@ def write(folder: Path, kind: str, side: int) -> None:
     tifffile.imwrite(path, pieces(), shape=(side, side), dtype="uint16", **layout)
 
 
-def ours(path: Path, window: tuple[slice, slice]) -> np.ndarray:
+def ours(path: Path, window: tuple[slice, ...]) -> np.ndarray:
     with open_image(path) as image:
         return image.read(window)
 
 
-def bare(path: Path, window: tuple[slice, slice]) -> np.ndarray:
+def bare(path: Path, window: tuple[slice, ...]) -> np.ndarray:
     if path.suffix == ".zarr":
         return np.asarray(zarr.open_group(str(path), mode="r")["0"][window])
     store = tifffile.imread(path, aszarr=True)
@@ -120,7 +122,7 @@ def measure(folder: Path, kind: str, side: int, windows: int) -> dict[str, float
             start = time.perf_counter()
             results.append(call(large, place))
             times[name].append(time.perf_counter() - start)
-        if not np.array_equal(*results):
+        if not np.array_equal(results[0], results[1]):
             raise AssertionError(f"{kind}: the two readings of {place} differ")
     our_time, bare_time = (statistics.median(times[name]) for name in ("ours", "bare"))
     with open_image(large) as image:

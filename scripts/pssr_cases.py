@@ -98,6 +98,10 @@ def randomise(model: nn.Module, example: torch.Tensor) -> None:
         elif parameter.ndim == 1 and name.endswith("bias"):
             parameter.add_(torch.randn_like(parameter) * 0.1)
     for module in model.modules():
+        if isinstance(module, nn.Conv2d) and norms:
+            # With torch's own start the image fades to a ripple on the biases, which BatchNorm then blows up with all
+            # its rounding.
+            nn.init.kaiming_normal_(module.weight)
         if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
             module.weight.mul_(torch.exp(0.2 * torch.randn_like(module.weight)))
     for norm in norms:
@@ -107,8 +111,7 @@ def randomise(model: nn.Module, example: torch.Tensor) -> None:
     for norm in norms:
         norm.running_mean.add_(0.2 * norm.running_var.sqrt() * torch.randn_like(norm.running_mean))
         norm.running_var.mul_(torch.exp(0.3 * torch.randn_like(norm.running_var)))
-        # One batch leaves channels of almost no variance, whose gain would be of the size of float32's rounding.
-        norm.running_var.add_(0.05 * norm.running_var.mean() + 1e-3)
+        norm.running_var.add_(0.05 * norm.running_var.mean())  # one small batch leaves channels of no variance
     model.eval()
 
 
@@ -125,10 +128,9 @@ def spread_output(model: nn.Module, example: torch.Tensor) -> None:
         output = output - example
     elif unit == 128.0:
         output = output - 128
-    last.weight.mul_(40 / output.std())
-    last.bias.copy_(
-        torch.randn_like(last.bias) * 0.05 * 128 / unit + (middle - output.mean() * 40 / output.std()) / unit
-    )
+    gain = 40 / output.std()
+    last.weight.mul_(gain)
+    last.bias.copy_((middle - output.mean() * gain) / unit + torch.randn_like(last.bias) * 0.05 * 128 / unit)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.io.formats import is_zarr
 
 __all__ = ["check_free", "check_room", "finish", "part_of", "remove"]
 
@@ -26,6 +27,8 @@ def check_free(path: Path, overwrite: bool) -> None:
         raise InputError(f"{path}: there is no folder {path.parent}; create it first")
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already; choose another name, or allow it to be overwritten")
+    if path.is_dir() and not is_zarr(path):
+        raise InputError(f"{path}: is a folder that holds no Zarr image and is not overwritten; choose another name")
 
 
 def check_room(path: Path, nbytes: int) -> None:

@@ -93,13 +93,13 @@ def _decode(path: Path, mode: str, deep: bool) -> np.ndarray:
 
 
 class PngWriter:
-    """Collects a 2-D image of 8 or 16 bits, or 8-bit RGB, and writes a PNG when closed.
+    """Collects a 2-D image of 8 or 16 bits, or 8-bit colours, and writes a PNG when closed.
 
     Args:
         path: the file to write.
         shape: size along each axis.
         dtype: uint8 or uint16.
-        axes: "YX", or "YXC" for three channels of 8 bits.
+        axes: "YX", or "YXC" for 8-bit RGB (three channels), RGB with opacity (four) or grey with opacity (two).
         pixel_size: micrometres along "Y" and "X"; written where both are known.
         channel_names: not kept by the format.
 
@@ -116,8 +116,8 @@ class PngWriter:
         pixel_size: Mapping[str, float],
         channel_names: Sequence[str] = (),
     ) -> None:
-        kind = (axes, dtype.name, *shape[2:])
-        if kind not in (("YX", "uint8"), ("YX", "uint16"), ("YXC", "uint8", 3)):
+        grey, colour = axes == "YX" and dtype.name in ("uint8", "uint16"), axes == "YXC" and dtype.name == "uint8"
+        if not grey and not (colour and shape[2] in _SAMPLES.values()):
             raise InputError(
                 f"{path.name}: a PNG holds one 8- or 16-bit image or 8-bit RGB, not {dtype} of axes {axes!r}; "
                 "write .tif or .ome.zarr"

@@ -34,12 +34,12 @@ def open_file(path: Path) -> LazyImage:
     tif = tifffile.TiffFile(path)
     try:
         series = tif.series[0]
-        pages = list(series)
-        _check_whole(tif, series, pages, path.name)
-        dtype = np.dtype(series.dtype)
-        shape, axes = series.get_shape(False), series.get_axes(False)
+        offset = None if series.is_multifile else series.dataoffset
+        pages = list(series) if offset is None else []
+        _check_whole(tif, series, pages, offset, path.name)
+        shape, axes, dtype = series.get_shape(False), series.get_axes(False), np.dtype(series.dtype)
         sizes, names = pixel_size(tif), channel_names(tif)
-        mapped = _mapped(path, series, pages, shape)
+        mapped = _mapped(path, series, pages if offset is None else [offset], shape)
         if mapped is not None:
             tif.close()
             return LazyImage(path, shape, dtype, axes, sizes, mapped, names)
@@ -50,8 +50,18 @@ def open_file(path: Path) -> LazyImage:
     return LazyImage(path, shape, dtype, axes, sizes, lambda region: array[region], names, tif.close)
 
 
-def _check_whole(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, pages: list[Any], name: str) -> None:
-    """Refuse a file that was cut short: tifffile would leave frames out, or fill them with zeros."""
+def _check_whole(
+    tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, pages: list[Any], offset: int | None, name: str
+) -> None:
+    """Refuse a file that was cut short: tifffile would leave frames out, or fill them with zeros.
+
+    Args:
+        tif: the file.
+        series: what is read of it.
+        pages: its pages, not needed where the pixels lie in one piece.
+        offset: where they begin, if they do.
+        name: for the message.
+    """
     missing = sum(page is None for page in pages)
     if missing:
         raise InputError(
@@ -63,11 +73,15 @@ def _check_whole(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, pages:
         end = max((start + n for start, n in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
         if end > size:
             raise _cut_short(name, end, size)
-    if series.is_truncated:
-        # One directory describes a whole stack (ImageJ beyond 4 GB): its strips tell of the first plane only.
-        end = pages[0].dataoffsets[0] + math.prod(series.shape) * np.dtype(series.dtype).itemsize
-        if end > tif.filehandle.size:
-            raise _cut_short(name, end, tif.filehandle.size)
+    end = 0 if offset is None else offset + math.prod(series.shape) * np.dtype(series.dtype).itemsize
+    if end > tif.filehandle.size:
+        raise _cut_short(name, end, tif.filehandle.size)
+    announced = (tif.imagej_metadata or {}).get("images", 1)
+    if series.kind != "imagej" and announced > len(tif.pages):
+        raise InputError(
+            f"{name}: holds {len(tif.pages)} of the {announced} planes that its ImageJ description announces; copy or "
+            "save it again"
+        )
     if _next_directory(tif):
         raise InputError(f"{name}: its list of planes breaks off after {len(tif.pages)}; copy the file again")
 
@@ -88,17 +102,21 @@ def _next_directory(tif: tifffile.TiffFile) -> int:
 
 
 def _mapped(
-    path: Path, series: tifffile.TiffPageSeries, pages: list[Any], shape: tuple[int, ...]
+    path: Path, series: tifffile.TiffPageSeries, places: list[Any], shape: tuple[int, ...]
 ) -> Callable[[Region], np.ndarray] | None:
-    """A reader that maps uncompressed planes into memory, or None where the pixels need decoding."""
+    """A reader that maps uncompressed planes into memory, or None where the pixels need decoding.
+
+    Args:
+        path: the file.
+        series: what is read of it.
+        places: where the pixels begin, or the pages that hold them.
+        shape: of the series.
+    """
     if series.transform is not None or series.is_multifile or not series.keyframe.is_final:
         return None
-    if series.dataoffset is not None:
-        offsets = [series.dataoffset]
-    elif all(_in_one_piece(page) for page in pages):
-        offsets = [page.dataoffsets[0] for page in pages]
-    else:
+    if not all(isinstance(place, int) or _in_one_piece(place) for place in places):
         return None
+    offsets = [place if isinstance(place, int) else place.dataoffsets[0] for place in places]
     split = next((k for k in range(len(shape)) if math.prod(shape[:k]) == len(offsets)), None)
     if split is None:
         return None

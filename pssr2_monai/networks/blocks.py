@@ -125,10 +125,11 @@ class AtrousBlock(nn.Module):
         self.residual = conv(in_channels, out_channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.residual(x)
-        for branch in self.branches:
+        # In the original package's order, whose rounding its weights then share.
+        y = self.branches[0](x)
+        for branch in self.branches[1:]:
             y = y + branch(x)
-        return F.relu(y)
+        return F.relu(y + self.residual(x))
 
 
 class PyramidPool(nn.Module):

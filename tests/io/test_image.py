@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,16 @@ def test_read_gives_what_numpy_gives(tmp_path: Path, region: tuple[slice, ...], 
         np.testing.assert_array_equal(window, data[region])
         window[...] = 0  # the caller's own
         np.testing.assert_array_equal(image.read(), data)
+
+
+def test_opening_imports_only_what_the_format_needs(tmp_path: Path) -> None:
+    Image.fromarray(ramp(20, 30, dtype="uint8")).save(tmp_path / "a.png")
+    code = (
+        "import sys; from pssr2_monai.io.image import open_image; open_image(sys.argv[1]).read(); "
+        "print({'torch', 'zarr', 'tifffile', 'itk', 'mrcfile'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.png")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "set()"
 
 
 def test_regions_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -140,13 +152,23 @@ def test_the_odd_slice_is_named(tmp_path: Path, shape: tuple[int, ...], dtype: s
 
 
 def test_list_images_in_natural_order(tmp_path: Path) -> None:
-    for name in ("b10.tif", "b2.TIFF", "a 1, [x]'s.tif", "b2.png", ".hidden.tif", "notes.txt", "b3.tif.part"):
+    for name in (
+        "b10.tif",
+        "b2.TIFF",
+        "a 1, [x]'s.tif",
+        "b.tif",
+        "b.tif2.tif",
+        "b2.png",
+        ".hidden.tif",
+        "notes.txt",
+        "b3.tif.part",
+    ):
         (tmp_path / name).touch()
     for folder in ("c.zarr", "d.tif", ".e.zarr"):
         (tmp_path / folder).mkdir()
     (tmp_path / "f.zarr").touch()
     names = [path.name for path in list_images(tmp_path)]
-    assert names == ["a 1, [x]'s.tif", "b2.png", "b2.TIFF", "b10.tif", "c.zarr"]
+    assert names == ["a 1, [x]'s.tif", "b2.png", "b2.TIFF", "b10.tif", "b.tif", "b.tif2.tif", "c.zarr"]
 
 
 def test_list_images_refuses(tmp_path: Path) -> None:

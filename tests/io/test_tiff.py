@@ -30,6 +30,8 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "big-endian": {"byteorder": ">"},
     "big-endian LZW tiles": {"byteorder": ">", "compression": "lzw", "tile": (16, 16)},
     "ImageJ": {"imagej": True},
+    "ImageJ, one directory": {"imagej": True, "truncate": True},
+    "one directory": {"truncate": True},
     "OME": {"ome": True},
     "no description": {"metadata": None},
 }
@@ -199,14 +201,25 @@ def test_a_file_cut_short_is_refused(tmp_path: Path, layout: str) -> None:
         assert cut == 1
 
 
-def test_a_missing_plane_of_a_set_is_refused(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.ome.tif", ramp(4, 20, 30), metadata={"axes": "ZYX"}, photometric="minisblack")
-    whole = (tmp_path / "a.ome.tif").read_bytes()
-    (tmp_path / "b.ome.tif").write_bytes(
-        whole.replace(b'SizeZ="4"', b'SizeZ="9"').replace(b'PlaneCount="4"', b'PlaneCount="9"')
+def test_a_set_of_files_is_read_whole_or_refused(tmp_path: Path) -> None:
+    data = ramp(2, 20, 30)
+    planes = "".join(
+        f'<TiffData FirstZ="{z}" IFD="0" PlaneCount="1"><UUID FileName="{z}.ome.tif">urn:uuid:{z}</UUID></TiffData>'
+        for z in range(2)
     )
-    with pytest.raises(InputError, match=r"b\.ome\.tif: .*missing|b\.ome\.tif: is cut short"):
-        open_image(tmp_path / "b.ome.tif")
+    for z in range(2):
+        xml = (
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{z}"><Image ID="Image:0">'
+            '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="30" SizeY="20" SizeZ="2" SizeC="1" '
+            f'SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(tmp_path / f"{z}.ome.tif", data[z], description=xml, metadata=None)
+    with open_image(tmp_path / "0.ome.tif") as image:
+        assert (image.axes, image.shape) == ("ZYX", data.shape)
+        np.testing.assert_array_equal(image.read(), data)
+    (tmp_path / "1.ome.tif").unlink()
+    with pytest.raises(InputError, match=r"0\.ome\.tif: 1 of the 2 planes .* are missing"):
+        open_image(tmp_path / "0.ome.tif")
 
 
 FORMATS = {

@@ -163,6 +163,15 @@ def test_an_older_file_stays_until_the_new_one_is_complete(tmp_path: Path, suffi
     assert os.listdir(tmp_path) == [path.name]
 
 
+@pytest.mark.parametrize("name", ["a.tif", "a.zarr"])
+def test_a_folder_of_other_things_is_never_overwritten(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.txt").touch()
+    with pytest.raises(InputError, match="is not overwritten"):
+        write_image(tmp_path / name, ramp(20, 30), axes="YX", pixel_size={}, overwrite=True)
+    assert os.listdir(tmp_path / name) == ["thesis.txt"]
+
+
 def test_the_same_output_is_the_same_file(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
@@ -173,7 +182,9 @@ def test_the_same_output_is_the_same_file(tmp_path: Path) -> None:
 
 
 def test_png_keeps_pixels_and_pixel_size(tmp_path: Path) -> None:
-    for dtype, shape, axes in (("uint8", (20, 30), "YX"), ("uint16", (20, 30), "YX"), ("uint8", (20, 30, 3), "YXC")):
+    kinds = [("uint8", (20, 30)), ("uint16", (20, 30)), *(("uint8", (20, 30, samples)) for samples in (2, 3, 4))]
+    for dtype, shape in kinds:
+        axes = "YXC"[: len(shape)]
         data = ramp(*shape, dtype=dtype)
         write_image(tmp_path / "a.png", data, axes=axes, pixel_size={"Y": 0.1, "X": 0.09}, overwrite=True)
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), data)

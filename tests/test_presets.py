@@ -1,0 +1,47 @@
+"""Configs, presets and the check of overrides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.presets import bundle_dir, check_overrides, config_files, preset_names
+
+
+def test_presets_stack_in_order(tmp_path: Path) -> None:
+    own = tmp_path / "own, with [brackets].json"
+    own.write_text('{"scale": 2}')
+    files = config_files("train", ["denoise", str(own)])
+    assert [Path(file).name for file in files] == ["train.json", "denoise.json", own.name]
+    assert files[0] == str(bundle_dir() / "configs" / "train.json")
+    assert [Path(file).name for file in config_files("train", "denoise")] == ["train.json", "denoise.json"]
+    assert "denoise" in preset_names()
+
+
+def test_unknown_presets_name_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'denoise'"):
+        config_files("train", "denoize")
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(InputError, match=r"broken\.json: is not JSON"):
+        config_files("train", [str(tmp_path / "broken.json")])
+
+
+@pytest.mark.parametrize("key", ["epochs", "train#dataloader#batch_size", "train::trainer", "crappifier#noises#0"])
+def test_ids_of_the_config_are_taken(key: str) -> None:
+    check_overrides(config_files("train"), {key: 1})
+
+
+@pytest.mark.parametrize(
+    ("key", "match"),
+    [
+        ("epoch", r"--epoch: there is no 'epoch'; did you mean 'epochs'\?"),
+        ("train#dataloader#batchsize", r"no 'batchsize' in train#dataloader; did you mean 'batch_size'\?"),
+        ("crappifier#noises#7", "no '7' in crappifier#noises"),
+        ("zzz", "there is no 'zzz'$"),
+    ],
+)
+def test_other_ids_are_refused_with_the_nearest(key: str, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        check_overrides(config_files("train"), {key: 1})

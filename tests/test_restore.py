@@ -1,0 +1,136 @@
+"""Restoring files: geometry, grey levels, pixel size, and no seams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from torch.nn import functional as F
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.intensity import IntensitySettings
+from pssr2_monai.io.image import open_image
+from pssr2_monai.io.writer import write_image
+from pssr2_monai.networks import ResUNet
+from pssr2_monai.record import Record
+from pssr2_monai.restore import SeamlessInferer, restore, restore_file
+
+
+class Interpolation(torch.nn.Module):
+    """A network that only enlarges, by repeating pixels, the central frames."""
+
+    def __init__(self, scale: int, n_out: int) -> None:
+        super().__init__()
+        self.scale, self.n_out = scale, n_out
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first = (x.shape[1] - self.n_out) // 2
+        return F.interpolate(x[:, first : first + self.n_out], scale_factor=self.scale, mode="nearest")
+
+
+def _record(scale: int, n_frames: tuple[int, int] = (1, 1), mode: str | None = None) -> Record:
+    return Record(network={}, scale=scale, n_frames=n_frames, intensity=IntensitySettings(mode=mode))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("height", "width"), [(65, 33), (130, 301)])
+@pytest.mark.parametrize("scale", [1, 3])
+def test_an_identity_network_gives_the_image_back(
+    dtype: type, height: int, width: int, scale: int, tmp_path: Path
+) -> None:
+    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (height, width)).astype(dtype)
+    write_image(tmp_path / "in.tif", image, axes="YX", pixel_size={"Y": 0.016, "X": 0.016})
+    inferer = SeamlessInferer(window=64, precision="float32")
+    restore_file(tmp_path / "in.tif", tmp_path / "out.tif", Interpolation(scale, 1), _record(scale), inferer)
+    with open_image(tmp_path / "out.tif") as restored:
+        assert (restored.dtype, restored.axes) == (np.dtype(dtype), "YX")
+        assert restored.pixel_size == pytest.approx({"Y": 0.016 / scale, "X": 0.016 / scale})
+        np.testing.assert_array_equal(restored.read(), image.repeat(scale, 0).repeat(scale, 1))
+
+
+@pytest.mark.parametrize("n_frames", [(1, 1), (5, 1), (3, 3)])
+def test_a_stack_gives_a_whole_stack(n_frames: tuple[int, int], tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).integers(0, 65536, (2, 7, 20, 24)).astype(np.uint16)
+    write_image(tmp_path / "in.ome.tif", stack, axes="TZYX", pixel_size={"Z": 0.05, "Y": 0.01, "X": 0.01})
+    restore_file(tmp_path / "in.ome.tif", tmp_path / "out.ome.tif", Interpolation(2, n_frames[1]), _record(2, n_frames))
+    with open_image(tmp_path / "out.ome.tif") as restored:
+        assert restored.axes == "TZYX"
+        assert restored.pixel_size == pytest.approx({"Z": 0.05, "Y": 0.005, "X": 0.005})
+        np.testing.assert_allclose(restored.read(), stack.repeat(2, 2).repeat(2, 3), atol=130 if n_frames else 0)
+
+
+def test_five_frames_around_the_end_repeat_the_nearest(tmp_path: Path) -> None:
+    class Mean(Interpolation):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean(dim=1, keepdim=True)
+
+    levels = np.array([0, 50, 100, 150, 250], np.uint8)
+    write_image(tmp_path / "in.tif", np.broadcast_to(levels[:, None, None], (5, 8, 8)), axes="ZYX", pixel_size={})
+    record = _record(1, (5, 1))
+    restore_file(tmp_path / "in.tif", tmp_path / "out.tif", Mean(1, 1), record, SeamlessInferer(precision="float32"))
+    found = tifffile.imread(tmp_path / "out.tif")[:, 0, 0]
+    padded = np.pad(levels.astype(float), 2, mode="edge")
+    np.testing.assert_array_equal(found, [round(padded[i : i + 5].mean()) for i in range(5)])
+
+
+@pytest.mark.parametrize(("height", "width"), [(200, 131), (97, 330), (64, 65)])
+def test_windows_leave_no_seams(height: int, width: int) -> None:
+    torch.manual_seed(0)
+    network = ResUNet(1, 1, (8,), scale=2, depth=1, interpolate=False, norm="")
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    image = torch.rand(1, 1, height, width)
+    with torch.inference_mode():
+        whole = network.eval()(image)
+        windowed = SeamlessInferer(window=64, overlap=0.5, precision="float32")(image, network)
+    assert windowed.shape == whole.shape
+    # The image's outermost pixels see reflected instead of zero padding; within, windows and the whole agree.
+    error = (windowed - whole)[..., 8:-8, 8:-8].abs() / whole.std()
+    assert error.max() < 0.05
+    assert error.mean() < 0.002
+
+
+def test_a_folder_keeps_its_names_and_refuses_what_exists(tiny_weights: Path, tmp_path: Path) -> None:
+    for name in ("a.tif", "b.png"):
+        image = np.random.default_rng(1).integers(0, 256, (20, 31), dtype=np.uint8)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        write_image(tmp_path / "in" / name, image, axes="YX", pixel_size={})
+    written = restore(tmp_path / "in", tmp_path / "out", tiny_weights)
+    assert [path.name for path in written] == ["a.tif", "b.png"]
+    with open_image(tmp_path / "out" / "a.tif") as restored:
+        assert (restored.shape, restored.dtype, restored.pixel_size) == ((80, 124), np.uint8, {})
+    before = (tmp_path / "out" / "a.tif").read_bytes()
+    with pytest.raises(InputError, match=r"a\.tif: exists already"):
+        restore(tmp_path / "in", tmp_path / "out", tiny_weights)
+    restore(tmp_path / "in", tmp_path / "out", tiny_weights, overwrite=True)
+    assert (tmp_path / "out" / "a.tif").read_bytes() == before
+
+
+def test_a_bad_file_stops_the_job_before_it_starts(tiny_weights: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "a.tif", np.zeros((16, 16), np.uint8), axes="YX", pixel_size={})
+    (tmp_path / "b.tif").write_text("no image")
+    with pytest.raises(InputError, match=r"b\.tif"):
+        restore(tmp_path, tmp_path / "out", tiny_weights)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failing_network_leaves_no_output(tmp_path: Path) -> None:
+    class Failing(Interpolation):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no")
+
+    write_image(tmp_path / "in.tif", np.zeros((16, 16), np.uint8), axes="YX", pixel_size={})
+    with pytest.raises(RuntimeError, match="no"):
+        restore_file(tmp_path / "in.tif", tmp_path / "out.tif", Failing(1, 1), _record(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
+
+
+def test_options_out_of_range_are_refused() -> None:
+    with pytest.raises(InputError, match="overlap: 0.1"):
+        SeamlessInferer(overlap=0.1)
+    with pytest.raises(InputError, match="window: 8"):
+        SeamlessInferer(window=8)

@@ -1,0 +1,148 @@
+"""Whole trainings on small images: what they leave behind, and that a resumed one equals an undisturbed one."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.record import load_weights
+from pssr2_monai.workflow import train
+
+
+def _events(run: Path) -> EventAccumulator:
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0, "scalars": 0})
+    events.Reload()
+    return events
+
+
+def test_a_training_leaves_weights_with_their_record_and_what_tensorboard_shows(
+    tiny_weights: Path, hr_folder: Path
+) -> None:
+    run = tiny_weights.parent
+    assert {path.name for path in run.iterdir()} == {"model.pt", "last.pt", "config.json", "tensorboard"}
+    network, record = load_weights(tiny_weights)
+    assert network(torch.rand(1, 1, 9, 11)).shape == (1, 1, 36, 44)
+    assert record.network["channels"] == [8, 16]
+    assert record.crappifier["noises"][0]["_target_"] == "pssr2_monai.crappify.PoissonNoise"
+    events = _events(run)
+    scalars = {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert {"train_loss", "val_psnr", "val_ssim", "learning_rate"} <= scalars.keys()
+    assert len(scalars["val_ssim"]) == 2
+    assert scalars["val_psnr"][1] > 10
+    panels = [tag for tag in events.Tags()["images"] if tag.startswith("LR_SR_HR")]
+    assert len(panels) == 4
+    assert (events.Images(panels[0])[0].height, events.Images(panels[0])[0].width) == (32, 3 * 32 + 2 * 4)
+
+
+def test_an_interrupted_training_resumed_equals_an_undisturbed_one(
+    hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path
+) -> None:
+    options = [word for key, value in tiny_options.items() for word in (f"--{key}", str(value))]
+    command = [sys.executable, "-c", "from pssr2_monai.cli import main; main()", "train", str(hr_folder)]
+    command += ["--out", str(tmp_path / "halted"), "--epochs", "4", "--lr", "0.01", *options]
+    # Enough steps in an epoch for the signal to come in the middle of the third.
+    command += ["--random_position", "True", "--overlap", "28"]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert run.stderr is not None
+    for line in run.stderr:
+        if line.startswith("epoch 2/4"):
+            time.sleep(0.3)
+            run.send_signal(signal.SIGINT)
+            break
+    rest = run.stderr.read()
+    assert run.wait(60) == 130, rest
+    assert "epoch 3/4" not in rest
+    assert "--resume" in rest
+    saved = torch.load(tmp_path / "halted" / "last.pt", weights_only=True)
+    assert saved["trainer"]["iteration"] == 2 * saved["trainer"]["epoch_length"]
+
+    overrides = dict(tiny_options) | {"lr": 0.01, "random_position": True, "overlap": 28}
+    train(hr_folder, tmp_path / "halted", epochs=4, resume=True, **overrides)
+    train(hr_folder, tmp_path / "straight", epochs=4, **overrides)
+    for name in ("last.pt", "model.pt"):
+        halted, straight = (
+            torch.load(tmp_path / run / name, weights_only=True)["model"] for run in ("halted", "straight")
+        )
+        for key in straight:
+            torch.testing.assert_close(halted[key], straight[key], rtol=0, atol=0)
+
+
+def test_resuming_keeps_the_best_weights(hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path) -> None:
+    train(hr_folder, tmp_path / "run", epochs=1, **tiny_options)
+    best = tmp_path / "run" / "model.pt"
+    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    # A score that cannot be beaten: the weights that had it must stay.
+    torch.save(last | {"best_score": 2.0}, tmp_path / "run" / "last.pt")
+    before = best.read_bytes()
+    train(hr_folder, tmp_path / "run", epochs=2, resume=True, **tiny_options)
+    assert best.read_bytes() == before
+
+
+def test_minutes_end_a_training_with_a_validation(
+    hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path
+) -> None:
+    started = time.monotonic()
+    weights = train(hr_folder, tmp_path / "run", minutes=0.1, **tiny_options)
+    assert 5 < time.monotonic() - started < 30
+    assert load_weights(weights)
+    rates = [event.value for event in _events(tmp_path / "run").Scalars("learning_rate")]
+    assert rates[-1] < 0.1 * max(rates)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"resume": True}, "holds no last.pt"),
+        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"preset": "denois"}, "did you mean 'denoise'"),
+    ],
+)
+def test_wrong_options_are_refused_before_any_work(hr_folder: Path, options: dict, match: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=match):
+        train(hr_folder, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_training_is_not_overwritten_nor_resumed_with_another_network(hr_folder: Path, tiny_weights: Path) -> None:
+    with pytest.raises(InputError, match="holds a training already"):
+        train(hr_folder, tiny_weights.parent)
+    with pytest.raises(RuntimeError) as raised:
+        train(hr_folder, tiny_weights.parent, resume=True, tile=32, num_workers=0, epochs=3)
+    chain = _causes(raised.value)
+    assert any("trained with another network" in str(error) for error in chain)
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    return [] if error is None else [error, *_causes(error.__cause__ or error.__context__)]
+
+
+@pytest.mark.slow
+def test_a_short_training_beats_interpolation(tmp_path: Path) -> None:
+    """On images made of sharp discs, whose edges interpolation blurs."""
+    from PIL import Image
+
+    from pssr2_monai.evaluate import evaluate
+
+    (tmp_path / "hr").mkdir()
+    y, x = np.mgrid[:128, :128]
+    for number in range(6):
+        rng = np.random.default_rng(number)
+        image = np.full((128, 128), 60.0)
+        for _ in range(60):
+            cy, cx, radius = rng.uniform(0, 128, 2).tolist() + [rng.uniform(3, 12)]
+            image[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] = rng.uniform(90, 220)
+        Image.fromarray(image.astype(np.uint8)).save(tmp_path / "hr" / f"{number}.png")
+    options = {"network_def#channels": [16, 32], "num_workers": 0, "tile": 64, "overlap": 48, "seed": 1}
+    weights = train(tmp_path / "hr", tmp_path / "run", epochs=12, **options)
+    mean = evaluate(tmp_path / "hr", weights, tmp_path / "scores")["mean"]
+    assert mean["model"]["psnr"] > mean["bicubic"]["psnr"] + 0.5
+    assert mean["model"]["ssim"] > mean["bicubic"]["ssim"] + 0.05
