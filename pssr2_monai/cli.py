@@ -87,7 +87,7 @@ def restore(
 
     Example: pssr2 restore scans/ restored/ --weights run/model.pt
     """
-    from pssr2_monai.restore import restore as run
+    from pssr2_monai.restoring import restore as run
 
     options = {"window": window, "overlap": overlap, "precision": precision, "device": device}
     for path in run(source, target, weights, axes=axes, overwrite=overwrite, **options):  # type: ignore[arg-type]
@@ -120,11 +120,39 @@ def evaluate(
 
     Example: pssr2 evaluate --hr test/ --weights run/model.pt --out evaluation/
     """
-    from pssr2_monai.evaluate import evaluate as run
-    from pssr2_monai.evaluate import table
+    from pssr2_monai.evaluation import evaluate as run
+    from pssr2_monai.evaluation import table
 
     result = run(hr, weights, out, lr=lr, seed=seed, window=window, precision=precision, device=device, axes=axes)
     print(table(result))
+
+
+@SetParseFn(str, "file", "stack", "axes")
+def info(
+    file: str,
+    *,
+    tile: int = 128,
+    overlap: int = 0,
+    scale: int = 4,
+    n_frames: int = 1,
+    stack: str = "TZ",
+    axes: str | None = None,
+) -> None:
+    """Tell what was understood of an image file.
+
+    pssr2 info FILE [--tile 128] [--overlap 0] [--scale 4] [--n_frames 1] [--stack TZ] [--axes ZYX]
+
+    FILE        an image file, or a folder of slices
+    --tile      and the options after it: as for training; they decide how many tiles the file gives
+    --axes      axes of a file that does not tell its own
+
+    Example: pssr2 info stack.ome.tif --n_frames 5
+    """
+    from pssr2_monai.dataset import TileSettings
+    from pssr2_monai.info import describe
+
+    settings = TileSettings(tile=tile, overlap=overlap, scale=scale, n_frames=n_frames, stack=stack, axes=axes)
+    print(describe(file, settings))
 
 
 @SetParseFn(str, "out")
@@ -144,7 +172,7 @@ def demo(*, out: str = "demo", minutes: float = 4.5, seed: int = 0) -> None:
     print(run(out, minutes=minutes, seed=seed))
 
 
-COMMANDS: dict[str, Callable[..., None]] = {each.__name__: each for each in (train, restore, evaluate, demo)}
+COMMANDS: dict[str, Callable[..., None]] = {each.__name__: each for each in (train, restore, evaluate, info, demo)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

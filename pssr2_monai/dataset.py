@@ -1,10 +1,11 @@
-"""From a folder of images to MONAI datalists of tiles, and the dataset that draws from them reproducibly."""
+"""From folders of images to MONAI datalists of tiles, and the dataset that draws from them reproducibly."""
 
 from __future__ import annotations
 
-import re
+import logging
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,16 @@ from monai.transforms import Randomizable
 from pssr2_monai.axes import frames_of, lr_hr_frames, sample_centres
 from pssr2_monai.errors import InputError
 from pssr2_monai.intensity import Intensity, IntensitySettings
-from pssr2_monai.io.image import LazyImage, list_images, open_image
-from pssr2_monai.io.sheets import fit_image_intensity, plane_size
+from pssr2_monai.io.image import LazyImage, open_image
+from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window
+from pssr2_monai.pairs import Sheet, check_pairs, group_of, sheets_of
 from pssr2_monai.tiles import Window, grid, regions_by_place
 
-__all__ = ["TileDataset", "TileLists", "TileSettings", "pair_by_name", "tile_lists"]
+__all__ = ["TileDataset", "TileLists", "TileSettings", "tile_lists"]
 
 FILES_FOR_SPLIT_BY_FILE = 4
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,16 @@ class TileSettings:
         stack: order of T and Z.
         axes: axes of files that do not tell theirs.
         slide: samples of several frames move on by one frame rather than by their length.
-        split: which images are for validation: ``file`` (the last files by name), ``place`` (a part of each sheet),
-            a regular expression whose group names the field (the last fields), or ``auto`` (by file from four files on,
+        split: which images are for validation: ``file`` (the last files by name), ``place`` (a part of each sheet), a
+            regular expression whose group names the field (the last fields), or ``auto`` (by file from four files on,
             else by place).
-        val_fraction: share of files, fields or area for validation; 0 for none.
+        val_fraction: share of files, fields or area for validation, at least a file, field or tile; 0 for none.
         guard: HR pixels left out between training and validation in a split by place.
         intensity: how pixel values become [0, 1]; one scale for each file.
+        min_std: leave out tiles whose standard deviation, in grey levels of 0..255, is not above this: flat padding.
+            Looking costs a reading of every tile; None leaves nothing out.
+        pair_pattern: regular expression whose group is what the names of partners have in common.
+        skip_bad: leave out files that cannot be used, saying so, instead of stopping.
     """
 
     tile: int = 128
@@ -57,9 +65,12 @@ class TileSettings:
     val_fraction: float = 0.2
     guard: int = 0
     intensity: IntensitySettings = field(default_factory=IntensitySettings)
+    min_std: float | None = None
+    pair_pattern: str | None = None
+    skip_bad: bool = False
 
     def __post_init__(self) -> None:
-        if self.tile % self.scale:
+        if self.tile < 1 or self.tile % self.scale:
             raise InputError(f"tile: {self.tile} does not divide by the scale {self.scale}; take a multiple of it")
         if not 0 <= self.val_fraction < 1:
             raise InputError(f"val_fraction: {self.val_fraction} is not in [0, 1); 0.2 holds out a fifth")
@@ -69,69 +80,60 @@ class TileSettings:
 class TileLists:
     """Datalists for training and validation, and what is known of the images they come from.
 
-    Each item names the tile's sheet under ``label``, its ``window``, ``region``, ``frame`` and ``intensity`` (see
-    ``transforms.LoadTiled``), and ``name``, which identifies it.
+    Each item names its sheet's files under ``label`` and, for pairs, ``image`` and ``extra``; its ``window``,
+    ``region``, ``frame`` and ``intensity`` (see ``transforms.LoadTiled``); and ``name``, which identifies it.
     """
 
     training: list[dict[str, Any]]
     validation: list[dict[str, Any]]
     pixel_size: dict[str, float]
-    files: int
 
 
-def tile_lists(dataset_dir: str | Path, settings: TileSettings) -> TileLists:
-    """Datalists of the images in a folder.
+def tile_lists(
+    hr_dir: str | Path,
+    settings: TileSettings,
+    lr_dir: str | Path | None = None,
+    extra_dir: str | Path | None = None,
+) -> TileLists:
+    """Datalists of the images in a folder, or of the pairs in two.
 
     Args:
-        dataset_dir: folder of HR images.
+        hr_dir: folder of HR images.
         settings: how they are tiled and split.
+        lr_dir: folder of their real LR partners; without it a crappifier is to make them.
+        extra_dir: folder of third images, of the HR images' size.
 
     Raises:
-        InputError: the folder is missing or empty, a file cannot be read, an image is too small for the tile, or
-            the split leaves nothing to train on.
+        InputError: a folder is missing or empty, a file cannot be read, an image is too small for the tile, partners do
+            not match, or the split leaves nothing to train on.
 
     Example:
         >>> lists = tile_lists("images", TileSettings(tile=128, scale=4))  # doctest: +SKIP
         >>> lists.training[0]["window"]  # doctest: +SKIP
         [0, 0, 128, 128]
     """
-    paths = list_images(Path(dataset_dir))
-    held_out = _held_out(paths, settings)
+    sheets = _usable(sheets_of(hr_dir, lr_dir, extra_dir, settings.pair_pattern), settings)
+    held_out = _held_out([sheet.label for sheet in sheets], settings)
     training: list[dict[str, Any]] = []
     validation: list[dict[str, Any]] = []
     sizes: list[dict[str, float]] = []
-    for path in paths:
-        with open_image(path, axes=settings.axes) as image:
-            regions = _regions(image, path, settings, held_out)
-            intensity = fit_image_intensity(image, settings.intensity, settings.stack)
+    for sheet in sheets:
+        with ExitStack() as opened:
+            images = {key: opened.enter_context(open_image(path, settings.axes)) for key, path in sheet.files().items()}
+            label = images["label"]
+            # Tiles of pairs lie on the grid of the LR pixels, so that both images have the tile's corners.
+            step = settings.scale if sheet.image is not None else 1
+            regions = _regions(label, settings, held_out, step)
+            scales = {
+                key: fit_image_intensity(image, settings.intensity, settings.stack) for key, image in images.items()
+            }
             for region, items in zip(regions, (training, validation), strict=True):
                 if region is not None:
-                    items.extend(_items(image, path, region, intensity, settings))
-            sizes.append(dict(image.pixel_size))
+                    items.extend(_items(label, sheet, region, step, scales, settings))
+            sizes.append(dict(label.pixel_size))
     if not training:
-        raise InputError(f"{dataset_dir}: no image is left to train on; hold out less (val_fraction) or add images")
-    return TileLists(training, validation, sizes[0] if all(size == sizes[0] for size in sizes) else {}, len(paths))
-
-
-def pair_by_name(hr: Sequence[Path], lr: Sequence[Path]) -> dict[Path, Path]:
-    """The LR partner of each HR image: the one of the same name but for the suffix.
-
-    Raises:
-        InputError: some image has no partner, or two have the same name.
-    """
-    by_stem: list[dict[str, Path]] = []
-    for paths in (hr, lr):
-        stems: dict[str, Path] = {}
-        for path in paths:
-            if stems.setdefault(path.stem, path) != path:
-                raise InputError(f"{path}: has the same name as {stems[path.stem].name}; pairs are matched by name")
-        by_stem.append(stems)
-    hr_stems, lr_stems = by_stem
-    odd = sorted([*(hr_stems.keys() - lr_stems.keys()), *(lr_stems.keys() - hr_stems.keys())])
-    if odd:
-        more = f" (and {len(odd) - 5} more)" if len(odd) > 5 else ""
-        raise InputError(f"{', '.join(odd[:5])}{more}: have no partner; HR and LR images are matched by name")
-    return {path: lr_stems[stem] for stem, path in hr_stems.items()}
+        raise InputError(f"{hr_dir}: no tile is left to train on; hold out less (val_fraction) or add images")
+    return TileLists(training, validation, sizes[0] if all(size == sizes[0] for size in sizes) else {})
 
 
 class TileDataset(Dataset):
@@ -167,6 +169,36 @@ class TileDataset(Dataset):
         return super()._transform(index)
 
 
+def _usable(sheets: Sequence[Sheet], settings: TileSettings) -> list[Sheet]:
+    """The sheets that can be tiled; the first that cannot stops the job unless bad ones are to be skipped."""
+    usable = []
+    for sheet in sheets:
+        try:
+            with open_image(sheet.label, settings.axes) as label:
+                _check_size(label, settings)
+            check_pairs([sheet], settings.scale, settings.axes, settings.stack)
+        except InputError as error:
+            if not settings.skip_bad:
+                raise
+            logger.warning("left out: %s", error)
+        else:
+            usable.append(sheet)
+    if not usable:
+        raise InputError(f"{sheets[0].label.parent}: none of its {len(sheets)} images can be used")
+    return usable
+
+
+def _check_size(image: LazyImage, settings: TileSettings) -> None:
+    height, width = plane_size(image)
+    if 2 * min(height, width) < settings.tile:
+        raise InputError(
+            f"{image.path.name}: {height} x {width} pixels are less than half a tile of {settings.tile}; "
+            f"give larger images, or set tile to {2 * min(height, width) // settings.scale * settings.scale} or less"
+        )
+    n_frames, _ = lr_hr_frames(settings.n_frames)
+    frames_of(image.axes, image.shape, settings.stack).check_n_frames(n_frames, image.path.name)
+
+
 def _held_out(paths: Sequence[Path], settings: TileSettings) -> set[Path] | None:
     """Files that are wholly for validation; None in a split by place."""
     split = settings.split
@@ -176,7 +208,7 @@ def _held_out(paths: Sequence[Path], settings: TileSettings) -> set[Path] | None
         return None
     if settings.val_fraction == 0:
         return set()
-    fields = {path: path.name if split == "file" else _field(path, split) for path in paths}
+    fields = {path: path.name if split == "file" else group_of(path, split, "split") for path in paths}
     names = list(dict.fromkeys(fields.values()))
     count = max(1, round(len(names) * settings.val_fraction))
     if count >= len(names):
@@ -185,53 +217,56 @@ def _held_out(paths: Sequence[Path], settings: TileSettings) -> set[Path] | None
     return {path for path, name in fields.items() if name in last}
 
 
-def _field(path: Path, pattern: str) -> str:
-    """What the pattern's first group finds in the file's name."""
-    try:
-        found = re.search(pattern, path.name)
-    except re.error as error:
-        raise InputError(f"split: {pattern!r} is neither auto, file, place nor a regular expression: {error}") from None
-    if found is None or not found.groups():
-        raise InputError(f"{path.name}: the split pattern {pattern!r} finds no group in this name")
-    return found.group(1)
-
-
 def _regions(
-    image: LazyImage, path: Path, settings: TileSettings, held_out: set[Path] | None
+    image: LazyImage, settings: TileSettings, held_out: set[Path] | None, step: int
 ) -> tuple[Window | None, Window | None]:
-    """Parts of a sheet for training and for validation."""
+    """Parts of a sheet for training and for validation, with corners that are multiples of ``step``."""
     height, width = plane_size(image)
-    if 2 * min(height, width) < settings.tile:
-        raise InputError(
-            f"{path.name}: {height} x {width} pixels are less than half a tile of {settings.tile}; "
-            f"give larger images, or set tile to {2 * min(height, width) // settings.scale * settings.scale} or less"
-        )
     if held_out is None:
+        # At least a tile, so that small sheets can be divided, too.
+        least = (settings.tile + step - 1) / max(height, width)
+        fraction = settings.val_fraction and max(settings.val_fraction, least)
         try:
-            return regions_by_place((height, width), settings.tile, settings.val_fraction, settings.guard)
+            training, validation = regions_by_place((height, width), settings.tile, fraction, settings.guard)
         except InputError as error:
-            raise InputError(f"{path.name}: {error}") from None
+            raise InputError(f"{image.path.name}: {error}") from None
+        return training, validation and _aligned(validation, step)
     whole = Window(0, 0, height, width)
-    return (None, whole) if path in held_out else (whole, None)
+    return (None, whole) if image.path in held_out else (whole, None)
+
+
+def _aligned(region: Window, step: int) -> Window:
+    """The part of a region that begins at multiples of ``step``."""
+    y, x = (-(-start // step) * step for start in (region.y, region.x))
+    return Window(y, x, region.height - (y - region.y), region.width - (x - region.x))
 
 
 def _items(
-    image: LazyImage, path: Path, region: Window, intensity: Intensity, settings: TileSettings
+    label: LazyImage, sheet: Sheet, region: Window, step: int, scales: dict[str, Intensity], settings: TileSettings
 ) -> list[dict[str, Any]]:
     """The tiles of one region of one sheet."""
-    n_frames, _ = lr_hr_frames(settings.n_frames)
-    frames = frames_of(image.axes, image.shape, settings.stack)
-    frames.check_n_frames(n_frames, path.name)
-    windows = grid((region.height, region.width), settings.tile, settings.overlap)
+    lr_frames, _ = lr_hr_frames(settings.n_frames)
+    frames = frames_of(label.axes, label.shape, settings.stack)
+    shape = (region.height // step, region.width // step)
+    windows = [
+        Window(window.y * step + region.y, window.x * step + region.x, settings.tile, settings.tile)
+        for window in grid(shape, settings.tile // step, settings.overlap // step)
+    ]
     return [
         {
-            "name": f"{path.name} frame {frame} y {window.y + region.y} x {window.x + region.x}",
-            "label": str(path),
+            "name": f"{sheet.label.name} frame {frame} y {window.y} x {window.x}",
+            **{key: str(path) for key, path in sheet.files().items()},
             "frame": frame,
-            "window": [window.y + region.y, window.x + region.x, window.height, window.width],
+            "window": [window.y, window.x, window.height, window.width],
             "region": [region.y, region.x, region.height, region.width],
-            "intensity": {"label": [intensity.low, intensity.high]},
+            "intensity": {key: [scale.low, scale.high] for key, scale in scales.items()},
         }
-        for frame in sample_centres(frames, n_frames, settings.slide)
+        for frame in sample_centres(frames, lr_frames, settings.slide)
         for window in windows
+        if settings.min_std is None or _deviation(label, frame, window, scales["label"], settings) > settings.min_std
     ]
+
+
+def _deviation(label: LazyImage, frame: int, window: Window, scale: Intensity, settings: TileSettings) -> float:
+    """Standard deviation of a tile in grey levels of 0..255."""
+    return float(scale.apply(read_window(label, [frame], window, settings.stack)).std() * 255)

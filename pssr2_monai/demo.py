@@ -22,11 +22,11 @@ import tifffile
 from scipy import ndimage
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.evaluate import evaluate, table
+from pssr2_monai.evaluation import evaluate, table
 from pssr2_monai.io.image import list_images, open_image
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.record import instantiate, load_weights
-from pssr2_monai.restore import restore
+from pssr2_monai.restoring import restore
 from pssr2_monai.workflow import train
 
 __all__ = ["demo", "sample_images"]

@@ -7,6 +7,7 @@ forms of ``pssr2_monai.crappify``.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, Randomizable
 from monai.utils import ensure_tuple_rep
 
-from pssr2_monai import axes as axes_module
+from pssr2_monai.axes import central, frames_of
 from pssr2_monai.crappify import Downsample, GaussianNoise, Noise, PoissonNoise
 from pssr2_monai.intensity import Intensity
 from pssr2_monai.io.sheets import SheetReader
@@ -28,21 +29,22 @@ __all__ = [
     "GaussianNoised",
     "LoadTiled",
     "PoissonNoised",
+    "prepare_batch_with_extra",
 ]
 
 
 class LoadTiled(Randomizable, MapTransform):
     """Reads the tiles that a datalist item names, and only those pixels, scaled to [0, 1].
 
-    An item holds for each key the path of a sheet, and ``window`` (y, x, height, width in pixels of the label),
-    ``frame`` (number of the central frame), ``intensity`` (for each key, low and high) and, for tiles at random
+    An item holds for each key the path of a sheet, and ``name``, ``window`` (y, x, height, width in pixels of the
+    label), ``frame`` (number of the central frame), ``intensity`` (for each key, low and high) and, for tiles at random
     positions, ``region`` (the window within which the tile may lie). The result holds the keys as float32 tensors
     ``(frames, Y, X)``, and ``name``.
 
     Args:
-        keys: keys to read: ``label``, or ``image`` and ``label`` for pairs.
-        n_frames: frames to read around the central one, for all keys or one number for each.
-        scale: pixels of the label for one pixel of the key, for all keys or one number for each.
+        keys: keys to read: ``label``; for pairs ``image``, too; and ``extra`` where there is a third image.
+        n_frames: frames to read around the central one.
+        scale: pixels of the label along one pixel of ``image``.
         random_position: draw a fresh place for the tile within the item's region each time.
         axes: axes of files that do not tell theirs.
         stack: order of T and Z.
@@ -53,8 +55,8 @@ class LoadTiled(Randomizable, MapTransform):
     def __init__(
         self,
         keys: KeysCollection = ("label",),
-        n_frames: int | Sequence[int] = 1,
-        scale: int | Sequence[int] = 1,
+        n_frames: int = 1,
+        scale: int = 1,
         random_position: bool = False,
         axes: str | None = None,
         stack: str = "TZ",
@@ -62,8 +64,8 @@ class LoadTiled(Randomizable, MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.n_frames = ensure_tuple_rep(n_frames, len(self.keys))
-        self.scale = ensure_tuple_rep(scale, len(self.keys))
+        self.n_frames = n_frames
+        self.scale = scale
         self.random_position = random_position
         self.stack = stack
         self.sheets = SheetReader(cache_bytes=cache_mb * 2**20, axes=axes, stack=stack)
@@ -73,7 +75,7 @@ class LoadTiled(Randomizable, MapTransform):
         """Places the window: where the item says, or anywhere in its region, on a pixel that all keys have."""
         window = Window(*data["window"])
         if self.random_position and "region" in data:
-            region, step = Window(*data["region"]), int(np.lcm.reduce(self.scale))
+            region, step = Window(*data["region"]), self.scale if "image" in self.keys else 1
             y = region.y + step * int(self.R.randint(max(0, region.height - window.height) // step + 1))
             x = region.x + step * int(self.R.randint(max(0, region.width - window.width) // step + 1))
             window = Window(y, x, window.height, window.width)
@@ -83,13 +85,13 @@ class LoadTiled(Randomizable, MapTransform):
         item: dict[str, Any] = dict(data)  # type: ignore[arg-type]
         self.randomize(item)
         tile: dict[Hashable, Any] = {"name": item["name"]}
-        for key, n_frames, scale in self.key_iterator(item, self.n_frames, self.scale):
-            window, path = self._window, item[key]
-            if scale > 1:
-                window = Window(*(value // scale for value in (window.y, window.x, window.height, window.width)))
-            image = self.sheets.image(path)
-            frames = axes_module.frames_of(image.axes, image.shape, self.stack).window(item["frame"], n_frames)
-            pixels = self.sheets.read(path, frames, window)
+        for key in self.key_iterator(item):
+            window = self._window
+            if key == "image":
+                window = Window(*(value // self.scale for value in astuple(window)))
+            image = self.sheets.image(item[key])
+            frames = frames_of(image.axes, image.shape, self.stack).window(item["frame"], self.n_frames)
+            pixels = self.sheets.read(item[key], frames, window)
             tile[key] = torch.from_numpy(Intensity(*item["intensity"][key]).apply(pixels))
         return tile
 
@@ -104,8 +106,19 @@ class CentralFramesd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
-            d[key] = d[key][axes_module.central(d[key].shape[0], self.n_frames)]
+            d[key] = d[key][central(d[key].shape[0], self.n_frames)]
         return d
+
+
+def prepare_batch_with_extra(
+    batchdata: Mapping[str, torch.Tensor],
+    device: torch.device | str | None = None,
+    non_blocking: bool = False,
+    **_: Any,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """For a loss that looks at a third image: it is called with the output and ``{"label": ..., "extra": ...}``."""
+    image, label, extra = (batchdata[key].to(device, non_blocking=non_blocking) for key in ("image", "label", "extra"))
+    return image, {"label": label, "extra": extra}
 
 
 class Downsampled(MapTransform):

@@ -12,7 +12,6 @@ from monai.bundle import ConfigWorkflow
 
 from pssr2_monai.checkpoints import BEST, LAST
 from pssr2_monai.errors import InputError
-from pssr2_monai.io.image import list_images
 from pssr2_monai.presets import bundle_dir, check_overrides, config_files
 
 __all__ = ["train"]
@@ -56,7 +55,6 @@ def train(
     out = Path(out)
     files = config_files("train", preset)
     check_overrides(files, overrides)
-    list_images(data)
     last = out / LAST
     if resume and not last.is_file():
         raise InputError(

@@ -3,6 +3,8 @@
 Makes an environment of its own for that package (its dependencies clash with ours), lets it save random weights of its
 five architectures with images and its outputs (`pssr_cases.py`), reads them with `load_pssr2` and prints the largest
 difference in grey levels. Ends with 1 where one is above a thousandth of a level, or a parameter count differs.
+The environment takes up to 6 GB with the CUDA build of torch that pip prefers on Linux; with
+PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu in the environment it takes 1.5 GB.
 
     python scripts/compare_with_pssr.py                      # makes build/pssr-2.4.0 the first time
     python scripts/compare_with_pssr.py --python OTHER/bin/python --settings tiny small
@@ -36,8 +38,9 @@ def original_python(folder: Path) -> Path:
     if not python.exists():
         print(f"installing pssr {VERSION} into {folder} ...", flush=True)
         venv.create(folder, with_pip=True)
-    known = subprocess.run([python, "-c", "import pssr"], capture_output=True, check=False)
-    if known.returncode:
+    known = "import importlib.metadata as m, sys; sys.exit(m.version('pssr') != sys.argv[1])"
+    if subprocess.run([python, "-I", "-c", known, VERSION], capture_output=True, check=False).returncode:
+        # torch is left to pip: torchvision, which timm needs, must be of the same build.
         subprocess.run([python, "-m", "pip", "install", "--quiet", f"pssr=={VERSION}"], check=True)
     return python
 

@@ -40,7 +40,7 @@ TINY: dict[str, Case] = {
     "rdresunet_a": (
         "RDResUNetA",
         {
-            "hidden": [16, 16],
+            "hidden": [8, 8],
             "depth": 0,
             "scale": 2,
             "dilations": [[1], [1, 3]],

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from monai.data import DataLoader
 from monai.transforms import Compose, RandFlipd
 from PIL import Image
 
 from pssr2_monai.crappify import Crappify, GaussianNoise
-from pssr2_monai.dataset import TileDataset, TileSettings, pair_by_name, tile_lists
+from pssr2_monai.dataset import TileDataset, TileSettings, tile_lists
 from pssr2_monai.errors import InputError
+from pssr2_monai.io.writer import write_image
 from pssr2_monai.tiles import Window
 from pssr2_monai.transforms import Crappifyd, LoadTiled
 
@@ -63,33 +67,24 @@ def test_split_by_field_keeps_a_field_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "match"),
+    ("options", "match"),
     [
         ({"tile": 256}, r"cell_0.png: 96 x 112 pixels are less than half a tile of 256; .* tile to 192 or less"),
-        ({"split": "f([0-9"}, "split: .* regular expression"),
-        ({"split": "f([0-9])"}, "cell_0.png: the split pattern"),
+        ({"split": "f([0-9"}, "split: .* no regular expression"),
+        ({"split": "f([0-9])"}, "cell_0.png: the pattern .* of split finds no group"),
         ({"val_fraction": 0.95}, "cannot be divided"),
-        ({"split": "place", "val_fraction": 0.1, "tile": 64}, "cell_0.png: split by place"),
+        ({"split": "place", "val_fraction": 0.1, "tile": 64}, "cell_0.png: split by place: .* leaves 48 px for train"),
         ({"n_frames": 5}, "cell_0.png: .* hold 1 frame, but n_frames asks for 5"),
     ],
 )
-def test_what_cannot_be_tiled_is_named(hr_folder: Path, settings: dict, match: str) -> None:
+def test_what_cannot_be_tiled_is_named(hr_folder: Path, options: dict, match: str) -> None:
     with pytest.raises(InputError, match=match):
-        tile_lists(hr_folder, TileSettings(**({"tile": 32} | settings)))
+        tile_lists(hr_folder, TileSettings(**({"tile": 32} | options)))
 
 
 def test_tile_must_divide_by_the_scale() -> None:
     with pytest.raises(InputError, match="130 does not divide by the scale 4"):
         TileSettings(tile=130, scale=4)
-
-
-def test_pairs_are_matched_by_name() -> None:
-    hr, lr = [Path("hr/a.tif"), Path("hr/b.tif")], [Path("lr/b.png"), Path("lr/a.png")]
-    assert pair_by_name(hr, lr) == {hr[0]: lr[1], hr[1]: lr[0]}
-    with pytest.raises(InputError, match=r"b, c: have no partner"):
-        pair_by_name(hr, [Path("lr/a.png"), Path("lr/c.png")])
-    with pytest.raises(InputError, match="same name"):
-        pair_by_name([Path("a.tif"), Path("a.png")], [Path("lr/a.png")])
 
 
 def _dataset(folder: Path, seed: int = 0) -> TileDataset:
@@ -150,3 +145,61 @@ def test_images_smaller_than_a_tile_are_padded_by_reflection(tmp_path: Path) -> 
     (item,) = tile_lists(tmp_path, TileSettings(tile=40, split="file", val_fraction=0)).training
     tile = LoadTiled("label", random_position=True).set_random_state(0)(item)["label"][0].numpy()
     np.testing.assert_allclose(tile, np.pad(image, ((0, 16), (0, 0)), mode="reflect") / 255, atol=1e-7)
+
+
+def test_small_sheets_are_split_by_place_with_at_least_a_tile(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (48, 100), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "one.png")
+    lists = tile_lists(tmp_path, TileSettings(tile=40, val_fraction=0.1))
+    assert [item["window"] for item in lists.validation] == [[0, 60, 40, 40], [8, 60, 40, 40]]
+    assert all(item["window"][1] + 40 <= 60 for item in lists.training)
+
+
+def test_tiles_without_content_are_left_out(tmp_path: Path) -> None:
+    image = np.zeros((64, 128), np.uint8)
+    image[:, :64] = np.random.default_rng(0).integers(0, 256, (64, 64))
+    Image.fromarray(image).save(tmp_path / "half.png")
+    options = {"tile": 32, "split": "file", "val_fraction": 0}
+    assert len(tile_lists(tmp_path, TileSettings(**options)).training) == 8
+    kept = tile_lists(tmp_path, TileSettings(**options, min_std=1.0)).training
+    assert sorted(item["window"][1] for item in kept) == [0, 0, 32, 32]
+
+
+def test_a_bad_file_is_left_out_only_where_asked(hr_folder: Path, tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
+    for path in hr_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "cell_2.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"cell_2\.png: the file is empty"):
+        tile_lists(tmp_path, TileSettings(tile=32))
+    lists = tile_lists(tmp_path, TileSettings(tile=32, skip_bad=True))
+    assert {Path(item["label"]).name for item in lists.training} == {"cell_0.png", "cell_1.png", "cell_3.png"}
+    assert "left out: cell_2.png" in caplog.text
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(20, 120), st.integers(20, 120)),
+    tile=st.integers(3, 12).map(lambda n: 4 * n),
+    overlap=st.integers(0, 11),
+    scale=st.sampled_from([1, 2, 4]),
+    frames=st.tuples(st.integers(1, 6), st.sampled_from([1, 3, 5])),
+    slide=st.booleans(),
+)
+def test_tiles_of_whole_files_cover_every_pixel_of_every_frame(
+    shape: tuple[int, int], tile: int, overlap: int, scale: int, frames: tuple[int, int], slide: bool
+) -> None:
+    count, n_frames = frames
+    options = TileSettings(tile=tile, overlap=overlap, scale=scale, n_frames=n_frames, slide=slide, val_fraction=0)
+    with TemporaryDirectory() as folder:
+        write_image(Path(folder) / "s.tif", np.zeros((count, *shape), np.uint8), axes="ZYX", pixel_size={})
+        if 2 * min(shape) < tile or n_frames > count:
+            with pytest.raises(InputError, match=r"s\.tif"):
+                tile_lists(folder, options)
+            return
+        items = tile_lists(folder, options).training
+    covered = np.zeros((count, *shape), bool)
+    for item in items:
+        around = range(item["frame"] - n_frames // 2, item["frame"] + n_frames // 2 + 1)
+        for frame in around:
+            covered[(frame, *Window(*item["window"]).slices())] = True
+    assert covered.all()

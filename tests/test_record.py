@@ -14,7 +14,7 @@ from pssr2_monai.crappify import Crappify, PoissonNoise
 from pssr2_monai.errors import InputError
 from pssr2_monai.intensity import IntensitySettings
 from pssr2_monai.networks import ResUNet
-from pssr2_monai.record import Record, instantiate, load_weights, record_of_config
+from pssr2_monai.record import Record, instantiate, load_weights
 
 CONFIG = {
     "scale": 2,
@@ -115,7 +115,9 @@ def test_weights_of_another_network_are_refused(record: Record, tmp_path: Path) 
         load_weights(tmp_path / "model.pt")
 
 
-@pytest.mark.parametrize("target", ["os.system", "subprocess.Popen", "no.such.Network", "pssr2_monai.restore.restore"])
+@pytest.mark.parametrize(
+    "target", ["os.system", "subprocess.Popen", "no.such.Network", "pssr2_monai.restoring.restore"]
+)
 def test_a_record_calls_nothing_but_networks_and_transforms(target: str, record: Record, tmp_path: Path) -> None:
     state = record.state_dict()
     fields = json.loads(state["json"]) | {"network": {"_target_": target, "command": "true"}}

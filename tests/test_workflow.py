@@ -130,7 +130,7 @@ def test_a_short_training_beats_interpolation(tmp_path: Path) -> None:
     """On images made of sharp discs, whose edges interpolation blurs."""
     from PIL import Image
 
-    from pssr2_monai.evaluate import evaluate
+    from pssr2_monai.evaluation import evaluate
 
     (tmp_path / "hr").mkdir()
     y, x = np.mgrid[:128, :128]
@@ -138,7 +138,7 @@ def test_a_short_training_beats_interpolation(tmp_path: Path) -> None:
         rng = np.random.default_rng(number)
         image = np.full((128, 128), 60.0)
         for _ in range(60):
-            cy, cx, radius = rng.uniform(0, 128, 2).tolist() + [rng.uniform(3, 12)]
+            cy, cx, radius = (*rng.uniform(0, 128, 2), rng.uniform(3, 12))
             image[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] = rng.uniform(90, 220)
         Image.fromarray(image.astype(np.uint8)).save(tmp_path / "hr" / f"{number}.png")
     options = {"network_def#channels": [16, 32], "num_workers": 0, "tile": 64, "overlap": 48, "seed": 1}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +15,36 @@ from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.writer import Writer
 from pssr2_monai.tiles import Window, reflect_indices
 
-__all__ = ["SheetReader", "fit_image_intensity", "plane_size", "read_window", "write_plane"]
+__all__ = ["SheetReader", "fit_image_intensity", "plane_size", "read_window", "sample_pixels", "write_plane"]
 
 SAMPLE_FRAMES = 16
 SAMPLE_SIDE = 512
 
 
+def sample_pixels(image: LazyImage, stack: str = "TZ") -> Iterator[np.ndarray]:
+    """At most 16 windows ``(Y, X)`` of up to 512 x 512 pixels, spread over the frames and over the plane."""
+    height, width = plane_size(image)
+    count = frames_of(image.axes, image.shape, stack).count
+    side_y, side_x = min(SAMPLE_SIDE, height), min(SAMPLE_SIDE, width)
+    frames = np.linspace(0, count - 1, SAMPLE_FRAMES).round().astype(int)
+    # Places on a 4 x 4 lattice, taken in an order that scatters them.
+    places = [(5 * number % SAMPLE_FRAMES) for number in range(SAMPLE_FRAMES)]
+    windows = [
+        Window((height - side_y) * (p // 4) // 3, (width - side_x) * (p % 4) // 3, side_y, side_x) for p in places
+    ]
+    for frame, window in dict.fromkeys(zip(frames.tolist(), windows, strict=True)):
+        yield read_window(image, [frame], window, stack)[0]
+
+
 def fit_image_intensity(image: LazyImage, settings: IntensitySettings, stack: str = "TZ") -> Intensity:
-    """The intensity scale of a sheet, from a sample of at most 16 windows of 512 x 512 pixels spread over it.
+    """The intensity scale of a sheet, from a bounded sample of its pixels.
 
     Raises:
         InputError: see ``intensity.fit_intensity``.
     """
     if not settings.needs_sample(image.dtype):
         return settings.fit(np.empty(0, image.dtype), image.dtype, image.path.name)
-    height, width = plane_size(image)
-    count = frames_of(image.axes, image.shape, stack).count
-    side_y, side_x = min(SAMPLE_SIDE, height), min(SAMPLE_SIDE, width)
-    # Frames evenly through the stack; places on a 4 x 4 lattice, taken in an order that scatters them.
-    frames = np.linspace(0, count - 1, SAMPLE_FRAMES).round().astype(int)
-    places = [(5 * number % SAMPLE_FRAMES) for number in range(SAMPLE_FRAMES)]
-    windows = [
-        Window((height - side_y) * (p // 4) // 3, (width - side_x) * (p % 4) // 3, side_y, side_x) for p in places
-    ]
-    wanted = dict.fromkeys((int(frame), window) for frame, window in zip(frames, windows, strict=True))
-    sample = np.concatenate([read_window(image, [frame], window, stack).ravel() for frame, window in wanted])
+    sample = np.concatenate([window.ravel() for window in sample_pixels(image, stack)])
     return settings.fit(sample, image.dtype, image.path.name)
 
 

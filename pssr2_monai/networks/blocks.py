@@ -127,8 +127,9 @@ class AtrousBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # In the original package's order, whose rounding its weights then share.
         y = self.branches[0](x)
-        for branch in self.branches[1:]:
-            y = y + branch(x)
+        for i, branch in enumerate(self.branches):
+            if i > 0:
+                y = y + branch(x)
         return F.relu(y + self.residual(x))
 
 

@@ -8,11 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from monai.bundle import ConfigParser, ConfigWorkflow
+import torch
+from monai.bundle import ConfigWorkflow
+from PIL import Image
 
+from pssr2_monai.axes import scaled_shape
 from pssr2_monai.io.image import open_image
+from pssr2_monai.io.writer import write_image
 from pssr2_monai.presets import preset_names
+from pssr2_monai.record import load_weights
+from pssr2_monai.restoring import restore
+from pssr2_monai.workflow import train
 
 
 def _workflow(project_root: Path, names: list[str], run_id: str, **overrides: object) -> ConfigWorkflow:
@@ -72,9 +80,7 @@ def test_evaluating_gives_the_figures_of_the_training(
     assert (tmp_path / "val_ssim_raw.csv").is_file()
 
 
-def test_inference_restores_a_folder(
-    project_root: Path, hr_folder: Path, tiny_weights: Path, tmp_path: Path
-) -> None:
+def test_inference_restores_a_folder(project_root: Path, hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
     workflow = _workflow(
         project_root,
         ["inference"],
@@ -89,17 +95,42 @@ def test_inference_restores_a_folder(
         assert restored.shape == (4 * 96, 4 * 112)
 
 
+@pytest.fixture
+def preset_data(hr_folder: Path, tmp_path: Path) -> dict[str, Path]:
+    """A folder that suits each preset that does not take a plain folder of images."""
+    pairs, stack = tmp_path / "pairs", tmp_path / "stack"
+    (pairs / "LR").mkdir(parents=True)
+    stack.mkdir()
+    (pairs / "HR").symlink_to(hr_folder)
+    frames = []
+    for path in sorted(hr_folder.iterdir()):
+        image = Image.open(path)
+        image.resize((image.width // 4, image.height // 4), Image.Resampling.BILINEAR).save(pairs / "LR" / path.name)
+        frames.append(np.asarray(image))
+    write_image(stack / "stack.tif", np.stack([*frames, *frames]), axes="ZYX", pixel_size={})
+    return {"paired": pairs, "2.5d": stack}
+
+
 @pytest.mark.parametrize("preset", [None, *preset_names()])
-def test_every_preset_builds(preset: str | None, project_root: Path, hr_folder: Path, tmp_path: Path) -> None:
-    files = [project_root / "bundle" / "configs" / "train.json"]
-    files += [project_root / "configs" / f"{preset}.json"] if preset else []
-    parser = ConfigParser()
-    parser.read_config([str(file) for file in files])
-    parser.update({"dataset_dir": str(hr_folder), "tile": 32, "output_dir": str(tmp_path), "ckpt_dir": str(tmp_path)})
-    trainer = parser.get_parsed_content("train#trainer")
-    sample = next(iter(trainer.data_loader))
-    scale = parser.get_parsed_content("scale")
-    assert sample["label"].shape[-1] == scale * sample["image"].shape[-1] == 32
+def test_every_preset_trains_for_an_epoch(
+    preset: str | None,
+    hr_folder: Path,
+    preset_data: dict[str, Path],
+    tiny_options: dict[str, object],
+    tmp_path: Path,
+) -> None:
+    data = preset_data.get(preset or "", hr_folder)
+    weights = train(data, tmp_path / "run", preset=preset, epochs=1, **tiny_options)
+    network, record = load_weights(weights)
+    image = torch.rand(1, record.n_frames[0], 12, 9)
+    assert network(image).shape == (1, record.n_frames[1], 12 * record.scale, 9 * record.scale)
+    assert bool(record.crappifier) == (preset != "paired")
+    source = next(path for path in sorted(data.rglob("*")) if path.is_file())
+    source = source if preset != "paired" else data / "LR" / "cell_0.png"
+    (restored,) = restore(source, tmp_path / "restored", weights)
+    with open_image(source) as before, open_image(restored) as after:
+        assert after.shape == scaled_shape(before.axes, before.shape, record.scale)
+        assert (after.axes, after.dtype) == (before.axes, before.dtype)
 
 
 def test_configs_hold_each_key_once(project_root: Path) -> None:

@@ -65,7 +65,12 @@ def test_what_is_wrong_is_told_in_one_line_and_nothing_is_left(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    places = {"IMAGES": hr_folder, "MISSING": tmp_path / "missing", "EMPTY": tmp_path / "empty", "OUT": tmp_path / "out"}
+    places = {
+        "IMAGES": hr_folder,
+        "MISSING": tmp_path / "missing",
+        "EMPTY": tmp_path / "empty",
+        "OUT": tmp_path / "out",
+    }
     places |= {"TEXT": tmp_path / "text", "WEIGHTS": tiny_weights, "OTHER": tmp_path / "other.pt"}
     places["EMPTY"].mkdir()
     places["TEXT"].mkdir()

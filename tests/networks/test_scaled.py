@@ -34,10 +34,24 @@ SMALL: dict[str, Build] = {
     ),
     "swinir": partial(SwinIR, embed_dim=12, depths=(2, 2), heads=(2, 3), window=4, features=8, drop_path=0.0),
     "swinir_direct": partial(
-        SwinIR, embed_dim=8, depths=(2,), heads=(2,), window=8, upsampler="pixelshuffledirect", conv="3conv"
+        SwinIR,
+        embed_dim=8,
+        depths=(2,),
+        heads=(2,),
+        window=8,
+        upsampler="pixelshuffledirect",
+        conv="3conv",
+        drop_path=0.0,
     ),
     "swinir_nearest": partial(
-        SwinIR, embed_dim=8, depths=(2,), heads=(2,), window=5, upsampler="nearest+conv", features=8
+        SwinIR,
+        embed_dim=8,
+        depths=(2,),
+        heads=(2,),
+        window=5,
+        upsampler="nearest+conv",
+        features=8,
+        drop_path=0.0,
     ),
     "rcan": partial(RCAN, groups=2, blocks=2, features=8, reduction=2),
 }
@@ -77,6 +91,7 @@ def test_more_frames_out_than_in_start_as_the_nearest(build: Build) -> None:
 
 @small_networks
 def test_every_parameter_learns_after_one_step(build: Build) -> None:
+    torch.manual_seed(0)
     network = build(scale=2)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     x, target = random_image(2, 1, 24, 24), torch.zeros(2, 1, 48, 48)
@@ -101,9 +116,10 @@ def test_script_gives_the_same_for_other_sizes(build: Build) -> None:
 @pytest.mark.parametrize("interpolate", [True, False])
 def test_export_has_dynamic_batch_height_and_width(build: Build, interpolate: bool) -> None:
     network = build(scale=2, interpolate=interpolate).eval()
-    sizes = {0: torch.export.Dim("batch", max=64), 2: torch.export.Dim("y", min=8), 3: torch.export.Dim("x", min=8)}
+    sizes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     program = torch.export.export(network, (random_image(2, 1, 21, 34),), dynamic_shapes={"x": sizes}).module()
-    for size in ((1, 1, 8, 8), (3, 1, 40, 51)):
+    # An exported program takes no axis, however deep inside, to be one pixel long: 8x8 is too small for some.
+    for size in ((1, 1, 17, 16), (3, 1, 40, 51)):
         x = random_image(*size)
         torch.testing.assert_close(program(x), network(x), rtol=1e-5, atol=1e-5)
 

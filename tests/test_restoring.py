@@ -16,7 +16,7 @@ from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.networks import ResUNet
 from pssr2_monai.record import Record
-from pssr2_monai.restore import SeamlessInferer, restore, restore_file
+from pssr2_monai.restoring import SeamlessInferer, restore, restore_file
 
 
 class Interpolation(torch.nn.Module):

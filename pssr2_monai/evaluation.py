@@ -16,14 +16,14 @@ from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from pssr2_monai.axes import central, frames_of, sample_centres
-from pssr2_monai.dataset import pair_by_name
 from pssr2_monai.errors import InputError
 from pssr2_monai.intensity import Intensity
 from pssr2_monai.io.image import LazyImage, list_images, open_image
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window
+from pssr2_monai.pairs import match_names
 from pssr2_monai.pictures import grey_window, labelled_panel
 from pssr2_monai.record import Record, instantiate, load_weights
-from pssr2_monai.restore import SeamlessInferer, restore_frames
+from pssr2_monai.restoring import SeamlessInferer, restore_frames
 from pssr2_monai.tiles import Window
 
 __all__ = ["Comparison", "compare", "evaluate", "score", "table", "upscale"]
@@ -164,7 +164,7 @@ def evaluate(
     if lr is None and not record.crappifier:
         raise InputError(f"{weights}: was trained on real pairs and holds no crappifier; give the LR images with --lr")
     hr_files = list_images(hr)
-    partners = pair_by_name(hr_files, list_images(lr)) if lr is not None else dict.fromkeys(hr_files)
+    partners = match_names(hr_files, list_images(lr)) if lr is not None else dict.fromkeys(hr_files)
     inferer, out = SeamlessInferer(window, precision=precision), Path(out)
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     images = []
