@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,10 +92,12 @@ def load_pssr2(path: str | Path, **options: Any) -> tuple[ScaledNetwork, dict[st
 def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by their names, and nothing else."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's notes on the pickle's version, ahead of the one line that matters
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give a .pth file of the pssr package") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError):
+    except Exception:  # a damaged or hostile file fails in many ways
         raise InputError(
             f"{path}: not a file of tensors (pickled objects are refused unread); save the model's state_dict()"
         ) from None

@@ -230,7 +230,8 @@ class SwinIR(ScaledNetwork):
             raise InputError(f"heads: found {list(heads)}; each must divide embed_dim {embed_dim}")
         self.first = nn.Conv2d(in_channels, embed_dim, kernel_size=3, padding=1)
         self.patch_norm = nn.LayerNorm(embed_dim) if patch_norm else nn.Identity()
-        rates = torch.linspace(0, drop_path, sum(depths)).tolist()
+        total = sum(depths)
+        rates = [drop_path * i / max(total - 1, 1) for i in range(total)]
         groups: list[nn.Module] = []
         for depth, count in zip(depths, heads, strict=True):
             blocks = [

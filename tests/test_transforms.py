@@ -1,0 +1,56 @@
+"""Dictionary transforms do what their array forms do."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from monai.transforms import Compose
+
+from pssr2_monai.crappify import Crappify, Downsample, GaussianNoise, PoissonNoise
+from pssr2_monai.transforms import CentralFramesd, Crappifyd, Downsampled, GaussianNoised, PoissonNoised
+
+HR = np.random.default_rng(0).random((5, 32, 24), dtype=np.float32)
+
+
+def test_each_dictionary_form_equals_its_array_form() -> None:
+    pairs = [
+        (PoissonNoised("label", intensity=(0.5, 1.0)), PoissonNoise((0.5, 1.0))),
+        (GaussianNoised("label", sigma=10, gain=(-3, 3)), GaussianNoise(10, (-3, 3))),
+    ]
+    for dictionary, array in pairs:
+        found = dictionary.set_random_state(4)({"label": HR, "other": 1})
+        np.testing.assert_array_equal(found["label"], array.set_random_state(4)(HR))
+        assert found["other"] == 1
+    np.testing.assert_array_equal(Downsampled("label", 4)({"label": HR})["label"], Downsample(4)(HR))
+
+
+def test_all_keys_of_a_noise_get_one_draw() -> None:
+    found = GaussianNoised(["a", "b"], sigma=(5, 30)).set_random_state(0)({"a": HR, "b": HR})
+    np.testing.assert_array_equal(found["a"], found["b"])
+    assert not np.array_equal(found["a"], HR)
+
+
+def test_crappifyd_makes_the_image_and_leaves_the_label() -> None:
+    transform = Crappifyd("label", Crappify(4, [PoissonNoise()]))
+    found = transform.set_random_state(1)({"label": torch.from_numpy(HR)})
+    assert found["image"].shape == (5, 8, 6)
+    torch.testing.assert_close(found["label"], torch.from_numpy(HR))
+    again = Crappifyd("label", Crappify(4, [PoissonNoise()])).set_random_state(1)({"label": torch.from_numpy(HR)})
+    torch.testing.assert_close(found["image"], again["image"])
+
+
+def test_any_callable_may_crappify() -> None:
+    found = Crappifyd("label", lambda hr: hr[:, ::2, ::2])({"label": HR})
+    np.testing.assert_array_equal(found["image"], HR[:, ::2, ::2])
+
+
+def test_a_seeded_compose_seeds_the_crappifier() -> None:
+    compose = Compose([Crappifyd("label", Crappify(2, [PoissonNoise()]))])
+    images = [compose.set_random_state(seed)({"label": HR})["image"] for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2])
+
+
+def test_central_frames_are_kept() -> None:
+    np.testing.assert_array_equal(CentralFramesd("label", 1)({"label": HR})["label"], HR[2:3])
+    np.testing.assert_array_equal(CentralFramesd("label", 3)({"label": HR})["label"], HR[1:4])
