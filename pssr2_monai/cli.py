@@ -69,11 +69,12 @@ def restore(
     device: str | None = None,
     axes: str | None = None,
     overwrite: bool = False,
+    skip_bad: bool = False,
 ) -> None:
     """Restore an image, or every image of a folder.
 
     pssr2 restore INPUT OUTPUT --weights FILE [--window 256] [--overlap 0.25] [--precision auto] [--device D] [--axes
-    ZYX] [--overwrite]
+    ZYX] [--overwrite] [--skip-bad]
 
     INPUT        an image file, or a folder of them
     OUTPUT       the file to write, or the folder to write files of the same names into
@@ -84,13 +85,14 @@ def restore(
     --device     cpu, cuda, cuda:1, ...; a GPU where there is one
     --axes       axes of files that do not tell their own, such as ZYX
     --overwrite  replace files that exist
+    --skip-bad   leave out files that cannot be read, instead of stopping before any work
 
     Example: pssr2 restore scans/ restored/ --weights run/model.pt
     """
     from pssr2_monai.restoring import restore as run
 
     options = {"window": window, "overlap": overlap, "precision": precision, "device": device}
-    for path in run(source, target, weights, axes=axes, overwrite=overwrite, **options):  # type: ignore[arg-type]
+    for path in run(source, target, weights, axes=axes, overwrite=overwrite, skip_bad=skip_bad, **options):  # type: ignore[arg-type]
         print(path)
 
 

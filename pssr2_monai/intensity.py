@@ -45,17 +45,23 @@ class Intensity:
             raise InputError(f"intensity: the range from {self.low:g} to {self.high:g} is too wide for a float")
 
     def apply(self, array: Any) -> Any:
-        """``(array - low) / (high - low)`` as float32, of a numpy array or a tensor of any shape, never clipped."""
+        """``(array - low) / (high - low)`` as float32, of a numpy array or a tensor of any shape, never clipped.
+
+        In a float array what is no finite number becomes black, or white for plus infinity: one such pixel would
+        spread through a network over all within its reach.
+        """
         span = self.high - self.low
         if not isinstance(array, (np.ndarray, np.generic)):
             return (array.float() - self.low) / span
         # Values of 16 bits lie exactly in float32, and half the memory is worth having; wider ones may not.
         working = np.float32 if array.dtype.itemsize <= 2 else np.float64
         scaled = np.subtract(array, self.low, dtype=working)
-        # A far outlier of a float image becomes infinite, which is what float32 has for it.
         with np.errstate(over="ignore"):
             scaled /= span
-            return scaled.astype(np.float32, copy=False)
+            scaled = scaled.astype(np.float32, copy=False)
+        if array.dtype.kind == "f":
+            np.nan_to_num(scaled, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
+        return scaled
 
     def undo(self, array: Any) -> Any:
         """``array * (high - low) + low``: grey levels of the file, float64 from numpy and float32 from a tensor."""

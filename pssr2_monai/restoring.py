@@ -138,6 +138,8 @@ def restore_file(
             centres = sample_centres(frames, hr_frames, slide=False, edges=hr_frames == 1)
             for centre in tqdm(centres, desc=Path(source).name, unit="frame", disable=len(centres) < 2 or None):
                 pixels = read_window(image, frames.window(centre, lr_frames), Window(0, 0, height, width), record.stack)
+                if not np.isfinite(pixels).all():
+                    logger.warning("%s: holds NaN or infinite pixels, which are taken for black and white", source)
                 restored = restore_frames(intensity.apply(pixels), network, inferer, device)
                 for frame, plane in zip(frames.window(centre, hr_frames), restored, strict=True):
                     write_plane(writer, frames, frame, intensity.cast(plane, image.dtype))
@@ -155,6 +157,7 @@ def restore(
     device: str | None = None,
     axes: str | None = None,
     overwrite: bool = False,
+    skip_bad: bool = False,
 ) -> list[Path]:
     """Restores a file, or every image of a folder.
 
@@ -168,6 +171,7 @@ def restore(
         device: ``cpu``, ``cuda`` and so on; by default a GPU where there is one.
         axes: axes of files that do not tell their own.
         overwrite: replace existing files.
+        skip_bad: leave out files that cannot be read, saying so, instead of stopping before any work.
 
     Returns:
         The files written.
@@ -180,13 +184,18 @@ def restore(
     """
     inferer = SeamlessInferer(window, overlap, precision=precision)
     network, record = load_weights(weights, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    pairs = restore_pairs(source, target, record, axes, overwrite)
-    restoring_engine(network, record, inferer, axes, overwrite).run(pairs)
-    return [output for _, output in pairs]
+    pairs = restore_pairs(source, target, record, axes, overwrite, skip_bad)
+    restoring_engine(network, record, inferer, axes, overwrite, skip_bad).run(pairs)
+    return [output for _, output in pairs if output.exists()]
 
 
 def restore_pairs(
-    source: str | Path, target: str | Path, record: Record, axes: str | None = None, overwrite: bool = False
+    source: str | Path,
+    target: str | Path,
+    record: Record,
+    axes: str | None = None,
+    overwrite: bool = False,
+    skip_bad: bool = False,
 ) -> list[tuple[Path, Path]]:
     """Which file is restored into which, every source having been looked at.
 
@@ -196,14 +205,24 @@ def restore_pairs(
         record: of the weights that are to restore them.
         axes: axes of files that do not tell their own.
         overwrite: replace existing files.
+        skip_bad: leave out sources that cannot be read, saying so.
 
     Raises:
         InputError: a source cannot be read or has too few frames, a target exists, or two would be the same.
     """
-    pairs = _targets(Path(source), Path(target), overwrite)
-    for file, _ in pairs:
-        with open_image(file, axes=axes) as image:
-            _check_frames(image, record)
+    pairs = []
+    for file, output in _targets(Path(source), Path(target), overwrite):
+        try:
+            with open_image(file, axes=axes) as image:
+                _check_frames(image, record)
+        except InputError as error:
+            if not skip_bad:
+                raise
+            logger.warning("left out: %s", error)
+        else:
+            pairs.append((file, output))
+    if not pairs:
+        raise InputError(f"{source}: none of its images can be restored")
     return pairs
 
 
@@ -213,16 +232,22 @@ def restoring_engine(
     inferer: Inferer | None = None,
     axes: str | None = None,
     overwrite: bool = False,
+    skip_bad: bool = False,
 ) -> Engine:
     """An Ignite engine that restores one file a step; run it on what ``restore_pairs`` gives. For the arguments see
-    ``restore_file``."""
+    ``restore_file`` and ``restore``."""
 
-    def step(_: Engine, pair: tuple[Path, Path]) -> Path:
+    def step(_: Engine, pair: tuple[Path, Path]) -> None:
         source, target = pair
         target.parent.mkdir(parents=True, exist_ok=True)
-        restore_file(source, target, network, record, inferer, axes=axes, overwrite=overwrite)
-        logger.info("%s -> %s", source, target)
-        return target
+        try:
+            restore_file(source, target, network, record, inferer, axes=axes, overwrite=overwrite)
+        except InputError as error:
+            if not skip_bad:
+                raise
+            logger.warning("left out: %s", error)
+        else:
+            logger.info("%s -> %s", source, target)
 
     engine = Engine(step)
     engine.logger.setLevel(logging.CRITICAL)

@@ -118,6 +118,27 @@ def test_a_bad_file_stops_the_job_before_it_starts(tiny_weights: Path, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_bad_file_is_left_out_where_asked(tiny_weights: Path, tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
+    for name in ("a.tif", "c.tif"):
+        write_image(tmp_path / name, np.zeros((16, 16), np.uint8), axes="YX", pixel_size={})
+    (tmp_path / "b.tif").write_text("no image")
+    written = restore(tmp_path, tmp_path / "out", tiny_weights, skip_bad=True)
+    assert [path.name for path in written] == ["a.tif", "c.tif"]
+    assert "left out: b.tif" in caplog.text
+
+
+def test_nan_and_infinity_stay_where_they_are(tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
+    image = np.random.default_rng(0).uniform(-1, 1, (40, 40)).astype(np.float32)
+    clean = image.copy()
+    image[5, 5], image[30, 8], image[20, 20] = np.nan, np.inf, -np.inf
+    write_image(tmp_path / "in.tif", image, axes="YX", pixel_size={})
+    record = Record(network={}, scale=1, intensity=IntensitySettings("fixed", -1, 1))
+    restore_file(tmp_path / "in.tif", tmp_path / "out.tif", Interpolation(1, 1), record)
+    clean[5, 5], clean[30, 8], clean[20, 20] = -1, 1, -1
+    np.testing.assert_allclose(tifffile.imread(tmp_path / "out.tif"), clean, atol=1e-6)
+    assert "in.tif: holds NaN or infinite pixels" in caplog.text
+
+
 def test_a_failing_network_leaves_no_output(tmp_path: Path) -> None:
     class Failing(Interpolation):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
