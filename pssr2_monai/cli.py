@@ -57,7 +57,7 @@ def train(
     print(weights)
 
 
-@SetParseFn(str, "source", "target", "weights", "device", "precision", "axes")
+@SetParseFn(str, "source", "target", "weights", "device", "precision", "axes", "format")
 def restore(
     source: str,
     target: str,
@@ -70,11 +70,12 @@ def restore(
     axes: str | None = None,
     overwrite: bool = False,
     skip_bad: bool = False,
+    format: str | None = None,
 ) -> None:
     """Restore an image, or every image of a folder.
 
     pssr2 restore INPUT OUTPUT --weights FILE [--window 256] [--overlap 0.25] [--precision auto] [--device D] [--axes
-    ZYX] [--overwrite] [--skip-bad]
+    ZYX] [--overwrite] [--skip-bad] [--format ome.zarr]
 
     INPUT        an image file, or a folder of them
     OUTPUT       the file to write, or the folder to write files of the same names into
@@ -85,14 +86,27 @@ def restore(
     --device     cpu, cuda, cuda:1, ...; a GPU where there is one
     --axes       axes of files that do not tell their own, such as ZYX
     --overwrite  replace files that exist
+    --format     tif, ome.tif, ome.zarr or png for files written into a folder; by default that of the input
     --skip-bad   leave out files that cannot be read, instead of stopping before any work
 
     Example: pssr2 restore scans/ restored/ --weights run/model.pt
     """
     from pssr2_monai.restoring import restore as run
 
-    options = {"window": window, "overlap": overlap, "precision": precision, "device": device}
-    for path in run(source, target, weights, axes=axes, overwrite=overwrite, skip_bad=skip_bad, **options):  # type: ignore[arg-type]
+    written = run(
+        source,
+        target,
+        weights,
+        window=window,
+        overlap=overlap,
+        precision=precision,
+        device=device,
+        axes=axes,
+        overwrite=overwrite,
+        skip_bad=skip_bad,
+        format=format,
+    )
+    for path in written:
         print(path)
 
 

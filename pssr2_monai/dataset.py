@@ -19,7 +19,7 @@ from pssr2_monai.axes import frames_of, lr_hr_frames, sample_centres
 from pssr2_monai.errors import InputError
 from pssr2_monai.intensity import Intensity, IntensitySettings
 from pssr2_monai.io.image import LazyImage, open_image
-from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window
+from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window, sample_pixels
 from pssr2_monai.pairs import Sheet, check_pairs, group_of, sheets_of
 from pssr2_monai.tiles import Window, grid, regions_by_place
 
@@ -87,6 +87,7 @@ class TileLists:
     training: list[dict[str, Any]]
     validation: list[dict[str, Any]]
     pixel_size: dict[str, float]
+    intensity: IntensitySettings
 
 
 def tile_lists(
@@ -114,6 +115,7 @@ def tile_lists(
     """
     sheets = _usable(sheets_of(hr_dir, lr_dir, extra_dir, settings.pair_pattern), settings)
     held_out = _held_out([sheet.label for sheet in sheets], settings)
+    shared = _shared_intensities(sheets, settings) if settings.intensity.scope == "dataset" else {}
     training: list[dict[str, Any]] = []
     validation: list[dict[str, Any]] = []
     sizes: list[dict[str, float]] = []
@@ -124,7 +126,7 @@ def tile_lists(
             # Tiles of pairs lie on the grid of the LR pixels, so that both images have the tile's corners.
             step = settings.scale if sheet.image is not None else 1
             regions = _regions(label, settings, held_out, step)
-            scales = {
+            scales = shared or {
                 key: fit_image_intensity(image, settings.intensity, settings.stack) for key, image in images.items()
             }
             for region, items in zip(regions, (training, validation), strict=True):
@@ -133,7 +135,9 @@ def tile_lists(
             sizes.append(dict(label.pixel_size))
     if not training:
         raise InputError(f"{hr_dir}: no tile is left to train on; hold out less (val_fraction) or add images")
-    return TileLists(training, validation, sizes[0] if all(size == sizes[0] for size in sizes) else {})
+    inputs = shared.get("image") or shared.get("label")
+    intensity = IntensitySettings("fixed", inputs.low, inputs.high) if inputs else settings.intensity
+    return TileLists(training, validation, sizes[0] if all(size == sizes[0] for size in sizes) else {}, intensity)
 
 
 class TileDataset(Dataset):
@@ -186,6 +190,26 @@ def _usable(sheets: Sequence[Sheet], settings: TileSettings) -> list[Sheet]:
     if not usable:
         raise InputError(f"{sheets[0].label.parent}: none of its {len(sheets)} images can be used")
     return usable
+
+
+def _shared_intensities(sheets: Sequence[Sheet], settings: TileSettings) -> dict[str, Intensity]:
+    """One scale for the files of each key, from samples of all of them."""
+    samples: dict[str, list[np.ndarray]] = {}
+    for sheet in sheets:
+        for key, path in sheet.files().items():
+            with open_image(path, settings.axes) as image:
+                pixels = np.concatenate([window.ravel() for window in sample_pixels(image, settings.stack)])
+            # Of many files a part of each will do; the step is odd, so that it does not follow the rows.
+            samples.setdefault(key, []).append(pixels[:: 1 + 2 * (len(sheets) // 8)])
+    scales = {}
+    for key, pixels_of in samples.items():
+        if len({pixels.dtype for pixels in pixels_of}) > 1:
+            raise InputError(
+                f"{sheets[0].label.parent}: files of different types cannot share one intensity scale; "
+                "convert them, or set intensity#scope to 'file'"
+            )
+        scales[key] = settings.intensity.fit(np.concatenate(pixels_of), pixels_of[0].dtype, f"{key} images")
+    return scales
 
 
 def _check_size(image: LazyImage, settings: TileSettings) -> None:

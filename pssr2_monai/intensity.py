@@ -15,6 +15,7 @@ from pssr2_monai.errors import InputError
 __all__ = ["Intensity", "IntensitySettings", "fit_intensity"]
 
 MODES = ("dtype", "percentile", "fixed")
+SCOPES = ("file", "dataset")
 PERCENTILES = (0.1, 99.9)
 
 
@@ -157,12 +158,19 @@ class IntensitySettings:
         low: black level of "fixed".
         high: white level of "fixed".
         offset: the camera's offset in grey levels.
+        scope: "file" for a scale of each file's own, or "dataset" for one that all files of a training share and that
+            restoring then uses, too.
     """
 
     mode: str | None = None
     low: float | None = None
     high: float | None = None
     offset: float = 0.0
+    scope: str = "file"
+
+    def __post_init__(self) -> None:
+        if self.scope not in SCOPES:
+            raise InputError(f"intensity: scope {self.scope!r} is unknown; use {' or '.join(SCOPES)}")
 
     def fit(self, sample: npt.NDArray[Any], dtype: npt.DTypeLike, name: str = "image") -> Intensity:
         """The scale of one file; see `fit_intensity`."""

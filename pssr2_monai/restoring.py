@@ -158,6 +158,7 @@ def restore(
     axes: str | None = None,
     overwrite: bool = False,
     skip_bad: bool = False,
+    format: str | None = None,
 ) -> list[Path]:
     """Restores a file, or every image of a folder.
 
@@ -172,6 +173,8 @@ def restore(
         axes: axes of files that do not tell their own.
         overwrite: replace existing files.
         skip_bad: leave out files that cannot be read, saying so, instead of stopping before any work.
+        format: ``tif``, ``ome.tif``, ``ome.zarr`` or ``png`` for files written into a folder; that of the source where
+            it can be written, else ``tif``, by default.
 
     Returns:
         The files written.
@@ -184,7 +187,7 @@ def restore(
     """
     inferer = SeamlessInferer(window, overlap, precision=precision)
     network, record = load_weights(weights, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    pairs = restore_pairs(source, target, record, axes, overwrite, skip_bad)
+    pairs = restore_pairs(source, target, record, axes, overwrite, skip_bad, format)
     restoring_engine(network, record, inferer, axes, overwrite, skip_bad).run(pairs)
     return [output for _, output in pairs if output.exists()]
 
@@ -196,6 +199,7 @@ def restore_pairs(
     axes: str | None = None,
     overwrite: bool = False,
     skip_bad: bool = False,
+    format: str | None = None,
 ) -> list[tuple[Path, Path]]:
     """Which file is restored into which, every source having been looked at.
 
@@ -206,12 +210,13 @@ def restore_pairs(
         axes: axes of files that do not tell their own.
         overwrite: replace existing files.
         skip_bad: leave out sources that cannot be read, saying so.
+        format: suffix of the files written into a folder, such as ``ome.zarr``; the sources' by default.
 
     Raises:
         InputError: a source cannot be read or has too few frames, a target exists, or two would be the same.
     """
     pairs = []
-    for file, output in _targets(Path(source), Path(target), overwrite):
+    for file, output in _targets(Path(source), Path(target), overwrite, format):
         try:
             with open_image(file, axes=axes) as image:
                 _check_frames(image, record)
@@ -260,14 +265,14 @@ def _check_frames(image: LazyImage, record: Record) -> Frames:
     return frames
 
 
-def _targets(source: Path, target: Path, overwrite: bool) -> list[tuple[Path, Path]]:
+def _targets(source: Path, target: Path, overwrite: bool, format: str | None) -> list[tuple[Path, Path]]:
     """Which file goes where."""
     if source.is_dir() and not _is_image_folder(source):
-        pairs = [(file, target / _written_name(file)) for file in list_images(source)]
+        pairs = [(file, target / _written_name(file, format)) for file in list_images(source)]
     elif target.suffix and not target.is_dir():
         pairs = [(source, target)]
     else:
-        pairs = [(source, target / _written_name(source))]
+        pairs = [(source, target / _written_name(source, format))]
     outputs = [output for _, output in pairs]
     for file, output in pairs:
         if outputs.count(output) > 1:
@@ -285,6 +290,12 @@ def _is_image_folder(path: Path) -> bool:
     return path.suffix.lower() == ".zarr"
 
 
-def _written_name(file: Path) -> str:
-    """The file's name, with a suffix that can be written."""
-    return file.name if file.suffix.lower() in WRITTEN else f"{file.stem}.tif"
+def _written_name(file: Path, format: str | None) -> str:
+    """The file's name, with the suffix asked for or else one that can be written."""
+    if format is None and file.suffix.lower() in WRITTEN:
+        return file.name
+    suffix = "." + (format or "tif").lower().lstrip(".")
+    if not suffix.endswith(tuple(WRITTEN)):
+        raise InputError(f"format: {format!r} is not written; use tif, ome.tif, ome.zarr or png")
+    stem = file.name.removesuffix(file.suffix)
+    return stem.removesuffix(".ome") + suffix

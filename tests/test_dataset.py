@@ -10,13 +10,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.data import DataLoader
+from monai.data import CacheDataset, DataLoader, DistributedSampler
 from monai.transforms import Compose, RandFlipd
 from PIL import Image
 
 from pssr2_monai.crappify import Crappify, GaussianNoise
 from pssr2_monai.dataset import TileDataset, TileSettings, tile_lists
 from pssr2_monai.errors import InputError
+from pssr2_monai.intensity import IntensitySettings
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.tiles import Window
 from pssr2_monai.transforms import Crappifyd, LoadTiled
@@ -203,3 +204,31 @@ def test_tiles_of_whole_files_cover_every_pixel_of_every_frame(
         for frame in around:
             covered[(frame, *Window(*item["window"]).slices())] = True
     assert covered.all()
+
+
+def test_one_intensity_scale_for_a_data_set(tmp_path: Path) -> None:
+    images = [np.random.default_rng(n).integers(1000 * n, 1000 * n + 800, (64, 64)).astype(np.uint16) for n in (1, 2)]
+    for number, image in enumerate(images):
+        write_image(tmp_path / f"{number}.tif", image, axes="YX", pixel_size={})
+    options = {"tile": 32, "split": "file", "val_fraction": 0}
+    own = tile_lists(tmp_path, TileSettings(**options))
+    assert len({tuple(item["intensity"]["label"]) for item in own.training}) == 2
+    shared = tile_lists(tmp_path, TileSettings(**options, intensity=IntensitySettings(scope="dataset")))
+    (scale,) = {tuple(item["intensity"]["label"]) for item in shared.training}
+    low, high = np.percentile(np.stack(images), [0.1, 99.9])
+    assert scale == (pytest.approx(low, abs=10), pytest.approx(high, abs=10))
+    assert shared.intensity == IntensitySettings("fixed", *scale)
+    assert own.intensity == IntensitySettings()
+
+
+def test_monai_datasets_and_samplers_take_the_datalists(hr_folder: Path) -> None:
+    items = tile_lists(hr_folder, TileSettings(tile=32, val_fraction=0)).training
+    plain = [LoadTiled("label")(item)["label"] for item in items]
+    cached = CacheDataset(items, LoadTiled("label"), num_workers=1, progress=False)
+    for sample, expected in zip(cached, plain, strict=True):
+        torch.testing.assert_close(sample["label"], expected)
+    seen: list[str] = []
+    for rank in (0, 1):
+        sampler = DistributedSampler(cached, num_replicas=2, rank=rank, shuffle=True, seed=3, even_divisible=False)
+        seen += [name for batch in DataLoader(cached, batch_size=4, sampler=sampler) for name in batch["name"]]
+    assert sorted(seen) == sorted(item["name"] for item in items)

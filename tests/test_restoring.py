@@ -127,6 +127,19 @@ def test_a_bad_file_is_left_out_where_asked(tiny_weights: Path, tmp_path: Path, 
     assert "left out: b.tif" in caplog.text
 
 
+@pytest.mark.parametrize(("format", "name"), [("ome.zarr", "a.ome.zarr"), ("ome.tif", "a.ome.tif"), (None, "a.png")])
+def test_the_format_follows_the_input_unless_asked(
+    format: str | None, name: str, tiny_weights: Path, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "a.png", np.zeros((16, 16), np.uint8), axes="YX", pixel_size={})
+    (written,) = restore(tmp_path / "a.png", tmp_path / "out", tiny_weights, format=format)
+    assert written == tmp_path / "out" / name
+    with open_image(written) as image:
+        assert image.shape == (64, 64)
+    with pytest.raises(InputError, match="'jp2' is not written"):
+        restore(tmp_path / "a.png", tmp_path / "out", tiny_weights, format="jp2")
+
+
 def test_nan_and_infinity_stay_where_they_are(tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
     image = np.random.default_rng(0).uniform(-1, 1, (40, 40)).astype(np.float32)
     clean = image.copy()
