@@ -56,7 +56,7 @@ def demo(out: str | Path = "demo", minutes: float = 4.5, seed: int = 0) -> str:
     if (out / "run").exists():
         raise InputError(f"{out}: holds a demonstration already; remove the folder or give another --out")
     train_dir, test_dir = sample_images(cache_dir() / "sample")
-    weights = train(train_dir, out / "run", minutes=minutes, seed=seed, scale=SCALE)
+    weights = train(train_dir, out / "run", preset="small", minutes=minutes, seed=seed, scale=SCALE)
     lr_dir = out / "lr"
     lr_dir.mkdir(parents=True, exist_ok=True)
     _, record = load_weights(weights)

@@ -119,12 +119,15 @@ class ScaledNetwork(nn.Module):
         Indexing rather than ``F.pad``: any length in one go, however short the axis, and no branch on the size,
         which export with dynamic sizes could not follow.
         """
+        if self.multiple == 1 and self.padded_min == 1:
+            return x
         for axis in range(2, self.spatial_dims + 2):
             size = x.shape[axis]
             padded = (size + self.multiple - 1) // self.multiple * self.multiple
             if self.padded_min > self.multiple:
                 padded = max(padded, self.padded_min)
-            period = max(2 * (size - 1), 1)
+            # As a tensor: ONNX has no remainder by a size that is known only later.
+            period = (2 * torch.arange(size, device=x.device).max()).clamp(min=1)
             index = torch.arange(padded, device=x.device) % period
             x = x.index_select(axis, torch.minimum(index, period - index))
         return x

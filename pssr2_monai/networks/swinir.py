@@ -62,11 +62,11 @@ class WindowAttention(nn.Module):
             scores = scores.view(batch, rows, columns, self.heads, pixels, pixels)
             last_row = (torch.arange(rows, device=x.device) == rows - 1).view(rows, 1, 1, 1, 1)
             last_column = (torch.arange(columns, device=x.device) == columns - 1).view(columns, 1, 1, 1)
-            scores = scores + (bias.permute(0, 3, 1, 2) + last_row * self.row_mask)
-            scores = scores + last_column * self.column_mask
+            scores += bias.permute(0, 3, 1, 2) + last_row * self.row_mask
+            scores += last_column * self.column_mask
             scores = scores.view(batch * rows * columns, self.heads, pixels, pixels)
         else:
-            scores = scores + bias.permute(0, 3, 1, 2)
+            scores += bias.permute(0, 3, 1, 2)
         mixed = scores.softmax(dim=-1).to(value.dtype) @ value
         return self.proj(mixed.transpose(1, 2).reshape(batch, rows, columns, pixels, dim))
 
