@@ -6,7 +6,6 @@ written beside and renamed, and the score is part of the state.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,11 @@ import torch
 from ignite.engine import Engine, Events
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.record import read_checkpoint, same_network
+from pssr2_monai.record import read_checkpoint, same_network, save_atomically
 
-__all__ = ["Checkpoints", "TorchRandomState", "save_atomically"]
+__all__ = ["Checkpoints", "TorchRandomState"]
 
 BEST, LAST = "model.pt", "last.pt"
-
-
-def save_atomically(content: Mapping[str, Any], path: Path) -> None:
-    """``torch.save`` beside the file and a rename, so that the path always holds a whole file."""
-    beside = path.with_name(path.name + ".part")
-    torch.save(dict(content), beside)
-    os.replace(beside, path)
 
 
 class TorchRandomState:

@@ -171,6 +171,23 @@ def info(
     print(describe(file, settings))
 
 
+@SetParseFn(str, "original", "target")
+def convert(original: str, target: str, **options: Any) -> None:
+    """Turn weights of the original pssr package into a model.pt.
+
+    pssr2 convert ORIGINAL.pth MODEL.pt [--dilations ...] [--pool_sizes ...] [--scale N]
+
+    ORIGINAL.pth  a file that pssr 2.x saved: ResUNet, ResUNetA, RDResUNet, RDResUNetA or SwinIR
+    MODEL.pt      the file to write; restore also takes ORIGINAL.pth as it is
+    --dilations   and the other options: what the tensors do not tell, where it is not the original's default
+
+    Example: pssr2 convert weights.pth model.pt
+    """
+    from pssr2_monai.record import convert as run
+
+    print(run(original, target, **options))
+
+
 @SetParseFn(str, "out")
 def demo(*, out: str = "demo", minutes: float = 4.5, seed: int = 0) -> None:
     """Train on real electron microscopy sections and restore one that was not seen.
@@ -188,7 +205,9 @@ def demo(*, out: str = "demo", minutes: float = 4.5, seed: int = 0) -> None:
     print(run(out, minutes=minutes, seed=seed))
 
 
-COMMANDS: dict[str, Callable[..., None]] = {each.__name__: each for each in (train, restore, evaluate, info, demo)}
+COMMANDS: dict[str, Callable[..., None]] = {
+    each.__name__: each for each in (train, restore, evaluate, info, convert, demo)
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,10 +21,21 @@ import pssr2_monai
 from pssr2_monai.axes import lr_hr_frames
 from pssr2_monai.errors import InputError
 from pssr2_monai.intensity import IntensitySettings
+from pssr2_monai.networks import load_pssr2
 
-__all__ = ["Record", "instantiate", "load_weights", "read_checkpoint", "record_of_config", "same_network"]
+__all__ = [
+    "Record",
+    "convert",
+    "instantiate",
+    "load_weights",
+    "read_checkpoint",
+    "record_of_config",
+    "same_network",
+    "save_atomically",
+]
 
 RECORD_VERSION = 1
+RECORDED = {"model", "record"}
 
 
 @dataclass
@@ -136,7 +148,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, is no checkpoint, or holds no record.
     """
-    path = Path(path)
+    saved = _read_safely(Path(path))
+    if not RECORDED <= saved.keys():
+        raise InputError(f"{path}: holds no weights with a record; give a model.pt of a training")
+    return saved
+
+
+def _read_safely(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file of weights")
     try:
@@ -145,7 +163,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: is no file of weights that can be read safely; give a model.pt of a training"
         ) from error
-    if not isinstance(saved, dict) or not {"model", "record"} <= saved.keys():
+    if not isinstance(saved, dict):
         raise InputError(f"{path}: holds no weights with a record; give a model.pt of a training")
     return saved
 
@@ -174,12 +192,15 @@ def instantiate(config: Any) -> Any:
         raise InputError(f"record: {target} does not take the recorded arguments: {error}") from error
 
 
-def load_weights(path: str | Path, device: torch.device | str = "cpu") -> tuple[torch.nn.Module, Record]:
+def load_weights(
+    path: str | Path, device: torch.device | str = "cpu", **options: Any
+) -> tuple[torch.nn.Module, Record]:
     """The network in evaluation mode with its weights, and their record.
 
     Args:
-        path: a file that a training wrote (``model.pt``).
+        path: a file that a training wrote (``model.pt``), or a ``.pth`` of the original ``pssr`` package.
         device: where the network is to run.
+        options: for an original's file, what its tensors do not tell; see ``networks.load_pssr2``.
 
     Raises:
         InputError: the file cannot be read, or its weights do not fit the network that its record names.
@@ -187,13 +208,44 @@ def load_weights(path: str | Path, device: torch.device | str = "cpu") -> tuple[
     Example:
         >>> network, record = load_weights("run/model.pt")  # doctest: +SKIP
     """
-    saved = read_checkpoint(path)
-    record = Record.from_state(saved["record"], str(path))
-    network: torch.nn.Module = instantiate(record.network)
-    try:
-        network.load_state_dict(saved["model"])
-    except RuntimeError as error:
-        name = str(record.network.get("_target_")).rsplit(".", 1)[-1]
-        raise InputError(f"{path}: the weights do not fit the {name} that their record describes") from error
+    saved = _read_safely(Path(path))
+    if RECORDED <= saved.keys():
+        record = Record.from_state(saved["record"], str(path))
+        network: torch.nn.Module = instantiate(record.network)
+        try:
+            network.load_state_dict(saved["model"])
+        except RuntimeError as error:
+            name = str(record.network.get("_target_")).rsplit(".", 1)[-1]
+            raise InputError(f"{path}: the weights do not fit the {name} that their record describes") from error
+    else:
+        network, arguments = load_pssr2(path, **options)
+        scale, frames = max(network.scale), (network.in_channels, network.out_channels)
+        record = Record(arguments, scale, frames, versions={"pssr": "2"})
     # Convolutions are quicker with channels last, on processors and GPUs alike.
     return network.to(device).to(memory_format=torch.channels_last).eval(), record  # type: ignore[call-overload]
+
+
+def convert(original: str | Path, target: str | Path, **options: Any) -> Path:
+    """Writes the weights of an original ``.pth`` file with a record, as a training of this package would.
+
+    Args:
+        original: a ``.pth`` of the ``pssr`` package.
+        target: the ``model.pt`` to write.
+        options: see ``networks.load_pssr2``.
+
+    Raises:
+        InputError: the file is not one of the original's, or the target exists.
+    """
+    target = Path(target)
+    if target.exists():
+        raise InputError(f"{target}: exists already; give another name")
+    network, record = load_weights(original, **options)
+    save_atomically({"model": network.state_dict(), "record": record.state_dict()}, target)
+    return target
+
+
+def save_atomically(content: Mapping[str, Any], path: Path) -> None:
+    """``torch.save`` beside the file and a rename, so that the path always holds a whole file."""
+    beside = path.with_name(path.name + ".part")
+    torch.save(dict(content), beside)
+    os.replace(beside, path)
