@@ -6,6 +6,7 @@ written beside and renamed, and the score is part of the state.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.record import read_checkpoint, same_network, save_atomically
+from pssr2_monai.record import read_checkpoint, same_training, save_atomically
 
 __all__ = ["Checkpoints", "TorchRandomState"]
 
@@ -79,7 +80,7 @@ class Checkpoints:
         weights = {name: self.state[name].state_dict() for name in ("model", "record")}
         validated = self.evaluator.state.epoch == engine.state.epoch
         score = self.evaluator.state.metrics.get(self.key_metric) if validated else None
-        if score is not None and (self.best_score is None or score > self.best_score):
+        if score is not None and math.isfinite(score) and (self.best_score is None or score > self.best_score):
             self.best_score = float(score)
             save_atomically(weights, self.save_dir / BEST)
         elif self.best_score is None:
@@ -104,9 +105,10 @@ class Checkpoints:
             raise InputError(
                 f"{path}: holds weights but not the state of a training ({missing[0]} is missing); give last.pt"
             )
-        if not same_network(saved["record"], self.state["record"].state_dict()):
+        if not same_training(saved["record"], self.state["record"].state_dict()):
             raise InputError(
-                f"{path}: was trained with another network or scale; resume with the options it was begun with"
+                f"{path}: was trained with another network, scale, intensity or crappifier; resume with the "
+                "options that it was begun with"
             )
         for name, each in self.state.items():
             each.load_state_dict(saved[name])

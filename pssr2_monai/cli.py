@@ -110,7 +110,7 @@ def restore(
         print(path)
 
 
-@SetParseFn(str, "hr", "lr", "weights", "out", "device", "precision", "axes")
+@SetParseFn(str, "hr", "lr", "weights", "out", "device", "precision", "axes", "pair_pattern")
 def evaluate(
     *,
     hr: str,
@@ -122,6 +122,7 @@ def evaluate(
     precision: str = "auto",
     device: str | None = None,
     axes: str | None = None,
+    pair_pattern: str | None = None,
 ) -> None:
     """Score weights beside bilinear and bicubic interpolation.
 
@@ -133,13 +134,15 @@ def evaluate(
     --weights  a model.pt that a training wrote
     --out      folder for metrics.json and the pictures LR | bicubic | restored | HR
     --seed     of the crappifier
+    --pair_pattern  regular expression whose group is what the names of partners have in common
 
     Example: pssr2 evaluate --hr test/ --weights run/model.pt --out evaluation/
     """
     from pssr2_monai.evaluation import evaluate as run
     from pssr2_monai.evaluation import table
 
-    result = run(hr, weights, out, lr=lr, seed=seed, window=window, precision=precision, device=device, axes=axes)
+    options = {"window": window, "precision": precision, "device": device, "axes": axes, "pair_pattern": pair_pattern}
+    result = run(hr, weights, out, lr=lr, seed=seed, **options)  # type: ignore[arg-type]
     print(table(result))
 
 
@@ -252,15 +255,23 @@ def _run(arguments: list[str]) -> int:
 
 
 def _check_options(command: Callable[..., None], arguments: Sequence[str]) -> None:
-    """Refuses options that the command does not have, and says which required ones are missing."""
+    """Refuses what the command does not take, and says what is missing."""
     parameters = inspect.signature(command).parameters
+    expected = [name for name, each in parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
+    positional = _positional(arguments)
+    if len(positional) > len(expected):
+        raise InputError(
+            f"{command.__name__}: {positional[len(expected)]!r} is one argument too many; it takes "
+            f"{' '.join(name.upper() for name in expected) or 'options only'} (a folder instead of *.tif)"
+        )
     given = [each[2:].split("=")[0].replace("-", "_") for each in arguments if each.startswith("--")]
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         for option in given:
             if option not in parameters:
                 near = _nearest(f"--{option}", [f"--{name}" for name in parameters])
                 raise InputError(f"{command.__name__}: there is no option --{option}{near}")
-    missing = [
+    missing = [name.upper() for name in expected[len(positional) :] if name not in given]
+    missing += [
         f"--{name}"
         for name, parameter in parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty and name not in given
@@ -269,6 +280,19 @@ def _check_options(command: Callable[..., None], arguments: Sequence[str]) -> No
         raise InputError(
             f"{command.__name__}: {' and '.join(missing)} must be given; see pssr2 {command.__name__} --help"
         )
+
+
+def _positional(arguments: Sequence[str]) -> list[str]:
+    """The arguments that are neither options nor their values, as fire tells them apart."""
+    found, value_follows = [], False
+    for each in arguments:
+        if each.startswith("--"):
+            value_follows = "=" not in each
+        elif value_follows:
+            value_follows = False
+        else:
+            found.append(each)
+    return found
 
 
 def _overview() -> str:
@@ -296,9 +320,11 @@ def _set_up_output(debug: bool) -> None:
 def _one_line(error: BaseException) -> str:
     """What to tell of an error: the user's part of it where there is one, which MONAI wraps in its own."""
     cause: BaseException | None = error
+    innermost = error
     while cause is not None:
         if isinstance(cause, InputError):
             return str(cause)
+        innermost = cause
         cause = cause.__cause__ or cause.__context__
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]} (--debug shows where)"
+    text = " ".join(str(innermost).split())
+    return f"{type(innermost).__name__}: {text[:300]} (--debug shows where)"

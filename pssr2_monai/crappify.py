@@ -156,12 +156,13 @@ class GaussianNoise(Noise):
 
 
 class Crappify(Randomizable, Transform):
-    """Makes an LR image from an HR one: downsampling, then one noise after another, clipped to [0, 1] after each.
+    """Makes an LR image from an HR one: downsampling, then one noise after another, clipped after each.
 
     Args:
         scale: HR size over LR size; 1 for denoising alone.
         noises: transforms that take and return an image in [0, 1] at LR size, applied in turn.
-        clip: whether what leaves [0, 1] is cut off after each noise, as a detector does.
+        clip: whether what leaves the detector's range is cut off after each noise: [0, 1], or as far beyond it as the
+            clean image reaches, where 1 is a percentile and not the detector's limit.
 
     Example:
         >>> import numpy as np
@@ -195,10 +196,11 @@ class Crappify(Randomizable, Transform):
     def __call__(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
         """Crappifies ``img``, ``(frames, Y, X)`` or ``(batch, frames, Y, X)`` in [0, 1]."""
         lr = self.downsample(img)
+        low, high = min(0.0, float(lr.min())), max(1.0, float(lr.max()))
         for noise in self.noises:
             lr = noise(lr)
             if self.clip:
-                lr = lr.clip(0, 1)
+                lr = lr.clip(low, high)
         return lr
 
 

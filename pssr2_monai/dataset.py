@@ -6,7 +6,7 @@ import logging
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class TileSettings:
         intensity: how pixel values become [0, 1]; one scale for each file.
         min_std: leave out tiles whose standard deviation, in grey levels of 0..255, is not above this: flat padding.
             Looking costs a reading of every tile; None leaves nothing out.
+        val_tiles: at most so many validation tiles, spread evenly over all there are; None for all.
         pair_pattern: regular expression whose group is what the names of partners have in common.
         skip_bad: leave out files that cannot be used, saying so, instead of stopping.
     """
@@ -66,6 +67,7 @@ class TileSettings:
     guard: int = 0
     intensity: IntensitySettings = field(default_factory=IntensitySettings)
     min_std: float | None = None
+    val_tiles: int | None = None
     pair_pattern: str | None = None
     skip_bad: bool = False
 
@@ -113,6 +115,8 @@ def tile_lists(
         >>> lists.training[0]["window"]  # doctest: +SKIP
         [0, 0, 128, 128]
     """
+    if lr_dir is not None and settings.intensity.scope == "dataset":
+        raise InputError("intensity: scope 'dataset' is for HR images alone, since pairs have two scales; use 'file'")
     sheets = _usable(sheets_of(hr_dir, lr_dir, extra_dir, settings.pair_pattern), settings)
     held_out = _held_out([sheet.label for sheet in sheets], settings)
     shared = _shared_intensities(sheets, settings) if settings.intensity.scope == "dataset" else {}
@@ -137,6 +141,9 @@ def tile_lists(
         raise InputError(f"{hr_dir}: no tile is left to train on; hold out less (val_fraction) or add images")
     inputs = shared.get("image") or shared.get("label")
     intensity = IntensitySettings("fixed", inputs.low, inputs.high) if inputs else settings.intensity
+    if settings.val_tiles and len(validation) > settings.val_tiles:
+        places = np.linspace(0, len(validation) - 1, settings.val_tiles).round().astype(int)
+        validation = [validation[place] for place in places]
     return TileLists(training, validation, sizes[0] if all(size == sizes[0] for size in sizes) else {}, intensity)
 
 
@@ -179,8 +186,10 @@ def _usable(sheets: Sequence[Sheet], settings: TileSettings) -> list[Sheet]:
     for sheet in sheets:
         try:
             with open_image(sheet.label, settings.axes) as label:
-                _check_size(label, settings)
-            check_pairs([sheet], settings.scale, settings.axes, settings.stack)
+                _check_size(label, sheet, settings)
+                fit_image_intensity(label, settings.intensity, settings.stack)
+            if len(sheet.files()) > 1:
+                check_pairs([sheet], settings.scale, settings.axes, settings.stack)
         except InputError as error:
             if not settings.skip_bad:
                 raise
@@ -212,8 +221,14 @@ def _shared_intensities(sheets: Sequence[Sheet], settings: TileSettings) -> dict
     return scales
 
 
-def _check_size(image: LazyImage, settings: TileSettings) -> None:
+def _check_size(image: LazyImage, sheet: Sheet, settings: TileSettings) -> None:
     height, width = plane_size(image)
+    if sheet.image is not None and min(height, width) < settings.tile:
+        # Mirrored at two resolutions, the padding of the two images would not match.
+        raise InputError(
+            f"{image.path.name}: {height} x {width} pixels are less than a tile of {settings.tile}; for pairs "
+            f"set tile to {min(height, width) // settings.scale * settings.scale} or less"
+        )
     if 2 * min(height, width) < settings.tile:
         raise InputError(
             f"{image.path.name}: {height} x {width} pixels are less than half a tile of {settings.tile}; "
@@ -281,14 +296,23 @@ def _items(
             "name": f"{sheet.label.name} frame {frame} y {window.y} x {window.x}",
             **{key: str(path) for key, path in sheet.files().items()},
             "frame": frame,
-            "window": [window.y, window.x, window.height, window.width],
-            "region": [region.y, region.x, region.height, region.width],
+            "window": list(astuple(window)),
+            "region": list(astuple(_around(window, region, step) if settings.min_std is not None else region)),
             "intensity": {key: [scale.low, scale.high] for key, scale in scales.items()},
         }
         for frame in sample_centres(frames, lr_frames, settings.slide)
         for window in windows
         if settings.min_std is None or _deviation(label, frame, window, scales["label"], settings) > settings.min_std
     ]
+
+
+def _around(window: Window, region: Window, step: int) -> Window:
+    """Where a tile with content may wander: a quarter of its side each way, within the region."""
+    reach = window.height // 4 // step * step
+    top, left = max(region.y, window.y - reach), max(region.x, window.x - reach)
+    bottom = min(region.y + region.height, window.y + window.height + reach)
+    right = min(region.x + region.width, window.x + window.width + reach)
+    return Window(top, left, bottom - top, right - left)
 
 
 def _deviation(label: LazyImage, frame: int, window: Window, scale: Intensity, settings: TileSettings) -> float:

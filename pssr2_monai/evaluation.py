@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,9 @@ from tqdm import tqdm
 from pssr2_monai.axes import central, frames_of, sample_centres
 from pssr2_monai.errors import InputError
 from pssr2_monai.intensity import Intensity
-from pssr2_monai.io.image import LazyImage, list_images, open_image
+from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window
-from pssr2_monai.pairs import match_names
+from pssr2_monai.pairs import check_pairs, sheets_of
 from pssr2_monai.pictures import grey_window, labelled_panel
 from pssr2_monai.record import Record, instantiate, load_weights
 from pssr2_monai.restoring import SeamlessInferer, restore_frames
@@ -90,25 +92,20 @@ def compare(
 
     Args:
         hr: the targets.
-        lr: the real inputs, or None to crappify the targets as in training.
+        lr: the real inputs (see ``pairs.check_pairs``), or None to crappify the targets as in training.
         network: in evaluation mode, on the device that is to do the work.
         record: of its weights.
         inferer: how the network is laid over the image.
         seed: of the crappifier's draws.
 
     Raises:
-        InputError: LR and HR do not match, or have fewer frames than the network needs.
+        InputError: fewer frames than the network needs.
     """
     lr_count, hr_count = record.n_frames
     scale, stack = record.scale, record.stack
     target_scale = fit_image_intensity(hr, record.intensity, stack)
     input_scale = target_scale if lr is None else fit_image_intensity(lr, record.intensity, stack)
     height, width = (side // scale * scale for side in plane_size(hr))
-    if lr is not None and plane_size(lr) != (height // scale, width // scale):
-        raise InputError(
-            f"{lr.path.name}: {' x '.join(map(str, plane_size(lr)))} pixels times the scale {scale} are not the "
-            f"{' x '.join(map(str, plane_size(hr)))} of {hr.path.name}; give pairs that fit the weights"
-        )
     frames = frames_of(hr.axes, hr.shape, stack)
     frames.check_n_frames(lr_count, hr.path.name)
     crappify = instantiate(record.crappifier) if lr is None else None
@@ -138,6 +135,7 @@ def evaluate(
     precision: str = "auto",
     device: str | None = None,
     axes: str | None = None,
+    pair_pattern: str | None = None,
 ) -> dict[str, Any]:
     """Scores weights on images whose answer is known, beside bilinear and bicubic interpolation.
 
@@ -152,6 +150,7 @@ def evaluate(
         precision: ``auto``, ``float32`` or ``bfloat16``.
         device: ``cpu``, ``cuda`` and so on; by default a GPU where there is one.
         axes: axes of files that do not tell their own.
+        pair_pattern: regular expression whose group is what the names of partners have in common.
 
     Returns:
         What ``metrics.json`` holds: ``images`` (name, and PSNR and SSIM by method), ``mean``, ``settings``.
@@ -163,23 +162,22 @@ def evaluate(
     network, record = load_weights(weights, device)
     if lr is None and not record.crappifier:
         raise InputError(f"{weights}: was trained on real pairs and holds no crappifier; give the LR images with --lr")
-    hr_files = list_images(hr)
-    partners = match_names(hr_files, list_images(lr)) if lr is not None else dict.fromkeys(hr_files)
+    sheets = sheets_of(hr, lr, pattern=pair_pattern)
+    check_pairs(sheets, record.scale, axes, record.stack)
     inferer, out = SeamlessInferer(window, precision=precision), Path(out)
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     images = []
-    for hr_file, lr_file in tqdm(partners.items(), desc="evaluating", unit="image", disable=None):
+    for sheet in tqdm(sheets, desc="evaluating", unit="image", disable=None):
         scores = []
-        with open_image(hr_file, axes=axes) as hr_image:
-            lr_image = open_image(lr_file, axes=axes) if lr_file is not None else None
+        with ExitStack() as opened:
+            hr_image = opened.enter_context(open_image(sheet.label, axes))
+            lr_image = opened.enter_context(open_image(sheet.image, axes)) if sheet.image else None
             for number, comparison in enumerate(compare(hr_image, lr_image, network, record, inferer, seed)):
                 scores.append(comparison.scores())
                 if number == 0:
-                    _save_picture(comparison, out / "pictures" / f"{hr_file.stem}.png")
-            if lr_image is not None:
-                lr_image.close()
+                    _save_picture(comparison, out / "pictures" / f"{sheet.label.stem}.png")
         means = {method: _mean([each[method] for each in scores]) for method in METHODS}
-        images.append({"name": hr_file.name, **means})
+        images.append({"name": sheet.label.name, **means})
     result = {
         "images": images,
         "mean": {method: _mean([image[method] for image in images]) for method in METHODS},  # type: ignore[misc]
@@ -193,7 +191,7 @@ def evaluate(
         },
     }
     beside = out / "metrics.json.part"
-    beside.write_text(json.dumps(result, indent=2), encoding="utf-8")
+    beside.write_text(json.dumps(_finite(result), indent=2, allow_nan=False), encoding="utf-8")
     beside.replace(out / "metrics.json")
     return result
 
@@ -220,6 +218,15 @@ def _crappified(
 
 def _identity(image: LazyImage, centre: int) -> tuple[int, int]:
     return zlib.crc32(image.path.name.encode()), centre
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for what JSON has no number for: the PSNR of equal images."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _mean(scores: list[dict[str, float]]) -> dict[str, float]:

@@ -222,13 +222,12 @@ class Progress:
     def _end_epoch(self, engine: Engine) -> None:
         state = engine.state
         rate = len(self._losses) * self.batch_size / max(time.monotonic() - self._epoch_started, 1e-9)
-        shown = [f"{name} {self.evaluator.state.metrics[name]:.4f}" for name in self._present()]
+        validated = self.evaluator.state.metrics if self.evaluator.state.epoch == state.epoch else {}
+        shown = [f"{name} {validated[name]:.4f}" for name in self.metrics if name in validated]
+        shown.append(f"lr {self.schedule.optimizer.param_groups[0]['lr']:.1e}")
         words = [f"epoch {state.epoch}/{state.max_epochs}", f"loss {np.mean(self._losses):.4f}", *shown]
         self._close()
         self.logger.info(" | ".join([*words, f"{rate:.1f} tiles/s", f"{self.time_left(engine)} left"]))
-
-    def _present(self) -> list[str]:
-        return [name for name in self.metrics if name in self.evaluator.state.metrics]
 
     def time_left(self, engine: Engine) -> str:
         """Minutes and seconds until the training ends, going by its progress so far."""

@@ -68,7 +68,7 @@ def match_names(hr: Sequence[Path], lr: Sequence[Path], pattern: str | None = No
     for paths in (hr, lr):
         names: dict[str, Path] = {}
         for path in paths:
-            name = group_of(path, pattern, "pair_pattern") if pattern else path.stem
+            name = group_of(path, pattern, "pair_pattern") if pattern else path.stem.removesuffix(".ome")
             if names.setdefault(name, path) != path:
                 raise InputError(f"{path}: is called {name!r} as {names[name].name} is; pairs are matched by name")
         by_name.append(names)

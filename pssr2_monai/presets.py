@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from pydoc import ErrorDuringImport, locate
 from typing import Any
 
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigComponent, ConfigParser
+from monai.utils import ensure_tuple
 
 from pssr2_monai.errors import InputError
 
@@ -37,16 +40,26 @@ def config_files(config: str, presets: str | Sequence[str] | None = None) -> lis
             name several, divided by commas.
 
     Raises:
-        InputError: a preset is neither a known name nor a file, or is not JSON.
+        InputError: a preset is neither a known name nor a file, is not JSON, or sets an id that there is not.
     """
     files = [bundle_dir() / "configs" / f"{config}.json"]
-    names = presets.split(",") if isinstance(presets, str) else list(presets or [])
-    files += [_preset_file(str(name).strip()) for name in names]
+    whole = isinstance(presets, str) and Path(presets).is_file()
+    names = presets.split(",") if isinstance(presets, str) and not whole else ensure_tuple(presets or ())
+    for name in names:
+        file = _preset_file(str(name).strip())
+        keys = [key.lstrip("+") for key in json.loads(file.read_text(encoding="utf-8"))]
+        try:
+            check_overrides([str(each) for each in files], dict.fromkeys(keys))
+        except InputError as error:
+            raise InputError(f"{file}: {str(error).removeprefix('--')}") from None
+        files.append(file)
     return [str(file) for file in files]
 
 
 def check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None:
     """Refuses overrides of ids that the merged config does not have, which MONAI would take in silence.
+
+    Within a component (a section with ``_target_``) its constructor's arguments are known, too.
 
     Raises:
         InputError: with the nearest right name.
@@ -61,8 +74,10 @@ def check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None:
                 section = section[int(name)]
             elif isinstance(section, dict) and name in section:
                 section = section[name]
+            elif name in (arguments := _arguments(section)):
+                break
             else:
-                known = section if isinstance(section, dict) else []
+                known = [*section, *arguments] if isinstance(section, dict) else []
                 where = f" in {'#'.join(path[:depth])}" if depth else ""
                 raise InputError(f"--{key}: there is no {name!r}{where}{nearest(name, known)}")
 
@@ -71,6 +86,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The words ``; did you mean ...?`` for the known name that is most like this one, or nothing."""
     found = difflib.get_close_matches(name, [str(each) for each in known], n=1, cutoff=0.5)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _arguments(section: Any) -> list[str]:
+    """What the constructor of a component takes, where it can be found."""
+    if not isinstance(section, dict) or "_target_" not in section:
+        return []
+    try:
+        target = locate(str(ConfigComponent(section).resolve_module_name()))
+        # A constructor that hands on what it does not know takes what its base classes take.
+        makers = [vars(each).get("__init__") for each in target.__mro__[:-1]] if isinstance(target, type) else [target]
+        named = [each for maker in makers if callable(maker) for each in inspect.signature(maker).parameters.values()]
+    except (ValueError, TypeError, ErrorDuringImport):
+        return []
+    return [each.name for each in named if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
 
 
 def _preset_file(name: str) -> Path:

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import pickle
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,7 +31,7 @@ __all__ = [
     "load_weights",
     "read_checkpoint",
     "record_of_config",
-    "same_network",
+    "same_training",
     "save_atomically",
 ]
 
@@ -90,25 +91,32 @@ def record_of_config(
     stack: str,
     intensity: IntensitySettings,
     pixel_size: Mapping[str, float],
-    network_id: str = "network_def",
-    crappifier_id: str = "crappifier",
+    crappified: bool = True,
 ) -> Record:
     """The record of the training that the bundle's config describes; to be called from within a config.
 
     A config expression sees objects, not the configuration they were made from; that is read from the parser that is
     resolving the expression, so that any network named by ``_target_`` is recorded, not this package's alone.
 
+    Args:
+        scale: HR size over LR size.
+        n_frames: frames of a sample, or ``[LR, HR]``.
+        stack: order of T and Z.
+        intensity: how pixel values became [0, 1].
+        pixel_size: micrometres per axis of the HR images, as far as known.
+        crappified: whether the config's crappifier made the inputs, rather than a microscope.
+
     Raises:
         RuntimeError: no config is being resolved.
     """
     parser = _resolving_parser()
     return Record(
-        network=_resolved(parser, network_id),
+        network=_resolved(parser, "network_def"),
         scale=scale,
         n_frames=lr_hr_frames(n_frames),
         stack=stack,
         intensity=intensity,
-        crappifier=_resolved(parser, crappifier_id) if parser.get(crappifier_id) is not None else {},
+        crappifier=_resolved(parser, "crappifier") if crappified else {},
         pixel_size=dict(pixel_size),
         versions={"pssr2_monai": pssr2_monai.__version__, "monai": monai.__version__, "torch": torch.__version__},
     )
@@ -136,10 +144,11 @@ def _resolved(parser: ConfigParser, config_id: str) -> Any:
     return parser.get_parsed_content(config_id) if isinstance(raw, str) and raw.startswith("$") else raw
 
 
-def same_network(saved: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether two records' states describe the same network, scale and frames."""
+def same_training(saved: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two records' states describe trainings of which one can go on with the other's weights."""
     saved_fields, now_fields = json.loads(saved["json"]), json.loads(now["json"])
-    return all(saved_fields[key] == now_fields[key] for key in ("network", "scale", "n_frames"))
+    alike = ("network", "scale", "n_frames", "stack", "intensity", "crappifier")
+    return all(saved_fields[key] == now_fields[key] for key in alike)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -149,7 +158,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: the file is missing, is no checkpoint, or holds no record.
     """
     saved = _read_safely(Path(path))
-    if not RECORDED <= saved.keys():
+    if not saved.keys() >= RECORDED:
         raise InputError(f"{path}: holds no weights with a record; give a model.pt of a training")
     return saved
 
@@ -183,9 +192,13 @@ def instantiate(config: Any) -> Any:
     if not isinstance(config, Mapping) or "_target_" not in config:
         return config
     target = str(config["_target_"])
-    found = locate(target)
+    root = target.partition(".")[0]
+    # Looking a name up imports its module: only ours, torch's and MONAI's, or what the caller has imported itself.
+    found = locate(target) if root in ("pssr2_monai", "torch", "monai") or root in sys.modules else None
     if not (isinstance(found, type) and issubclass(found, (torch.nn.Module, Transform))):
-        raise InputError(f"record: {target!r} is not the dotted name of a network or transform that is installed here")
+        raise InputError(
+            f"record: {target!r} is not the dotted name of a network or transform; import its package first"
+        )
     try:
         return found(**{key: instantiate(value) for key, value in config.items() if not key.startswith("_")})
     except TypeError as error:
@@ -209,7 +222,7 @@ def load_weights(
         >>> network, record = load_weights("run/model.pt")  # doctest: +SKIP
     """
     saved = _read_safely(Path(path))
-    if RECORDED <= saved.keys():
+    if saved.keys() >= RECORDED:
         record = Record.from_state(saved["record"], str(path))
         network: torch.nn.Module = instantiate(record.network)
         try:
@@ -217,6 +230,8 @@ def load_weights(
         except RuntimeError as error:
             name = str(record.network.get("_target_")).rsplit(".", 1)[-1]
             raise InputError(f"{path}: the weights do not fit the {name} that their record describes") from error
+    elif not all(isinstance(each, torch.Tensor) for each in saved.values()):
+        raise InputError(f"{path}: holds no weights with a record; give a model.pt of a training")
     else:
         network, arguments = load_pssr2(path, **options)
         scale, frames = max(network.scale), (network.in_channels, network.out_channels)

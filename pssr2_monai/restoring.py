@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.inferers import Inferer, sliding_window_inference
 from torch.nn.functional import pad
 from tqdm import tqdm
@@ -19,21 +19,26 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.io.image import LazyImage, list_images, open_image
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window, write_plane
 from pssr2_monai.io.writer import WRITTEN, create_writer
+from pssr2_monai.networks.blocks import rounded_up
 from pssr2_monai.precision import choose_precision, in_precision
 from pssr2_monai.record import Record, load_weights
-from pssr2_monai.tiles import Window
+from pssr2_monai.tiles import Window, blend_weights
 
 __all__ = ["SeamlessInferer", "restore", "restore_file", "restore_frames", "restore_pairs", "restoring_engine"]
 
 logger = logging.getLogger(__name__)
 
+GRID = 32
+"""Windows begin at multiples of this: a network that pools gives another output where its grid lies otherwise."""
+
 
 class SeamlessInferer(Inferer):
-    """Sliding windows blended with Gaussian weights, without seams at the image's border.
+    """Sliding windows blended without seams, inside the image and at its border.
 
-    MONAI's sliding window leaves seams along the border, where no second window helps a window's weak edge; here the
-    image is enlarged by reflection first, and what lies outside is cut off. An image that fits into one window goes
-    through the network whole.
+    MONAI's own weights give the outermost pixels of a window, which saw zeros instead of their surroundings, a share
+    that shows as lines at small overlaps, and leave the image's border to them alone. Here a quarter of the overlap at
+    each edge of a window counts for nothing, the weights rise along a cosine over the rest, and the image is enlarged
+    by reflection first. An image that fits into one window goes through the network whole.
 
     Args:
         window: side of the windows in LR pixels.
@@ -46,8 +51,8 @@ class SeamlessInferer(Inferer):
         super().__init__()
         if not 0.25 <= overlap < 1:
             raise InputError(f"overlap: {overlap} is not in [0.25, 1); less would show the windows' borders")
-        if window < 32:
-            raise InputError(f"window: {window} LR pixels are too few; take at least 32")
+        if window < 2 * GRID or window % GRID:
+            raise InputError(f"window: {window} LR pixels; take a multiple of {GRID}, at least {2 * GRID}")
         self.window = window
         self.overlap = overlap
         self.batch_size = batch_size
@@ -61,17 +66,37 @@ class SeamlessInferer(Inferer):
         inputs = inputs.float()
         if max(inputs.shape[-2:]) <= self.window:
             return predict(inputs, *args, **kwargs)
-        margin = -(-int(self.window * self.overlap) // 2)
-        mode = "reflect" if min(inputs.shape[-2:]) > margin else "replicate"
-        enlarged = pad(inputs, (margin,) * 4, mode=mode)
+        margin = rounded_up(int(self.window * self.overlap) // 2, GRID)
+        far = [rounded_up(size, GRID) - size + margin for size in inputs.shape[-2:]]
+        mode = (
+            "reflect" if all(size > reach for size, reach in zip(inputs.shape[-2:], far, strict=True)) else "replicate"
+        )
+        enlarged = pad(inputs, (margin, far[1], margin, far[0]), mode=mode)
         roi = [min(self.window, size) for size in enlarged.shape[-2:]]
         output: torch.Tensor = sliding_window_inference(
-            enlarged, roi, self.batch_size, predict, self.overlap, "gaussian", *args, **kwargs
+            enlarged,
+            roi,
+            self.batch_size,
+            predict,
+            self.overlap,
+            *args,
+            roi_weight_map=self._weights(roi).to(inputs.device),
+            **kwargs,
         )
         scale = output.shape[-1] // enlarged.shape[-1]
         height, width = (size * scale for size in inputs.shape[-2:])
         cut = margin * scale
         return output[..., cut : cut + height, cut : cut + width]
+
+    def _weights(self, roi: list[int]) -> torch.Tensor:
+        """The weight of each pixel of a window of this size."""
+        overlaps = [int(side * self.overlap) for side in roi]
+        edges = [overlap // 4 for overlap in overlaps]
+        inner = [side - 2 * edge for side, edge in zip(roi, edges, strict=True)]
+        ramps = [overlap - 2 * edge for overlap, edge in zip(overlaps, edges, strict=True)]
+        weights = torch.from_numpy(blend_weights((inner[0], inner[1]), (ramps[0], ramps[1])))
+        # Not quite nothing: outside the image, in what is cut off, an edge may be all that there is.
+        return pad(weights, (edges[1], edges[1], edges[0], edges[0]), value=1e-6).clamp(min=1e-6)
 
 
 def restore_frames(
@@ -188,8 +213,11 @@ def restore(
     inferer = SeamlessInferer(window, overlap, precision=precision)
     network, record = load_weights(weights, device or ("cuda" if torch.cuda.is_available() else "cpu"))
     pairs = restore_pairs(source, target, record, axes, overwrite, skip_bad, format)
-    restoring_engine(network, record, inferer, axes, overwrite, skip_bad).run(pairs)
-    return [output for _, output in pairs if output.exists()]
+    engine = restoring_engine(network, record, inferer, axes, overwrite, skip_bad)
+    written: list[Path] = []
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda running: written.extend(running.state.output))
+    engine.run(pairs)
+    return written
 
 
 def restore_pairs(
@@ -239,10 +267,13 @@ def restoring_engine(
     overwrite: bool = False,
     skip_bad: bool = False,
 ) -> Engine:
-    """An Ignite engine that restores one file a step; run it on what ``restore_pairs`` gives. For the arguments see
-    ``restore_file`` and ``restore``."""
+    """An Ignite engine that restores one file a step; run it on what ``restore_pairs`` gives.
 
-    def step(_: Engine, pair: tuple[Path, Path]) -> None:
+    The output of a step is the list of files written: one, or none where a bad file was left out. For the arguments see
+    ``restore_file`` and ``restore``.
+    """
+
+    def step(_: Engine, pair: tuple[Path, Path]) -> list[Path]:
         source, target = pair
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -251,12 +282,11 @@ def restoring_engine(
             if not skip_bad:
                 raise
             logger.warning("left out: %s", error)
-        else:
-            logger.info("%s -> %s", source, target)
+            return []
+        logger.info("%s -> %s", source, target)
+        return [target]
 
-    engine = Engine(step)
-    engine.logger.setLevel(logging.CRITICAL)
-    return engine
+    return Engine(step)
 
 
 def _check_frames(image: LazyImage, record: Record) -> Frames:

@@ -14,10 +14,8 @@ __all__ = [
     "Window",
     "blend_weights",
     "grid",
-    "pad_to",
     "reflect_indices",
     "regions_by_place",
-    "split_by_place",
     "starts",
 ]
 
@@ -30,19 +28,6 @@ class Window:
     x: int
     height: int
     width: int
-
-    def overlaps(self, other: Window) -> bool:
-        """Whether the two share a pixel."""
-        return (
-            self.y < other.y + other.height
-            and other.y < self.y + self.height
-            and self.x < other.x + other.width
-            and other.x < self.x + self.width
-        )
-
-    def scaled(self, factor: int) -> Window:
-        """The same place in an image of ``factor`` times the size."""
-        return Window(self.y * factor, self.x * factor, self.height * factor, self.width * factor)
 
     def slices(self) -> tuple[slice, slice]:
         """The window as an index into the last two axes, (Y, X)."""
@@ -122,39 +107,6 @@ def regions_by_place(
     return replace(whole, width=training), replace(whole, x=length - validation, width=validation)
 
 
-def split_by_place(
-    shape_yx: Sequence[int],
-    tile: int | tuple[int, int],
-    overlap: int | tuple[int, int],
-    fraction: float,
-    guard: int = 0,
-) -> tuple[list[Window], list[Window]]:
-    """Training and validation windows of one sheet that share no pixel.
-
-    Each part of the sheet (see ``regions_by_place``) is covered by a grid of its own. The windows depend on the
-    numbers alone, so that all frames of a sheet are split alike.
-
-    Args:
-        shape_yx: height and width of the sheet.
-        tile: side of the windows, or (height, width).
-        overlap: pixels that neighbours of one side share, or (along Y, along X).
-        fraction: share of the area for validation; 0 gives all to training.
-        guard: pixels left out between the two parts.
-
-    Raises:
-        InputError: as for ``starts`` and ``regions_by_place``.
-    """
-    training, validation = regions_by_place(shape_yx, tile, fraction, guard)
-    return _grid_in(training, tile, overlap), [] if validation is None else _grid_in(validation, tile, overlap)
-
-
-def pad_to(shape_yx: Sequence[int], tile: int | tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """How far to pad an image that is smaller than a tile: ((top, bottom), (left, right)), top and left always 0."""
-    height, width = shape_yx
-    tile_y, tile_x = _pair(tile)
-    return (0, max(0, tile_y - height)), (0, max(0, tile_x - width))
-
-
 def reflect_indices(start: int, length: int, size: int) -> npt.NDArray[np.intp]:
     """Indices into an axis of ``size`` for the window ``[start, start + length)``, which may stick out on both sides.
 
@@ -187,12 +139,6 @@ def _ramps(length: int, overlap: int) -> npt.NDArray[np.float64]:
     rising = np.ones(length)
     rising[:overlap] = 0.5 - 0.5 * np.cos(np.pi * (np.arange(overlap) + 0.5) / max(overlap, 1))
     return rising * rising[::-1]
-
-
-def _grid_in(region: Window, tile: int | tuple[int, int], overlap: int | tuple[int, int]) -> list[Window]:
-    """The grid of a part of an image."""
-    windows = grid((region.height, region.width), tile, overlap)
-    return [replace(window, y=window.y + region.y, x=window.x + region.x) for window in windows]
 
 
 def _check_overlap(tile: int, overlap: int) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,14 @@ from pssr2_monai.presets import bundle_dir, check_overrides, config_files
 
 __all__ = ["train"]
 
+CONFIG = "config.json"
 UNLIMITED_EPOCHS = 1_000_000
 
-logger = logging.getLogger(__name__)
+RESUMABLE = {"cache_mb", "checkpoint_every", "device", "epochs", "minutes", "num_workers", "patience", "val_interval"}
+"""What may differ in a resumed training; all else stays what it was begun with."""
+
+TEXT = {"axes", "dataset_dir", "extra_dir", "hr_dir", "lr_dir", "pair_pattern", "split", "stack"}
+"""Ids whose values are words, though they may look like numbers."""
 
 
 def train(
@@ -38,8 +42,8 @@ def train(
         out: folder for the weights (``model.pt``, ``last.pt``), the merged config and the TensorBoard files.
         preset: presets laid over the bundle's training config, in turn.
         epochs: how long to train; with ``minutes`` alone there is no bound of epochs.
-        minutes: stop after so many minutes.
-        resume: go on from ``last.pt`` in ``out``.
+        minutes: stop after so many minutes, those before an interruption counted in.
+        resume: go on from ``last.pt`` in ``out``, with the config that it was begun with.
         **overrides: any other id of the config; nested ones as ``"train#dataloader#batch_size"``.
 
     Returns:
@@ -47,33 +51,33 @@ def train(
 
     Raises:
         InputError: before any work, for a folder without images, an unknown preset or id, an ``out`` that holds a
-            training already, or nothing to resume; later, for images that cannot be read or tiled.
+            training already, nothing to resume, or images that cannot be read or tiled.
 
     Example:
         >>> train("images", "run", minutes=10, tile=96)  # doctest: +SKIP
     """
-    out = Path(out)
-    files = config_files("train", preset)
-    check_overrides(files, overrides)
-    last = out / LAST
-    if resume and not last.is_file():
+    out = Path(out).absolute()
+    overrides = {key: str(value) if key in TEXT and value is not None else value for key, value in overrides.items()}
+    for name, path in {"data": data, "out": out, **{key: overrides[key] for key in TEXT & overrides.keys()}}.items():
+        if "#" in str(path) or "::" in str(path):
+            raise InputError(f"{name}: {path}: '#' and '::' divide the ids of a MONAI config; rename the folder")
+    if (minutes is not None and minutes <= 0) or (epochs is not None and epochs < 1):
         raise InputError(
-            f"{out}: holds no {LAST} to resume from; train without --resume, or give the folder of that training"
+            f"minutes {minutes}, epochs {epochs}: a training takes more than 0 minutes and at least 1 epoch"
         )
-    if not resume and last.exists():
-        raise InputError(f"{out}: holds a training already; add --resume to go on with it, or give another folder")
+    files = _files_to_resume(out, preset, overrides) if resume else _files_to_begin(out, preset)
+    check_overrides(files, overrides)
     if epochs is None and minutes is not None:
         epochs = UNLIMITED_EPOCHS
     chosen = {
         "bundle_root": str(bundle_dir()),
-        "dataset_dir": str(data),
+        "dataset_dir": str(Path(data).absolute()),
         "output_dir": str(out),
         "ckpt_dir": str(out),
         "epochs": epochs,
         "minutes": minutes,
-        "resume": str(last) if resume else None,
+        "resume": str(out / LAST) if resume else None,
     }
-    overrides |= {key: value for key, value in chosen.items() if value is not None}
     workflow = ConfigWorkflow(
         config_file=files,
         meta_file=str(bundle_dir() / "configs" / "metadata.json"),
@@ -82,12 +86,45 @@ def train(
         run_id="training",
         final_id="finalize",
         workflow_type="train",
-        **overrides,
+        **overrides | {key: value for key, value in chosen.items() if value is not None},
     )
-    workflow.initialize()
-    workflow.parser.get_parsed_content("lists")  # reads every image's header: what is wrong with one is told now
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(workflow.parser.get(), indent=4), encoding="utf-8")
-    workflow.run()
-    workflow.finalize()
+    try:
+        workflow.initialize()
+        workflow.parser.get_parsed_content("lists")  # reads every image's header: what is wrong with one is told now
+        if not resume:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / CONFIG).write_text(json.dumps(workflow.parser.get(), indent=4, default=str), encoding="utf-8")
+        workflow.run()
+        workflow.finalize()
+    except RuntimeError as error:
+        raise _user_error(error) or error from error
     return out / BEST
+
+
+def _files_to_begin(out: Path, preset: str | Sequence[str] | None) -> list[str]:
+    if (out / LAST).exists():
+        raise InputError(f"{out}: holds a training already; add --resume to go on with it, or give another folder")
+    return config_files("train", preset)
+
+
+def _files_to_resume(out: Path, preset: str | Sequence[str] | None, overrides: Mapping[str, Any]) -> list[str]:
+    """The config that a training was begun with."""
+    if not (out / LAST).is_file() or not (out / CONFIG).is_file():
+        raise InputError(
+            f"{out}: holds no {LAST} to resume from; train without --resume, or give that training's folder"
+        )
+    changed = sorted(overrides.keys() - RESUMABLE) + (["preset"] if preset else [])
+    if changed:
+        raise InputError(
+            f"--{changed[0]}: a resumed training keeps what it was begun with; leave it out "
+            f"({', '.join(sorted(RESUMABLE))} may change), or begin another training"
+        )
+    return [str(out / CONFIG)]
+
+
+def _user_error(error: BaseException) -> InputError | None:
+    """The user's part of an error that MONAI wraps in its own."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, InputError):
+        cause = cause.__cause__ or cause.__context__
+    return cause

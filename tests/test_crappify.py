@@ -96,6 +96,16 @@ def test_crappify_clips_and_keeps_to_its_seed(hr: np.ndarray) -> None:
     np.testing.assert_array_equal(first, crappify.set_random_state(5)(hr))
 
 
+def test_clipping_leaves_what_the_clean_image_reaches() -> None:
+    """Where 1 is a percentile, brighter pixels are signal."""
+    bright = np.full((1, 64, 64), 1.5, np.float32)
+    noisy = Crappify(1, [GaussianNoise(20)]).set_random_state(0)(bright)
+    assert noisy.max() == 1.5
+    assert noisy.min() < 1.4
+    assert Crappify(1, [GaussianNoise(20)]).set_random_state(0)(bright / 2).max() <= 1
+    assert Crappify(1, [GaussianNoise(20)], clip=False).set_random_state(0)(bright).max() > 1.6
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [

@@ -164,6 +164,15 @@ def test_tiles_without_content_are_left_out(tmp_path: Path) -> None:
     assert len(tile_lists(tmp_path, TileSettings(**options)).training) == 8
     kept = tile_lists(tmp_path, TileSettings(**options, min_std=1.0)).training
     assert sorted(item["window"][1] for item in kept) == [0, 0, 32, 32]
+    load = LoadTiled("label", random_position=True).set_random_state(0)
+    assert min(load(item)["label"].std() for item in kept * 20) > 0.2  # at random places, too, they have content
+
+
+def test_validation_tiles_are_thinned_evenly(hr_folder: Path) -> None:
+    options = {"tile": 32, "split": "file", "val_fraction": 0.4}
+    every = [item["name"] for item in tile_lists(hr_folder, TileSettings(**options)).validation]
+    few = [item["name"] for item in tile_lists(hr_folder, TileSettings(**options, val_tiles=5)).validation]
+    assert few == [every[round(i * (len(every) - 1) / 4)] for i in range(5)]
 
 
 def test_a_bad_file_is_left_out_only_where_asked(hr_folder: Path, tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
@@ -175,6 +184,64 @@ def test_a_bad_file_is_left_out_only_where_asked(hr_folder: Path, tmp_path: Path
     lists = tile_lists(tmp_path, TileSettings(tile=32, skip_bad=True))
     assert {Path(item["label"]).name for item in lists.training} == {"cell_0.png", "cell_1.png", "cell_3.png"}
     assert "left out: cell_2.png" in caplog.text
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    shape=st.tuples(st.integers(20, 90), st.integers(20, 90)),
+    tile=st.integers(2, 10).map(lambda n: 4 * n),
+    overlap=st.integers(0, 7),
+    scale=st.sampled_from([1, 2, 4]),
+    paired=st.booleans(),
+    fraction=st.floats(0.05, 0.9),
+    guard=st.integers(0, 9),
+    seed=st.integers(0, 5),
+)
+def test_no_training_tile_shares_a_pixel_with_a_validation_tile(
+    shape: tuple[int, int],
+    tile: int,
+    overlap: int,
+    scale: int,
+    paired: bool,
+    fraction: float,
+    guard: int,
+    seed: int,
+) -> None:
+    """As they are read: at random places, too, and both images of a pair."""
+    shape = (shape[0] // scale * scale, shape[1] // scale * scale)
+    # Pixels that tell their place.
+    hr = np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape)
+    options = TileSettings(
+        tile=tile,
+        overlap=overlap,
+        scale=scale,
+        split="place",
+        val_fraction=fraction,
+        guard=guard,
+        intensity=IntensitySettings("fixed", 0, 65535),
+    )
+    with TemporaryDirectory() as folder:
+        folders = {key: Path(folder, key) for key in (("label", "image") if paired else ("label",))}
+        for key, path in folders.items():
+            path.mkdir()
+            step = scale if key == "image" else 1
+            write_image(path / "s.tif", hr[::step, ::step], axes="YX", pixel_size={})
+        try:
+            lists = tile_lists(folders["label"], options, folders.get("image"))
+        except InputError:  # too small a sheet for two regions of a tile
+            assert max(shape) < 2 * (tile + scale) + guard or fraction * max(shape) > max(shape) - guard - tile - 1
+            return
+        load = LoadTiled(tuple(folders), scale=scale, random_position=True).set_random_state(seed)
+        seen = []
+        for items in (lists.training, lists.validation):
+            tiles = [load(item) for item in items for _ in range(3)]
+            assert all(each["label"].shape == (1, tile, tile) for each in tiles)
+            seen.append({int(value) for each in tiles for value in (each["label"] * 65535).round().unique()})
+            if paired:
+                for each in tiles:
+                    torch.testing.assert_close(each["image"], each["label"][:, ::scale, ::scale])
+    assert seen[0].isdisjoint(seen[1])
+    assert seen[1]
 
 
 @settings(max_examples=60, deadline=None)

@@ -12,6 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation import evaluate, table, upscale
+from pssr2_monai.io.writer import write_image
 from pssr2_monai.restoring import restore
 
 
@@ -66,9 +67,27 @@ def test_images_without_partner_or_of_the_wrong_size_are_named(
 ) -> None:
     lr_folder = _lr_folder(hr_folder, tmp_path / "lr")
     Image.new("L", (50, 24)).save(lr_folder / "cell_3.png")
-    with pytest.raises(InputError, match=r"cell_3\.png: 24 x 50 pixels times the scale 4"):
+    with pytest.raises(InputError, match=r"cell_3\.png \(24 x 50 beside 96 x 112 of cell_3\.png\)"):
         evaluate(hr_folder, tiny_weights, tmp_path / "out", lr=lr_folder)
     (lr_folder / "cell_3.png").unlink()
     with pytest.raises(InputError, match=r"cell_3\.png in .*: have no partner"):
         evaluate(hr_folder, tiny_weights, tmp_path / "out", lr=lr_folder)
-    assert not (tmp_path / "out" / "metrics.json").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_frames_of_a_pair_must_agree(tiny_weights: Path, tmp_path: Path) -> None:
+    for name, count, side in (("hr", 3, 64), ("lr", 5, 16)):
+        (tmp_path / name).mkdir()
+        write_image(tmp_path / name / "s.tif", np.zeros((count, side, side), np.uint8), axes="ZYX", pixel_size={})
+    with pytest.raises(InputError, match=r"s\.tif .* with 5 and 3 frames"):
+        evaluate(tmp_path / "hr", tiny_weights, tmp_path / "out", lr=tmp_path / "lr")
+
+
+def test_equal_images_make_valid_json(tiny_weights: Path, tmp_path: Path) -> None:
+    for name, side in (("hr", 64), ("lr", 16)):
+        (tmp_path / name).mkdir()
+        write_image(tmp_path / name / "flat.png", np.full((side, side), 90, np.uint8), axes="YX", pixel_size={})
+    evaluate(tmp_path / "hr", tiny_weights, tmp_path / "out", lr=tmp_path / "lr")
+    text = (tmp_path / "out" / "metrics.json").read_text()
+    assert "Infinity" not in text
+    assert json.loads(text)["mean"]["bicubic"]["psnr"] is None

@@ -127,7 +127,7 @@ def test_panels_are_written_with_the_epoch_of_the_evaluator() -> None:
 
 def test_progress_is_one_line_an_epoch_off_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
     schedule, engine, evaluator = ProgressSchedule(_optimizer()), _engine(0.25), Engine(lambda engine, batch: None)
-    evaluator.state.metrics = {"val_psnr": 20.0}
+    evaluator.state.metrics, evaluator.state.epoch = {"val_psnr": 20.0}, 1  # the second epoch is not validated
     Progress(schedule, evaluator, ["val_psnr", "val_ssim"], batch_size=4).attach(engine)
     schedule.attach(engine)
     with caplog.at_level(logging.INFO, "pssr2_monai"):
@@ -135,6 +135,7 @@ def test_progress_is_one_line_an_epoch_off_a_terminal(caplog: pytest.LogCaptureF
     lines = [record.message for record in caplog.records if record.name == "pssr2_monai"]
     assert len(lines) == 2
     assert lines[0].startswith("epoch 1/2 | loss 0.2500 | val_psnr 20.0000 | ")
+    assert "val_psnr" not in lines[1]
     assert lines[1].endswith("| 0:00 left")
 
 

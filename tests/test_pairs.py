@@ -11,6 +11,7 @@ from monai.transforms import Compose, RandFlipd, RandRotate90d
 
 from pssr2_monai.dataset import TileDataset, TileSettings, tile_lists
 from pssr2_monai.errors import InputError
+from pssr2_monai.intensity import IntensitySettings
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.pairs import match_names, sheets_of
 from pssr2_monai.transforms import LoadTiled, prepare_batch_with_extra
@@ -29,6 +30,7 @@ def _folder(folder: Path, scale: int, dtype: type = np.uint8, names: str = "abcd
 def test_names_are_matched_whatever_their_order_and_suffix() -> None:
     hr, lr = [Path("hr/a.tif"), Path("hr/b.tif")], [Path("lr/b.png"), Path("lr/a.png")]
     assert match_names(hr, lr) == {hr[0]: lr[1], hr[1]: lr[0]}
+    assert match_names([Path("hr/a.ome.tif")], [Path("lr/a.png")]) == {Path("hr/a.ome.tif"): Path("lr/a.png")}
     long, short = [Path("hr/x_17_long.tif")], [Path("lr/y_17_short.tif")]
     assert match_names(long, short, r"_(\d+)_") == {long[0]: short[0]}
 
@@ -48,6 +50,14 @@ def test_sizes_are_checked_against_the_scale(tmp_path: Path) -> None:
         tile_lists(hr, settings, lr)
     with pytest.raises(InputError, match=r"a\.tif \(60 x 44 beside 30 x 22 of a\.tif\)"):  # swapped folders
         tile_lists(lr, TileSettings(tile=16, scale=2), hr)
+
+
+def test_pairs_that_cannot_be_padded_or_scaled_alike_are_refused(tmp_path: Path) -> None:
+    hr, lr = _folder(tmp_path / "hr", 2), _folder(tmp_path / "lr", 1)
+    with pytest.raises(InputError, match=r"a\.tif: 60 x 44 pixels are less than a tile of 64; .* tile to 44 or less"):
+        tile_lists(hr, TileSettings(tile=64, scale=2), lr)
+    with pytest.raises(InputError, match="scope 'dataset' is for HR images alone"):
+        tile_lists(hr, TileSettings(tile=16, scale=2, intensity=IntensitySettings(scope="dataset")), lr)
 
 
 def test_tiles_of_a_pair_show_the_same_place_flipped_alike(tmp_path: Path) -> None:

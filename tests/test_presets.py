@@ -33,6 +33,18 @@ def test_ids_of_the_config_are_taken(key: str) -> None:
     check_overrides(config_files("train"), {key: 1})
 
 
+@pytest.mark.parametrize("key", ["network_def#norm", "crappifier#clip", "loss#sigma", "train#dataloader#pin_memory"])
+def test_arguments_of_a_component_are_taken(key: str) -> None:
+    check_overrides(config_files("train"), {key: 1})
+
+
+def test_a_preset_with_an_unknown_id_is_refused(tmp_path: Path) -> None:
+    own = tmp_path / "own, with comma.json"
+    own.write_text('{"crappifier#clip": false, "epoch": 3}')
+    with pytest.raises(InputError, match=r"own, with comma\.json: epoch: there is no 'epoch'; did you mean 'epochs'"):
+        config_files("train", str(own))
+
+
 @pytest.mark.parametrize(
     ("key", "match"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,7 +68,7 @@ def test_an_interrupted_training_resumed_equals_an_undisturbed_one(
     assert saved["trainer"]["iteration"] == 2 * saved["trainer"]["epoch_length"]
 
     overrides = dict(tiny_options) | {"lr": 0.01, "random_position": True, "overlap": 28}
-    train(hr_folder, tmp_path / "halted", epochs=4, resume=True, **overrides)
+    train(hr_folder, tmp_path / "halted", resume=True)
     train(hr_folder, tmp_path / "straight", epochs=4, **overrides)
     for name in ("last.pt", "model.pt"):
         halted, straight = (
@@ -83,7 +85,7 @@ def test_resuming_keeps_the_best_weights(hr_folder: Path, tiny_options: dict[str
     # A score that cannot be beaten: the weights that had it must stay.
     torch.save(last | {"best_score": 2.0}, tmp_path / "run" / "last.pt")
     before = best.read_bytes()
-    train(hr_folder, tmp_path / "run", epochs=2, resume=True, **tiny_options)
+    train(hr_folder, tmp_path / "run", epochs=2, resume=True)
     assert best.read_bytes() == before
 
 
@@ -104,6 +106,10 @@ def test_minutes_end_a_training_with_a_validation(
         ({"resume": True}, "holds no last.pt"),
         ({"epoch": 3}, "did you mean 'epochs'"),
         ({"preset": "denois"}, "did you mean 'denoise'"),
+        ({"minutes": 0}, "more than 0 minutes"),
+        ({"epochs": 0}, "at least 1 epoch"),
+        ({"lr_dir": "slide #3"}, "lr_dir: slide #3: '#'"),
+        ({"lr_dir": 2024}, "2024"),
     ],
 )
 def test_wrong_options_are_refused_before_any_work(hr_folder: Path, options: dict, match: str, tmp_path: Path) -> None:
@@ -112,17 +118,28 @@ def test_wrong_options_are_refused_before_any_work(hr_folder: Path, options: dic
     assert not (tmp_path / "run").exists()
 
 
-def test_a_training_is_not_overwritten_nor_resumed_with_another_network(hr_folder: Path, tiny_weights: Path) -> None:
+def test_a_training_is_not_overwritten_nor_resumed_otherwise_than_it_was_begun(
+    hr_folder: Path, tiny_weights: Path
+) -> None:
+    run = tiny_weights.parent
+    config = (run / "config.json").read_bytes()
     with pytest.raises(InputError, match="holds a training already"):
-        train(hr_folder, tiny_weights.parent)
-    with pytest.raises(RuntimeError) as raised:
-        train(hr_folder, tiny_weights.parent, resume=True, tile=32, num_workers=0, epochs=3)
-    chain = _causes(raised.value)
-    assert any("trained with another network" in str(error) for error in chain)
+        train(hr_folder, run)
+    for options in ({"preset": "fluorescence"}, {"lr": 0.5}, {"network_def#channels": [8, 32]}):
+        with pytest.raises(InputError, match="keeps what it was begun with"):
+            train(hr_folder, run, resume=True, epochs=3, **options)
+    with pytest.raises(InputError, match="2 epochs are done already"):
+        train(hr_folder, run, resume=True)
+    assert (run / "config.json").read_bytes() == config
 
 
-def _causes(error: BaseException | None) -> list[BaseException]:
-    return [] if error is None else [error, *_causes(error.__cause__ or error.__context__)]
+def test_weights_of_another_network_are_not_taken_up(hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_weights.parent, tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["network_def"]["channels"] = [8, 32]
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="was trained with another network"):
+        train(hr_folder, tmp_path / "run", resume=True, epochs=3)
 
 
 @pytest.mark.slow

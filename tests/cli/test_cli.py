@@ -47,6 +47,8 @@ def test_the_commands_are_listed_and_explained(capsys: pytest.CaptureFixture[str
         (["train", "IMAGES", "--out", "OUT", "--epoch", "3"], "--epoch: there is no 'epoch'; did you mean 'epochs'?"),
         (["train", "IMAGES", "--out", "OUT", "--preset", "denoize"], "did you mean 'denoise'"),
         (["train", "IMAGES"], "--out must be given"),
+        (["restore", "IMAGES", "--weights", "WEIGHTS"], "TARGET must be given"),
+        (["restore", "IMAGES", "OUT", "extra", "--weights", "WEIGHTS"], "'extra' is one argument too many"),
         (["train", "MISSING", "--out", "OUT"], "there is no such folder"),
         (["train", "EMPTY", "--out", "OUT"], "holds no image"),
         (["train", "TEXT", "--out", "OUT"], "text.tif"),
