@@ -77,7 +77,7 @@ def restore(
     pssr2 restore INPUT OUTPUT --weights FILE [--window 256] [--overlap 0.25] [--precision auto] [--device D] [--axes
     ZYX] [--overwrite] [--skip-bad] [--format ome.zarr]
 
-    INPUT        an image file, or a folder of them
+    INPUT        an image file, a folder of them, or a folder of slices where OUTPUT is a file
     OUTPUT       the file to write, or the folder to write files of the same names into
     --weights    a model.pt that a training wrote
     --window     side of the windows in LR pixels; smaller ones take less memory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from pssr2_monai.axes import Frames, frames_of, sample_centres, scaled_pixel_size, scaled_shape
 from pssr2_monai.errors import InputError
+from pssr2_monai.io.formats import is_zarr
 from pssr2_monai.io.image import LazyImage, list_images, open_image
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window, write_plane
 from pssr2_monai.io.writer import WRITTEN, create_writer
@@ -27,6 +29,9 @@ from pssr2_monai.tiles import Window, blend_weights
 __all__ = ["SeamlessInferer", "restore", "restore_file", "restore_frames", "restore_pairs", "restoring_engine"]
 
 logger = logging.getLogger(__name__)
+
+BAR_FROM = 20
+"""Windows from which on a single frame gets a progress bar of its own."""
 
 GRID = 32
 """Windows begin at multiples of this: a network that pools gives another output where its grid lies otherwise."""
@@ -80,6 +85,7 @@ class SeamlessInferer(Inferer):
             predict,
             self.overlap,
             *args,
+            progress=sys.stderr.isatty() and enlarged.numel() > BAR_FROM * self.window**2,
             roi_weight_map=self._weights(roi).to(inputs.device),
             **kwargs,
         )
@@ -188,7 +194,7 @@ def restore(
     """Restores a file, or every image of a folder.
 
     Args:
-        source: an image file, or a folder of them.
+        source: an image file, a folder of them, or a folder of slices if the target is a file.
         target: the file to write, or the folder to write files of the same names into.
         weights: a ``model.pt`` with its record.
         window: side of the windows in LR pixels.
@@ -297,10 +303,11 @@ def _check_frames(image: LazyImage, record: Record) -> Frames:
 
 def _targets(source: Path, target: Path, overwrite: bool, format: str | None) -> list[tuple[Path, Path]]:
     """Which file goes where."""
-    if source.is_dir() and not _is_image_folder(source):
-        pairs = [(file, target / _written_name(file, format)) for file in list_images(source)]
-    elif target.suffix and not target.is_dir():
+    one_file = target.name.lower().endswith(tuple(WRITTEN)) and not (target.is_dir() and not is_zarr(target))
+    if one_file:  # of a folder of slices, too, which is one stack
         pairs = [(source, target)]
+    elif source.is_dir() and not is_zarr(source):
+        pairs = [(file, target / _written_name(file, format)) for file in list_images(source)]
     else:
         pairs = [(source, target / _written_name(source, format))]
     outputs = [output for _, output in pairs]
@@ -316,13 +323,9 @@ def _targets(source: Path, target: Path, overwrite: bool, format: str | None) ->
     return pairs
 
 
-def _is_image_folder(path: Path) -> bool:
-    return path.suffix.lower() == ".zarr"
-
-
 def _written_name(file: Path, format: str | None) -> str:
     """The file's name, with the suffix asked for or else one that can be written."""
-    if format is None and file.suffix.lower() in WRITTEN:
+    if format is None and file.name.lower().endswith(tuple(WRITTEN)):
         return file.name
     suffix = "." + (format or "tif").lower().lstrip(".")
     if not suffix.endswith(tuple(WRITTEN)):

@@ -128,6 +128,20 @@ def test_a_folder_keeps_its_names_and_refuses_what_exists(tiny_weights: Path, tm
     assert (tmp_path / "out" / "a.tif").read_bytes() == before
 
 
+def test_a_folder_of_slices_is_one_stack_where_the_target_is_a_file(tiny_weights: Path, tmp_path: Path) -> None:
+    slices = np.random.default_rng(0).integers(0, 256, (3, 16, 20), dtype=np.uint8)
+    (tmp_path / "vol").mkdir()
+    for number, plane in enumerate(slices):
+        write_image(tmp_path / "vol" / f"z{number}.png", plane, axes="YX", pixel_size={})
+    (in_parent,) = restore(tmp_path, tmp_path / "out", tiny_weights)
+    assert in_parent.name == "vol.tif"
+    (one,) = restore(tmp_path / "vol", tmp_path / "out" / "one.tif", tiny_weights)
+    assert one.read_bytes() == in_parent.read_bytes()
+    with open_image(one) as image:
+        assert (image.axes, image.shape) == ("ZYX", (3, 64, 80))
+    assert len(restore(tmp_path / "vol", tmp_path / "each", tiny_weights)) == 3
+
+
 def test_a_bad_file_stops_the_job_before_it_starts(tiny_weights: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "a.tif", np.zeros((16, 16), np.uint8), axes="YX", pixel_size={})
     (tmp_path / "b.tif").write_text("no image")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pssr2_monai.errors import InputError
@@ -142,11 +143,26 @@ def test_weights_of_another_network_are_not_taken_up(hr_folder: Path, tiny_weigh
         train(hr_folder, tmp_path / "run", resume=True, epochs=3)
 
 
+def test_a_third_image_reaches_the_loss(hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path) -> None:
+    options = dict(tiny_options) | {"loss": "$lambda sr, to: (sr - to['label']).abs().mean() + 7 * to['extra'].mean()"}
+    train(hr_folder, tmp_path / "run", epochs=1, extra_dir=hr_folder, **options)
+    losses = [event.value for event in _events(tmp_path / "run").Scalars("train_loss")]
+    mean = np.mean([np.asarray(Image.open(path)).mean() / 255 for path in hr_folder.iterdir()])
+    assert np.mean(losses) == pytest.approx(7 * mean, abs=0.4)
+
+
+def test_slices_in_folders_are_trained_on_as_stacks(
+    hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "vol").symlink_to(hr_folder)
+    weights = train(tmp_path / "data", tmp_path / "run", epochs=1, n_frames=[5, 1], **tiny_options)
+    assert load_weights(weights)[1].n_frames == (5, 1)
+
+
 @pytest.mark.slow
 def test_a_short_training_beats_interpolation(tmp_path: Path) -> None:
     """On images made of sharp discs, whose edges interpolation blurs."""
-    from PIL import Image
-
     from pssr2_monai.evaluation import evaluate
 
     (tmp_path / "hr").mkdir()

@@ -51,9 +51,10 @@ _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The images of a folder (not of folders within it) in natural order: cell_2 before cell_10.
+    """The images of a folder in natural order: cell_2 before cell_10.
 
     An image is a file, or a Zarr folder, with a known suffix in small or capital letters; hidden ones are left out.
+    Folders within it are left out, too, unless it holds nothing else: then each with images is a stack of slices.
 
     Raises:
         InputError: no such folder, or none of its files is an image.
@@ -62,7 +63,11 @@ def list_images(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         found = "is a file, not a folder" if folder.exists() else "there is no such folder"
         raise InputError(f"{folder}: {found}; give a folder of images")
-    images = [entry for entry in folder.iterdir() if not entry.name.startswith(".") and _is_image(entry)]
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    images = [entry for entry in entries if _is_image(entry)]
+    if not images:
+        # Folders of numbered slices: each is one stack.
+        images = [entry for entry in entries if entry.is_dir() and any(map(_is_image, entry.iterdir()))]
     if not images:
         raise InputError(f"{folder}: holds no image; images end in {', '.join(sorted(SUFFIXES))}")
     return sorted(images, key=_natural)
