@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class SeamlessInferer(Inferer):
         if window < 2 * GRID or window % GRID:
             raise InputError(f"window: {window} LR pixels; take a multiple of {GRID}, at least {2 * GRID}")
         self.window = window
-        self.overlap = overlap
+        self.shared = window - max(GRID, int(window * (1 - overlap)) // GRID * GRID)
         self.batch_size = batch_size
         self.precision = precision
 
@@ -67,42 +67,42 @@ class SeamlessInferer(Inferer):
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Restores ``(batch, frames, Y, X)``; the output is larger by the network's scale, in float32."""
-        predict = in_precision(network, choose_precision(self.precision, inputs.device))
+        in_dtype = in_precision(network, choose_precision(self.precision, inputs.device))
+
+        def predict(windows: torch.Tensor) -> torch.Tensor:
+            return in_dtype(windows, *args, **kwargs)
+
         inputs = inputs.float()
-        if max(inputs.shape[-2:]) <= self.window:
-            return predict(inputs, *args, **kwargs)
-        margin = rounded_up(int(self.window * self.overlap) // 2, GRID)
-        far = [rounded_up(size, GRID) - size + margin for size in inputs.shape[-2:]]
-        mode = (
-            "reflect" if all(size > reach for size, reach in zip(inputs.shape[-2:], far, strict=True)) else "replicate"
-        )
-        enlarged = pad(inputs, (margin, far[1], margin, far[0]), mode=mode)
+        sizes = inputs.shape[-2:]
+        if max(sizes) <= self.window:
+            return predict(inputs)
+        margin = rounded_up(self.shared // 2, GRID)
+        below, right = (rounded_up(size, GRID) - size + margin for size in sizes)
+        mode = "reflect" if below < sizes[0] and right < sizes[1] else "replicate"
+        enlarged = pad(inputs, (margin, right, margin, below), mode=mode)
         roi = [min(self.window, size) for size in enlarged.shape[-2:]]
         output: torch.Tensor = sliding_window_inference(
             enlarged,
             roi,
             self.batch_size,
             predict,
-            self.overlap,
-            *args,
+            # Half a pixel less, so that no rounding moves the windows off the grid.
+            overlap=(self.shared - 0.5) / self.window,
             progress=sys.stderr.isatty() and enlarged.numel() > BAR_FROM * self.window**2,
             roi_weight_map=self._weights(roi).to(inputs.device),
-            **kwargs,
         )
         scale = output.shape[-1] // enlarged.shape[-1]
-        height, width = (size * scale for size in inputs.shape[-2:])
+        height, width = (size * scale for size in sizes)
         cut = margin * scale
         return output[..., cut : cut + height, cut : cut + width]
 
-    def _weights(self, roi: list[int]) -> torch.Tensor:
+    def _weights(self, roi: Sequence[int]) -> torch.Tensor:
         """The weight of each pixel of a window of this size."""
-        overlaps = [int(side * self.overlap) for side in roi]
-        edges = [overlap // 4 for overlap in overlaps]
-        inner = [side - 2 * edge for side, edge in zip(roi, edges, strict=True)]
-        ramps = [overlap - 2 * edge for overlap, edge in zip(overlaps, edges, strict=True)]
-        weights = torch.from_numpy(blend_weights((inner[0], inner[1]), (ramps[0], ramps[1])))
+        edge = self.shared // 4
+        ramp = self.shared - 2 * edge
+        weights = torch.from_numpy(blend_weights((roi[0] - 2 * edge, roi[1] - 2 * edge), (ramp, ramp)))
         # Not quite nothing: outside the image, in what is cut off, an edge may be all that there is.
-        return pad(weights, (edges[1], edges[1], edges[0], edges[0]), value=1e-6).clamp(min=1e-6)
+        return pad(weights, (edge,) * 4, value=1e-6).clamp(min=1e-6)
 
 
 def restore_frames(

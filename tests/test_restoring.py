@@ -90,9 +90,23 @@ class EdgeMarking(torch.nn.Module):
         return F.interpolate(marked, scale_factor=2, mode="nearest")
 
 
-@pytest.mark.parametrize(("height", "width"), [(300, 700), (257, 90), (1000, 513)])
-def test_what_a_window_does_not_know_leaves_no_seam(height: int, width: int) -> None:
-    output = SeamlessInferer(precision="float32")(torch.rand(1, 1, height, width), EdgeMarking(16))
+@pytest.mark.parametrize(
+    ("height", "width", "window", "overlap", "reach"),
+    [
+        (300, 700, 256, 0.25, 16),
+        (257, 90, 256, 0.25, 16),
+        (9, 513, 256, 0.25, 16),
+        (130, 333, 96, 0.5, 12),
+        (600, 300, 256, 0.3, 20),
+        (600, 300, 256, 0.75, 40),
+        (300, 200, 160, 0.9, 20),
+    ],
+)
+def test_what_a_window_does_not_know_leaves_no_seam(
+    height: int, width: int, window: int, overlap: float, reach: int
+) -> None:
+    inferer = SeamlessInferer(window, overlap, precision="float32")
+    output = inferer(torch.rand(1, 1, height, width), EdgeMarking(reach))
     assert output.shape == (1, 1, 2 * height, 2 * width)
     assert output.max() < 1e-4
 
