@@ -56,7 +56,7 @@ class ProgressSchedule:
 
     The rate rises over ``warmup`` of the way and falls along half a cosine to ``floor`` of its height. Progress is the
     larger of iterations done over iterations planned and minutes spent over minutes granted. When the minutes are over
-    the epoch ends, is validated and saved, and the training ends.
+    the epoch ends, is validated and saved, and the training ends: attach it after what validates and saves.
 
     Args:
         optimizer: its groups' learning rates are the heights.

@@ -228,8 +228,12 @@ def test_no_training_tile_shares_a_pixel_with_a_validation_tile(
             write_image(path / "s.tif", hr[::step, ::step], axes="YX", pixel_size={})
         try:
             lists = tile_lists(folders["label"], options, folders.get("image"))
-        except InputError:  # too small a sheet for two regions of a tile
-            assert max(shape) < 2 * (tile + scale) + guard or fraction * max(shape) > max(shape) - guard - tile - 1
+        except InputError:  # too small a sheet for two regions of a tile, or for a pair
+            assert (
+                (paired and min(shape) < tile)
+                or max(shape) < 2 * (tile + scale) + guard
+                or fraction * max(shape) > max(shape) - guard - tile - 1
+            )
             return
         load = LoadTiled(tuple(folders), scale=scale, random_position=True).set_random_state(seed)
         seen = []
