@@ -139,8 +139,7 @@ def tile_lists(
             sizes.append(dict(label.pixel_size))
     if not training:
         raise InputError(f"{hr_dir}: no tile is left to train on; hold out less (val_fraction) or add images")
-    inputs = shared.get("image") or shared.get("label")
-    intensity = IntensitySettings("fixed", inputs.low, inputs.high) if inputs else settings.intensity
+    intensity = IntensitySettings("fixed", shared["label"].low, shared["label"].high) if shared else settings.intensity
     if settings.val_tiles and len(validation) > settings.val_tiles:
         places = np.linspace(0, len(validation) - 1, settings.val_tiles).round().astype(int)
         validation = [validation[place] for place in places]

@@ -111,6 +111,25 @@ def preset_data(hr_folder: Path, tmp_path: Path) -> dict[str, Path]:
     return {"paired": pairs, "2.5d": stack}
 
 
+RDNET = {
+    "channels": [16, 8],
+    "stem_channels": 8,
+    "growth_rates": [4, 8],
+    "downsample": [False, True],
+    "squeeze_excite": [False, True],
+    "n_blocks": 1,
+}
+TINY_NETWORKS: dict[str, dict[str, object]] = {
+    "small": {},
+    "resunet_a": {"channels": [8, 16], "dilations": [[1, 3], [1]], "pool_sizes": [1, 2], "depth": 0},
+    "rdresunet": RDNET | {"depth": 0},
+    "rdresunet_a": RDNET | {"depth": 0, "dilations": [[1], [1, 3]], "pool_sizes": [1, 2]},
+    "swinir": {"embed_dim": 12, "depths": [2, 2], "heads": [2, 2], "window": 4, "features": 8},
+    "rcan": {"groups": 1, "blocks": 1, "features": 8, "reduction": 4},
+}
+"""Arguments that make the networks of presets small; of the others `tiny_options` does."""
+
+
 @pytest.mark.parametrize("preset", [None, *preset_names()])
 def test_every_preset_trains_for_an_epoch(
     preset: str | None,
@@ -120,7 +139,10 @@ def test_every_preset_trains_for_an_epoch(
     tmp_path: Path,
 ) -> None:
     data = preset_data.get(preset or "", hr_folder)
-    options = {key: value for key, value in tiny_options.items() if preset != "small" or "network_def" not in key}
+    options = dict(tiny_options)
+    if preset in TINY_NETWORKS:
+        options = {key: value for key, value in options.items() if "network_def" not in key}
+        options |= {f"network_def#{key}": value for key, value in TINY_NETWORKS[preset].items()}
     weights = train(data, tmp_path / "run", preset=preset, epochs=1, **options)
     network, record = load_weights(weights)
     image = torch.rand(1, record.n_frames[0], 12, 9)
