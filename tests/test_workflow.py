@@ -146,6 +146,20 @@ def test_weights_of_another_network_are_not_taken_up(hr_folder: Path, tiny_weigh
         train(hr_folder, tmp_path / "run", resume=True, epochs=3)
 
 
+def test_early_stopping_only_where_asked_and_a_checkpoint_every_so_many_epochs(
+    hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path
+) -> None:
+    # Without learning no epoch is better than the first.
+    options = dict(tiny_options) | {"lr": 0.0, "checkpoint_every": 2}
+    train(hr_folder, tmp_path / "patient", epochs=5, **options)
+    assert len(_events(tmp_path / "patient").Scalars("val_ssim")) == 5
+    kept = sorted(path.name for path in (tmp_path / "patient").glob("epoch_*.pt"))
+    assert kept == ["epoch_0002.pt", "epoch_0004.pt"]
+    assert load_weights(tmp_path / "patient" / "epoch_0004.pt")
+    train(hr_folder, tmp_path / "hasty", epochs=50, patience=2, **options)
+    assert len(_events(tmp_path / "hasty").Scalars("val_ssim")) == 3
+
+
 def test_a_third_image_reaches_the_loss(hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path) -> None:
     options = dict(tiny_options) | {"loss": "$lambda sr, to: (sr - to['label']).abs().mean() + 7 * to['extra'].mean()"}
     train(hr_folder, tmp_path / "run", epochs=1, extra_dir=hr_folder, **options)
