@@ -19,7 +19,7 @@ import fire
 from fire.core import FireExit
 from fire.decorators import SetParseFn
 
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, causes
 
 __all__ = ["main"]
 
@@ -319,12 +319,8 @@ def _set_up_output(debug: bool) -> None:
 
 def _one_line(error: BaseException) -> str:
     """What to tell of an error: the user's part of it where there is one, which MONAI wraps in its own."""
-    cause: BaseException | None = error
-    innermost = error
-    while cause is not None:
-        if isinstance(cause, InputError):
-            return str(cause)
-        innermost = cause
-        cause = cause.__cause__ or cause.__context__
+    for innermost in causes(error):
+        if isinstance(innermost, InputError):
+            return str(innermost)
     text = " ".join(str(innermost).split())
     return f"{type(innermost).__name__}: {text[:300]} (--debug shows where)"

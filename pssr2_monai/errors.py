@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError"]
+from collections.abc import Iterator
+
+__all__ = ["InputError", "causes"]
 
 
 class InputError(ValueError):
@@ -10,3 +12,11 @@ class InputError(ValueError):
 
     The command line prints it without a traceback; in Python it is an ordinary ``ValueError``.
     """
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, then what caused it, and so on to the innermost: MONAI wraps what a config raises in its own errors."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -10,7 +10,7 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 
 from pssr2_monai.checkpoints import BEST, LAST
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, causes
 from pssr2_monai.presets import bundle_dir, check_overrides, config_files
 
 __all__ = ["train"]
@@ -97,7 +97,7 @@ def train(
         workflow.run()
         workflow.finalize()
     except RuntimeError as error:
-        raise _user_error(error) or error from error
+        raise next((each for each in causes(error) if isinstance(each, InputError)), error) from error
     return out / BEST
 
 
@@ -120,11 +120,3 @@ def _files_to_resume(out: Path, preset: str | Sequence[str] | None, overrides: M
             f"({', '.join(sorted(RESUMABLE))} may change), or begin another training"
         )
     return [str(out / CONFIG)]
-
-
-def _user_error(error: BaseException) -> InputError | None:
-    """The user's part of an error that MONAI wraps in its own."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, InputError):
-        cause = cause.__cause__ or cause.__context__
-    return cause
