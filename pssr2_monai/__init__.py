@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pssr2_monai.crappify import Crappify, Downsample, GaussianNoise, PoissonNoise
+    from pssr2_monai.crappify import Crappify, Downsample
     from pssr2_monai.evaluation import evaluate
     from pssr2_monai.info import describe
     from pssr2_monai.io.image import open_image
     from pssr2_monai.io.writer import write_image
     from pssr2_monai.losses import MSSSIML1Loss
     from pssr2_monai.networks import ResUNet
+    from pssr2_monai.noises import GaussianNoise, PoissonNoise
     from pssr2_monai.record import load_weights
     from pssr2_monai.restoring import restore
     from pssr2_monai.workflow import train
@@ -41,9 +42,9 @@ __all__ = [
 _HOMES = {
     "Crappify": "crappify",
     "Downsample": "crappify",
-    "GaussianNoise": "crappify",
+    "GaussianNoise": "noises",
     "MSSSIML1Loss": "losses",
-    "PoissonNoise": "crappify",
+    "PoissonNoise": "noises",
     "ResUNet": "networks",
     "describe": "info",
     "evaluate": "evaluation",

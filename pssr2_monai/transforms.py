@@ -1,7 +1,7 @@
 """Dictionary transforms: what the bundle's configs name.
 
 ``LoadTiled`` reads the pixels that a datalist item of ``pssr2_monai.dataset`` names; the others are the dictionary
-forms of ``pssr2_monai.crappify``.
+forms of ``pssr2_monai.crappify`` and ``pssr2_monai.noises``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from monai.transforms import MapTransform, Randomizable
 from monai.utils import ensure_tuple_rep
 
 from pssr2_monai.axes import central, frames_of
-from pssr2_monai.crappify import Downsample, GaussianNoise, Noise, PoissonNoise
+from pssr2_monai.crappify import Downsample
 from pssr2_monai.intensity import Intensity
 from pssr2_monai.io.sheets import SheetReader
+from pssr2_monai.noises import GaussianNoise, Noise, PoissonNoise
 from pssr2_monai.tiles import Window
 
 __all__ = [
@@ -148,7 +149,8 @@ class Crappifyd(Randomizable, MapTransform):
 
     Example:
         >>> import torch
-        >>> from pssr2_monai.crappify import Crappify, PoissonNoise
+        >>> from pssr2_monai.crappify import Crappify
+        >>> from pssr2_monai.noises import PoissonNoise
         >>> crappify = Crappifyd("label", Crappify(4, [PoissonNoise()]), output_keys="image").set_random_state(seed=0)
         >>> crappify({"label": torch.rand(1, 64, 64)})["image"].shape
         torch.Size([1, 16, 16])
@@ -199,7 +201,7 @@ class _Noised(Randomizable, MapTransform):
 
 
 class PoissonNoised(_Noised):
-    """Dictionary form of ``pssr2_monai.crappify.PoissonNoise``."""
+    """Dictionary form of ``pssr2_monai.noises.PoissonNoise``."""
 
     def __init__(
         self, keys: KeysCollection, intensity: float | Sequence[float] = 1.0, allow_missing_keys: bool = False
@@ -208,7 +210,7 @@ class PoissonNoised(_Noised):
 
 
 class GaussianNoised(_Noised):
-    """Dictionary form of ``pssr2_monai.crappify.GaussianNoise``."""
+    """Dictionary form of ``pssr2_monai.noises.GaussianNoise``."""
 
     def __init__(
         self,

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pssr2_monai.crappify import Crappify, Downsample, GaussianNoise, PoissonNoise
+from pssr2_monai.crappify import Crappify, Downsample
 from pssr2_monai.errors import InputError
+from pssr2_monai.noises import GaussianNoise, PoissonNoise
 
 
 @pytest.fixture

@@ -14,11 +14,12 @@ from monai.data import CacheDataset, DataLoader, DistributedSampler
 from monai.transforms import Compose, RandFlipd
 from PIL import Image
 
-from pssr2_monai.crappify import Crappify, GaussianNoise
+from pssr2_monai.crappify import Crappify
 from pssr2_monai.dataset import TileDataset, TileSettings, tile_lists
 from pssr2_monai.errors import InputError
 from pssr2_monai.intensity import IntensitySettings
 from pssr2_monai.io.writer import write_image
+from pssr2_monai.noises import GaussianNoise
 from pssr2_monai.tiles import Window
 from pssr2_monai.transforms import Crappifyd, LoadTiled
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from pssr2_monai.crappify import Crappify, PoissonNoise
+from pssr2_monai.crappify import Crappify
 from pssr2_monai.errors import InputError
 from pssr2_monai.intensity import IntensitySettings
 from pssr2_monai.networks import ResUNet
+from pssr2_monai.noises import PoissonNoise
 from pssr2_monai.record import Record, instantiate, load_weights
 
 CONFIG = {
@@ -32,7 +33,7 @@ CONFIG = {
         "scale": "@scale",
         "noises": "@noises",
     },
-    "noises": [{"_target_": "pssr2_monai.crappify.PoissonNoise", "intensity": [0.5, 1.0]}],
+    "noises": [{"_target_": "pssr2_monai.noises.PoissonNoise", "intensity": [0.5, 1.0]}],
     "intensity": {"_target_": "pssr2_monai.intensity.IntensitySettings", "mode": "percentile"},
     "imports": ["$from pssr2_monai.record import record_of_config"],
     "record": "$record_of_config(@scale, @n_frames, 'TZ', @intensity, {'Y': 0.008, 'X': 0.008})",
@@ -54,7 +55,7 @@ def test_record_of_config_resolves_references_and_keeps_components_as_data(recor
         "depth": 1,
     }
     assert record.crappifier["noises"] == [
-        {"_target_": "pssr2_monai.crappify.PoissonNoise", "intensity": [0.5, 1.0]},
+        {"_target_": "pssr2_monai.noises.PoissonNoise", "intensity": [0.5, 1.0]},
     ]
     assert (record.scale, record.n_frames, record.stack) == (2, (3, 1), "TZ")
     assert record.intensity == IntensitySettings(mode="percentile")

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from monai.transforms import Compose
 
-from pssr2_monai.crappify import Crappify, Downsample, GaussianNoise, PoissonNoise
+from pssr2_monai.crappify import Crappify, Downsample
+from pssr2_monai.noises import GaussianNoise, PoissonNoise
 from pssr2_monai.transforms import CentralFramesd, Crappifyd, Downsampled, GaussianNoised, PoissonNoised
 
 HR = np.random.default_rng(0).random((5, 32, 24), dtype=np.float32)

@@ -36,7 +36,7 @@ def test_a_training_leaves_weights_with_their_record_and_what_tensorboard_shows(
     network, record = load_weights(tiny_weights)
     assert network(torch.rand(1, 1, 9, 11)).shape == (1, 1, 36, 44)
     assert record.network["channels"] == [8, 16]
-    assert record.crappifier["noises"][0]["_target_"] == "pssr2_monai.crappify.PoissonNoise"
+    assert record.crappifier["noises"][0]["_target_"] == "pssr2_monai.noises.PoissonNoise"
     events = _events(run)
     scalars = {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
     assert {"train_loss", "val_psnr", "val_ssim", "learning_rate"} <= scalars.keys()

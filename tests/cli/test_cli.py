@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pssr2_monai.cli import COMMANDS, main
+from pssr2_monai.cli import main
+from pssr2_monai.commands import COMMANDS
 
 
 def _run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
