@@ -17,7 +17,9 @@ __all__ = [
     "Frames",
     "central",
     "check_axes",
+    "factors",
     "frames_of",
+    "is_volume",
     "lr_hr_frames",
     "sample_centres",
     "scaled_pixel_size",
@@ -84,6 +86,23 @@ class Frames:
         """How many consecutive frames are neighbours: the size of the fastest axis longer than 1, or 1."""
         return next((size for size in reversed(self.sizes) if size > 1), 1)
 
+    @property
+    def run_axis(self) -> str | None:
+        """The axis along which consecutive frames are neighbours; None for a single frame a run."""
+        pairs = zip(reversed(self.order), reversed(self.sizes), strict=True)
+        return next((axis for axis, size in pairs if size > 1), None)
+
+    def scaled(self, factor: int) -> Frames:
+        """The frames of an image with ``factor`` times as many along the run."""
+        sizes = zip(self.order, self.sizes, strict=True)
+        return Frames(self.order, tuple(size * (factor if axis == self.run_axis else 1) for axis, size in sizes))
+
+    def scale_by_axis(self, scale: int | Sequence[int]) -> dict[str, int]:
+        """The factor of each axis that is scaled: Y, X and, for volumes, the axis of the run."""
+        along_run, along_y, along_x = factors(scale)
+        by_axis = {"Y": along_y, "X": along_x}
+        return by_axis if self.run_axis is None else by_axis | {self.run_axis: along_run}
+
     def position(self, i: int) -> dict[str, int]:
         """The index along each axis of ``order`` of frame ``i``."""
         if not 0 <= i < self.count:
@@ -123,9 +142,8 @@ class Frames:
             raise InputError(
                 f"{name}: {axes} hold 1 frame, but n_frames asks for {n}; give a stack, or set n_frames to 1"
             )
-        axis = next(axis for axis, size in zip(reversed(self.order), reversed(self.sizes), strict=True) if size > 1)
         raise InputError(
-            f"{name}: {axes} hold {self.run} frames in a row (along {axis}), but n_frames asks for {n}; "
+            f"{name}: {axes} hold {self.run} frames in a row (along {self.run_axis}), but n_frames asks for {n}; "
             f"give a longer stack, or set n_frames to {self.run} or fewer"
         )
 
@@ -150,12 +168,44 @@ def frames_of(axes: str, shape: Sequence[int], stack: str = "TZ") -> Frames:
     return Frames(order, tuple(int(size[axis]) for axis in order))
 
 
-def lr_hr_frames(n_frames: int | Sequence[int]) -> tuple[int, int]:
-    """Frames per sample as the pair (LR, HR), from one number or such a pair.
+def factors(scale: int | Sequence[int]) -> tuple[int, int, int]:
+    """How many HR pixels make one LR pixel along the frames, Y and X.
+
+    Args:
+        scale: one number for Y and X, or three, for the frames (Z), Y and X, which make a volume of a run of frames.
 
     Raises:
-        InputError: no whole positive numbers, more HR than LR frames, or counts of different parity, whose central
-            frames would lie half a frame aside.
+        InputError: no whole numbers of at least 1, or neither one nor three of them.
+
+    Example:
+        >>> factors(4), factors([4, 1, 1])
+        ((1, 4, 4), (4, 1, 1))
+    """
+    given = list(scale) if isinstance(scale, Sequence) else [1, scale, scale]
+    try:
+        whole = [operator.index(factor) for factor in given]
+    except TypeError:
+        whole = []
+    if len(whole) != 3 or min(whole) < 1:
+        raise InputError(f"scale: {scale!r} is neither a whole number of at least 1 nor three of them, for Z, Y and X")
+    return whole[0], whole[1], whole[2]
+
+
+def is_volume(scale: int | Sequence[int]) -> bool:
+    """Whether a scale has a factor for the frames, which are then the Z of a 3-D network."""
+    return isinstance(scale, Sequence)
+
+
+def lr_hr_frames(n_frames: int | Sequence[int], scale: int | Sequence[int] = 1) -> tuple[int, int]:
+    """Frames per sample as the pair (LR, HR), from the HR count or such a pair.
+
+    Args:
+        n_frames: as users give it.
+        scale: with a factor along the frames there are that many times as many HR frames, and no 2.5D.
+
+    Raises:
+        InputError: no whole positive numbers, more HR than LR frames, counts of different parity, whose central
+            frames would lie half a frame aside, or counts that do not fit the scale.
     """
     given = n_frames if isinstance(n_frames, Sequence) else (n_frames, n_frames)
     try:
@@ -164,6 +214,15 @@ def lr_hr_frames(n_frames: int | Sequence[int]) -> tuple[int, int]:
         raise InputError(f"n_frames: {n_frames!r} is neither a whole number nor a pair [LR, HR]") from None
     if hr < 1 or lr < 1 or isinstance(n_frames, bool):
         raise InputError(f"n_frames: {n_frames!r} is not positive; ask for at least 1 frame")
+    if is_volume(scale):
+        factor = factors(scale)[0]
+        lr = lr if isinstance(n_frames, Sequence) else hr // factor
+        if lr * factor != hr:
+            raise InputError(
+                f"n_frames: {n_frames!r} does not fit the scale {scale!r}; give a multiple of {factor}, the HR frames "
+                "of a tile"
+            )
+        return lr, hr
     if hr > lr:
         raise InputError(f"n_frames: {n_frames!r} asks for more HR than LR frames; give [LR, HR] with HR <= LR")
     if (lr - hr) % 2:
@@ -180,15 +239,16 @@ def central(n_in: int, n_out: int) -> slice:
     return slice(start, start + n_out)
 
 
-def sample_centres(frames: Frames, n: int, slide: bool, edges: bool = False) -> list[int]:
+def sample_centres(frames: Frames, n: int, slide: bool, edges: bool = False, step: int = 1) -> list[int]:
     """The centre frame of each sample of ``n`` frames, for ``Frames.window``.
 
     Args:
         frames: the frames of the image.
         n: frames per sample.
-        slide: windows move on by one frame; otherwise by ``n``, and frames left over at the end of a run are covered
-            by one last window that is shifted inside it.
+        slide: windows move on by ``step`` frames; otherwise by ``n``, and frames left over at the end of a run are
+            covered by one last window that is shifted inside it.
         edges: every frame is a centre, the nearest frame repeating beyond the ends, as restoring a whole stack needs.
+        step: frames that a sliding window moves on by; ``n`` and a run are multiples of it.
 
     Raises:
         InputError: a run is shorter than ``n`` (never with ``edges``).
@@ -197,31 +257,15 @@ def sample_centres(frames: Frames, n: int, slide: bool, edges: bool = False) -> 
         return list(range(frames.count))
     frames.check_n_frames(n, "image")
     last = frames.run - n
-    first_frames = [*range(0, last, 1 if slide else n), last]
+    first_frames = [*range(0, last, step if slide else n), last]
     return [run + first + n // 2 for run in range(0, frames.count, frames.run) for first in first_frames]
 
 
-def scaled_shape(axes: str, shape: Sequence[int], scale: int | Mapping[str, int]) -> tuple[int, ...]:
-    """The shape with Y and X multiplied by ``scale``: one number, or one for "Y" and one for "X"."""
-    factors = _factors(scale)
-    return tuple(int(size) * factors.get(axis, 1) for axis, size in zip(axes, shape, strict=True))
+def scaled_shape(axes: str, shape: Sequence[int], scale: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape with the axes that ``scale`` names multiplied by its factors; see ``Frames.scale_by_axis``."""
+    return tuple(int(size) * scale.get(axis, 1) for axis, size in zip(axes, shape, strict=True))
 
 
-def scaled_pixel_size(pixel_size: Mapping[str, float], scale: int | Mapping[str, int]) -> dict[str, float]:
-    """The pixel size (micrometres per axis) with Y and X divided by ``scale``; what is unknown stays missing."""
-    factors = _factors(scale)
-    return {axis: size / factors.get(axis, 1) for axis, size in pixel_size.items()}
-
-
-def _factors(scale: int | Mapping[str, int]) -> dict[str, int]:
-    """``scale`` along Y and X, checked."""
-    factors = dict(scale) if isinstance(scale, Mapping) else {"Y": scale, "X": scale}
-    if not set(factors) <= {"Y", "X"}:
-        raise InputError(f"scale: {scale!r} names axes other than Y and X; only these two are scaled")
-    try:
-        whole = {axis: operator.index(factor) for axis, factor in factors.items()}
-    except TypeError:
-        raise InputError(f"scale: {scale!r} is not a whole number; use 1, 2, 4 or the like") from None
-    if any(factor < 1 for factor in whole.values()):
-        raise InputError(f"scale: {scale!r} is below 1; use 1 (denoising only) or more")
-    return whole
+def scaled_pixel_size(pixel_size: Mapping[str, float], scale: Mapping[str, int]) -> dict[str, float]:
+    """The pixel size (micrometres per axis) divided by the axes' factors; what is unknown stays missing."""
+    return {axis: size / scale.get(axis, 1) for axis, size in pixel_size.items()}

@@ -50,7 +50,7 @@ def restore(
     target: str,
     *,
     weights: str,
-    window: int = 256,
+    window: int | None = None,
     overlap: float = 0.25,
     precision: str = "auto",
     device: str | None = None,
@@ -61,13 +61,13 @@ def restore(
 ) -> None:
     """Restore an image, or every image of a folder.
 
-    pssr2 restore INPUT OUTPUT --weights FILE [--window 256] [--overlap 0.25] [--precision auto] [--device D] [--axes
+    pssr2 restore INPUT OUTPUT --weights FILE [--window N] [--overlap 0.25] [--precision auto] [--device D] [--axes
     ZYX] [--overwrite] [--skip-bad] [--format ome.zarr]
 
     INPUT        an image file, a folder of them, or a folder of slices where OUTPUT is a file
     OUTPUT       the file to write, or the folder to write files of the same names into
     --weights    a model.pt that a training wrote
-    --window     side of the windows in LR pixels; smaller ones take less memory
+    --window     side of the windows in LR pixels, 256 or, of volumes, 96; smaller ones take less memory
     --overlap    share of a window in common with the next, at least 0.25
     --precision  auto, float32 or bfloat16
     --device     cpu, cuda, cuda:1, ...; a GPU where there is one
@@ -105,7 +105,7 @@ def evaluate(
     out: str,
     lr: str | None = None,
     seed: int = 0,
-    window: int = 256,
+    window: int | None = None,
     precision: str = "auto",
     device: str | None = None,
     axes: str | None = None,
@@ -113,7 +113,7 @@ def evaluate(
 ) -> None:
     """Score weights beside bilinear and bicubic interpolation.
 
-    pssr2 evaluate --hr DIR [--lr DIR] --weights FILE --out DIR [--seed 0] [--window 256] [--precision auto] [--device
+    pssr2 evaluate --hr DIR [--lr DIR] --weights FILE --out DIR [--seed 0] [--window N] [--precision auto] [--device
     D] [--axes ZYX]
 
     --hr       folder of high-resolution images

@@ -15,61 +15,89 @@ import torch
 from monai.config import NdarrayOrTensor
 from monai.transforms import Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import avg_pool2d, interpolate
 
+from pssr2_monai.axes import factors
 from pssr2_monai.errors import InputError
+from pssr2_monai.randomness import Seeded
 
-__all__ = ["Crappify", "Downsample"]
+__all__ = ["DOWNSAMPLINGS", "Crappify", "Downsample"]
+
+DOWNSAMPLINGS = ("bilinear", "area", "nearest")
 
 _SEED_END = 2**32 - 1
 
 
 class Downsample(Transform):
-    """Shrinks Y and X by a whole factor, antialiased bilinear: ``PIL.Image.resize(BILINEAR)`` without its rounding.
+    """Shrinks an image by a whole factor for each axis.
 
     Args:
-        scale: how many HR pixels make one LR pixel along Y and along X; 1 leaves the image as it is.
+        scale: how many HR pixels make one LR pixel along Y and along X, 1 leaving the image as it is; or three numbers,
+            for Z (the frames), Y and X, which make a volume of the frames.
+        mode: ``bilinear``, antialiased as in ``PIL.Image.resize(BILINEAR)``, without its rounding; ``area``, the mean
+            of the pixels that make one; ``nearest``, the pixel at (or half a pixel after) their centre alone, as a
+            raster with wider steps sees it.
 
     Example:
         >>> import numpy as np
         >>> Downsample(scale=4)(np.ones((1, 64, 48), dtype=np.float32)).shape
         (1, 16, 12)
+        >>> Downsample(scale=[4, 1, 1], mode="nearest")(np.ones((8, 64, 48), dtype=np.float32)).shape
+        (2, 64, 48)
     """
 
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
 
-    def __init__(self, scale: int) -> None:
-        if scale != int(scale) or scale < 1:
-            raise InputError(f"scale: {scale!r} is not a whole number of at least 1")
-        self.scale = int(scale)
+    def __init__(self, scale: int | Sequence[int], mode: str = "bilinear") -> None:
+        if mode not in DOWNSAMPLINGS:
+            raise InputError(f"downsample: {mode!r} is unknown; use {', '.join(DOWNSAMPLINGS)}")
+        self.factors = factors(scale)
+        self.scale = scale
+        self.mode = mode
 
     def __call__(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
-        """Shrinks ``img`` (..., Y, X).
+        """Shrinks ``img`` (..., Y, X), or (..., Z, Y, X) where Z is scaled, too.
 
         Raises:
-            InputError: Y or X does not divide by the scale.
+            InputError: an axis does not divide by its factor.
         """
-        if self.scale == 1:
+        along_z, along_y, along_x = self.factors
+        if max(self.factors) == 1:
             return img
+        depth = img.shape[-3] if along_z > 1 else 1
         height, width = img.shape[-2:]
-        if height % self.scale or width % self.scale:
-            raise InputError(
-                f"an image of {height} x {width} pixels does not divide by the scale {self.scale}; crop it"
-            )
-        size = (height // self.scale, width // self.scale)
-        hr = convert_to_tensor(img, dtype=torch.float32, track_meta=False)
-        lr = interpolate(hr.reshape(1, -1, height, width), size, mode="bilinear", antialias=True)
-        return convert_to_dst_type(lr.reshape(*img.shape[:-2], *size), img, dtype=torch.float32)[0]
+        if depth % along_z or height % along_y or width % along_x:
+            sizes = " x ".join(str(side) for side in img.shape[-3 if along_z > 1 else -2 :])
+            raise InputError(f"an image of {sizes} pixels does not divide by the scale {self.scale}; crop it")
+        lr = convert_to_tensor(img, dtype=torch.float32, track_meta=False)
+        if along_y > 1 or along_x > 1:
+            planes = self._shrunk(lr.reshape(1, -1, height, width), along_y, along_x)
+            lr = planes.reshape(*img.shape[:-2], *planes.shape[-2:])
+        if along_z > 1:
+            # As images of Z by all pixels of a plane, of which only the first axis shrinks.
+            columns = self._shrunk(lr.reshape(1, -1, depth, lr.shape[-2] * lr.shape[-1]), along_z, 1)
+            lr = columns.reshape(*img.shape[:-3], depth // along_z, *lr.shape[-2:])
+        return convert_to_dst_type(lr, img, dtype=torch.float32)[0]
+
+    def _shrunk(self, planes: torch.Tensor, along_y: int, along_x: int) -> torch.Tensor:
+        """``(1, planes, Y, X)``, shrunk."""
+        if self.mode == "area":
+            return avg_pool2d(planes, (along_y, along_x))
+        if self.mode == "nearest":
+            return planes[..., along_y // 2 :: along_y, along_x // 2 :: along_x]
+        size = (planes.shape[-2] // along_y, planes.shape[-1] // along_x)
+        return interpolate(planes, size, mode="bilinear", antialias=True)
 
 
-class Crappify(Randomizable, Transform):
+class Crappify(Seeded, Transform):
     """Makes an LR image from an HR one: downsampling, then one noise after another, clipped after each.
 
     Args:
-        scale: HR size over LR size; 1 for denoising alone.
+        scale: HR size over LR size, one number or one for each of Z, Y and X; 1 for denoising alone.
         noises: transforms that take and return an image in [0, 1] at LR size, applied in turn.
         clip: whether what leaves the detector's range is cut off after each noise: [0, 1], or as far beyond it as the
             clean image reaches, where 1 is a percentile and not the detector's limit.
+        downsample: ``bilinear``, ``area`` or ``nearest``; see ``Downsample``.
 
     Example:
         >>> import numpy as np
@@ -82,14 +110,18 @@ class Crappify(Randomizable, Transform):
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
 
     def __init__(
-        self, scale: int, noises: Sequence[Callable[[NdarrayOrTensor], NdarrayOrTensor]] = (), clip: bool = True
+        self,
+        scale: int | Sequence[int],
+        noises: Sequence[Callable[[NdarrayOrTensor], NdarrayOrTensor]] = (),
+        clip: bool = True,
+        downsample: str = "bilinear",
     ) -> None:
-        self.downsample = Downsample(scale)
+        self.downsample = Downsample(scale, downsample)
         self.noises = tuple(noises)
         self.clip = clip
 
     @property
-    def scale(self) -> int:
+    def scale(self) -> int | Sequence[int]:
         """HR size over LR size."""
         return self.downsample.scale
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -15,12 +16,13 @@ import torch
 from monai.data import Dataset
 from monai.transforms import Randomizable
 
-from pssr2_monai.axes import frames_of, lr_hr_frames, sample_centres
+from pssr2_monai.axes import factors, frames_of, is_volume, lr_hr_frames, sample_centres
 from pssr2_monai.errors import InputError
 from pssr2_monai.intensity import Intensity, IntensitySettings
 from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window, sample_pixels
 from pssr2_monai.pairs import Sheet, check_pairs, group_of, sheets_of
+from pssr2_monai.randomness import random_state
 from pssr2_monai.tiles import Window, grid, regions_by_place
 
 __all__ = ["TileDataset", "TileLists", "TileSettings", "tile_lists"]
@@ -37,11 +39,12 @@ class TileSettings:
     Attributes:
         tile: side of a tile in HR pixels.
         overlap: HR pixels that neighbouring tiles share.
-        scale: HR size over LR size; tiles divide by it.
-        n_frames: frames of a sample, or ``[LR, HR]``.
+        scale: HR size over LR size; tiles divide by it. Three numbers, for Z, Y and X, make volumes of runs of frames.
+        n_frames: HR frames of a sample, or ``[LR, HR]``.
         stack: order of T and Z.
         axes: axes of files that do not tell theirs.
-        slide: samples of several frames move on by one frame rather than by their length.
+        slide: samples of several frames move on by one frame rather than by their length. Volumes that do not slide lie
+            anywhere in their run where tiles lie at random positions.
         split: which images are for validation: ``file`` (the last files by name), ``place`` (a part of each sheet), a
             regular expression whose group names the field (the last fields), or ``auto`` (by file from four files on,
             else by place).
@@ -57,7 +60,7 @@ class TileSettings:
 
     tile: int = 128
     overlap: int = 0
-    scale: int = 4
+    scale: int | Sequence[int] = 4
     n_frames: int | Sequence[int] = 1
     stack: str = "TZ"
     axes: str | None = None
@@ -72,10 +75,21 @@ class TileSettings:
     skip_bad: bool = False
 
     def __post_init__(self) -> None:
-        if self.tile < 1 or self.tile % self.scale:
+        if self.tile < 1 or self.tile % self.multiple:
             raise InputError(f"tile: {self.tile} does not divide by the scale {self.scale}; take a multiple of it")
+        lr_hr_frames(self.n_frames, self.scale)
         if not 0 <= self.val_fraction < 1:
             raise InputError(f"val_fraction: {self.val_fraction} is not in [0, 1); 0.2 holds out a fifth")
+
+    @property
+    def multiple(self) -> int:
+        """What the side of a tile divides by."""
+        return math.lcm(*factors(self.scale)[1:])
+
+    @property
+    def label_frames(self) -> int:
+        """Frames of the label that a sample is made from: of 2.5D all that the network sees."""
+        return lr_hr_frames(self.n_frames, self.scale)[0] * factors(self.scale)[0]
 
 
 @dataclass(frozen=True)
@@ -128,7 +142,7 @@ def tile_lists(
             images = {key: opened.enter_context(open_image(path, settings.axes)) for key, path in sheet.files().items()}
             label = images["label"]
             # Tiles of pairs lie on the grid of the LR pixels, so that both images have the tile's corners.
-            step = settings.scale if sheet.image is not None else 1
+            step = settings.multiple if sheet.image is not None else 1
             regions = _regions(label, settings, held_out, step)
             scales = shared or {
                 key: fit_image_intensity(image, settings.intensity, settings.stack) for key, image in images.items()
@@ -175,7 +189,7 @@ class TileDataset(Dataset):
         identity = zlib.crc32(self.data[index]["name"].encode())
         seed = np.random.SeedSequence([self.seed, int(self._epoch[0]), identity]).generate_state(1)[0]
         if isinstance(self.transform, Randomizable):
-            self.transform.set_random_state(seed=int(seed))
+            self.transform.set_random_state(state=random_state(int(seed)))
         return super()._transform(index)
 
 
@@ -226,15 +240,15 @@ def _check_size(image: LazyImage, sheet: Sheet, settings: TileSettings) -> None:
         # Mirrored at two resolutions, the padding of the two images would not match.
         raise InputError(
             f"{image.path.name}: {height} x {width} pixels are less than a tile of {settings.tile}; for pairs "
-            f"set tile to {min(height, width) // settings.scale * settings.scale} or less"
+            f"set tile to {min(height, width) // settings.multiple * settings.multiple} or less"
         )
     if 2 * min(height, width) < settings.tile:
+        largest = 2 * min(height, width) // settings.multiple * settings.multiple
         raise InputError(
             f"{image.path.name}: {height} x {width} pixels are less than half a tile of {settings.tile}; "
-            f"give larger images, or set tile to {2 * min(height, width) // settings.scale * settings.scale} or less"
+            f"give larger images, or set tile to {largest} or less"
         )
-    n_frames, _ = lr_hr_frames(settings.n_frames)
-    frames_of(image.axes, image.shape, settings.stack).check_n_frames(n_frames, image.path.name)
+    frames_of(image.axes, image.shape, settings.stack).check_n_frames(settings.label_frames, image.path.name)
 
 
 def _held_out(paths: Sequence[Path], settings: TileSettings) -> set[Path] | None:
@@ -283,23 +297,25 @@ def _items(
     label: LazyImage, sheet: Sheet, region: Window, step: int, scales: dict[str, Intensity], settings: TileSettings
 ) -> list[dict[str, Any]]:
     """The tiles of one region of one sheet."""
-    lr_frames, _ = lr_hr_frames(settings.n_frames)
     frames = frames_of(label.axes, label.shape, settings.stack)
     shape = (region.height // step, region.width // step)
     windows = [
         Window(window.y * step + region.y, window.x * step + region.x, settings.tile, settings.tile)
         for window in grid(shape, settings.tile // step, settings.overlap // step)
     ]
+    frame_step = factors(settings.scale)[0] if sheet.image is not None else 1
+    wandering = is_volume(settings.scale) and not settings.slide
     return [
         {
             "name": f"{sheet.label.name} frame {frame} y {window.y} x {window.x}",
             **{key: str(path) for key, path in sheet.files().items()},
             "frame": frame,
+            **({"run": [frame - frame % frames.run, frames.run]} if wandering else {}),
             "window": list(astuple(window)),
             "region": list(astuple(_around(window, region, step) if settings.min_std is not None else region)),
             "intensity": {key: [scale.low, scale.high] for key, scale in scales.items()},
         }
-        for frame in sample_centres(frames, lr_frames, settings.slide)
+        for frame in sample_centres(frames, settings.label_frames, settings.slide, step=frame_step)
         for window in windows
         if settings.min_std is None or _deviation(label, frame, window, scales["label"], settings) > settings.min_std
     ]

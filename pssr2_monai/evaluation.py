@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,48 +14,41 @@ from typing import Any
 import numpy as np
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from torch.nn.functional import interpolate
 from tqdm import tqdm
 
-from pssr2_monai.axes import central, frames_of, sample_centres
+from pssr2_monai.axes import central, factors, frames_of, is_volume, sample_centres
 from pssr2_monai.errors import InputError
+from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.intensity import Intensity
+from pssr2_monai.interpolation import INTERPOLATIONS, upscale
 from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window
 from pssr2_monai.pairs import check_pairs, sheets_of
 from pssr2_monai.pictures import grey_window, labelled_panel
 from pssr2_monai.record import Record, instantiate, load_weights
-from pssr2_monai.restoring import SeamlessInferer, restore_frames
+from pssr2_monai.restoring import restore_frames
 from pssr2_monai.tiles import Window
 
-__all__ = ["Comparison", "compare", "evaluate", "score", "table", "upscale"]
+__all__ = ["Comparison", "compare", "evaluate", "score", "table"]
 
-METHODS = ("bilinear", "bicubic", "model")
+METHODS = (*INTERPOLATIONS, "model")
 PICTURE_SIDE = 384
 
 
 def score(image: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """PSNR (dB) and SSIM of a plane against its target, both ``(Y, X)`` in [0, 1] with data range 1.
+    """PSNR (dB) and SSIM of an image against its target, both ``(frames, Y, X)`` in [0, 1] with data range 1.
 
-    SSIM has the Gaussian window of Wang et al. 2004 (sigma 1.5).
+    PSNR is of all pixels together: of a volume of which every fourth slice is given, those slices alone would be
+    infinite. SSIM has the Gaussian window of Wang et al. 2004 (sigma 1.5) and is the mean over the frames.
     """
+    similarities = [
+        structural_similarity(own, sr, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+        for sr, own in zip(image, target, strict=True)
+    ]
     return {
         "psnr": float(peak_signal_noise_ratio(target, image, data_range=1.0)),
-        "ssim": float(
-            structural_similarity(
-                target, image, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-            )
-        ),
+        "ssim": float(np.mean(similarities)),
     }
-
-
-def upscale(planes: np.ndarray, scale: int, mode: str) -> np.ndarray:
-    """Interpolated planes ``(frames, scale * Y, scale * X)``; ``bilinear`` or ``bicubic`` with PIL's kernels."""
-    if scale == 1:
-        return planes
-    size = [side * scale for side in planes.shape[-2:]]
-    enlarged: np.ndarray = interpolate(torch.from_numpy(planes)[None], size, mode=mode, antialias=True)[0].numpy()
-    return enlarged
 
 
 @dataclass(frozen=True)
@@ -64,7 +57,7 @@ class Comparison:
 
     Attributes:
         lr: the input's central frames ``(frames, Y, X)``, as all images here in [0, 1].
-        hr: the target ``(frames, scale * Y, scale * X)``.
+        hr: the target, each axis its scale times as long.
         restored: by method, each of the target's shape and rounded to the grey levels of the file's dtype.
     """
 
@@ -73,11 +66,8 @@ class Comparison:
     restored: Mapping[str, np.ndarray]
 
     def scores(self) -> dict[str, dict[str, float]]:
-        """Mean PSNR and SSIM over the frames, by method."""
-        return {
-            method: _mean([score(plane, target) for plane, target in zip(planes, self.hr, strict=True)])
-            for method, planes in self.restored.items()
-        }
+        """PSNR and SSIM by method; see ``score``."""
+        return {method: score(planes, self.hr) for method, planes in self.restored.items()}
 
 
 def compare(
@@ -88,7 +78,7 @@ def compare(
     inferer: SeamlessInferer,
     seed: int = 0,
 ) -> Iterator[Comparison]:
-    """Restores each sample of an image whose answer is known.
+    """Restores each sample of an image whose answer is known; of a volume each run of frames at once.
 
     Args:
         hr: the targets.
@@ -101,27 +91,44 @@ def compare(
     Raises:
         InputError: fewer frames than the network needs.
     """
-    lr_count, hr_count = record.n_frames
     scale, stack = record.scale, record.stack
+    along_run, along_y, along_x = factors(scale)
     target_scale = fit_image_intensity(hr, record.intensity, stack)
     input_scale = target_scale if lr is None else fit_image_intensity(lr, record.intensity, stack)
-    height, width = (side // scale * scale for side in plane_size(hr))
-    frames = frames_of(hr.axes, hr.shape, stack)
-    frames.check_n_frames(lr_count, hr.path.name)
+    height, width = plane_size(hr)
+    hr_window = Window(0, 0, height // along_y * along_y, width // along_x * along_x)
+    lr_window = Window(0, 0, height // along_y, width // along_x)
     crappify = instantiate(record.crappifier) if lr is None else None
+    # A decimating crappifier keeps pixels that lie a little aside of the middle of those they stand for.
+    sampled = "bilinear" if crappify is None else getattr(getattr(crappify, "downsample", None), "mode", "bilinear")
     device = next(network.parameters()).device
-    for centre in sample_centres(frames, hr_count, slide=False, edges=hr_count == 1):
-        wanted = frames.window(centre, lr_count)
-        targets = target_scale.apply(read_window(hr, wanted, Window(0, 0, height, width), stack))
+    for first, wanted, inner in _samples(hr, record):
+        targets = target_scale.apply(read_window(hr, wanted, hr_window, stack))
         if lr is None:
-            inputs = _crappified(targets, crappify, target_scale, hr.dtype, [seed, *_identity(hr, centre)])
+            inputs = _crappified(targets, crappify, target_scale, hr.dtype, [seed, *_identity(hr, first)])
         else:
-            inputs = input_scale.apply(read_window(lr, wanted, Window(0, 0, height // scale, width // scale), stack))
-        inner = central(lr_count, hr_count)
-        restored = {mode: upscale(inputs[inner], scale, mode) for mode in METHODS[:2]}
+            lr_frames = [frame // along_run for frame in wanted[::along_run]]
+            inputs = input_scale.apply(read_window(lr, lr_frames, lr_window, stack))
+        shown = inputs if is_volume(scale) else inputs[inner]
+        restored = {mode: upscale(shown, scale, mode, sampled) for mode in INTERPOLATIONS}
         restored["model"] = restore_frames(inputs, network, inferer, device)
         rounded = {name: target_scale.apply(target_scale.cast(each, hr.dtype)) for name, each in restored.items()}
-        yield Comparison(inputs[inner], targets[inner], rounded)
+        yield Comparison(shown, targets[inner], rounded)
+
+
+def _samples(hr: LazyImage, record: Record) -> Iterator[tuple[int, list[int], slice]]:
+    """For each sample its number, the HR frames that it is made from, and which of them it is compared with."""
+    frames = frames_of(hr.axes, hr.shape, record.stack)
+    lr_count, hr_count = record.n_frames
+    if is_volume(record.scale):
+        along_run = factors(record.scale)[0]
+        frames.check_n_frames(2 * along_run, hr.path.name)
+        for first in range(0, frames.count, frames.run):
+            yield first, list(range(first, first + frames.run // along_run * along_run)), slice(None)
+        return
+    frames.check_n_frames(lr_count, hr.path.name)
+    for centre in sample_centres(frames, hr_count, slide=False, edges=hr_count == 1):
+        yield centre, frames.window(centre, lr_count), central(lr_count, hr_count)
 
 
 def evaluate(
@@ -131,7 +138,7 @@ def evaluate(
     *,
     lr: str | Path | None = None,
     seed: int = 0,
-    window: int = 256,
+    window: int | None = None,
     precision: str = "auto",
     device: str | None = None,
     axes: str | None = None,
@@ -146,7 +153,7 @@ def evaluate(
         lr: folder of their real low-resolution partners of the same names; without it the HR images are crappified
             as in training.
         seed: of the crappifier's draws.
-        window: side of the windows in LR pixels.
+        window: side of the windows in LR pixels; by default 256, of volumes 96.
         precision: ``auto``, ``float32`` or ``bfloat16``.
         device: ``cpu``, ``cuda`` and so on; by default a GPU where there is one.
         axes: axes of files that do not tell their own.
@@ -164,7 +171,7 @@ def evaluate(
         raise InputError(f"{weights}: was trained on real pairs and holds no crappifier; give the LR images with --lr")
     sheets = sheets_of(hr, lr, pattern=pair_pattern)
     check_pairs(sheets, record.scale, axes, record.stack)
-    inferer, out = SeamlessInferer(window, precision=precision), Path(out)
+    inferer, out = SeamlessInferer(window, precision=precision, volume=is_volume(record.scale)), Path(out)
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     images = []
     for sheet in tqdm(sheets, desc="evaluating", unit="image", disable=None):
@@ -234,16 +241,25 @@ def _mean(scores: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _save_picture(comparison: Comparison, path: Path) -> None:
-    """The middle of the first frame of a sample, by all methods in the grey window of the target."""
-    hr, scale = comparison.hr[0], comparison.hr.shape[-1] // comparison.lr.shape[-1]
-    side_y, side_x = (min(PICTURE_SIDE, side) // scale * scale for side in hr.shape)
-    top, left = ((whole - side) // 2 // scale * scale for whole, side in zip(hr.shape, (side_y, side_x), strict=True))
-    place = Window(top, left, side_y, side_x).slices()
-    lr_place = Window(top // scale, left // scale, side_y // scale, side_x // scale).slices()
-    shown = {
-        "LR": comparison.lr[0][lr_place],
-        "bicubic": comparison.restored["bicubic"][0][place],
-        "restored": comparison.restored["model"][0][place],
-        "HR": hr[place],
-    }
+    """The middle of the first frame of a sample, by all methods in the grey window of the target.
+
+    Of a volume it is the cut along Z through the middle, where what is gained along Z shows, or the first frame.
+    """
+    images = {"LR": comparison.lr, "bicubic": comparison.restored["bicubic"], "restored": comparison.restored["model"]}
+    images["HR"] = comparison.hr
+    deeper = comparison.hr.shape[0] > comparison.lr.shape[0]
+    cuts = {name: image[:, image.shape[1] // 2] if deeper else image[0] for name, image in images.items()}
+    shown = {name: _middle(cut, cuts["LR"].shape, cuts["HR"].shape) for name, cut in cuts.items()}
     labelled_panel(shown, *grey_window(shown["HR"])).save(path)
+
+
+def _middle(image: np.ndarray, lr_shape: Sequence[int], hr_shape: Sequence[int]) -> np.ndarray:
+    """What of an LR or HR image lies in the middle of the plane, at most ``PICTURE_SIDE`` HR pixels each way."""
+    place = []
+    for size, lr_size, hr_size in zip(image.shape, lr_shape, hr_shape, strict=True):
+        scale = hr_size // lr_size
+        side = min(PICTURE_SIDE, hr_size) // scale
+        first = (lr_size - side) // 2
+        own = size // lr_size
+        place.append(slice(first * own, (first + side) * own))
+    return image[tuple(place)]

@@ -19,9 +19,10 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from tqdm import tqdm
 
+from pssr2_monai.errors import InputError
 from pssr2_monai.pictures import grey_window, panel
 
-__all__ = ["ClipGradients", "EpochDraws", "PanelImages", "Progress", "ProgressSchedule"]
+__all__ = ["ClipGradients", "EpochDraws", "FiniteLoss", "PanelImages", "Progress", "ProgressSchedule"]
 
 
 class EpochDraws:
@@ -49,6 +50,24 @@ class ClipGradients:
         if scaler is not None:
             scaler.unscale_(engine.optimizer)
         torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+
+
+class FiniteLoss:
+    """Stops a training whose loss is no finite number any more: what it goes on to learn would be worth nothing.
+
+    Raises:
+        InputError: naming the epoch and what may help.
+    """
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if not math.isfinite(engine.state.output[0]["loss"]):
+            raise InputError(
+                f"epoch {engine.state.epoch}: the loss is not finite; use a smaller lr, or precision 'float32' if it "
+                "happens at once"
+            )
 
 
 class ProgressSchedule:
@@ -155,7 +174,10 @@ class PanelImages:
     def _keep(self, engine: Engine) -> None:
         for item in engine.state.output[: self.images - len(self._shown)]:
             planes = [item[key].detach().float().cpu().numpy() for key in ("image", "pred", "label")]
-            self._shown.append([plane[plane.shape[0] // 2] for plane in planes])
+            lr, sr, hr = planes
+            # Of a volume whose depth is restored, a cut along Z shows it.
+            axis = 1 if hr.shape[0] > lr.shape[0] else 0
+            self._shown.append([plane.take(plane.shape[axis] // 2, axis) for plane in (lr, sr, hr)])
 
     def _write(self, engine: Engine) -> None:
         epoch = engine.state.epoch

@@ -94,8 +94,7 @@ def describe(path: str | Path, settings: TileSettings | None = None) -> ImageInf
             raise InputError(f"{image.path.name}: holds no finite value")
         intensity = fit_image_intensity(image, settings.intensity, settings.stack)
         frames = frames_of(image.axes, image.shape, settings.stack)
-        lr_frames = settings.n_frames if isinstance(settings.n_frames, int) else settings.n_frames[0]
-        frames.check_n_frames(lr_frames, image.path.name)
+        frames.check_n_frames(settings.label_frames, image.path.name)
         tiles = len(grid(plane_size(image), settings.tile, settings.overlap))
         noise = [noise_level(window) for window in sample_pixels(image, settings.stack)]
         return ImageInfo(
@@ -113,7 +112,7 @@ def describe(path: str | Path, settings: TileSettings | None = None) -> ImageInf
             frames=frames.count,
             run=frames.run,
             tiles=tiles,
-            samples=tiles * len(sample_centres(frames, lr_frames, settings.slide)),
+            samples=tiles * len(sample_centres(frames, settings.label_frames, settings.slide)),
         )
 
 

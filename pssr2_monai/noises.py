@@ -1,76 +1,50 @@
-"""Noises: what a microscope adds to an image, each with parameters that are fixed or drawn anew for each image.
+"""Noises of single pixels, and all noises by their short names.
 
-Images are ``(..., Y, X)`` arrays or tensors with values in [0, 1]; parameters count in grey levels of an 8-bit image,
-where 1.0 is level 255. Four dimensions are a batch ``(batch, frames, Y, X)``, each of whose images gets parameters of
-its own.
+What depends on the pixels around, or on the scanning, is in ``pssr2_monai.scan_noises``. Images are ``(..., Y, X)``
+arrays or tensors with values in [0, 1]; parameters count in grey levels of an 8-bit image; see ``pssr2_monai.noise``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from math import inf
 
-import numpy as np
 import torch
-from monai.config import NdarrayOrTensor
-from monai.transforms import RandomizableTransform
-from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.noise import GREY_LEVELS, Noise, Parameter
+from pssr2_monai.poisson import poisson
+from pssr2_monai.scan_noises import Blur, Drift, LineJitter, LineNoise
 
-__all__ = ["GREY_LEVELS", "GaussianNoise", "Noise", "PoissonNoise"]
-
-GREY_LEVELS = 255.0
-"""Grey level that 1.0 stands for."""
-
-_SEED_END = 2**32 - 1
-
-
-class Noise(RandomizableTransform):
-    """One noise of a crappifier: ``randomize`` draws parameters and a seed, ``apply`` uses them, replayably.
-
-    Args:
-        parameters: name of each parameter with its value, or the range ``(low, high)`` from which it is drawn anew
-            for each image.
-    """
-
-    backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
-
-    def __init__(self, **parameters: float | Sequence[float]) -> None:
-        super().__init__(prob=1.0)
-        self.ranges = {name: _as_range(f"{type(self).__name__}: {name}", value) for name, value in parameters.items()}
-        self.drawn: dict[str, np.ndarray] = {}
-        self.noise_seed = 0
-
-    def randomize(self, data: Any) -> None:
-        """Draws each parameter, once for every image of ``data``, and the seed of the noise."""
-        images = data.shape[0] if data.ndim == 4 else 1
-        self.drawn = {name: self.R.uniform(low, high, size=images) for name, (low, high) in self.ranges.items()}
-        self.noise_seed = int(self.R.randint(_SEED_END, dtype=np.uint32))
-
-    def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
-        """Adds the noise to ``img``, ``(..., Y, X)`` in [0, 1]; with ``randomize=False``, that of the last draw."""
-        if randomize:
-            self.randomize(img)
-        clean = convert_to_tensor(img, dtype=torch.float32, track_meta=False)
-        shape = (-1, 1, 1, 1) if clean.ndim == 4 else (1,) * clean.ndim
-        drawn = {name: clean.new_tensor(values).reshape(shape) for name, values in self.drawn.items()}
-        generator = torch.Generator(clean.device).manual_seed(self.noise_seed)
-        noisy = self.apply(clean * GREY_LEVELS, generator, **drawn) / GREY_LEVELS
-        return convert_to_dst_type(noisy, img, dtype=torch.float32)[0]
-
-    def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
-        """Noisy image from a clean one, both in grey levels; the drawn parameters broadcast against it."""
-        raise NotImplementedError
+__all__ = [
+    "GREY_LEVELS",
+    "NOISES",
+    "Blur",
+    "Detector",
+    "Drift",
+    "Gamma",
+    "GaussianNoise",
+    "LineJitter",
+    "LineNoise",
+    "Noise",
+    "Parameter",
+    "PoissonNoise",
+    "SaltPepperNoise",
+]
 
 
 class PoissonNoise(Noise):
-    """Shot noise as in PSSR2: ``x * (1 - intensity) + Poisson(x) * intensity``, x in grey levels.
+    """Shot noise, by PSSR2's intensity or by the number of photons (electrons) that a white pixel counts.
 
-    At intensity 1 a pixel of grey level x has mean x and variance x.
+    With an intensity, a pixel of grey level x becomes ``x * (1 - intensity) + Poisson(x) * intensity``, of mean x and
+    variance ``x * intensity**2``. With photons it becomes ``Poisson(x * photons / 255) * 255 / photons``, of mean x and
+    variance ``255 * x / photons``. A pixel below black has no noise and keeps its value.
 
     Args:
-        intensity: share of the noisy image, at least 0; a pair is a range to draw from.
+        intensity: share of the noisy image, at least 0; 1 where neither is given.
+        photons: count at white, at least 0.1; instead of the intensity.
+
+    Raises:
+        InputError: both are given; see ``Noise`` for the rest.
 
     Example:
         >>> import numpy as np
@@ -79,22 +53,33 @@ class PoissonNoise(Noise):
         True
     """
 
-    def __init__(self, intensity: float | Sequence[float] = 1.0) -> None:
-        super().__init__(intensity=intensity)
-        if self.ranges["intensity"][0] < 0:
-            raise InputError(f"PoissonNoise: intensity {intensity!r} must not be negative")
+    limits = {"intensity": (0.0, inf), "photons": (0.1, inf)}
+
+    def __init__(
+        self, intensity: Parameter | None = None, photons: Parameter | None = None, **unknown: Parameter
+    ) -> None:
+        if intensity is not None and photons is not None:
+            raise InputError("PoissonNoise: intensity and photons tell the same thing twice; give one of them")
+        if photons is not None:
+            super().__init__(photons=photons, **unknown)
+        else:
+            super().__init__(intensity=1.0 if intensity is None else intensity, **unknown)
 
     def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
-        intensity = drawn["intensity"]
-        return levels * (1 - intensity) + torch.poisson(levels.clamp(min=0), generator=generator) * intensity
+        # Neither a rate below 0 nor NaN can be drawn from, and counts beyond 64 bits would come back negative.
+        clean = levels.nan_to_num(nan=0.0).clamp(0.0, 1e9)
+        if "photons" in drawn:
+            per_level = drawn["photons"] / GREY_LEVELS
+            return levels + (poisson(clean * per_level, generator) / per_level - clean)
+        return levels + (poisson(clean, generator) - clean) * drawn["intensity"]
 
 
 class GaussianNoise(Noise):
-    """Additive normal noise, the same at every brightness.
+    """Additive normal noise, the same at every brightness: mean ``x + gain``, variance ``sigma**2``.
 
     Args:
-        sigma: standard deviation in grey levels, at least 0; a pair is a range to draw from.
-        gain: grey levels added to every pixel (PSSR2's word for an offset); a pair is a range to draw from.
+        sigma: standard deviation in grey levels, at least 0.
+        gain: grey levels added to every pixel (PSSR2's word for an offset).
 
     Example:
         >>> import numpy as np
@@ -103,23 +88,94 @@ class GaussianNoise(Noise):
         True
     """
 
-    def __init__(self, sigma: float | Sequence[float] = 13.0, gain: float | Sequence[float] = 0.0) -> None:
-        super().__init__(sigma=sigma, gain=gain)
-        if self.ranges["sigma"][0] < 0:
-            raise InputError(f"GaussianNoise: sigma {sigma!r} must not be negative")
+    limits = {"sigma": (0.0, inf), "gain": (-inf, inf)}
+
+    def __init__(self, sigma: Parameter = 13.0, gain: Parameter = 0.0, **unknown: Parameter) -> None:
+        super().__init__(sigma=sigma, gain=gain, **unknown)
 
     def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
         normal = torch.randn(levels.shape, generator=generator, device=levels.device)
         return levels + drawn["gain"] + drawn["sigma"] * normal
 
 
-def _as_range(name: str, value: float | Sequence[float]) -> tuple[float, float]:
-    """A number as the range that holds it alone; a pair as it is."""
-    if isinstance(value, (int, float)):
-        return float(value), float(value)
-    if len(value) != 2:
-        raise InputError(f"{name}: expected a number or a pair [low, high], got {len(value)} values")
-    low, high = float(value[0]), float(value[1])
-    if low > high:
-        raise InputError(f"{name}: the range [{low:g}, {high:g}] is upside down; write the lower end first")
-    return low, high
+class SaltPepperNoise(Noise):
+    """Pixels that are lost: each becomes white or black, with the same probability.
+
+    Args:
+        percent: how many of a hundred pixels, 0 to 100. With p their share, the mean is ``x + p * (127.5 - x)``.
+
+    Example:
+        >>> import numpy as np
+        >>> noise = SaltPepperNoise(percent=10).set_random_state(0)
+        >>> bool(abs((noise(np.full((1, 256, 256), 0.5, dtype=np.float32)) != 0.5).mean() - 0.1) < 0.01)
+        True
+    """
+
+    limits = {"percent": (0.0, 100.0)}
+
+    def __init__(self, percent: Parameter = 0.5, **unknown: Parameter) -> None:
+        super().__init__(percent=percent, **unknown)
+
+    def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
+        chance = torch.rand(levels.shape, generator=generator, device=levels.device)
+        share = drawn["percent"] / 100
+        white = torch.where(chance < share / 2, GREY_LEVELS, levels)
+        return torch.where((chance >= share / 2) & (chance < share), 0.0, white)
+
+
+class Detector(Noise):
+    """The detector's straight response to brightness: ``gain * x + offset``.
+
+    Args:
+        offset: grey levels added to every pixel.
+        gain: factor, at least 0.
+
+    Example:
+        >>> import numpy as np
+        >>> Detector(offset=25.5, gain=0.5)(np.ones((1, 1, 2), dtype=np.float32)).round(3)
+        array([[[0.6, 0.6]]], dtype=float32)
+    """
+
+    limits = {"offset": (-inf, inf), "gain": (0.0, inf)}
+
+    def __init__(self, offset: Parameter = 0.0, gain: Parameter = 1.0, **unknown: Parameter) -> None:
+        super().__init__(offset=offset, gain=gain, **unknown)
+
+    def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
+        return levels * drawn["gain"] + drawn["offset"]
+
+
+class Gamma(Noise):
+    """The detector's curved response to brightness: ``255 * (x / 255)**gamma``; what is below black keeps its value.
+
+    Args:
+        gamma: exponent, 0.05 to 20; above 1 it darkens the middle greys.
+
+    Example:
+        >>> import numpy as np
+        >>> Gamma(gamma=2)(np.full((1, 1, 2), 0.5, dtype=np.float32))
+        array([[[0.25, 0.25]]], dtype=float32)
+    """
+
+    limits = {"gamma": (0.05, 20.0)}
+
+    def __init__(self, gamma: Parameter = 1.0, **unknown: Parameter) -> None:
+        super().__init__(gamma=gamma, **unknown)
+
+    def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
+        curved = GREY_LEVELS * (levels.clamp(min=0) / GREY_LEVELS) ** drawn["gamma"]
+        return torch.where(levels < 0, levels, curved)
+
+
+NOISES: dict[str, type[Noise]] = {
+    "poisson": PoissonNoise,
+    "gaussian": GaussianNoise,
+    "salt_pepper": SaltPepperNoise,
+    "blur": Blur,
+    "line": LineNoise,
+    "jitter": LineJitter,
+    "drift": Drift,
+    "detector": Detector,
+    "gamma": Gamma,
+}
+"""Every noise by its short name."""

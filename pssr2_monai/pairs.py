@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pssr2_monai.axes import frames_of
+from pssr2_monai.axes import factors, frames_of
 from pssr2_monai.errors import InputError
 from pssr2_monai.io.image import list_images, open_image
 from pssr2_monai.io.sheets import plane_size
@@ -84,8 +84,10 @@ def match_names(hr: Sequence[Path], lr: Sequence[Path], pattern: str | None = No
     return {path: lr_names[name] for name, path in hr_names.items()}
 
 
-def check_pairs(sheets: Sequence[Sheet], scale: int, axes: str | None = None, stack: str = "TZ") -> None:
-    """Refuses pairs whose sizes are not in the ratio of the scale, or whose frames differ in number.
+def check_pairs(
+    sheets: Sequence[Sheet], scale: int | Sequence[int], axes: str | None = None, stack: str = "TZ"
+) -> None:
+    """Refuses pairs whose sizes are not in the ratio of the scale, or whose frames are not.
 
     Raises:
         InputError: naming the odd ones out.
@@ -93,14 +95,15 @@ def check_pairs(sheets: Sequence[Sheet], scale: int, axes: str | None = None, st
     odd = []
     for sheet in sheets:
         with open_image(sheet.label, axes=axes) as label:
-            size, count = plane_size(label), frames_of(label.axes, label.shape, stack).count
+            size, frames = plane_size(label), frames_of(label.axes, label.shape, stack)
         for key, path in sheet.files().items():
-            factor = scale if key == "image" else 1
+            along_run, along_y, along_x = factors(scale) if key == "image" else (1, 1, 1)
             with open_image(path, axes=axes) as image:
-                own_size, own_count = plane_size(image), frames_of(image.axes, image.shape, stack).count
-            if (own_size[0] * factor, own_size[1] * factor) != size or own_count != count:
-                frames = f" with {own_count} and {count} frames" if own_count != count else ""
-                odd.append(f"{path.name} ({_pixels(own_size)} beside {_pixels(size)} of {sheet.label.name}{frames})")
+                own_size, own = plane_size(image), frames_of(image.axes, image.shape, stack)
+            fit = (own.count * along_run, own.run * along_run) == (frames.count, frames.run)
+            if (own_size[0] * along_y, own_size[1] * along_x) != size or not fit:
+                counts = "" if fit else f" with {own.count} and {frames.count} frames"
+                odd.append(f"{path.name} ({_pixels(own_size)} beside {_pixels(size)} of {sheet.label.name}{counts})")
     if odd:
         raise InputError(
             f"{_some(odd)}: an LR image times the scale {scale}, and an extra image as it is, must have the size "

@@ -30,11 +30,11 @@ def panel(images: Sequence[np.ndarray], low: float, high: float) -> np.ndarray:
     Returns:
         uint8 ``(Y, X)``.
     """
-    height = images[-1].shape[0]
+    height, width = images[-1].shape
     columns: list[np.ndarray] = []
     for image in images:
-        scale = height // image.shape[0]
-        columns += [image.repeat(scale, axis=0).repeat(scale, axis=1), np.full((height, GAP), high)]
+        enlarged = image.repeat(height // image.shape[0], axis=0).repeat(width // image.shape[1], axis=1)
+        columns += [enlarged, np.full((height, GAP), high)]
     joined = np.concatenate(columns[:-1], axis=1)
     grey: np.ndarray = (np.clip((joined - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
     return grey

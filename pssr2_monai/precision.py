@@ -1,4 +1,4 @@
-"""Arithmetic in bfloat16 where the machine has it: about twice as quick as float32, to train and to restore."""
+"""How networks compute quickest: in bfloat16 where the machine has it, with the channels last in memory."""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ from typing import Any
 
 import torch
 from monai.inferers import SimpleInferer
+from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 
 from pssr2_monai.errors import InputError
 
-__all__ = ["AutocastInferer", "choose_precision", "in_precision"]
+__all__ = ["AutocastInferer", "channels_last", "choose_precision", "in_precision"]
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def channels_last(network: torch.nn.Module, device: torch.device | str) -> torch.nn.Module:
+    """The network on a device, the weights of its convolutions with the channels last, as kernels take them quickest.
+
+    ``Module.to(memory_format=...)`` does this for networks that are 2-D throughout only.
+    """
+    convert_conv2d_weight_memory_format(network, torch.channels_last)
+    convert_conv3d_weight_memory_format(network, torch.channels_last_3d)
+    return network.to(device)
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:

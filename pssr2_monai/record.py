@@ -23,6 +23,7 @@ from pssr2_monai.axes import lr_hr_frames
 from pssr2_monai.errors import InputError
 from pssr2_monai.intensity import IntensitySettings
 from pssr2_monai.networks import load_pssr2
+from pssr2_monai.precision import channels_last
 
 __all__ = [
     "Record",
@@ -45,7 +46,7 @@ class Record:
 
     Attributes:
         network: dotted name under ``_target_``, and the arguments.
-        scale: HR size over LR size.
+        scale: HR size over LR size: one number, or for volumes one for each of Z, Y and X.
         n_frames: (LR, HR) frames of a sample.
         stack: order of T and Z.
         intensity: how pixel values became [0, 1].
@@ -55,7 +56,7 @@ class Record:
     """
 
     network: dict[str, Any]
-    scale: int
+    scale: int | list[int]
     n_frames: tuple[int, int] = (1, 1)
     stack: str = "TZ"
     intensity: IntensitySettings = field(default_factory=IntensitySettings)
@@ -86,7 +87,7 @@ class Record:
 
 
 def record_of_config(
-    scale: int,
+    scale: int | Sequence[int],
     n_frames: int | Sequence[int],
     stack: str,
     intensity: IntensitySettings,
@@ -99,8 +100,8 @@ def record_of_config(
     resolving the expression, so that any network named by ``_target_`` is recorded, not this package's alone.
 
     Args:
-        scale: HR size over LR size.
-        n_frames: frames of a sample, or ``[LR, HR]``.
+        scale: HR size over LR size, one number or one for each of Z, Y and X.
+        n_frames: HR frames of a sample, or ``[LR, HR]``.
         stack: order of T and Z.
         intensity: how pixel values became [0, 1].
         pixel_size: micrometres per axis of the HR images, as far as known.
@@ -112,8 +113,8 @@ def record_of_config(
     parser = _resolving_parser()
     return Record(
         network=_resolved(parser, "network_def"),
-        scale=scale,
-        n_frames=lr_hr_frames(n_frames),
+        scale=list(scale) if isinstance(scale, Sequence) else scale,
+        n_frames=lr_hr_frames(n_frames, scale),
         stack=stack,
         intensity=intensity,
         crappifier=_resolved(parser, "crappifier") if crappified else {},
@@ -236,8 +237,7 @@ def load_weights(
         network, arguments = load_pssr2(path, **options)
         scale, frames = max(network.scale), (network.in_channels, network.out_channels)
         record = Record(arguments, scale, frames, versions={"pssr": "2"})
-    # Convolutions are quicker with channels last, on processors and GPUs alike.
-    return network.to(device).to(memory_format=torch.channels_last).eval(), record  # type: ignore[call-overload]
+    return channels_last(network, device).eval(), record
 
 
 def convert(original: str | Path, target: str | Path, **options: Any) -> Path:

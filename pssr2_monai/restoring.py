@@ -3,106 +3,28 @@
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.inferers import Inferer, sliding_window_inference
-from torch.nn.functional import pad
+from monai.inferers import Inferer
 from tqdm import tqdm
 
-from pssr2_monai.axes import Frames, frames_of, sample_centres, scaled_pixel_size, scaled_shape
+from pssr2_monai.axes import Frames, factors, frames_of, is_volume, sample_centres, scaled_pixel_size, scaled_shape
 from pssr2_monai.errors import InputError
+from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.io.formats import is_zarr
 from pssr2_monai.io.image import LazyImage, list_images, open_image
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window, write_plane
 from pssr2_monai.io.writer import WRITTEN, create_writer
-from pssr2_monai.networks.blocks import rounded_up
-from pssr2_monai.precision import choose_precision, in_precision
 from pssr2_monai.record import Record, load_weights
-from pssr2_monai.tiles import Window, blend_weights
+from pssr2_monai.tiles import Window
 
-__all__ = ["SeamlessInferer", "restore", "restore_file", "restore_frames", "restore_pairs", "restoring_engine"]
+__all__ = ["restore", "restore_file", "restore_frames", "restore_pairs", "restoring_engine"]
 
 logger = logging.getLogger(__name__)
-
-BAR_FROM = 20
-"""Windows from which on a single frame gets a progress bar of its own."""
-
-GRID = 32
-"""Windows begin at multiples of this: a network that pools gives another output where its grid lies otherwise."""
-
-
-class SeamlessInferer(Inferer):
-    """Sliding windows blended without seams, inside the image and at its border.
-
-    MONAI's own weights give the outermost pixels of a window, which saw zeros instead of their surroundings, a share
-    that shows as lines at small overlaps, and leave the image's border to them alone. Here a quarter of the overlap at
-    each edge of a window counts for nothing, the weights rise along a cosine over the rest, and the image is enlarged
-    by reflection first. An image that fits into one window goes through the network whole.
-
-    Args:
-        window: side of the windows in LR pixels.
-        overlap: share of a window that it has in common with its neighbour, at least 0.25.
-        batch_size: windows that go through the network at a time.
-        precision: see ``precision.choose_precision``.
-    """
-
-    def __init__(self, window: int = 256, overlap: float = 0.25, batch_size: int = 1, precision: str = "auto") -> None:
-        super().__init__()
-        if not 0.25 <= overlap < 1:
-            raise InputError(f"overlap: {overlap} is not in [0.25, 1); less would show the windows' borders")
-        if window < 2 * GRID or window % GRID:
-            raise InputError(f"window: {window} LR pixels; take a multiple of {GRID}, at least {2 * GRID}")
-        self.window = window
-        self.shared = window - max(GRID, int(window * (1 - overlap)) // GRID * GRID)
-        self.batch_size = batch_size
-        self.precision = precision
-
-    def __call__(
-        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> torch.Tensor:
-        """Restores ``(batch, frames, Y, X)``; the output is larger by the network's scale, in float32."""
-        in_dtype = in_precision(network, choose_precision(self.precision, inputs.device))
-
-        def predict(windows: torch.Tensor) -> torch.Tensor:
-            return in_dtype(windows, *args, **kwargs)
-
-        inputs = inputs.float()
-        sizes = inputs.shape[-2:]
-        if max(sizes) <= self.window:
-            return predict(inputs)
-        margin = rounded_up(self.shared // 2, GRID)
-        below, right = (rounded_up(size, GRID) - size + margin for size in sizes)
-        mode = "reflect" if below < sizes[0] and right < sizes[1] else "replicate"
-        enlarged = pad(inputs, (margin, right, margin, below), mode=mode)
-        roi = [min(self.window, size) for size in enlarged.shape[-2:]]
-        output: torch.Tensor = sliding_window_inference(
-            enlarged,
-            roi,
-            self.batch_size,
-            predict,
-            # Half a pixel less, so that no rounding moves the windows off the grid.
-            overlap=(self.shared - 0.5) / self.window,
-            progress=sys.stderr.isatty() and enlarged.numel() > BAR_FROM * self.window**2,
-            roi_weight_map=self._weights(roi).to(inputs.device),
-        )
-        scale = output.shape[-1] // enlarged.shape[-1]
-        height, width = (size * scale for size in sizes)
-        cut = margin * scale
-        return output[..., cut : cut + height, cut : cut + width]
-
-    def _weights(self, roi: Sequence[int]) -> torch.Tensor:
-        """The weight of each pixel of a window of this size."""
-        edge = self.shared // 4
-        ramp = self.shared - 2 * edge
-        weights = torch.from_numpy(blend_weights((roi[0] - 2 * edge, roi[1] - 2 * edge), (ramp, ramp)))
-        # Not quite nothing: outside the image, in what is cut off, an edge may be all that there is.
-        return pad(weights, (edge,) * 4, value=1e-6).clamp(min=1e-6)
 
 
 def restore_frames(
@@ -149,31 +71,31 @@ def restore_file(
     Raises:
         InputError: the file cannot be read or written, or has fewer frames than the network needs.
     """
-    inferer = inferer or SeamlessInferer()
+    inferer = inferer or SeamlessInferer(volume=is_volume(record.scale))
     device = next(network.parameters()).device
     with open_image(source, axes=axes) as image:
         frames = _check_frames(image, record)
         intensity = fit_image_intensity(image, record.intensity, record.stack)
         height, width = plane_size(image)
-        lr_frames, hr_frames = record.n_frames
+        restored_frames = frames.scaled(factors(record.scale)[0])
+        scale = frames.scale_by_axis(record.scale)
         with create_writer(
             target,
-            shape=scaled_shape(image.axes, image.shape, record.scale),
+            shape=scaled_shape(image.axes, image.shape, scale),
             dtype=image.dtype,
             axes=image.axes,
-            pixel_size=scaled_pixel_size(image.pixel_size, record.scale),
+            pixel_size=scaled_pixel_size(image.pixel_size, scale),
             channel_names=image.channel_names,
             overwrite=overwrite,
         ) as writer:
-            # Windows of the frames to be written, each restored from the frames around the same centre.
-            centres = sample_centres(frames, hr_frames, slide=False, edges=hr_frames == 1)
-            for centre in tqdm(centres, desc=Path(source).name, unit="frame", disable=len(centres) < 2 or None):
-                pixels = read_window(image, frames.window(centre, lr_frames), Window(0, 0, height, width), record.stack)
+            samples = _samples(frames, record)
+            for wanted, given in tqdm(samples, desc=Path(source).name, unit="frame", disable=len(samples) < 2 or None):
+                pixels = read_window(image, wanted, Window(0, 0, height, width), record.stack)
                 if not np.isfinite(pixels).all():
                     logger.warning("%s: holds NaN or infinite pixels, which are taken for black and white", source)
                 restored = restore_frames(intensity.apply(pixels), network, inferer, device)
-                for frame, plane in zip(frames.window(centre, hr_frames), restored, strict=True):
-                    write_plane(writer, frames, frame, intensity.cast(plane, image.dtype))
+                for frame, plane in zip(given, restored, strict=True):
+                    write_plane(writer, restored_frames, frame, intensity.cast(plane, image.dtype))
     return Path(target)
 
 
@@ -182,7 +104,7 @@ def restore(
     target: str | Path,
     weights: str | Path,
     *,
-    window: int = 256,
+    window: int | None = None,
     overlap: float = 0.25,
     precision: str = "auto",
     device: str | None = None,
@@ -197,7 +119,7 @@ def restore(
         source: an image file, a folder of them, or a folder of slices if the target is a file.
         target: the file to write, or the folder to write files of the same names into.
         weights: a ``model.pt`` with its record.
-        window: side of the windows in LR pixels.
+        window: side of the windows in LR pixels; by default 256, of volumes 96.
         overlap: share of a window that it has in common with its neighbour.
         precision: ``auto``, ``float32`` or ``bfloat16``.
         device: ``cpu``, ``cuda`` and so on; by default a GPU where there is one.
@@ -216,8 +138,9 @@ def restore(
     Example:
         >>> restore("scan.tif", "restored.tif", "run/model.pt")  # doctest: +SKIP
     """
-    inferer = SeamlessInferer(window, overlap, precision=precision)
+    SeamlessInferer(window, overlap)  # refuses what it does not take before the weights are read
     network, record = load_weights(weights, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    inferer = SeamlessInferer(window, overlap, precision=precision, volume=is_volume(record.scale))
     pairs = restore_pairs(source, target, record, axes, overwrite, skip_bad, format)
     engine = restoring_engine(network, record, inferer, axes, overwrite, skip_bad)
     written: list[Path] = []
@@ -297,8 +220,22 @@ def restoring_engine(
 
 def _check_frames(image: LazyImage, record: Record) -> Frames:
     frames = frames_of(image.axes, image.shape, record.stack)
-    frames.check_n_frames(record.n_frames[0], image.path.name)
+    # A volume may have any depth, those that a network was trained on or others.
+    frames.check_n_frames(2 if is_volume(record.scale) else record.n_frames[0], image.path.name)
     return frames
+
+
+def _samples(frames: Frames, record: Record) -> list[tuple[list[int], list[int]]]:
+    """The frames that are restored together and the frames that they give, numbered in the restored image."""
+    if is_volume(record.scale):
+        runs, factor = range(0, frames.count, frames.run), factors(record.scale)[0]
+        return [
+            (list(range(run, run + frames.run)), list(range(run * factor, (run + frames.run) * factor))) for run in runs
+        ]
+    lr_frames, hr_frames = record.n_frames
+    # Windows of the frames to be written, each restored from the frames around the same centre.
+    centres = sample_centres(frames, hr_frames, slide=False, edges=hr_frames == 1)
+    return [(frames.window(centre, lr_frames), frames.window(centre, hr_frames)) for centre in centres]
 
 
 def _targets(source: Path, target: Path, overwrite: bool, format: str | None) -> list[tuple[Path, Path]]:

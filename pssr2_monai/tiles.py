@@ -120,25 +120,20 @@ def reflect_indices(start: int, length: int, size: int) -> npt.NDArray[np.intp]:
     return np.minimum(index, period - index)
 
 
-def blend_weights(tile: tuple[int, int], overlap: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Weights for blending overlapping tiles, float32 of the tile's shape (Y, X), above 0 everywhere.
+def blend_weights(length: int, overlap: int) -> npt.NDArray[np.float32]:
+    """Weights along one axis of overlapping tiles, float32 ``(length,)``, above 0 everywhere.
 
-    Raised-cosine ramps over the overlap at each end, flat between them; where two neighbours overlap by exactly
-    ``overlap`` their weights add up to 1, else divide by the sum of the weights.
+    Raised-cosine ramps over the overlap at each end, flat between them, sampled at pixel centres: where two neighbours
+    overlap by exactly ``overlap`` their weights add up to 1, else divide by the sum of the weights. Those of a tile of
+    several axes are the products.
 
     Raises:
-        InputError: an overlap that is negative or not below the tile.
+        InputError: an overlap that is negative or not below the length.
     """
-    along_y, along_x = (_ramps(length, shared) for length, shared in zip(tile, overlap, strict=True))
-    return np.outer(along_y, along_x).astype(np.float32)
-
-
-def _ramps(length: int, overlap: int) -> npt.NDArray[np.float64]:
-    """The weights along one axis; sampled at pixel centres, so that a ramp and its mirror image add up to 1."""
     _check_overlap(length, overlap)
     rising = np.ones(length)
     rising[:overlap] = 0.5 - 0.5 * np.cos(np.pi * (np.arange(overlap) + 0.5) / max(overlap, 1))
-    return rising * rising[::-1]
+    return (rising * rising[::-1]).astype(np.float32)
 
 
 def _check_overlap(tile: int, overlap: int) -> None:

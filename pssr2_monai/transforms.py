@@ -7,8 +7,7 @@ forms of ``pssr2_monai.crappify`` and ``pssr2_monai.noises``.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import astuple
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,36 +15,57 @@ from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, Randomizable
 from monai.utils import ensure_tuple_rep
 
-from pssr2_monai.axes import central, frames_of
+from pssr2_monai.axes import central, factors, frames_of
 from pssr2_monai.crappify import Downsample
 from pssr2_monai.intensity import Intensity
 from pssr2_monai.io.sheets import SheetReader
-from pssr2_monai.noises import GaussianNoise, Noise, PoissonNoise
+from pssr2_monai.noises import (
+    Blur,
+    Detector,
+    Drift,
+    Gamma,
+    GaussianNoise,
+    LineJitter,
+    LineNoise,
+    Noise,
+    Parameter,
+    PoissonNoise,
+    SaltPepperNoise,
+)
+from pssr2_monai.randomness import Seeded
 from pssr2_monai.tiles import Window
 
 __all__ = [
+    "Blurd",
     "CentralFramesd",
     "Crappifyd",
+    "Detectord",
     "Downsampled",
+    "Driftd",
+    "Gammad",
     "GaussianNoised",
+    "LineJitterd",
+    "LineNoised",
     "LoadTiled",
     "PoissonNoised",
+    "SaltPepperNoised",
     "prepare_batch_with_extra",
 ]
 
 
-class LoadTiled(Randomizable, MapTransform):
+class LoadTiled(Seeded, MapTransform):
     """Reads the tiles that a datalist item names, and only those pixels, scaled to [0, 1].
 
     An item holds for each key the path of a sheet, and ``name``, ``window`` (y, x, height, width in pixels of the
-    label), ``frame`` (number of the central frame), ``intensity`` (for each key, low and high) and, for tiles at random
-    positions, ``region`` (the window within which the tile may lie). The result holds the keys as float32 tensors
+    label), ``frame`` (number of the central frame of the label), ``intensity`` (for each key, low and high) and, for
+    tiles at random positions, ``region`` (the window within which the tile may lie) and ``run`` (first frame and number
+    of frames within which it may lie; without it, it keeps its frames). The result holds the keys as float32 tensors
     ``(frames, Y, X)``, and ``name``.
 
     Args:
         keys: keys to read: ``label``; for pairs ``image``, too; and ``extra`` where there is a third image.
-        n_frames: frames to read around the central one.
-        scale: pixels of the label along one pixel of ``image``.
+        n_frames: LR frames to read around the central one.
+        scale: pixels of the label along one pixel of ``image``: one number, or one for each of the frames, Y and X.
         random_position: draw a fresh place for the tile within the item's region each time.
         axes: axes of files that do not tell theirs.
         stack: order of T and Z.
@@ -57,7 +77,7 @@ class LoadTiled(Randomizable, MapTransform):
         self,
         keys: KeysCollection = ("label",),
         n_frames: int = 1,
-        scale: int = 1,
+        scale: int | Sequence[int] = 1,
         random_position: bool = False,
         axes: str | None = None,
         stack: str = "TZ",
@@ -66,33 +86,50 @@ class LoadTiled(Randomizable, MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.n_frames = n_frames
-        self.scale = scale
+        self.factors = factors(scale)
         self.random_position = random_position
         self.stack = stack
         self.sheets = SheetReader(cache_bytes=cache_mb * 2**20, axes=axes, stack=stack)
         self._window = Window(0, 0, 0, 0)
+        self._frame = 0
 
     def randomize(self, data: Mapping[str, Any]) -> None:
-        """Places the window: where the item says, or anywhere in its region, on a pixel that all keys have."""
-        window = Window(*data["window"])
+        """Places the tile: where the item says, or anywhere in its region, on a pixel that all keys have."""
+        window, self._frame = Window(*data["window"]), data["frame"]
         if self.random_position and "region" in data:
-            region, step = Window(*data["region"]), self.scale if "image" in self.keys else 1
-            y = region.y + step * int(self.R.randint(max(0, region.height - window.height) // step + 1))
-            x = region.x + step * int(self.R.randint(max(0, region.width - window.width) // step + 1))
+            region = Window(*data["region"])
+            along_run, along_y, along_x = self.factors if "image" in self.keys else (1, 1, 1)
+            y = region.y + self._step(region.height - window.height, along_y)
+            x = region.x + self._step(region.width - window.width, along_x)
             window = Window(y, x, window.height, window.width)
+            if "run" in data:
+                first, length = data["run"]
+                frames = self._label_frames()
+                self._frame = first + self._step(length - frames, along_run) + frames // 2
         self._window = window
+
+    def _step(self, room: int, step: int) -> int:
+        """A multiple of ``step`` of at most ``room``, drawn."""
+        return step * int(self.R.randint(max(0, room) // step + 1))
+
+    def _label_frames(self) -> int:
+        return self.n_frames * self.factors[0]
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item: dict[str, Any] = dict(data)  # type: ignore[arg-type]
         self.randomize(item)
         tile: dict[Hashable, Any] = {"name": item["name"]}
         for key in self.key_iterator(item):
-            window = self._window
-            if key == "image":
-                window = Window(*(value // self.scale for value in astuple(window)))
+            window, frame, count = self._window, self._frame, self._label_frames()
             image = self.sheets.image(item[key])
-            frames = frames_of(image.axes, image.shape, self.stack).window(item["frame"], self.n_frames)
-            pixels = self.sheets.read(item[key], frames, window)
+            order = frames_of(image.axes, image.shape, self.stack)
+            if key == "image":
+                along_run, along_y, along_x = self.factors
+                window = Window(
+                    window.y // along_y, window.x // along_x, window.height // along_y, window.width // along_x
+                )
+                frame, count = (frame - count // 2) // along_run + self.n_frames // 2, self.n_frames
+            pixels = self.sheets.read(item[key], order.window(frame, count), window)
             tile[key] = torch.from_numpy(Intensity(*item["intensity"][key]).apply(pixels))
         return tile
 
@@ -127,9 +164,15 @@ class Downsampled(MapTransform):
 
     backend = Downsample.backend
 
-    def __init__(self, keys: KeysCollection, scale: int, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        scale: int | Sequence[int],
+        mode: str = "bilinear",
+        allow_missing_keys: bool = False,
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.downsample = Downsample(scale)
+        self.downsample = Downsample(scale, mode)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
@@ -143,7 +186,8 @@ class Crappifyd(Randomizable, MapTransform):
 
     Args:
         keys: HR images, as a rule ``label``.
-        crappifier: a ``Crappify``, or any callable that takes and returns an image in [0, 1].
+        crappifier: a ``Crappify``; or any callable that takes and returns an image ``(frames, Y, X)`` in [0, 1]; or a
+            network that does so with ``(batch, frames, Y, X)``, on the images' device, which gets no gradient.
         output_keys: where the LR images go, as a rule ``image``.
         allow_missing_keys: skip keys that an item does not have.
 
@@ -168,8 +212,7 @@ class Crappifyd(Randomizable, MapTransform):
         self.output_keys = ensure_tuple_rep(output_keys, len(self.keys))
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Crappifyd:
-        """Seeds the crappifier."""
-        super().set_random_state(seed=seed, state=state)
+        """Seeds the crappifier, which alone draws."""
         if isinstance(self.crappifier, Randomizable):
             self.crappifier.set_random_state(seed=seed, state=state)
         return self
@@ -177,17 +220,31 @@ class Crappifyd(Randomizable, MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key, output_key in self.key_iterator(d, self.output_keys):
-            d[output_key] = self.crappifier(d[key])
+            if isinstance(self.crappifier, torch.nn.Module):
+                with torch.no_grad():
+                    d[output_key] = self.crappifier(torch.as_tensor(d[key])[None])[0]
+            else:
+                d[output_key] = self.crappifier(d[key])
         return d
 
 
 class _Noised(Randomizable, MapTransform):
-    """Dictionary form of one noise: all keys get the same draw."""
+    """Dictionary form of one noise: all keys get the same draw.
 
-    def __init__(self, keys: KeysCollection, noise: Noise, allow_missing_keys: bool) -> None:
+    Args:
+        keys: images to add the noise to.
+        values: and ``parameters``: those of the array form.
+        allow_missing_keys: skip keys that an item does not have.
+    """
+
+    noise_type: ClassVar[type[Noise]]
+    backend = Noise.backend
+
+    def __init__(
+        self, keys: KeysCollection, *values: Parameter, allow_missing_keys: bool = False, **parameters: Parameter
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.noise = noise
-        self.backend = noise.backend
+        self.noise = self.noise_type(*values, **parameters)
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> _Noised:
         self.noise.set_random_state(seed=seed, state=state)
@@ -200,23 +257,55 @@ class _Noised(Randomizable, MapTransform):
         return d
 
 
-class PoissonNoised(_Noised):
-    """Dictionary form of ``pssr2_monai.noises.PoissonNoise``."""
+class Blurd(_Noised):
+    """Dictionary form of ``pssr2_monai.scan_noises.Blur``."""
 
-    def __init__(
-        self, keys: KeysCollection, intensity: float | Sequence[float] = 1.0, allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, PoissonNoise(intensity), allow_missing_keys)
+    noise_type = Blur
+
+
+class Detectord(_Noised):
+    """Dictionary form of ``pssr2_monai.noises.Detector``."""
+
+    noise_type = Detector
+
+
+class Driftd(_Noised):
+    """Dictionary form of ``pssr2_monai.scan_noises.Drift``."""
+
+    noise_type = Drift
+
+
+class Gammad(_Noised):
+    """Dictionary form of ``pssr2_monai.noises.Gamma``."""
+
+    noise_type = Gamma
 
 
 class GaussianNoised(_Noised):
     """Dictionary form of ``pssr2_monai.noises.GaussianNoise``."""
 
-    def __init__(
-        self,
-        keys: KeysCollection,
-        sigma: float | Sequence[float] = 13.0,
-        gain: float | Sequence[float] = 0.0,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, GaussianNoise(sigma, gain), allow_missing_keys)
+    noise_type = GaussianNoise
+
+
+class LineJitterd(_Noised):
+    """Dictionary form of ``pssr2_monai.scan_noises.LineJitter``."""
+
+    noise_type = LineJitter
+
+
+class LineNoised(_Noised):
+    """Dictionary form of ``pssr2_monai.scan_noises.LineNoise``."""
+
+    noise_type = LineNoise
+
+
+class PoissonNoised(_Noised):
+    """Dictionary form of ``pssr2_monai.noises.PoissonNoise``."""
+
+    noise_type = PoissonNoise
+
+
+class SaltPepperNoised(_Noised):
+    """Dictionary form of ``pssr2_monai.noises.SaltPepperNoise``."""
+
+    noise_type = SaltPepperNoise

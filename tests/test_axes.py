@@ -13,6 +13,7 @@ from pssr2_monai.axes import (
     Frames,
     central,
     check_axes,
+    factors,
     frames_of,
     lr_hr_frames,
     sample_centres,
@@ -244,23 +245,49 @@ def test_frames_per_sample_that_make_no_sense_are_refused(given_frames: object, 
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("n_frames", "scale", "expected"),
+    [(32, [4, 1, 1], (8, 32)), (16, [1, 4, 4], (16, 16)), ([8, 32], [4, 1, 1], (8, 32)), (5, 4, (5, 5))],
+)
+def test_frames_of_a_volume_follow_its_scale(
+    n_frames: int | list[int], scale: int | list[int], expected: tuple[int, int]
+) -> None:
+    assert lr_hr_frames(n_frames, scale) == expected
+
+
+@pytest.mark.parametrize("n_frames", [30, [5, 1], [8, 16]])
+def test_frames_that_do_not_fit_a_volumes_scale_are_refused(n_frames: int | list[int]) -> None:
+    with pytest.raises(InputError, match=r"n_frames: .* does not fit the scale \[4, 1, 1\]; give a multiple of 4"):
+        lr_hr_frames(n_frames, [4, 1, 1])
+
+
 def test_shape_and_pixel_size_of_the_output() -> None:
-    assert scaled_shape("ZYXC", (5, 33, 20, 3), 4) == (5, 132, 80, 3)
-    assert scaled_shape("XZY", (7, 5, 33), {"Y": 4, "X": 2}) == (14, 5, 132)
-    assert scaled_shape("YX", (7, 5), {"X": 2}) == (7, 10)
-    assert scaled_pixel_size({"Z": 0.3, "Y": 0.1, "X": 0.2}, 4) == {"Z": 0.3, "Y": 0.025, "X": 0.05}
-    assert scaled_pixel_size({"X": 0.2}, {"Y": 4, "X": 2}) == {"X": 0.1}
-    assert scaled_pixel_size({}, 4) == {}
+    scale = frames_of("ZYX", (5, 33, 20)).scale_by_axis(4)
+    assert scaled_shape("ZYX", (5, 33, 20), scale) == (5, 132, 80)
+    assert scaled_pixel_size({"Z": 0.3, "Y": 0.1, "X": 0.2}, scale) == {"Z": 0.3, "Y": 0.025, "X": 0.05}
+    assert scaled_pixel_size({"X": 0.2}, scale) == {"X": 0.05}
+    assert scaled_pixel_size({}, scale) == {}
 
 
 @pytest.mark.parametrize(
-    ("scale", "words"), [(0, "below 1"), (1.5, "not a whole number"), ({"Z": 2}, "axes other than Y and X")]
+    ("axes", "shape", "expected"),
+    [
+        ("XZY", (7, 5, 33), (14, 15, 132)),
+        ("CZYX", (2, 5, 33, 7), (2, 15, 132, 14)),
+        ("TZYX", (5, 1, 33, 7), (15, 1, 132, 14)),  # one Z: time is what runs
+        ("YX", (33, 7), (132, 14)),
+    ],
 )
-def test_impossible_scales_are_refused(scale: object, words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        scaled_shape("YX", (4, 4), scale)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=words):
-        scaled_pixel_size({"Y": 1.0}, scale)  # type: ignore[arg-type]
+def test_a_volume_grows_along_its_run(axes: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    frames = frames_of(axes, shape)
+    assert scaled_shape(axes, shape, frames.scale_by_axis([3, 4, 2])) == expected
+    assert frames.scaled(3) == frames_of(axes, expected)
+
+
+@pytest.mark.parametrize("scale", [0, 1.5, "4", [2, 2], [1, 0, 4], [1, 2, 3, 4], {"Z": 2}])
+def test_impossible_scales_are_refused(scale: object) -> None:
+    with pytest.raises(InputError, match="neither a whole number of at least 1 nor three of them"):
+        factors(scale)  # type: ignore[arg-type]
 
 
 def test_frames_are_values() -> None:

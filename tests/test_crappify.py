@@ -1,4 +1,4 @@
-"""Crappifying: values against PIL and against the noises' own formulas."""
+"""Crappifying: values against PIL, and the order and range of what follows."""
 
 from __future__ import annotations
 
@@ -43,43 +43,6 @@ def test_downsample_refuses_what_does_not_divide(hr: np.ndarray) -> None:
         Downsample(7)(hr)
 
 
-@pytest.mark.parametrize("level", [1, 20, 100, 200])
-@pytest.mark.parametrize("intensity", [0.5, 1.0])
-def test_poisson_mean_and_variance(level: int, intensity: float) -> None:
-    n = 400 * 400
-    noisy = PoissonNoise(intensity).set_random_state(1)(np.full((1, 400, 400), level / 255, np.float32)) * 255
-    variance = level * intensity**2
-    # Five standard errors: of the mean, sqrt(v/n); of the variance, sqrt((kurtosis - 1) v^2 / n) with 1/level the
-    # excess.
-    assert abs(noisy.mean() - level) < 5 * np.sqrt(variance / n)
-    assert abs(noisy.var() - variance) < 5 * variance * np.sqrt((2 + 1 / level) / n)
-
-
-def test_gaussian_mean_and_variance() -> None:
-    n = 400 * 400
-    noisy = GaussianNoise(sigma=13, gain=5).set_random_state(1)(np.full((1, 400, 400), 0.5, np.float32)) * 255
-    assert abs(noisy.mean() - (127.5 + 5)) < 5 * 13 / np.sqrt(n)
-    assert abs(noisy.var() - 169) < 5 * 169 * np.sqrt(2 / n)
-
-
-@pytest.mark.parametrize("noise", [PoissonNoise((0.2, 2.0)), GaussianNoise((1, 40), gain=(-5, 5))])
-def test_same_seed_same_noise_on_arrays_and_tensors(noise: PoissonNoise | GaussianNoise, hr: np.ndarray) -> None:
-    first = noise.set_random_state(3)(hr)
-    assert np.array_equal(first, noise(hr, randomize=False)), "the last draw could not be replayed"
-    assert not np.array_equal(first, noise(hr)), "two images got the same noise"
-    again = noise.set_random_state(3)(torch.from_numpy(hr))
-    assert isinstance(again, torch.Tensor)
-    np.testing.assert_array_equal(first, again.numpy())
-
-
-def test_each_image_of_a_batch_draws_for_itself() -> None:
-    batch = torch.full((64, 1, 64, 64), 0.5)
-    spread = GaussianNoise(sigma=(0, 20)).set_random_state(0)(batch).flatten(1).std(dim=1) * 255
-    assert spread.min() < 5
-    assert spread.max() > 15
-    assert len(spread.round(decimals=3).unique()) == 64
-
-
 def test_noise_comes_after_downsampling() -> None:
     flat = np.full((1, 512, 512), 100 / 255, np.float32)
     lr = Crappify(4, [PoissonNoise(1.0)]).set_random_state(0)(flat) * 255
@@ -110,10 +73,6 @@ def test_clipping_leaves_what_the_clean_image_reaches() -> None:
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: PoissonNoise((1.0, 0.5)), "upside down"),
-        (lambda: PoissonNoise(-1), "negative"),
-        (lambda: GaussianNoise(sigma=(1, 2, 3)), "got 3 values"),
-        (lambda: GaussianNoise(sigma=-2), "negative"),
         (lambda: Downsample(0), "scale"),
         (lambda: Downsample(2.5), "scale"),
     ],

@@ -11,16 +11,9 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.evaluation import evaluate, table, upscale
+from pssr2_monai.evaluation import evaluate, table
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.restoring import restore
-
-
-@pytest.mark.parametrize(("mode", "pil"), [("bilinear", Image.BILINEAR), ("bicubic", Image.BICUBIC)])
-def test_interpolation_equals_pil(mode: str, pil: int) -> None:
-    lr = np.random.default_rng(0).random((1, 13, 17), dtype=np.float32)
-    expected = np.asarray(Image.fromarray(lr[0]).resize((68, 52), pil))
-    np.testing.assert_allclose(upscale(lr, 4, mode)[0], expected, atol=1e-5)
 
 
 def _lr_folder(hr_folder: Path, folder: Path) -> Path:

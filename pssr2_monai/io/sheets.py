@@ -134,9 +134,12 @@ class SheetReader:
         height, width = plane_size(image)
         if height * width * image.dtype.itemsize > self.cache_bytes // 4:
             return read_window(image, frames, window, self.stack)
+        planes = [self._plane(str(path), image, frame) for frame in frames]
+        if 0 <= window.y <= height - window.height and 0 <= window.x <= width - window.width:
+            return np.stack([plane[window.slices()] for plane in planes])
         rows = reflect_indices(window.y, window.height, height)
         columns = reflect_indices(window.x, window.width, width)
-        return np.stack([self._plane(str(path), image, frame)[np.ix_(rows, columns)] for frame in frames])
+        return np.stack([plane[np.ix_(rows, columns)] for plane in planes])
 
     def _plane(self, path: str, image: LazyImage, frame: int) -> np.ndarray:
         key = (path, frame)

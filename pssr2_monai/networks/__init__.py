@@ -8,5 +8,16 @@ from pssr2_monai.networks.rdresunet import RDResUNet, RDResUNetA
 from pssr2_monai.networks.resunet import ResUNet, ResUNetA
 from pssr2_monai.networks.scaled import ScaledNetwork
 from pssr2_monai.networks.swinir import SwinIR
+from pssr2_monai.networks.volume import AsVolume
 
-__all__ = ["RCAN", "RDResUNet", "RDResUNetA", "ResUNet", "ResUNetA", "ScaledNetwork", "SwinIR", "load_pssr2"]
+__all__ = [
+    "RCAN",
+    "AsVolume",
+    "RDResUNet",
+    "RDResUNetA",
+    "ResUNet",
+    "ResUNetA",
+    "ScaledNetwork",
+    "SwinIR",
+    "load_pssr2",
+]

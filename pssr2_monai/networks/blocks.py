@@ -20,6 +20,7 @@ __all__ = [
     "PyramidPool",
     "Reconstruction",
     "ResBlock",
+    "ordered",
     "rounded_up",
     "shuffled_upsampling",
     "upsampling_steps",
@@ -32,6 +33,19 @@ RELU = ("relu", {"inplace": True})
 def rounded_up(width: int, group: int) -> int:
     """The next multiple of `group`: what pixel shuffling can divide."""
     return -(-width // group) * group
+
+
+def ordered(x: Tensor) -> Tensor:
+    """`x` itself; while a program is exported, with its memory in the order of its axes.
+
+    Where the two orders differ, an exported program decides which by the sizes that it was exported with, and refuses
+    those for which it might have decided otherwise: an axis or a batch of one.
+    """
+    exporting = False
+    if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+        exporting = torch.compiler.is_exporting()
+    # contiguous() would ask for the sizes.
+    return x.clone(memory_format=torch.contiguous_format) if exporting else x
 
 
 def zero_(conv: nn.Module) -> None:
@@ -68,7 +82,8 @@ class PixelShuffle(nn.Module):
         merged = [x.shape[0], channels]
         for axis, factor in enumerate(self.factors):
             merged.append(x.shape[axis + 2] * factor)
-        return x.reshape(split).permute(self.order).reshape(merged)
+        # A reshape would copy, too, but an exported program would have to decide by the sizes whether.
+        return x.reshape(split).permute(self.order).clone(memory_format=torch.contiguous_format).view(merged)
 
     def extra_repr(self) -> str:
         return f"factors={self.factors}"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.networks.blocks import ordered
 
 __all__ = ["RDNet", "multiple_of_eight"]
 
@@ -27,7 +28,7 @@ class ChannelNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
-        return x.permute(0, 3, 1, 2)
+        return ordered(x.permute(0, 3, 1, 2))
 
 
 class EffectiveSqueeze(nn.Module):

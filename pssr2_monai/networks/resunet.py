@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import lcm, prod
 
 import torch
 from monai.networks.layers.utils import get_norm_layer
@@ -19,7 +20,7 @@ from pssr2_monai.networks.blocks import (
     rounded_up,
     zero_,
 )
-from pssr2_monai.networks.scaled import ScaledNetwork
+from pssr2_monai.networks.scaled import ScaledNetwork, factor_per_axis
 
 __all__ = ["ResUNet", "ResUNetA", "check_levels", "pyramid", "residual_block"]
 
@@ -56,8 +57,8 @@ def pyramid(spatial_dims: int, channels: int, sizes: Sequence[int] | None, norm:
 class ResUNet(ScaledNetwork):
     """Residual U-Net (Zhang et al. 2018) with a pixel-shuffle reconstruction, PSSR2's standard network.
 
-    Each level halves the size by max pooling; the way up is pixel shuffling, which divides the channels by
-    ``2**spatial_dims`` (a width that does not divide is rounded up there). The defaults have 59.9 M parameters.
+    Each level halves the size by max pooling; the way up is pixel shuffling, which divides the channels by the
+    number of pixels pooled (a width that does not divide is rounded up there). The defaults have 59.9 M parameters.
 
     Args:
         in_channels: frames of the input.
@@ -75,6 +76,8 @@ class ResUNet(ScaledNetwork):
             interpolation. False predicts the image itself, as PSSR2 does.
         norm: MONAI's name of a normalisation, or "" for none. ``"instance"`` makes tiles of one image differ.
         value_range: what black (0) and white (1) are inside the network.
+        pool: how many pixels become one at the next level, one number or one for each axis: ``[1, 2, 2]`` where those
+            along Z are far apart.
     """
 
     def __init__(
@@ -91,12 +94,14 @@ class ResUNet(ScaledNetwork):
         interpolate: bool = True,
         norm: str = "batch",
         value_range: Sequence[float] = (-1.0, 1.0),
+        pool: int | Sequence[int] = 2,
     ) -> None:
         check_levels(channels, dilations)
         if encoder_pool and pool_sizes is None:
             raise InputError("encoder_pool: needs pool_sizes, which are not given")
         levels = len(channels)
-        multiple = 2 ** (levels - 1)
+        pooled = factor_per_axis(pool, spatial_dims, "pool")
+        multiple = lcm(*pooled) ** (levels - 1)
         super().__init__(
             spatial_dims,
             in_channels,
@@ -107,12 +112,12 @@ class ResUNet(ScaledNetwork):
             multiple=multiple,
             padded_min=max(pool_sizes or [1]) * (multiple if encoder_pool else 1),
         )
-        group = 2**spatial_dims
+        group = prod(pooled)
         # What is shuffled on the way up must divide by the pixels of a group.
         widths = [channels[0], *(rounded_up(width, group) for width in channels[1:])]
         stacks = [None] * levels if dilations is None else list(dilations)
         self.norm = get_norm_layer(norm if dilations is None else "", spatial_dims, in_channels)
-        self.pool = [2] * spatial_dims
+        self.pool = pooled
         self.encoder = nn.ModuleList()
         self.decoder = nn.ModuleList()
         before = in_channels

@@ -16,12 +16,13 @@ MIN_SIZE = 8
 """The smallest Y and X size, in pixels, that the networks take."""
 
 
-def factor_per_axis(scale: int | Sequence[int], spatial_dims: int) -> list[int]:
+def factor_per_axis(scale: int | Sequence[int], spatial_dims: int, name: str = "scale") -> list[int]:
     """One whole factor of at least 1 for each spatial axis.
 
     Args:
         scale: one factor for all axes, or one for each, in the order of the axes (``[1, 4, 4]`` for ZYX).
         spatial_dims: number of spatial axes.
+        name: of the argument, for the message.
 
     Raises:
         InputError: the factors are not whole numbers of at least 1, or not as many as there are axes.
@@ -29,7 +30,7 @@ def factor_per_axis(scale: int | Sequence[int], spatial_dims: int) -> list[int]:
     factors = [scale] * spatial_dims if isinstance(scale, (int, float)) else list(scale)
     if len(factors) != spatial_dims or any(int(factor) != factor or factor < 1 for factor in factors):
         raise InputError(
-            f"scale: found {scale}; give a whole number of at least 1, or one for each of {spatial_dims} axes"
+            f"{name}: found {scale}; give a whole number of at least 1, or one for each of {spatial_dims} axes"
         )
     return [int(factor) for factor in factors]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.networks.blocks import PixelShuffle, shuffled_upsampling, upsampling_steps, zero_
+from pssr2_monai.networks.blocks import PixelShuffle, ordered, shuffled_upsampling, upsampling_steps, zero_
 from pssr2_monai.networks.scaled import ScaledNetwork
 
 __all__ = ["SwinIR"]
@@ -107,8 +107,9 @@ class SwinBlock(nn.Module):
         if self.shift > 0:
             x = torch.roll(x, shifts=(-self.shift, -self.shift), dims=(1, 2))
         x = x.view(batch, rows, size, columns, size, dim).transpose(2, 3)
-        x = self.attention(x.reshape(batch, rows, columns, size * size, dim))
-        x = x.view(batch, rows, columns, size, size, dim).transpose(2, 3).reshape(batch, height, width, dim)
+        x = self.attention(x.clone(memory_format=torch.contiguous_format).view(batch, rows, columns, size * size, dim))
+        x = x.view(batch, rows, columns, size, size, dim).transpose(2, 3)
+        x = x.clone(memory_format=torch.contiguous_format).view(batch, height, width, dim)
         if self.shift > 0:
             x = torch.roll(x, shifts=(self.shift, self.shift), dims=(1, 2))
         return x
@@ -131,8 +132,8 @@ class SwinGroup(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # The permuted view is channels_last, which convolutions keep: nothing is copied.
-        y = self.blocks(x).permute(0, 3, 1, 2)
-        return self.conv(y).permute(0, 2, 3, 1) + x
+        y = ordered(self.blocks(x).permute(0, 3, 1, 2))
+        return ordered(self.conv(y).permute(0, 2, 3, 1)) + x
 
 
 def body_conv(dim: int, kind: str) -> nn.Module:
@@ -263,8 +264,8 @@ class SwinIR(ScaledNetwork):
 
     def features(self, x: Tensor) -> Tensor:
         x = self.first(x)
-        tokens = self.norm(self.groups(self.patch_norm(x.permute(0, 2, 3, 1))))
-        return self.reconstruction(self.after_body(tokens.permute(0, 3, 1, 2)) + x)
+        tokens = self.norm(self.groups(self.patch_norm(ordered(x.permute(0, 2, 3, 1)))))
+        return self.reconstruction(self.after_body(ordered(tokens.permute(0, 3, 1, 2))) + x)
 
 
 def reconstruction(
