@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
-        print("stopped; a training goes on with --resume, any other command from its start", file=sys.stderr)
+        print("stopped; a training goes on with --resume, restoring with the same command again", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:
         if debug:

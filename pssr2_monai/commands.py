@@ -178,6 +178,171 @@ def convert(original: str, target: str, **options: Any) -> None:
     print(run(original, target, **options))
 
 
+@SetParseFn(str, "weights", "target", "format")
+def export(weights: str, target: str, *, format: str | None = None) -> None:
+    """Write weights as a file that runs without this package.
+
+    pssr2 export MODEL.pt TARGET [--format torchscript|torch_export|onnx]
+
+    MODEL.pt  weights that a training wrote, or a .pth of the original pssr package
+    TARGET    the file to write: .ts (TorchScript), .pt2 (torch.export) or .onnx
+    --format  torchscript, torch_export or onnx, where the suffix does not tell
+
+    The file takes any batch, height and width, and is run beside the network before it gets its name.
+
+    Example: pssr2 export run/model.pt model.onnx
+    """
+    from pssr2_monai.export import export as run
+
+    done = run(weights, target, format=format)
+    print(f"{done.path}: {done.difference:.1g} grey levels of 255 off at most, at {len(done.shapes)} sizes")
+
+
+@SetParseFn(str, "lr", "hr", "out", "model", "downsample", "register", "intensity", "pair_pattern", "axes")
+def calibrate(
+    *,
+    lr: str,
+    out: str,
+    hr: str | None = None,
+    model: str = "poisson+gaussian",
+    scale: int | None = None,
+    calls: int = 40,
+    seed: int = 0,
+    spread: float | None = None,
+    downsample: str = "bilinear",
+    register: str = "shift",
+    intensity: str | None = None,
+    pair_pattern: str | None = None,
+    axes: str | None = None,
+) -> None:
+    """Fit the crappifier to real images and write it as a preset for training.
+
+    pssr2 calibrate --hr DIR --lr DIR --out FILE.json [--model poisson+gaussian] [--calls 40] [--seed 0] [--scale N]
+
+    --hr            folder of high-resolution images
+    --lr            folder of their low-resolution partners of the same names; alone, for a rougher estimate of
+                    Poisson and Gaussian noise from single images
+    --out           the preset to write; FILE.report.json (figures) and FILE.png (the noise, real and fitted) lie beside
+    --model         noises in their order: poisson, gaussian, salt_pepper, blur, line, jitter
+    --calls         trials of the search, at most
+    --seed          of the noise and of the search
+    --scale         HR size over LR size; by default that of the images
+    --spread        how far the preset's ranges reach to either side, 0.2 for a fifth; by default as the images differ
+    --downsample    bilinear, area or nearest
+    --register      shift moves each HR image to where its LR image lies; none takes the pairs as they are
+    --intensity     dtype or percentile; by default by the files' dtype, as in training
+    --pair_pattern  regular expression whose group is what the names of partners have in common
+    --axes          axes of files that do not tell their own
+
+    Example: pssr2 calibrate --hr pairs/HR --lr pairs/LR --out scope.json
+             pssr2 train images/ --out run/ --preset scope.json
+    """
+    from pssr2_monai.calibration import calibrate as run
+    from pssr2_monai.calibration import summary
+
+    options = {"scale": scale, "calls": calls, "seed": seed, "spread": spread, "intensity": intensity}
+    options |= {"downsample": downsample, "register": register, "pair_pattern": pair_pattern, "axes": axes}
+    print(summary(run(lr, out, hr=hr, model=model, **options)))  # type: ignore[arg-type]
+
+
+@SetParseFn(str, "source", "target", "preset", "format")
+def crappify(
+    source: str,
+    target: str,
+    *,
+    preset: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    format: str | None = None,
+    **overrides: Any,
+) -> None:
+    """Crappify an image, or every image of a folder, as training would.
+
+    pssr2 crappify INPUT OUTPUT [--scale 4] [--preset FILE.json] [--seed 0] [--overwrite] [--format tif] [--ID VALUE]
+
+    INPUT        an image file, a folder of them, or a folder of slices where OUTPUT is a file
+    OUTPUT       the file to write, or the folder to write files of the same names into
+    --scale      HR size over LR size
+    --preset     presets laid over the training config: names or JSON files, divided by commas
+    --seed       of the crappifier's draws
+    --overwrite  replace files that exist
+    --format     tif, ome.tif, ome.zarr or png for files written into a folder; by default that of the input
+    --ID         any other id of the training config: --axes ZYX, --crappifier#clip false, ...
+
+    Example: pssr2 crappify images/ crappified/ --scale 4 --preset scope.json
+    """
+    from pssr2_monai.crappifying import crappify_images as run
+
+    for path in run(source, target, preset=preset, seed=seed, overwrite=overwrite, format=format, **overrides):
+        print(path)
+
+
+@SetParseFn(str, "data", "out", "preset")
+def preprocess(
+    data: str,
+    out: str,
+    *,
+    preset: str | None = None,
+    epoch: int = 1,
+    limit: int | None = None,
+    overwrite: bool = False,
+    **overrides: Any,
+) -> None:
+    """Write the LR and HR tiles that training would see.
+
+    pssr2 preprocess DATA OUT [--preset NAME,...] [--epoch 1] [--limit N] [--overwrite] [--ID VALUE ...]
+
+    DATA         folder of high-resolution images, as for a training
+    OUT          folder for LR/ and HR/, whose TIFF files say sheet, frame, row and column
+    --preset     presets laid over the training config: names or JSON files, divided by commas
+    --epoch      which epoch's tiles: each draws places and noise anew
+    --limit      at most so many tiles, spread evenly over all there are
+    --overwrite  write into folders that hold files already
+    --ID         any other id of the training config: --scale 2, --tile 192, --seed 1, ...
+
+    Example: pssr2 preprocess images/ tiles/ --limit 20
+    """
+    from pssr2_monai.crappifying import preprocess as run
+
+    written = run(data, out, preset=preset, epoch=epoch, limit=limit, overwrite=overwrite, **overrides)
+    print(f"{out}: {len(written)} files")
+
+
+@SetParseFn(str, "hr", "lr", "out", "model", "pair_pattern", "axes")
+def register(
+    *,
+    hr: str,
+    lr: str,
+    out: str,
+    scale: int | None = None,
+    model: str = "similarity",
+    min_score: float = 8.0,
+    pair_pattern: str | None = None,
+    axes: str | None = None,
+) -> None:
+    """Align real pairs of LR and HR images and write what they share.
+
+    pssr2 register --hr DIR --lr DIR --out DIR [--scale 4] [--model similarity] [--min_score 8] [--axes ZYX]
+
+    --hr         folder of high-resolution images
+    --lr         folder of low-resolution images of the same fields and names
+    --out        new folder: LR (cropped only), HR (interpolated onto the LR images' grid), registration.csv
+    --scale      HR pixels a LR pixel; by default from the pixel sizes, or else the sizes of the images
+    --model      shift, rigid (and rotation), similarity (and size) or affine (and shear)
+    --min_score  pairs that score less are left out: they do not seem to show the same field
+    --pair_pattern  regular expression whose group is what the names of partners have in common
+    --axes       axes of files that do not tell their own
+
+    Example: pssr2 register --hr slow/ --lr fast/ --out pairs/
+             pssr2 train pairs/ --out run/ --preset paired
+    """
+    from pssr2_monai.register import register as run
+    from pssr2_monai.register import summary
+
+    options = {"scale": scale, "model": model, "min_score": min_score, "pair_pattern": pair_pattern, "axes": axes}
+    print(summary(run(hr, lr, out, **options)))  # type: ignore[arg-type]
+
+
 @SetParseFn(str, "out")
 def demo(*, out: str = "demo", minutes: float = 4.5, seed: int = 0) -> None:
     """Train on real electron microscopy sections and restore one that was not seen.
@@ -196,5 +361,6 @@ def demo(*, out: str = "demo", minutes: float = 4.5, seed: int = 0) -> None:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    each.__name__: each for each in (train, restore, evaluate, info, convert, demo)
+    each.__name__: each
+    for each in (train, restore, evaluate, info, convert, export, calibrate, crappify, preprocess, register, demo)
 }

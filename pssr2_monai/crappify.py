@@ -85,8 +85,10 @@ class Downsample(Transform):
             return avg_pool2d(planes, (along_y, along_x))
         if self.mode == "nearest":
             return planes[..., along_y // 2 :: along_y, along_x // 2 :: along_x]
-        size = (planes.shape[-2] // along_y, planes.shape[-1] // along_x)
-        return interpolate(planes, size, mode="bilinear", antialias=True)
+        height, width = planes.shape[-2] // along_y, planes.shape[-1] // along_x
+        # Rows first, which a processor shrinks many pixels at a time, so that it has fewer columns to shrink.
+        rows = interpolate(planes, (height, planes.shape[-1]), mode="bilinear", antialias=True)
+        return interpolate(rows, (height, width), mode="bilinear", antialias=True)
 
 
 class Crappify(Seeded, Transform):

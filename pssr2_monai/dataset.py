@@ -22,10 +22,10 @@ from pssr2_monai.intensity import Intensity, IntensitySettings
 from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window, sample_pixels
 from pssr2_monai.pairs import Sheet, check_pairs, group_of, sheets_of
-from pssr2_monai.randomness import random_state
+from pssr2_monai.randomness import Seeded
 from pssr2_monai.tiles import Window, grid, regions_by_place
 
-__all__ = ["TileDataset", "TileLists", "TileSettings", "tile_lists"]
+__all__ = ["TileDataset", "TileLists", "TileSettings", "shared_intensities", "tile_lists"]
 
 FILES_FOR_SPLIT_BY_FILE = 4
 
@@ -133,7 +133,7 @@ def tile_lists(
         raise InputError("intensity: scope 'dataset' is for HR images alone, since pairs have two scales; use 'file'")
     sheets = _usable(sheets_of(hr_dir, lr_dir, extra_dir, settings.pair_pattern), settings)
     held_out = _held_out([sheet.label for sheet in sheets], settings)
-    shared = _shared_intensities(sheets, settings) if settings.intensity.scope == "dataset" else {}
+    shared = shared_intensities(sheets, settings) if settings.intensity.scope == "dataset" else {}
     training: list[dict[str, Any]] = []
     validation: list[dict[str, Any]] = []
     sizes: list[dict[str, float]] = []
@@ -178,6 +178,7 @@ class TileDataset(Dataset):
     def __init__(self, data: Sequence[dict[str, Any]], transform: Callable[..., Any], seed: int = 0) -> None:
         super().__init__(data, transform)
         self.seed = seed
+        self._seeded = Seeded()
         # In shared memory, so that workers which outlive an epoch see the next one.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
 
@@ -189,7 +190,7 @@ class TileDataset(Dataset):
         identity = zlib.crc32(self.data[index]["name"].encode())
         seed = np.random.SeedSequence([self.seed, int(self._epoch[0]), identity]).generate_state(1)[0]
         if isinstance(self.transform, Randomizable):
-            self.transform.set_random_state(state=random_state(int(seed)))
+            self.transform.set_random_state(state=self._seeded.set_random_state(seed=int(seed)).R)
         return super()._transform(index)
 
 
@@ -214,7 +215,7 @@ def _usable(sheets: Sequence[Sheet], settings: TileSettings) -> list[Sheet]:
     return usable
 
 
-def _shared_intensities(sheets: Sequence[Sheet], settings: TileSettings) -> dict[str, Intensity]:
+def shared_intensities(sheets: Sequence[Sheet], settings: TileSettings) -> dict[str, Intensity]:
     """One scale for the files of each key, from samples of all of them."""
     samples: dict[str, list[np.ndarray]] = {}
     for sheet in sheets:

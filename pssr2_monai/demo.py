@@ -57,7 +57,7 @@ def demo(out: str | Path = "demo", minutes: float = 4.5, seed: int = 0) -> str:
         raise InputError(f"{out}: holds a demonstration already; remove the folder or give another --out")
     begun = (out / "run" / "last.pt").exists()
     train_dir, test_dir = sample_images(cache_dir() / "sample")
-    options = {} if begun else {"preset": "small", "seed": seed, "scale": SCALE}
+    options = {} if begun else {"preset": "resunet_small", "seed": seed, "scale": SCALE}
     weights = train(train_dir, out / "run", minutes=minutes, resume=begun, **options)  # type: ignore[arg-type]
     lr_dir = out / "lr"
     lr_dir.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,8 @@ class InputError(ValueError):
 def causes(error: BaseException) -> Iterator[BaseException]:
     """An error, then what caused it, and so on to the innermost: MONAI wraps what a config raises in its own errors."""
     cause: BaseException | None = error
-    while cause is not None:
+    told: set[int] = set()
+    while cause is not None and id(cause) not in told:  # an error may be raised from itself
+        told.add(id(cause))
         yield cause
         cause = cause.__cause__ or cause.__context__

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from pssr2_monai.axes import central, factors, frames_of, is_volume, sample_centres
 from pssr2_monai.errors import InputError
+from pssr2_monai.file_restoring import restore_frames
 from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.intensity import Intensity
 from pssr2_monai.interpolation import INTERPOLATIONS, upscale
@@ -26,7 +27,6 @@ from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window
 from pssr2_monai.pairs import check_pairs, sheets_of
 from pssr2_monai.pictures import grey_window, labelled_panel
 from pssr2_monai.record import Record, instantiate, load_weights
-from pssr2_monai.restoring import restore_frames
 from pssr2_monai.tiles import Window
 
 __all__ = ["Comparison", "compare", "evaluate", "score", "table"]

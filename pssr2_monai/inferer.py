@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import torch
-from monai.inferers import Inferer, sliding_window_inference
-from torch.nn.functional import pad
+from monai.inferers import Inferer
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks.blocks import rounded_up
 from pssr2_monai.precision import choose_precision, in_precision
-from pssr2_monai.tiles import blend_weights
+from pssr2_monai.tiles import WindowAxis, reflect_indices
 
 __all__ = ["SeamlessInferer"]
-
-BAR_FROM = 20
-"""Windows from which on a single image gets a progress bar of its own."""
 
 GRID = 32
 """Windows begin at multiples of this in Y and X: a network that pools gives another output where its grid lies
@@ -29,12 +25,12 @@ DEPTH, DEPTH_GRID = 48, 8
 
 
 class SeamlessInferer(Inferer):
-    """Sliding windows blended without seams, inside the image and at its border.
+    """Sliding windows blended without seams, inside the image and at its border, in bounded memory if need be.
 
-    MONAI's own weights give the outermost pixels of a window, which saw zeros instead of their surroundings, a share
-    that shows as lines at small overlaps, and leave the image's border to them alone. Here a quarter of the overlap at
-    each edge of a window counts for nothing, the weights rise along a cosine over the rest, and the image is enlarged
-    by reflection first. An axis along which the image fits into one window goes through the network whole.
+    The windows lie on one grid, and each pixel is the weighted mean of those that know it best (see
+    ``tiles.WindowAxis``); the image is continued by reflection. An axis along which the image fits into one window goes
+    through the network whole. MONAI's own sliding window holds the whole output and its weights, and gives the
+    outermost pixels of a window, which saw zeros instead of their surroundings, a share that shows as lines.
 
     Args:
         window: side of the windows in LR pixels; by default 256, of volumes 96.
@@ -58,69 +54,124 @@ class SeamlessInferer(Inferer):
             raise InputError(f"overlap: {overlap} is not in [0.25, 1); less would show the windows' borders")
         if window < 2 * GRID or window % GRID:
             raise InputError(f"window: {window} LR pixels; take a multiple of {GRID}, at least {2 * GRID}")
-        self.windows = (DEPTH, window, window) if volume else (window, window)
-        self.grids = (DEPTH_GRID, GRID, GRID) if volume else (GRID, GRID)
-        self.shared = [
-            side - max(grid, int(side * (1 - overlap)) // grid * grid)
-            for side, grid in zip(self.windows, self.grids, strict=True)
-        ]
+        self.window = window
+        self.overlap = overlap
         self.batch_size = batch_size
         self.precision = precision
         self.volume = volume
+
+    def axes(self, sizes: Sequence[int]) -> list[WindowAxis]:
+        """The windows along each axis of an image ``(Y, X)``, or of a volume ``(Z, Y, X)``."""
+        axes = [self._axis(size, self.window, GRID) for size in sizes[-2:]]
+        return [self._axis(sizes[0], DEPTH, DEPTH_GRID), *axes] if self.volume else axes
+
+    def _axis(self, size: int, window: int, grid: int) -> WindowAxis:
+        shared = window - max(grid, int(window * (1 - self.overlap)) // grid * grid)
+        return WindowAxis(size, window, shared, rounded_up(shared // 2, grid))
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Restores ``(batch, frames, Y, X)``; the output is larger by the network's scale, in float32."""
-        in_dtype = in_precision(network, choose_precision(self.precision, inputs.device))
-        inputs = inputs.float()
-        if not self.volume:
-            return self._restored(inputs, lambda windows: in_dtype(windows, *args, **kwargs))
-        # Frames are an axis to slide along here, and channels to the network.
-        return self._restored(inputs[:, None], lambda windows: in_dtype(windows[:, 0], *args, **kwargs)[:, None])[:, 0]
+        axes = self.axes(inputs.shape[1:] if self.volume else inputs.shape[2:])
+        first_axis = inputs.ndim - len(axes)
 
-    def _restored(self, inputs: torch.Tensor, predict: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """``(batch, channels, [Z,] Y, X)``, window by window."""
-        sizes = inputs.shape[2:]
-        whole = [size <= window for size, window in zip(sizes, self.windows, strict=True)]
-        if all(whole):
-            return predict(inputs)
-        before = [
-            0 if fits else rounded_up(each // 2, grid)
-            for fits, each, grid in zip(whole, self.shared, self.grids, strict=True)
-        ]
-        after = [
-            0 if fits else rounded_up(size, grid) - size + margin
-            for fits, size, grid, margin in zip(whole, sizes, self.grids, before, strict=True)
-        ]
-        reflects = all(margin < size for margin, size in zip(after, sizes, strict=True))
-        # Pairs of margins, the last axis first, as torch's padding wants them.
-        margins = [side for pair in zip(reversed(before), reversed(after), strict=True) for side in pair]
-        enlarged = pad(inputs, margins, mode="reflect" if reflects else "replicate")
-        roi = [min(window, size) for window, size in zip(self.windows, enlarged.shape[2:], strict=True)]
-        output: torch.Tensor = sliding_window_inference(
-            enlarged,
-            roi,
-            self.batch_size,
-            predict,
-            # Half a pixel less, so that no rounding moves the windows off the grid.
-            overlap=[(shared - 0.5) / window for shared, window in zip(self.shared, self.windows, strict=True)],
-            progress=sys.stderr.isatty() and enlarged[0, 0].numel() > BAR_FROM * torch.Size(self.windows).numel(),
-            roi_weight_map=self._weights(roi, whole).to(inputs.device),
-        )
-        cut = [slice(None), slice(None)]
-        for axis, (size, margin) in enumerate(zip(sizes, before, strict=True)):
-            scale = output.shape[axis + 2] // enlarged.shape[axis + 2]
-            cut.append(slice(margin * scale, (margin + size) * scale))
-        return output[tuple(cut)]
+        def read(starts: Sequence[int]) -> torch.Tensor:
+            pixels = inputs
+            for number, (axis, start) in enumerate(zip(axes, starts, strict=True)):
+                index = torch.from_numpy(reflect_indices(start, axis.length, axis.size))
+                pixels = pixels.index_select(first_axis + number, index.to(inputs.device))
+            return pixels
 
-    def _weights(self, roi: list[int], whole: list[bool]) -> torch.Tensor:
-        """The weight of each pixel of a window of this size; the same along axes that have one window."""
-        weights = torch.ones(())
-        for side, shared, fits in zip(roi, self.shared, whole, strict=True):
-            edge = 0 if fits else shared // 4
-            ramp = 0 if fits else shared - 2 * edge
-            along = torch.from_numpy(blend_weights(side - 2 * edge, ramp))
-            # Not quite nothing: outside the image, in what is cut off, an edge may be all that there is.
-            weights = weights[..., None] * pad(along, (edge, edge), value=1e-6).clamp(min=1e-6)
-        return weights
+        slabs = self.stream(read, axes, lambda windows: network(windows, *args, **kwargs))
+        return torch.cat([slab for _, slab in slabs], dim=first_axis)
+
+    def stream(
+        self,
+        read: Callable[[Sequence[int]], torch.Tensor],
+        axes: Sequence[WindowAxis],
+        network: Callable[[torch.Tensor], torch.Tensor],
+        column: Sequence[range] | None = None,
+        first: int = 0,
+    ) -> Iterator[tuple[range, torch.Tensor]]:
+        """Restores an image from one end to the other, holding no more of it than the windows of one step.
+
+        Args:
+            read: gives the window ``(batch, frames, Y, X)`` that begins at a pixel of each axis, continued by
+                reflection where it leaves the image.
+            axes: see ``axes``; the first is gone along.
+            network: takes and gives ``(batch, frames, Y, X)``.
+            column: the part along each of the other axes; all of them by default.
+            first: where to begin along the first axis; what is given does not depend on it, nor on the column.
+
+        Yields:
+            LR pixels along the first axis, and what they became: float32 ``(batch, frames, Y, X)``.
+        """
+        along, *across = axes
+        column = column or [range(axis.size) for axis in across]
+        covering = [axis.covering(part.start, part.stop) for axis, part in zip(across, column, strict=True)]
+        corners = list(product(*covering))
+        starts = along.covering(first, along.size)
+        sums: torch.Tensor | None = None
+        for start, following in zip(starts, [*starts[1:], None], strict=True):
+            for number in range(0, len(corners), self.batch_size):
+                some = corners[number : number + self.batch_size]
+                windows = [read((start, *corner)) for corner in some]
+                outputs = self._predicted(windows, network)
+                sizes = zip(outputs[0].shape[-len(axes) :], windows[0].shape[-len(axes) :], strict=True)
+                scale = [restored // size for restored, size in sizes]
+                if sums is None:
+                    lead = outputs[0].shape[: -len(axes)]
+                    sides = [len(part) * each for part, each in zip(column, scale[1:], strict=True)]
+                    sums = outputs[0].new_zeros((*lead, along.length * scale[0], *sides))
+                for corner, output in zip(some, outputs, strict=True):
+                    _add(sums, output, along.weights(start, scale[0]), across, column, corner, scale)
+            assert sums is not None
+            axis = sums.ndim - len(axes)
+            stop = along.size if following is None else min(following, along.size)
+            if stop > first:
+                rows = (stop - first) * scale[0]
+                yield range(first, stop), sums.narrow(axis, (first - start) * scale[0], rows).clone()
+                first = stop
+            if following is not None:
+                sums = _moved(sums, axis, (following - start) * scale[0])
+
+    def _predicted(
+        self, windows: Sequence[torch.Tensor], network: Callable[[torch.Tensor], torch.Tensor]
+    ) -> Sequence[torch.Tensor]:
+        inputs = torch.cat(list(windows)).float()
+        predict = in_precision(network, choose_precision(self.precision, inputs.device))
+        return predict(inputs).split(len(windows[0]))
+
+
+def _add(
+    sums: torch.Tensor,
+    output: torch.Tensor,
+    weights: Any,
+    across: Sequence[WindowAxis],
+    column: Sequence[range],
+    corner: Sequence[int],
+    scale: Sequence[int],
+) -> None:
+    """Adds a window, weighted, to the part of the column that it covers."""
+    spatial = len(across) + 1
+    weight = torch.from_numpy(weights).reshape(-1, *[1] * len(across))
+    place: list[slice] = [slice(None)]
+    taken: list[slice] = [slice(None)]
+    for number, (axis, part, start) in enumerate(zip(across, column, corner, strict=True)):
+        each = scale[number + 1]
+        low, high = max(start, part.start), min(start + axis.length, part.stop)
+        place.append(slice((low - part.start) * each, (high - part.start) * each))
+        taken.append(slice((low - start) * each, (high - start) * each))
+        own = torch.from_numpy(axis.weights(start, each))[taken[-1]]
+        weight = weight * own.reshape([-1 if other == number + 1 else 1 for other in range(spatial)])
+    lead = [slice(None)] * (sums.ndim - spatial)
+    sums[(*lead, *place)] += output[(*lead, *taken)] * weight.to(output.device)
+
+
+def _moved(sums: torch.Tensor, axis: int, by: int) -> torch.Tensor:
+    """The sums without their first ``by`` pixels along an axis, and as many empty ones behind."""
+    moved = torch.zeros_like(sums)
+    kept = sums.shape[axis] - by
+    moved.narrow(axis, 0, kept).copy_(sums.narrow(axis, by, kept))
+    return moved

@@ -56,8 +56,10 @@ class Intensity:
             return (array.float() - self.low) / span
         # Values of 16 bits lie exactly in float32, and half the memory is worth having; wider ones may not.
         working = np.float32 if array.dtype.itemsize <= 2 else np.float64
-        scaled = np.subtract(array, self.low, dtype=working)
+        scaled = array.astype(working)
         with np.errstate(over="ignore"):
+            if self.low:  # one pass over the pixels less for the usual 8-bit image
+                scaled -= self.low
             scaled /= span
             scaled = scaled.astype(np.float32, copy=False)
         if array.dtype.kind == "f":

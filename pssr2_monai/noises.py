@@ -67,11 +67,11 @@ class PoissonNoise(Noise):
 
     def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
         # Neither a rate below 0 nor NaN can be drawn from, and counts beyond 64 bits would come back negative.
-        clean = levels.nan_to_num(nan=0.0).clamp(0.0, 1e9)
+        clean = levels.nan_to_num(nan=0.0).clamp_(0.0, 1e12)
         if "photons" in drawn:
             per_level = drawn["photons"] / GREY_LEVELS
             return levels + (poisson(clean * per_level, generator) / per_level - clean)
-        return levels + (poisson(clean, generator) - clean) * drawn["intensity"]
+        return torch.addcmul(levels, poisson(clean, generator) - clean, drawn["intensity"])
 
 
 class GaussianNoise(Noise):

@@ -10,76 +10,81 @@ from scipy.special import gammaln, xlogy
 
 __all__ = ["poisson"]
 
-_COLUMNS = 512
-"""Counts that the tables know: a rate of 255 exceeds them with a probability below 1e-40."""
+LARGEST = 255
+"""The largest rate that the table knows; a power of two less one, as the shifts below count on."""
 
-_LARGEST = 255
-"""The largest rate that the tables know."""
+REACH = 128
+"""Counts that the table knows below and above a rate: the chance of one beyond them is less than 1e-14."""
 
-_BITS = 24
-"""Bits of a random fraction, as many as a float32 holds exactly."""
+COLUMN_BITS, CHANCE_BITS = 8, 16
+"""Bits of a random number that choose a cell of the table, and one of the two counts that the cell holds."""
 
 
 def poisson(rate: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A Poisson number for each rate, float32 like the rates, which must be finite and not negative.
+    """A Poisson number for each rate; rates are float32, finite and not negative, numbers float32, too.
 
     On a processor, ``Poisson(rate)`` is the sum of Poisson numbers of the rate's whole part, drawn from Walker's alias
-    tables (Vose, IEEE Trans. Softw. Eng. 17:972, 1991); of its fraction, by inversion; and of what exceeds 255, by
-    torch. Chances below 1e-7 a pixel are neglected. Elsewhere torch draws them all.
+    table (Vose, IEEE Trans. Softw. Eng. 17:972, 1991); of its fraction, by inversion; and of what exceeds 255, by
+    torch. Chances below 2e-6 a pixel are neglected. On other devices torch draws them all.
     """
     if rate.device.type != "cpu":
         return torch.poisson(rate, generator=generator)
-    known = rate.clamp(max=_LARGEST).numpy()
-    # Of its 64 bits each random number gives 9 for the column, 24 for the fraction's and 24 for the column's chance.
-    raw = np.random.SFC64(generator.initial_seed()).random_raw(known.size).reshape(known.shape)
-    whole = known.astype(np.int32)
-    column = (raw & (_COLUMNS - 1)).astype(np.int32)
-    chances, aliases = _tables()
-    cell = whole * _COLUMNS + column
-    counts = np.where(_fraction(raw >> 40) < chances.take(cell), column, aliases.take(cell)).astype(np.float32)
-    counts += _of_fractions(known - whole, _fraction(raw >> 9))
-    drawn = torch.from_numpy(counts)
-    excess = rate - _LARGEST
-    if bool((excess > 0).any()):
-        drawn += torch.poisson(excess.clamp(min=0), generator=generator)
+    beyond = float(rate.max()) > LARGEST
+    known = (rate.clamp(max=LARGEST) if beyond else rate).numpy().reshape(-1)
+    words = np.random.SFC64(generator.initial_seed()).random_raw(known.size).view(np.uint32)
+    whole = known.astype(np.uint32)
+    counts = _of_whole(whole, words[: known.size])
+    counts += _of_fractions(known - whole.astype(np.float32), words[known.size :])
+    drawn = torch.from_numpy(counts.astype(np.float32)).reshape(rate.shape)
+    if beyond:
+        drawn += torch.poisson((rate - LARGEST).clamp(min=0), generator=generator)
     return drawn
 
 
-def _fraction(bits: np.ndarray) -> np.ndarray:
-    """The lowest 24 bits as a number in [0, 1)."""
-    return (bits.astype(np.int32) & (2**_BITS - 1)) * np.float32(2.0**-_BITS)
+def _of_whole(rate: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """Poisson numbers of whole rates, one for each random word of 32 bits."""
+    column = words & (2**COLUMN_BITS - 1)
+    cell = _table().take((rate << COLUMN_BITS) | column, mode="clip")
+    itself = words >> (32 - CHANCE_BITS) < cell >> COLUMN_BITS
+    counts = np.where(itself, column, cell & (2**COLUMN_BITS - 1))
+    counts += rate - np.minimum(rate, REACH)
+    return counts
 
 
-def _of_fractions(rate: np.ndarray, chance: np.ndarray) -> np.ndarray:
-    """Poisson numbers of rates below 1 by inversion: how many steps of the distribution a chance lies above."""
-    step = np.exp(-rate)
-    reached = step.copy()
-    counts = (chance >= reached).astype(np.float32)
-    step *= rate
-    reached += step
-    # One pixel in ten gets more than 1; only these go on.
-    rest = np.flatnonzero(chance >= reached)
-    if rest.size:
-        rate, chance, step, reached = (each.reshape(-1)[rest] for each in (rate, chance, step, reached))
-        more = np.zeros(rest.size, np.float32)
-        for number in range(2, 10):
-            more += chance >= reached
-            step *= rate / number
-            reached += step
-        counts.reshape(-1)[rest] += more
+def _of_fractions(rate: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """Poisson numbers of rates below 1: how many steps of their distribution a random word of 32 bits lies above."""
+    chance = words.astype(np.float32)
+    chance *= np.float32(2.0**-32)
+    reached = np.exp(-rate)
+    counts = (chance >= reached).astype(np.uint32)
+    reached += reached * rate
+    rest = np.flatnonzero(chance >= reached)  # one pixel in ten goes on
+    rate, chance, reached = rate[rest], chance[rest], reached[rest]
+    step = reached * (rate / (1 + rate))
+    more = np.zeros(rest.size, np.uint32)
+    for number in range(2, 9):
+        more += chance >= reached
+        step *= rate / np.float32(number)
+        reached += step
+    counts[rest] += more
     return counts
 
 
 @cache
-def _tables() -> tuple[np.ndarray, np.ndarray]:
-    """Alias tables of the rates 0 to 255, end to end: for each count its chance to stay, and what it else becomes."""
-    counts = np.arange(_COLUMNS)
-    chances = np.empty((_LARGEST + 1, _COLUMNS), np.float32)
-    aliases = np.empty((_LARGEST + 1, _COLUMNS), np.int16)
-    for rate in range(_LARGEST + 1):
+def _table() -> np.ndarray:
+    """Alias tables of the rates 0 to 255, end to end, small enough to stay in a processor's cache.
+
+    Each cell stands for a count, by its place, and another, in its lowest bits, counted from ``rate - REACH`` or from
+    0; the bits above tell how many times of 65536 the former is meant.
+    """
+    columns = 2**COLUMN_BITS
+    table = np.empty((LARGEST + 1, columns), np.uint32)
+    for rate in range(LARGEST + 1):
+        counts = max(rate - REACH, 0) + np.arange(columns)
         probability = np.exp(xlogy(counts, rate) - gammaln(counts + 1) - rate)
-        chances[rate], aliases[rate] = _alias_table(probability / probability.sum())
-    return chances.reshape(-1), aliases.reshape(-1)
+        height, alias = _alias_table(probability / probability.sum())
+        table[rate] = ((height * 2**CHANCE_BITS).round().astype(np.uint32) << COLUMN_BITS) | alias
+    return table.reshape(-1)
 
 
 def _alias_table(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -96,4 +101,4 @@ def _alias_table(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             low.append(full.pop())
     for column in low + full:  # what rounding leaves is 1
         height[column] = 1.0
-    return np.asarray(height), np.asarray(alias)
+    return np.asarray(height), np.asarray(alias, np.uint32)

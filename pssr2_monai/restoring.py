@@ -1,102 +1,25 @@
-"""Restoring: an image file in, its super-resolved image out, window by window."""
+"""Restoring files and folders: which file becomes which, and one after the other."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.inferers import Inferer
-from tqdm import tqdm
 
-from pssr2_monai.axes import Frames, factors, frames_of, is_volume, sample_centres, scaled_pixel_size, scaled_shape
+from pssr2_monai.axes import is_volume
 from pssr2_monai.errors import InputError
+from pssr2_monai.file_restoring import check_frames, restore_file
 from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.io.formats import is_zarr
-from pssr2_monai.io.image import LazyImage, list_images, open_image
-from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window, write_plane
-from pssr2_monai.io.writer import WRITTEN, create_writer
+from pssr2_monai.io.image import list_images, open_image
+from pssr2_monai.io.writer import WRITTEN
 from pssr2_monai.record import Record, load_weights
-from pssr2_monai.tiles import Window
 
-__all__ = ["restore", "restore_file", "restore_frames", "restore_pairs", "restoring_engine"]
+__all__ = ["restore", "restore_pairs", "restoring_engine", "target_files"]
 
 logger = logging.getLogger(__name__)
-
-
-def restore_frames(
-    frames: np.ndarray, network: Callable[..., torch.Tensor], inferer: Inferer, device: torch.device | str = "cpu"
-) -> np.ndarray:
-    """Restores the frames of one sample.
-
-    Args:
-        frames: ``(LR frames, Y, X)`` float32 in [0, 1].
-        network: takes and gives ``(batch, frames, Y, X)``.
-        inferer: how the network is laid over the image.
-        device: where the network is.
-
-    Returns:
-        ``(HR frames, scale * Y, scale * X)`` float32.
-    """
-    with torch.inference_mode():
-        output = inferer(torch.from_numpy(frames)[None].to(device), network)
-    restored: np.ndarray = output[0].float().cpu().numpy()
-    return restored
-
-
-def restore_file(
-    source: str | Path,
-    target: str | Path,
-    network: torch.nn.Module,
-    record: Record,
-    inferer: Inferer | None = None,
-    *,
-    axes: str | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """Restores one image file, keeping its axes, dtype and intensity scale; the pixel size is divided by the scale.
-
-    Args:
-        source: an image file of any supported format.
-        target: the file to write, in the format that its suffix names.
-        network: in evaluation mode, on the device that is to do the work.
-        record: of the network's weights.
-        inferer: how the network is laid over the image; ``SeamlessInferer()`` by default.
-        axes: axes of a file that does not tell its own.
-        overwrite: replace an existing file.
-
-    Raises:
-        InputError: the file cannot be read or written, or has fewer frames than the network needs.
-    """
-    inferer = inferer or SeamlessInferer(volume=is_volume(record.scale))
-    device = next(network.parameters()).device
-    with open_image(source, axes=axes) as image:
-        frames = _check_frames(image, record)
-        intensity = fit_image_intensity(image, record.intensity, record.stack)
-        height, width = plane_size(image)
-        restored_frames = frames.scaled(factors(record.scale)[0])
-        scale = frames.scale_by_axis(record.scale)
-        with create_writer(
-            target,
-            shape=scaled_shape(image.axes, image.shape, scale),
-            dtype=image.dtype,
-            axes=image.axes,
-            pixel_size=scaled_pixel_size(image.pixel_size, scale),
-            channel_names=image.channel_names,
-            overwrite=overwrite,
-        ) as writer:
-            samples = _samples(frames, record)
-            for wanted, given in tqdm(samples, desc=Path(source).name, unit="frame", disable=len(samples) < 2 or None):
-                pixels = read_window(image, wanted, Window(0, 0, height, width), record.stack)
-                if not np.isfinite(pixels).all():
-                    logger.warning("%s: holds NaN or infinite pixels, which are taken for black and white", source)
-                restored = restore_frames(intensity.apply(pixels), network, inferer, device)
-                for frame, plane in zip(given, restored, strict=True):
-                    write_plane(writer, restored_frames, frame, intensity.cast(plane, image.dtype))
-    return Path(target)
 
 
 def restore(
@@ -173,10 +96,10 @@ def restore_pairs(
         InputError: a source cannot be read or has too few frames, a target exists, or two would be the same.
     """
     pairs = []
-    for file, output in _targets(Path(source), Path(target), overwrite, format):
+    for file, output in target_files(Path(source), Path(target), overwrite, format):
         try:
             with open_image(file, axes=axes) as image:
-                _check_frames(image, record)
+                check_frames(image, record)
         except InputError as error:
             if not skip_bad:
                 raise
@@ -191,7 +114,7 @@ def restore_pairs(
 def restoring_engine(
     network: torch.nn.Module,
     record: Record,
-    inferer: Inferer | None = None,
+    inferer: SeamlessInferer | None = None,
     axes: str | None = None,
     overwrite: bool = False,
     skip_bad: bool = False,
@@ -218,28 +141,12 @@ def restoring_engine(
     return Engine(step)
 
 
-def _check_frames(image: LazyImage, record: Record) -> Frames:
-    frames = frames_of(image.axes, image.shape, record.stack)
-    # A volume may have any depth, those that a network was trained on or others.
-    frames.check_n_frames(2 if is_volume(record.scale) else record.n_frames[0], image.path.name)
-    return frames
+def target_files(source: Path, target: Path, overwrite: bool, format: str | None) -> list[tuple[Path, Path]]:
+    """Which file of a source, one or a folder of them, is made into which file; see ``restore`` for the arguments.
 
-
-def _samples(frames: Frames, record: Record) -> list[tuple[list[int], list[int]]]:
-    """The frames that are restored together and the frames that they give, numbered in the restored image."""
-    if is_volume(record.scale):
-        runs, factor = range(0, frames.count, frames.run), factors(record.scale)[0]
-        return [
-            (list(range(run, run + frames.run)), list(range(run * factor, (run + frames.run) * factor))) for run in runs
-        ]
-    lr_frames, hr_frames = record.n_frames
-    # Windows of the frames to be written, each restored from the frames around the same centre.
-    centres = sample_centres(frames, hr_frames, slide=False, edges=hr_frames == 1)
-    return [(frames.window(centre, lr_frames), frames.window(centre, hr_frames)) for centre in centres]
-
-
-def _targets(source: Path, target: Path, overwrite: bool, format: str | None) -> list[tuple[Path, Path]]:
-    """Which file goes where."""
+    Raises:
+        InputError: a target exists, is its own source or is another's target, too; or the format is not written.
+    """
     one_file = target.name.lower().endswith(tuple(WRITTEN)) and not (target.is_dir() and not is_zarr(target))
     if one_file:  # of a folder of slices, too, which is one stack
         pairs = [(source, target)]

@@ -1,13 +1,13 @@
 """Dictionary transforms: what the bundle's configs name.
 
 ``LoadTiled`` reads the pixels that a datalist item of ``pssr2_monai.dataset`` names; the others are the dictionary
-forms of ``pssr2_monai.crappify`` and ``pssr2_monai.noises``.
+forms of ``pssr2_monai.crappify``. Those of single noises are in ``pssr2_monai.noise_transforms``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,38 +19,11 @@ from pssr2_monai.axes import central, factors, frames_of
 from pssr2_monai.crappify import Downsample
 from pssr2_monai.intensity import Intensity
 from pssr2_monai.io.sheets import SheetReader
-from pssr2_monai.noises import (
-    Blur,
-    Detector,
-    Drift,
-    Gamma,
-    GaussianNoise,
-    LineJitter,
-    LineNoise,
-    Noise,
-    Parameter,
-    PoissonNoise,
-    SaltPepperNoise,
-)
+from pssr2_monai.orientation import ORIENTATIONS, oriented
 from pssr2_monai.randomness import Seeded
 from pssr2_monai.tiles import Window
 
-__all__ = [
-    "Blurd",
-    "CentralFramesd",
-    "Crappifyd",
-    "Detectord",
-    "Downsampled",
-    "Driftd",
-    "Gammad",
-    "GaussianNoised",
-    "LineJitterd",
-    "LineNoised",
-    "LoadTiled",
-    "PoissonNoised",
-    "SaltPepperNoised",
-    "prepare_batch_with_extra",
-]
+__all__ = ["CentralFramesd", "Crappifyd", "Downsampled", "LoadTiled", "prepare_batch_with_extra"]
 
 
 class LoadTiled(Seeded, MapTransform):
@@ -67,6 +40,8 @@ class LoadTiled(Seeded, MapTransform):
         n_frames: LR frames to read around the central one.
         scale: pixels of the label along one pixel of ``image``: one number, or one for each of the frames, Y and X.
         random_position: draw a fresh place for the tile within the item's region each time.
+        random_orientation: draw one of the tile's eight orientations each time, the same for all keys; of pairs whose
+            scale is another along Y than along X, one of the four that keep Y and X apart.
         axes: axes of files that do not tell theirs.
         stack: order of T and Z.
         cache_mb: megabytes of decoded frames that each process may keep.
@@ -79,6 +54,7 @@ class LoadTiled(Seeded, MapTransform):
         n_frames: int = 1,
         scale: int | Sequence[int] = 1,
         random_position: bool = False,
+        random_orientation: bool = False,
         axes: str | None = None,
         stack: str = "TZ",
         cache_mb: int = 512,
@@ -88,13 +64,18 @@ class LoadTiled(Seeded, MapTransform):
         self.n_frames = n_frames
         self.factors = factors(scale)
         self.random_position = random_position
+        self.random_orientation = random_orientation
         self.stack = stack
         self.sheets = SheetReader(cache_bytes=cache_mb * 2**20, axes=axes, stack=stack)
         self._window = Window(0, 0, 0, 0)
         self._frame = 0
+        self._orientation = 0
 
     def randomize(self, data: Mapping[str, Any]) -> None:
-        """Places the tile: where the item says, or anywhere in its region, on a pixel that all keys have."""
+        """Places the tile, where the item says or anywhere in its region on a pixel of all keys, and turns it over."""
+        if self.random_orientation:
+            alike = "image" not in self.keys or self.factors[1] == self.factors[2]
+            self._orientation = int(self.R.randint(ORIENTATIONS if alike else ORIENTATIONS // 2))
         window, self._frame = Window(*data["window"]), data["frame"]
         if self.random_position and "region" in data:
             region = Window(*data["region"])
@@ -107,6 +88,11 @@ class LoadTiled(Seeded, MapTransform):
                 frames = self._label_frames()
                 self._frame = first + self._step(length - frames, along_run) + frames // 2
         self._window = window
+
+    @property
+    def place(self) -> tuple[int, Window]:
+        """Where the last tile lay in its label: the number of its central frame, and its window."""
+        return self._frame, self._window
 
     def _step(self, room: int, step: int) -> int:
         """A multiple of ``step`` of at most ``room``, drawn."""
@@ -129,7 +115,7 @@ class LoadTiled(Seeded, MapTransform):
                     window.y // along_y, window.x // along_x, window.height // along_y, window.width // along_x
                 )
                 frame, count = (frame - count // 2) // along_run + self.n_frames // 2, self.n_frames
-            pixels = self.sheets.read(item[key], order.window(frame, count), window)
+            pixels = oriented(self.sheets.read(item[key], order.window(frame, count), window), self._orientation)
             tile[key] = torch.from_numpy(Intensity(*item["intensity"][key]).apply(pixels))
         return tile
 
@@ -226,86 +212,3 @@ class Crappifyd(Randomizable, MapTransform):
             else:
                 d[output_key] = self.crappifier(d[key])
         return d
-
-
-class _Noised(Randomizable, MapTransform):
-    """Dictionary form of one noise: all keys get the same draw.
-
-    Args:
-        keys: images to add the noise to.
-        values: and ``parameters``: those of the array form.
-        allow_missing_keys: skip keys that an item does not have.
-    """
-
-    noise_type: ClassVar[type[Noise]]
-    backend = Noise.backend
-
-    def __init__(
-        self, keys: KeysCollection, *values: Parameter, allow_missing_keys: bool = False, **parameters: Parameter
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.noise = self.noise_type(*values, **parameters)
-
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> _Noised:
-        self.noise.set_random_state(seed=seed, state=state)
-        return self
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        for number, key in enumerate(self.key_iterator(d)):
-            d[key] = self.noise(d[key], randomize=number == 0)
-        return d
-
-
-class Blurd(_Noised):
-    """Dictionary form of ``pssr2_monai.scan_noises.Blur``."""
-
-    noise_type = Blur
-
-
-class Detectord(_Noised):
-    """Dictionary form of ``pssr2_monai.noises.Detector``."""
-
-    noise_type = Detector
-
-
-class Driftd(_Noised):
-    """Dictionary form of ``pssr2_monai.scan_noises.Drift``."""
-
-    noise_type = Drift
-
-
-class Gammad(_Noised):
-    """Dictionary form of ``pssr2_monai.noises.Gamma``."""
-
-    noise_type = Gamma
-
-
-class GaussianNoised(_Noised):
-    """Dictionary form of ``pssr2_monai.noises.GaussianNoise``."""
-
-    noise_type = GaussianNoise
-
-
-class LineJitterd(_Noised):
-    """Dictionary form of ``pssr2_monai.scan_noises.LineJitter``."""
-
-    noise_type = LineJitter
-
-
-class LineNoised(_Noised):
-    """Dictionary form of ``pssr2_monai.scan_noises.LineNoise``."""
-
-    noise_type = LineNoise
-
-
-class PoissonNoised(_Noised):
-    """Dictionary form of ``pssr2_monai.noises.PoissonNoise``."""
-
-    noise_type = PoissonNoise
-
-
-class SaltPepperNoised(_Noised):
-    """Dictionary form of ``pssr2_monai.noises.SaltPepperNoise``."""
-
-    noise_type = SaltPepperNoise

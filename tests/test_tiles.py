@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pssr2_monai.errors import InputError
 from pssr2_monai.tiles import (
     Window,
-    blend_weights,
+    WindowAxis,
     grid,
     reflect_indices,
     regions_by_place,
@@ -144,35 +144,42 @@ def test_reflected_windows_agree_wherever_they_begin(start: int, length: int, si
     np.testing.assert_array_equal(reflect_indices(start, length, size), expected)
 
 
-def test_weights_are_a_raised_cosine() -> None:
-    weights = blend_weights(8, 3)
-    assert weights.dtype == np.float32
-    ramp = [np.sin(np.pi * (i + 0.5) / 6) ** 2 for i in range(3)]
-    np.testing.assert_allclose(weights, [*ramp, 1, 1, *ramp[::-1]], rtol=1e-6)
-    np.testing.assert_array_equal(blend_weights(6, 0), 1)
+@st.composite
+def window_axes(draw: st.DrawFn) -> WindowAxis:
+    """Axes of one window or many, with up to three quarters in common; the margin is at least half of that."""
+    window = draw(st.integers(4, 40))
+    shared = draw(st.integers(window // 4 or 1, 3 * window // 4))
+    return WindowAxis(draw(st.integers(1, 300)), window, shared, shared // 2 + draw(st.integers(0, 4)))
 
 
 @quick
-@given(st.integers(1, 60), st.data())
-def test_weights_are_positive_and_symmetric(length: int, data: st.DataObject) -> None:
-    weights = blend_weights(length, data.draw(st.integers(0, length - 1)))
-    assert weights.shape == (length,)
-    assert weights.min() > 0
-    assert weights.max() <= 1
-    np.testing.assert_allclose(weights, weights[::-1], rtol=1e-6)
+@given(window_axes(), st.integers(1, 4))
+def test_weights_of_all_windows_add_up_to_one(axis: WindowAxis, scale: int) -> None:
+    total = np.zeros(scale * (axis.size + 2 * axis.margin + 2 * axis.window))
+    for start in axis.starts:
+        first = scale * (start + axis.margin)
+        total[first : first + scale * axis.length] += axis.weights(start, scale)
+    inside = slice(scale * axis.margin, scale * (axis.margin + axis.size))
+    np.testing.assert_allclose(total[inside], 1, atol=1e-6)
 
 
 @quick
-@given(st.integers(2, 40), st.integers(1, 4), st.data())
-def test_neighbours_weights_add_up_to_one(tile: int, steps: int, data: st.DataObject) -> None:
-    overlap = data.draw(st.integers(0, tile // 2))
-    size = tile + steps * (tile - overlap)
-    total = np.zeros(size)
-    for start in starts(size, tile, overlap):
-        total[start : start + tile] += blend_weights(tile, overlap)
-    np.testing.assert_allclose(total[overlap : size - overlap], 1, atol=1e-6)
+@given(window_axes(), st.data())
+def test_windows_that_cover_a_part_are_all_that_count_there(axis: WindowAxis, data: st.DataObject) -> None:
+    first = data.draw(st.integers(0, axis.size - 1))
+    stop = data.draw(st.integers(first + 1, axis.size))
+    covering = axis.covering(first, stop)
+    for start in axis.starts:
+        here = axis.weights(start)[max(first - start, 0) : max(stop - start, 0)]
+        assert (start in covering) == bool(here.any())
 
 
-def test_weights_with_an_overlap_of_a_whole_tile_are_refused() -> None:
-    with pytest.raises(InputError, match="overlap: 8 px do not fit a tile of 8 px; use 0 to 7"):
-        blend_weights(8, 8)
+def test_weights_are_a_raised_cosine_between_edges_of_nothing() -> None:
+    weights = WindowAxis(size=100, window=16, shared=8, margin=4).weights(20)
+    ramp = [np.sin(np.pi * (i + 0.5) / 8) ** 2 for i in range(4)]
+    np.testing.assert_allclose(weights, [0, 0, *ramp, 1, 1, 1, 1, *ramp[::-1], 0, 0], atol=1e-6)
+
+
+def test_windows_begin_on_one_grid() -> None:
+    assert list(WindowAxis(size=600, window=256, shared=64, margin=32).starts) == [-32, 160, 352, 544]
+    assert list(WindowAxis(size=256, window=256, shared=64, margin=32).starts) == [0]

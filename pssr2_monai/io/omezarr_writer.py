@@ -36,6 +36,7 @@ class OmeZarrWriter:
         axes: letters out of "TZCYX".
         pixel_size: micrometres along those of "Z", "Y" and "X" that are known; the others have no unit in the file.
         channel_names: one a channel, or none.
+        resume: go on with the folder begun, if it is there.
     """
 
     def __init__(
@@ -46,11 +47,16 @@ class OmeZarrWriter:
         axes: str,
         pixel_size: Mapping[str, float],
         channel_names: Sequence[str],
+        resume: bool = False,
     ) -> None:
         self._path, self._part = path, part_of(path)
         self._axes = "".join(axis for axis in STORED_ORDER if axis in axes)
         self._order = [axes.index(axis) for axis in self._axes]
         self._pixel_size, self._channel_names = dict(pixel_size), tuple(channel_names)
+        self.chunks: tuple[int, ...] | None = tuple(CHUNK if axis in "YX" else 1 for axis in axes)
+        if resume and (self._part / "0" / "zarr.json").is_file():
+            self._level0 = zarr.open_array(str(self._part / "0"), mode="r+")
+            return
         remove(self._part)  # of a run that was killed
         self._part.mkdir()
         try:
@@ -58,7 +64,6 @@ class OmeZarrWriter:
         except BaseException:
             remove(self._part)
             raise
-        self.chunks: tuple[int, ...] | None = tuple(CHUNK if axis in "YX" else 1 for axis in axes)
 
     def write(self, region: Sequence[slice], array: np.ndarray) -> None:
         """Sets the pixels of a region; see `writer.Writer`."""
@@ -81,6 +86,7 @@ class OmeZarrWriter:
         chunks = [min(CHUNK, size) if axis in "YX" else 1 for axis, size in zip(self._axes, shape, strict=True)]
         return zarr.create_array(
             str(self._part / str(level)),
+            overwrite=True,  # a level that was under way when the run before was killed
             shape=tuple(shape),
             dtype=dtype,
             chunks=tuple(chunks),

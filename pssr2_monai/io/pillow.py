@@ -102,6 +102,7 @@ class PngWriter:
         axes: "YX", or "YXC" for 8-bit RGB (three channels), RGB with opacity (four) or grey with opacity (two).
         pixel_size: micrometres along "Y" and "X"; written where both are known.
         channel_names: not kept by the format.
+        resume: of no use here, since nothing is written before the image is complete.
 
     Raises:
         InputError: another dtype, or other axes.
@@ -115,6 +116,7 @@ class PngWriter:
         axes: str,
         pixel_size: Mapping[str, float],
         channel_names: Sequence[str] = (),
+        resume: bool = False,
     ) -> None:
         grey, colour = axes == "YX" and dtype.name in ("uint8", "uint16"), axes == "YXC" and dtype.name == "uint8"
         if not grey and not (colour and shape[2] in _SAMPLES.values()):

@@ -15,7 +15,7 @@ from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.writer import Writer
 from pssr2_monai.tiles import Window, reflect_indices
 
-__all__ = ["SheetReader", "fit_image_intensity", "plane_size", "read_window", "sample_pixels", "write_plane"]
+__all__ = ["SheetReader", "fit_image_intensity", "plane_size", "read_window", "sample_pixels", "write_window"]
 
 SAMPLE_FRAMES = 16
 SAMPLE_SIDE = 512
@@ -53,12 +53,13 @@ def plane_size(image: LazyImage) -> tuple[int, int]:
     return image.shape[image.axes.index("Y")], image.shape[image.axes.index("X")]
 
 
-def write_plane(writer: Writer, order: Frames, frame: int, plane: np.ndarray) -> None:
-    """Writes one frame ``(Y, X)``, numbered as in ``order``, where it belongs in the writer's axes."""
-    at = {axis: slice(index, index + 1) for axis, index in order.position(frame).items()}
+def write_window(writer: Writer, order: Frames, frame: int, window: Window, plane: np.ndarray) -> None:
+    """Writes a window ``(Y, X)`` of one frame, numbered as in ``order``, where it belongs in the writer's axes."""
+    rows, columns = window.slices()
+    at = {axis: slice(index, index + 1) for axis, index in order.position(frame).items()} | {"Y": rows, "X": columns}
     block = plane if writer.axes.index("Y") < writer.axes.index("X") else plane.T
     singletons = tuple(index for index, axis in enumerate(writer.axes) if axis not in "YX")
-    writer.write([at.get(axis, slice(None)) for axis in writer.axes], np.expand_dims(block, singletons))
+    writer.write([at[axis] for axis in writer.axes], np.expand_dims(block, singletons))
 
 
 def read_window(image: LazyImage, frames: Sequence[int], window: Window, stack: str = "TZ") -> np.ndarray:

@@ -35,6 +35,7 @@ class TiffWriter:
         axes: letters out of "TZCYX".
         pixel_size: micrometres along those of "Z", "Y" and "X" that are known.
         channel_names: one a channel, or none.
+        resume: go on with the file begun, if it is there.
 
     Raises:
         InputError: a dtype or an order of axes that the format does not know, or no room on the disk.
@@ -48,15 +49,20 @@ class TiffWriter:
         axes: str,
         pixel_size: Mapping[str, float],
         channel_names: Sequence[str],
+        resume: bool = False,
     ) -> None:
         if dtype.name not in OME_DTYPES:
             raise InputError(f"{path.name}: TIFF for microscopy holds no {dtype}; write .ome.zarr, or another dtype")
         if not axes.endswith(("YX", "YXC")):
             raise InputError(f"{path.name}: TIFF keeps Y and X last, not axes {axes!r}; write .ome.zarr")
         nbytes = math.prod(shape) * dtype.itemsize
-        check_room(path, nbytes)
         self._path, self._part, self._shape, self._dtype = path, part_of(path), tuple(shape), dtype
         self.chunks: tuple[int, ...] | None = (1,) * len(shape)
+        if resume and self._part.is_file():
+            with tifffile.TiffFile(self._part) as begun:
+                self._offset = begun.pages.first.dataoffsets[0]
+            return
+        check_room(path, nbytes)
         stored_axes = axes[:-1] + "S" if axes.endswith("C") else axes
         imagej = not path.name.lower().endswith((".ome.tif", ".ome.tiff")) and _fits_imagej(
             shape, dtype, stored_axes, pixel_size, nbytes

@@ -96,6 +96,10 @@ class Writer:
                 target.abort()
                 raise
 
+    def suspend(self) -> None:
+        """Leaves what was begun for another writer to resume."""
+        self._target = None
+
     def abort(self) -> None:
         """Removes what was begun; what stood under the name before stays."""
         if self._target is not None:
@@ -123,6 +127,7 @@ def create_writer(
     pixel_size: Mapping[str, float],
     channel_names: Sequence[str] = (),
     overwrite: bool = False,
+    resume: bool = False,
 ) -> Writer:
     """A writer for the format that the suffix names.
 
@@ -138,6 +143,7 @@ def create_writer(
         pixel_size: micrometres along "Z", "Y" and "X"; an axis that is missing stays unknown in the file.
         channel_names: one a channel, or none.
         overwrite: replace what stands under this name (when the new image is complete).
+        resume: go on with what a writer of the same arguments left ending in ``.part``, if it is there.
 
     Raises:
         InputError: the suffix, the dtype or the axes cannot be written; the file exists; no such folder; no room.
@@ -156,7 +162,7 @@ def create_writer(
     sizes = {axis: float(size) for axis, size in pixel_size.items() if axis in axes}
     check_free(path, overwrite)
     target = _target_of(path)
-    return Writer(path, shape, dtype, axes, target(path, shape, dtype, axes, sizes, tuple(channel_names)))
+    return Writer(path, shape, dtype, axes, target(path, shape, dtype, axes, sizes, tuple(channel_names), resume))
 
 
 def write_image(

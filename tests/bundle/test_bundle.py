@@ -14,7 +14,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
 
-from pssr2_monai.axes import scaled_shape
+from pssr2_monai.axes import factors, frames_of, scaled_shape
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.presets import config_files, preset_names
@@ -107,8 +107,8 @@ def preset_data(hr_folder: Path, tmp_path: Path) -> dict[str, Path]:
         image = Image.open(path)
         image.resize((image.width // 4, image.height // 4), Image.Resampling.BILINEAR).save(pairs / "LR" / path.name)
         frames.append(np.asarray(image))
-    write_image(stack / "stack.tif", np.stack([*frames, *frames]), axes="ZYX", pixel_size={})
-    return {"paired": pairs, "2.5d": stack}
+    write_image(stack / "stack.tif", np.stack(8 * frames), axes="ZYX", pixel_size={})
+    return {"paired": pairs, "2.5d": stack, "volume": stack, "isotropic": stack}
 
 
 RDNET = {
@@ -119,15 +119,19 @@ RDNET = {
     "squeeze_excite": [False, True],
     "n_blocks": 1,
 }
+SWINIR = {"embed_dim": 12, "depths": [2, 2], "heads": [2, 2], "window": 4}
 TINY_NETWORKS: dict[str, dict[str, object]] = {
-    "small": {},
     "resunet_a": {"channels": [8, 16], "dilations": [[1, 3], [1]], "pool_sizes": [1, 2], "depth": 0},
     "rdresunet": RDNET | {"depth": 0},
     "rdresunet_a": RDNET | {"depth": 0, "dilations": [[1], [1, 3]], "pool_sizes": [1, 2]},
-    "swinir": {"embed_dim": 12, "depths": [2, 2], "heads": [2, 2], "window": 4, "features": 8},
+    "swinir": SWINIR | {"features": 8},
+    "swinir_lightweight": SWINIR,
+    "swinir_medium": SWINIR | {"features": 8},
     "rcan": {"groups": 1, "blocks": 1, "features": 8, "reduction": 4},
+    "volume": {"network#channels": [8, 16]},
+    "isotropic": {"network#channels": [8, 16]},
 }
-"""Arguments that make the networks of presets small; of the others `tiny_options` does."""
+"""Arguments that make the networks of presets small; of the others `tiny_options` does, but the small ones stay."""
 
 
 @pytest.mark.parametrize("preset", [None, *preset_names()])
@@ -140,20 +144,38 @@ def test_every_preset_trains_for_an_epoch(
 ) -> None:
     data = preset_data.get(preset or "", hr_folder)
     options = dict(tiny_options)
-    if preset in TINY_NETWORKS:
+    if preset in TINY_NETWORKS or str(preset).endswith("_small"):
         options = {key: value for key, value in options.items() if "network_def" not in key}
-        options |= {f"network_def#{key}": value for key, value in TINY_NETWORKS[preset].items()}
+        options |= {f"network_def#{key}": value for key, value in TINY_NETWORKS.get(str(preset), {}).items()}
     weights = train(data, tmp_path / "run", preset=preset, epochs=1, **options)
     network, record = load_weights(weights)
     image = torch.rand(1, record.n_frames[0], 12, 9)
-    assert network(image).shape == (1, record.n_frames[1], 12 * record.scale, 9 * record.scale)
+    _, along_y, along_x = factors(record.scale)
+    assert network(image).shape == (1, record.n_frames[1], 12 * along_y, 9 * along_x)
     assert bool(record.crappifier) == (preset != "paired")
     source = next(path for path in sorted(data.rglob("*")) if path.is_file())
     source = source if preset != "paired" else data / "LR" / "cell_0.png"
     (restored,) = restore(source, tmp_path / "restored", weights)
     with open_image(source) as before, open_image(restored) as after:
-        assert after.shape == scaled_shape(before.axes, before.shape, record.scale)
+        scale = frames_of(before.axes, before.shape).scale_by_axis(record.scale)
+        assert after.shape == scaled_shape(before.axes, before.shape, scale)
         assert (after.axes, after.dtype) == (before.axes, before.dtype)
+
+
+@pytest.mark.parametrize(
+    ("preset", "millions"),
+    [("resunet", 59.9), ("resunet_a", 64.4), ("rdresunet", 115.7), ("rdresunet_a", 131.8), ("swinir", 2.0)]
+    + [("swinir_lightweight", 0.91), ("swinir_medium", 11.9), ("rcan", 15.6)]
+    + [(name, None) for name in preset_names() if name.endswith("_small")],
+)
+def test_network_presets_have_the_size_of_the_papers_or_are_small(preset: str, millions: float | None) -> None:
+    parser = ConfigParser()
+    parser.read_config(config_files("train", preset))
+    with torch.device("meta"):  # as PSSR2 and the papers count them, for one channel; no memory is taken
+        network = parser.get_parsed_content("network_def")
+    found = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    assert 0.3 < found < 1.5 if millions is None else found == pytest.approx(millions, rel=0.01)
+    assert parser.get("lr") <= 0.002
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,282 @@
+"""The noises of a calibration: which there are, what to search them by, and the crappified image that they make."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import nnls
+
+from pssr2_monai.crappify import Crappify
+from pssr2_monai.errors import InputError
+from pssr2_monai.noise_profiles import NoiseProfile, Scene
+from pssr2_monai.noises import GREY_LEVELS, NOISES, Detector
+from pssr2_monai.presets import nearest
+
+__all__ = ["PARAMETERS", "NoiseModel", "SearchSpace", "black_level", "first_guess", "search_space", "variance_line"]
+
+PARAMETERS = {
+    "poisson": "intensity",
+    "gaussian": "sigma",
+    "salt_pepper": "percent",
+    "blur": "sigma",
+    "line": "sigma",
+    "jitter": "sigma",
+}
+"""The noises that a calibration can find, each by this parameter."""
+
+TERMS_OF = {"salt_pepper": {"tails"}, "line": {"rows"}, "blur": {"neighbours", "sharpness"}, "jitter": {"shifts"}}
+"""What a noise needs of the distance besides spread, distribution and mean."""
+
+LEAST = {"salt_pepper": 0.1, "blur": 0.3, "line": 0.5, "jitter": 0.1, "poisson": 0.05, "gaussian": 0.5}
+"""The search goes up to twice this, at least."""
+
+DARK = 0.5
+"""Share of the brightness of the darkest pixels that the black level may reach."""
+
+FloatArray = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """Noises applied in turn.
+
+    Attributes:
+        names: short names out of ``PARAMETERS``.
+    """
+
+    names: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> NoiseModel:
+        """From names joined by ``+``, such as ``poisson+gaussian``.
+
+        Raises:
+            InputError: an unknown name, one that is given twice, or one that a noise profile does not show.
+        """
+        names = tuple(name.strip().lower().replace("-", "_") for name in text.split("+"))
+        for number, name in enumerate(names):
+            if name not in NOISES:
+                known = ", ".join(PARAMETERS)
+                raise InputError(
+                    f"model {text!r}: there is no noise {name!r}{nearest(name, NOISES)} (there are {known})"
+                )
+            if name == "detector":
+                raise InputError(f"model {text!r}: the detector's gain and offset are always fitted; leave it out")
+            if name not in PARAMETERS:
+                raise InputError(
+                    f"model {text!r}: {name} cannot be told from the contrast, which is fitted image by image; "
+                    "leave it out, and add it to the preset by hand"
+                )
+            if name in names[:number]:
+                raise InputError(f"model {text!r}: {name} is named twice; one will do")
+        return cls(names)
+
+    @property
+    def terms(self) -> frozenset[str]:
+        """What of the distance between profiles the model is fitted by."""
+        return frozenset({"spread", "distribution", "mean"}.union(*(TERMS_OF.get(name, set()) for name in self.names)))
+
+    @property
+    def by_pixel(self) -> bool:
+        """Whether each pixel's noise depends on that pixel alone."""
+        return not {"line", "blur", "jitter"} & set(self.names)
+
+    @property
+    def at_edges(self) -> bool:
+        """Whether a noise shows at edges alone, so that edges must be looked at."""
+        return bool({"blur", "jitter"} & set(self.names))
+
+    @property
+    def blurred_noise(self) -> bool:
+        """Whether a blur follows other noise, and not only the beam's."""
+        return "blur" in self.names[1:]
+
+    @property
+    def steps(self) -> list[str]:
+        """The noises with the detector, whose offset follows what depends on the signal: Poisson noise.
+
+        A Gaussian noise in that place adds the offset itself, by its ``gain``.
+        """
+        place = self.names.index("poisson") + 1 if "poisson" in self.names else 0
+        if self.names[place : place + 1] == ("gaussian",):
+            return list(self.names)
+        return [*self.names[:place], "detector", *self.names[place:]]
+
+    @property
+    def offset_step(self) -> int:
+        """The number of the step that adds the offset."""
+        return self.steps.index("detector" if "detector" in self.steps else "gaussian")
+
+    def crappified(
+        self, values: Mapping[str, float], clean: FloatArray, offsets: FloatArray, seed: int, black: float = 0.0
+    ) -> FloatArray:
+        """Clean images with noise, not yet rounded.
+
+        Args:
+            values: the parameter of each noise.
+            clean: ``(images, Y, X)`` grey levels, without the offset.
+            offsets: that of each image.
+            seed: of the noise; the same one draws the same random numbers, whatever the parameters.
+            black: grey level without signal; taken off first, and added again with the offset.
+        """
+        image = torch.from_numpy(clean[:, None]) / GREY_LEVELS
+        chain: list[Callable[[Any], Any]] = [Detector(offset=-black)] if black else []
+        for number, name in enumerate(self.steps):
+            noise = NOISES[name](**({PARAMETERS[name]: values[name]} if name in PARAMETERS else {}))
+            noise.set_random_state(seed + number)
+            noise.randomize(image)
+            if number == self.offset_step:
+                noise.drawn["gain" if name == "gaussian" else "offset"] = offsets + black
+            chain.append(partial(noise, randomize=False))
+        noisy = Crappify(scale=1, noises=chain)(image)
+        return np.asarray(noisy[:, 0].numpy() * GREY_LEVELS)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The unit box that a search runs in, and the parameters that its points stand for.
+
+    Noises add up by their variances: the coordinates are squares of standard deviations. Of Poisson and Gaussian noise
+    together they are the variance that both have at the mean brightness, and the share of Poisson noise in it, since a
+    distance tells these two apart and the two intensities badly.
+
+    Attributes:
+        names: of the noises.
+        brightness: mean brightness, grey levels, without the offset.
+        highest: the greatest value of each parameter.
+        behind_blur: sigma of the guess where a blur follows the noises, which are then searched by what it leaves of
+            them.
+    """
+
+    names: tuple[str, ...]
+    brightness: float
+    highest: Mapping[str, float]
+    behind_blur: float | None = None
+
+    @property
+    def joint(self) -> bool:
+        """Whether Poisson and Gaussian noise are searched by their sum and share."""
+        return {"poisson", "gaussian"} <= set(self.names)
+
+    def values(self, point: Sequence[float]) -> dict[str, float]:
+        """The parameters at a point of the unit box."""
+        at = dict(zip(self.names, (min(max(float(x), 0.0), 1.0) for x in point), strict=True))
+        found = {name: self.highest[name] * (x if name == "salt_pepper" else math.sqrt(x)) for name, x in at.items()}
+        if self.joint:
+            variance, share = at["gaussian"] * self.highest["gaussian"] ** 2, at["poisson"]
+            found["poisson"] = math.sqrt(variance * share / self.brightness)
+            found["gaussian"] = math.sqrt(variance * (1 - share))
+        factor = self._before_blur(found)
+        return {name: value * factor if name in ("poisson", "gaussian") else value for name, value in found.items()}
+
+    def point(self, values: Mapping[str, float]) -> list[float]:
+        """The point of the unit box that stands for some parameters, or the nearest there is."""
+        factor = self._before_blur(values)
+        given = {name: values[name] / (factor if name in ("poisson", "gaussian") else 1.0) for name in self.names}
+        parts = {name: given[name] / self.highest[name] for name in self.names}
+        at = {name: part if name == "salt_pepper" else part**2 for name, part in parts.items()}
+        if self.joint:
+            shot, steady = given["poisson"] ** 2 * self.brightness, given["gaussian"] ** 2
+            at["poisson"] = shot / (shot + steady) if shot + steady > 0 else 0.5
+            at["gaussian"] = (shot + steady) / self.highest["gaussian"] ** 2
+        return [min(max(at[name], 0.0), 1.0) for name in self.names]
+
+    def _before_blur(self, values: Mapping[str, float]) -> float:
+        """How many times stronger a noise must be so as to be as strong behind the blur as behind that of the guess."""
+        if self.behind_blur is None:
+            return 1.0
+        return math.sqrt(_kept_by_blur(self.behind_blur) / _kept_by_blur(values["blur"]))
+
+
+def variance_line(
+    brightness: FloatArray, variance: FloatArray, names: Sequence[str] = ("poisson", "gaussian")
+) -> dict[str, float]:
+    """Poisson intensity and Gaussian sigma of ``variance = intensity**2 * brightness + sigma**2``, neither negative.
+
+    By least squares relative to the variance, whose standard error goes with it.
+    """
+    columns = {"poisson": np.maximum(brightness, 0), "gaussian": np.ones_like(brightness)}
+    chosen = [name for name in names if name in columns]
+    if not chosen:
+        return {}
+    weight = 1 / np.maximum(variance, np.maximum(variance.mean(), 1e-6) / 100)
+    found, _ = nnls(np.stack([columns[name] for name in chosen], axis=1) * weight[:, None], variance * weight)
+    return {name: math.sqrt(value) for name, value in zip(chosen, found, strict=True)}
+
+
+def first_guess(
+    model: NoiseModel, scene: Scene, profile: NoiseProfile, offset: float
+) -> tuple[dict[str, float], float]:
+    """Parameters from the moments of a profile, where the search begins, and the black level of the images.
+
+    Args:
+        model: the noises.
+        scene: what the profile was taken over.
+        profile: the real one.
+        offset: that of the images, which is no signal.
+    """
+    values, variance = {}, profile.bin_spread**2
+    along_x, along_y = (float(each) for each in profile.neighbours.mean(axis=1))
+    if "salt_pepper" in model.names:
+        values["salt_pepper"] = 100 * float(profile.tails.mean())
+        # Lost pixels count with the reach of their bin.
+        variance = np.maximum(variance - profile.tails * profile.reach**2, 0.1 * variance)
+    if "line" in model.names:
+        # What a row has in common correlates along X, and not along Y.
+        values["line"] = profile.spread * math.sqrt(max(along_x - along_y, 0.0))
+        variance = np.maximum(variance - values["line"] ** 2, 0.1 * variance)
+    if "jitter" in model.names:
+        values["jitter"] = float(profile.shifts.mean())
+    if model.blurred_noise:
+        # White noise behind a Gaussian blur correlates by exp(-1 / (4 sigma**2)) with its neighbour.
+        values["blur"] = math.sqrt(-1 / (4 * math.log(min(max((along_x + along_y) / 2, 0.05), 0.95))))
+        variance = variance / _kept_by_blur(values["blur"])
+    elif "blur" in model.names:
+        values["blur"] = math.sqrt(max(2 * float(profile.sharpness.mean()), 0.1))
+    brightness = scene.brightness - offset
+    black = black_level(brightness, variance) if "poisson" in model.names else 0.0
+    # Well below what is dark in these images, so that nothing of it is cut off or left without noise.
+    black = max(0.0, min(black, DARK * float(brightness.min())))
+    return values | variance_line(brightness - black, variance, model.names), black
+
+
+def black_level(brightness: FloatArray, variance: FloatArray) -> float:
+    """The brightness at which Poisson noise vanishes, where the line through the variance clearly says it is not 0.
+
+    Detectors with a black level add it to images without any signal, and HR images hold it, too: their brightness is
+    more than their signal.
+
+    Returns:
+        Grey levels; 0 where the line reaches zero brightness within three of its standard errors.
+    """
+    if len(brightness) < 4:
+        return 0.0
+    weight = 1 / np.maximum(variance, np.maximum(variance.mean(), 1e-6) / 100)
+    columns = np.stack([brightness, np.ones_like(brightness)], axis=1) * weight[:, None]
+    (slope, ground), *_ = np.linalg.lstsq(columns, variance * weight, rcond=None)
+    left = variance * weight - columns @ (slope, ground)
+    error = math.sqrt(float(left @ left) / (len(left) - 2) * np.linalg.inv(columns.T @ columns)[1, 1])
+    return float(-ground / slope) if slope > 0 and ground < -3 * error else 0.0
+
+
+def search_space(model: NoiseModel, guess: Mapping[str, float], brightness: float) -> SearchSpace:
+    """The space around a guess: up to 1.5 times the standard deviation that it gives each noise, at least."""
+    highest = {name: max(1.5 * guess[name], 2 * LEAST[name]) for name in model.names}
+    if {"poisson", "gaussian"} <= highest.keys():
+        highest["gaussian"] = 1.5 * math.hypot(guess["poisson"] * math.sqrt(brightness), guess["gaussian"], 1.0)
+    blur = guess["blur"] if model.blurred_noise else None
+    return SearchSpace(model.names, max(brightness, 1.0), highest, blur)
+
+
+def _kept_by_blur(sigma: float) -> float:
+    """The share of the variance of white noise that a Gaussian blur leaves."""
+    squares = np.arange(-50, 51, dtype=np.float64) ** 2
+    kernel = np.exp(-squares / (2 * max(sigma, 1e-3) ** 2))
+    return float((kernel @ kernel) / kernel.sum() ** 2) ** 2

@@ -1,0 +1,259 @@
+"""Noise profiles: what real LR images differ in from downsampled HR images, in figures that can be compared.
+
+All values are grey levels of an 8-bit image (0 to 255); images come as one stack ``(images, Y, X)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import gaussian_gradient_magnitude, laplace
+
+__all__ = ["TERMS", "NoiseProfile", "Scene", "profile_terms", "sort_pixels", "summarise"]
+
+TERMS = ("spread", "distribution", "mean", "tails", "rows", "neighbours", "sharpness", "shifts")
+"""The terms of the distance between profiles; see ``profile_terms``."""
+
+BINS = 16
+"""Bins of brightness. What is measured row by row is kept in as many groups of rows, so that every term is a mean of
+as many numbers and shows how far chance alone moves it."""
+
+HISTOGRAM_HALF = 256
+HISTOGRAM_REACH = 8
+"""The histogram of noise values has so many bins on either side of zero, and reaches to so many standard deviations."""
+
+BODY = 5.0
+"""Standard deviations of its brightness bin within which noise is measured; what lies beyond is lost pixels, or
+something that moved between the scans."""
+
+FLOORS = {"spread": 0.5, "tails": 1e-4, "rows": 0.05, "sharpness": 0.02, "shifts": 0.01}
+"""What the differences of a term are divided by at least: grey levels, share, grey levels, px**2, px."""
+
+FloatArray = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The clean images that noise is told apart over, and what sorts their pixels; ``sort_pixels`` makes it.
+
+    Attributes:
+        clean: ``(images, Y, X)``, downsampled HR images with the contrast of the LR images.
+        used: which pixels are looked at.
+        bins: the brightness bin of each pixel looked at, one after another.
+        counts: how many pixels each bin has.
+        brightness: their mean brightness, from dark to bright.
+    """
+
+    clean: FloatArray
+    used: npt.NDArray[np.bool_]
+    bins: npt.NDArray[np.intp]
+    counts: npt.NDArray[np.intp]
+    brightness: FloatArray
+
+
+@dataclass(frozen=True)
+class NoiseProfile:
+    """What noise looks like; ``(BINS,)`` are 16 bins of brightness (fewer where many pixels are alike).
+
+    Attributes:
+        spread: standard deviation over all pixels.
+        reach: ``(BINS,)`` the noise beyond which a pixel is lost: in mean and spread it counts with this value.
+        cumulative: share of the pixels whose noise is below each of ``edges``.
+        edges: noise values, grey levels.
+        bin_mean: ``(BINS,)`` mean of the noise.
+        bin_spread: ``(BINS,)`` standard deviation of the noise.
+        tails: ``(BINS,)`` share of the pixels that are lost.
+        rows: ``(16,)`` standard deviation of the means of rows, from the differences of neighbouring ones.
+        neighbours: ``(2, 16)`` correlation with the next pixel along X and along Y.
+        sharpness: ``(16,)`` coefficient of the clean image's second derivative in the noise: half the variance of a
+            Gaussian blur, px**2.
+        shifts: ``(16,)`` standard deviation of the rows' displacements along X, px.
+    """
+
+    spread: float
+    reach: FloatArray
+    cumulative: FloatArray
+    edges: FloatArray
+    bin_mean: FloatArray
+    bin_spread: FloatArray
+    tails: FloatArray
+    rows: FloatArray
+    neighbours: FloatArray
+    sharpness: FloatArray
+    shifts: FloatArray
+
+
+def sort_pixels(clean: FloatArray, good: npt.NDArray[np.bool_], flat_only: bool = True) -> Scene:
+    """Sorts pixels by brightness, into bins of about as many pixels each.
+
+    Args:
+        clean: ``(images, Y, X)``.
+        good: which pixels may be looked at.
+        flat_only: whether only the flatter half of each bin is looked at, so that what a registration has left over at
+            edges is not taken for noise.
+    """
+    levels = clean[good]
+    cuts = np.unique(np.quantile(levels, np.linspace(0, 1, BINS + 1)[1:-1]))
+    cuts = cuts[cuts > levels.min()]
+    bins = np.searchsorted(cuts, levels, side="right")
+    used = good
+    if flat_only:
+        # The blur keeps noise of the HR image from deciding which pixels are flat.
+        steepness = np.stack([gaussian_gradient_magnitude(image, sigma=1.5, truncate=3) for image in clean])[good]
+        flat = np.zeros(len(levels), dtype=bool)
+        for inside in _members(bins, len(cuts) + 1):
+            flat[inside[np.argpartition(steepness[inside], len(inside) // 2)[: len(inside) // 2 + 1]]] = True
+        used = good.copy()
+        used[good] = flat
+        levels, bins = levels[flat], bins[flat]
+    counts = np.bincount(bins, minlength=len(cuts) + 1)
+    brightness = np.bincount(bins, weights=levels, minlength=len(counts)) / np.maximum(counts, 1)
+    return Scene(clean, used, bins, counts, brightness)
+
+
+def summarise(
+    scene: Scene, noise: FloatArray, like: NoiseProfile | None = None, terms: Collection[str] = TERMS
+) -> NoiseProfile:
+    """The profile of some noise.
+
+    Args:
+        scene: the clean images.
+        noise: ``(images, Y, X)``, noisy minus clean images.
+        like: the profile to be compared with, whose histogram and reach are taken over.
+        terms: those of the distance that matter; what only others need is left at 0.
+    """
+    values = noise[scene.used]
+    counts = np.maximum(scene.counts, 1)
+    reach = _reach(scene, values) if like is None else like.reach
+    limit = reach.astype(values.dtype)[scene.bins]
+    lost = np.abs(values) > limit
+    body = np.clip(values, -limit, limit)
+    tails = np.bincount(scene.bins, weights=lost, minlength=len(counts)) / counts
+    mean = np.bincount(scene.bins, weights=body, minlength=len(counts)) / counts
+    square = np.bincount(scene.bins, weights=body * body, minlength=len(counts)) / counts
+    spread = float(body.std(dtype=np.float64))
+    ends = HISTOGRAM_REACH * max(spread, FLOORS["spread"])
+    edges = np.linspace(-ends, ends, 2 * HISTOGRAM_HALF + 1) if like is None else like.edges
+    # Evenly spaced edges: a division finds the bin. What lies beyond them is counted at the ends.
+    found = np.clip((values - edges[0]) / (edges[1] - edges[0]) + 1, 0, len(edges)).astype(np.intp)
+    cumulative = np.cumsum(np.bincount(found, minlength=len(edges) + 1))[:-1] / max(len(values), 1)
+    return NoiseProfile(
+        spread=spread,
+        reach=reach,
+        cumulative=cumulative,
+        edges=edges,
+        bin_mean=mean,
+        bin_spread=np.sqrt(np.maximum(square - mean**2, 0)),
+        tails=tails,
+        rows=_row_spread(scene, noise) if "rows" in terms else np.zeros(BINS),
+        neighbours=_neighbour_correlations(scene, noise) if "neighbours" in terms else np.zeros((2, BINS)),
+        sharpness=_sharpness(scene, noise) if "sharpness" in terms else np.zeros(BINS),
+        shifts=_shift_spread(scene, noise) if "shifts" in terms else np.zeros(BINS),
+    )
+
+
+def profile_terms(real: NoiseProfile, trial: NoiseProfile) -> dict[str, float]:
+    """How far two profiles of one scene are apart, in terms of one scale; the distance is the root of their sum.
+
+    Where the noise of one is stronger than that of the other by the small share e at every brightness, each of the
+    first two terms is e**2; the others are on that scale. With F the cumulative distribution and s the standard
+    deviation of the noise, m_k and s_k its mean and standard deviation in brightness bin k, and _r for the real one:
+
+    - ``spread``: mean over k of ((s_k - s_k_r) / s_k_r)**2
+    - ``distribution``: 4 sqrt(pi) / s_r * integral of (F - F_r)**2, which is e**2 for normal noise
+    - ``mean``: mean over k of ((m_k - m_k_r) / s_r)**2
+    - ``tails`` (salt and pepper): mean over k of ((t_k - t_k_r) / t_r)**2, t the share of lost pixels
+    - ``rows`` (line noise): mean over groups of rows of ((R - R_r) / R_r)**2, R the spread of row means
+    - ``neighbours`` (blur): that of the squared differences of the correlations with the next pixel, X and Y added
+    - ``sharpness`` (blur): that of ((c - c_r) / (2 c_r))**2, c the coefficient of the second derivative, which goes
+      with the square of the blur's sigma
+    - ``shifts`` (jitter): that of ((u - u_r) / u_r)**2, u the spread of the rows' displacements
+
+    t_r, R_r, c_r and u_r are means over bins or groups; denominators are kept from 0. ``spread`` tells Poisson from
+    Gaussian noise; PSSR2 compares ``distribution`` and ``mean`` alone, as a histogram's counts and the mean over all
+    pixels.
+    """
+    scale = max(real.spread, FLOORS["spread"])
+    apart = float(np.sum((trial.cumulative - real.cumulative) ** 2) * (real.edges[1] - real.edges[0]))
+    relative = (trial.bin_spread - real.bin_spread) / np.maximum(real.bin_spread, FLOORS["spread"])
+    return {
+        "spread": float(np.mean(relative**2)),
+        "distribution": 4 * math.sqrt(math.pi) * apart / scale,
+        "mean": float(np.mean(((trial.bin_mean - real.bin_mean) / scale) ** 2)),
+        "tails": _relative(real.tails, trial.tails, FLOORS["tails"]),
+        "rows": _relative(real.rows, trial.rows, FLOORS["rows"]),
+        "neighbours": float(np.mean((trial.neighbours - real.neighbours) ** 2, axis=1).sum()),
+        "sharpness": _relative(real.sharpness, trial.sharpness, FLOORS["sharpness"]) / 4,
+        "shifts": _relative(real.shifts, trial.shifts, FLOORS["shifts"]),
+    }
+
+
+def _reach(scene: Scene, values: FloatArray) -> FloatArray:
+    """How far the noise of each bin reaches, from its quartiles, which lost pixels do not move."""
+    found = []
+    for inside in _members(scene.bins, len(scene.counts)):
+        low, high = np.percentile(values[inside], [25, 75]) if len(inside) else (0.0, 0.0)
+        found.append(BODY * max(float(high - low) / 1.349, FLOORS["spread"]))
+    return np.array(found)
+
+
+def _members(bins: npt.NDArray[np.intp], count: int) -> list[npt.NDArray[np.intp]]:
+    """The places at which each of so many bins is named."""
+    order = np.argsort(bins.astype(np.int16), kind="stable")
+    return np.split(order, np.cumsum(np.bincount(bins, minlength=count))[:-1])
+
+
+def _relative(real: FloatArray, trial: FloatArray, floor: float) -> float:
+    return float(np.mean((trial - real) ** 2) / max(abs(float(real.mean())), floor) ** 2)
+
+
+def _grouped(values: FloatArray) -> FloatArray:
+    """Sums over the rows ``(images, rows)`` of each group, which takes every sixteenth."""
+    flat = np.asarray(values, dtype=np.float64).ravel()
+    return np.asarray(np.bincount(np.arange(len(flat)) % BINS, weights=flat, minlength=BINS), dtype=np.float64)
+
+
+def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def _row_spread(scene: Scene, noise: FloatArray) -> FloatArray:
+    """From neighbouring rows, so that slow changes of brightness do not count."""
+    pixels = scene.used.sum(axis=2)
+    means = np.einsum("nyx,nyx->ny", noise, scene.used) / np.maximum(pixels, 1)
+    enough = pixels >= 0.25 * noise.shape[2]
+    both = enough[:, 1:] & enough[:, :-1]
+    return np.sqrt(_ratio(_grouped(np.diff(means, axis=1) ** 2 * both) / 2, _grouped(both)))
+
+
+def _neighbour_correlations(scene: Scene, noise: FloatArray) -> FloatArray:
+    found = []
+    centred = np.where(scene.used, noise - noise[scene.used].mean(), 0)
+    for axis in (2, 1):
+        first, second = (centred.take(_part(noise, axis, k), axis) for k in (0, 1))
+        both = scene.used.take(_part(noise, axis, 0), axis) & scene.used.take(_part(noise, axis, 1), axis)
+        power = np.einsum("nyx,nyx->ny", first**2 + second**2, both) / 2
+        found.append(_ratio(_grouped(np.einsum("nyx,nyx->ny", first, second)), _grouped(power)))
+    return np.stack(found)
+
+
+def _part(noise: FloatArray, axis: int, start: int) -> npt.NDArray[np.intp]:
+    """Indices of all pixels along an axis that have a next one, or that have one before."""
+    return np.arange(start, noise.shape[axis] - 1 + start)
+
+
+def _sharpness(scene: Scene, noise: FloatArray) -> FloatArray:
+    curvature = np.stack([laplace(image, mode="mirror") for image in scene.clean])
+    above, below = (np.einsum("nyx,nyx->ny", each, curvature) for each in (noise, curvature))
+    return _ratio(_grouped(above), _grouped(below))
+
+
+def _shift_spread(scene: Scene, noise: FloatArray) -> FloatArray:
+    """Each row's displacement is the coefficient of its slope in its noise; rows with more structure count for more."""
+    slope = np.gradient(scene.clean, axis=2)
+    along, power = (np.einsum("nyx,nyx->ny", each, slope) for each in (noise, slope))
+    return np.sqrt(_ratio(_grouped(_ratio(along**2, power)), _grouped(power)))

@@ -1,0 +1,200 @@
+"""What crappifying costs: 512 px HR images to 4x LR with Poisson noise, in HR megapixels a CPU second.
+
+    python scripts/benchmark_data.py --rounds 9 --pssr-python ENV/bin/python --json data.json
+
+Rivals: the training samples of this package, through every transform of the bundle's training config (tiles from sheets
+in memory, flips, rotation, crappifier, conversion); the same crappifier on a batch that lies on the device; and, when
+``--pssr-python`` names a Python that has pssr 2.4.0, the samples of the original's ``SlidingDataset`` (sheets in
+memory) and ``ImageDataset`` (files read each time). Each runs in a process of its own and they take turns (A B C A B C
+...), so that what else the machine does falls on all alike. A ratio is taken within a round; its spread is the least
+and most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+OURS, BATCHED = "pssr2_monai", "pssr2_monai, batched"
+SLIDING, IMAGES = "pssr 2.4.0 SlidingDataset", "pssr 2.4.0 ImageDataset"
+SIDE, SCALE, SHEET_SIDE, SHEETS = 512, 4, 1024, 4
+
+
+def write_sheets(folder: Path) -> None:
+    """Sheets for the rivals that tile, and tiles of them for the one that does not: 8-bit, with structure."""
+    import numpy as np
+    import tifffile
+    from scipy.ndimage import gaussian_filter
+
+    for name in ("sheets", "tiles"):
+        (folder / name).mkdir()
+    for number in range(SHEETS):
+        rough = np.random.default_rng(number).normal(size=(SHEET_SIDE, SHEET_SIDE))
+        smooth = sum(gaussian_filter(rough, sigma) * sigma for sigma in (1, 3, 9))
+        sheet = (128 + 40 * smooth / smooth.std()).clip(0, 255).round().astype(np.uint8)
+        tifffile.imwrite(folder / "sheets" / f"sheet{number}.tif", sheet)
+        for y in range(0, SHEET_SIDE, SIDE):
+            for x in range(0, SHEET_SIDE, SIDE):
+                tifffile.imwrite(folder / "tiles" / f"s{number}y{y}x{x}.tif", sheet[y : y + SIDE, x : x + SIDE])
+
+
+def samples_of(rival: str, options: argparse.Namespace) -> tuple[Callable[[int], Any], int]:
+    """What makes the sample of a number, and how many images that is; imported here, as each rival has its own."""
+    if rival in (SLIDING, IMAGES):
+        from pssr.crappifiers import Poisson
+        from pssr.data import ImageDataset, SlidingDataset
+
+        with contextlib.redirect_stdout(sys.stderr):
+            if rival == SLIDING:
+                dataset = SlidingDataset(options.folder / "sheets", SIDE, SCALE, Poisson(), overlap=0, val_split=0)
+            else:
+                dataset = ImageDataset(options.folder / "tiles", SIDE, SCALE, Poisson(), val_split=0)
+        return lambda number: dataset[number % len(dataset)], 1
+    if rival == BATCHED:
+        import torch
+
+        from pssr2_monai.crappify import Crappify
+        from pssr2_monai.noises import PoissonNoise
+
+        crappify = Crappify(SCALE, [PoissonNoise()]).set_random_state(0)
+        hr = torch.rand(options.batch, 1, SIDE, SIDE, device=options.device)
+        return lambda number: crappify(hr), options.batch
+    from monai.bundle import ConfigParser
+
+    from pssr2_monai.presets import config_files
+
+    parser = ConfigParser()
+    parser.read_config(config_files("train"))
+    settings = {"hr_dir": str(options.folder / "sheets"), "tile": SIDE, "scale": SCALE, "val_fraction": 0}
+    parser.update(settings | {"num_workers": 0, "crappifier#noises#0#intensity": 1})
+    training = parser.get_parsed_content("train#dataset")
+    return lambda number: training[number % len(training)], 1
+
+
+def work(rival: str, options: argparse.Namespace) -> None:
+    """Answer each line of standard input with the seconds that a turn's images take, as a line of JSON."""
+    import torch
+
+    torch.set_num_threads(options.threads)
+    sample, images = samples_of(rival, options)
+    count = max(1, options.images // images)
+
+    def turn(round_: int) -> None:
+        for number in range(count):
+            sample(round_ * count + number)
+        if options.device != "cpu":
+            torch.cuda.synchronize()
+
+    turn(0)
+    print(json.dumps({"torch": torch.__version__, "images": count * images}), flush=True)
+    for round_, _ in enumerate(sys.stdin, start=1):
+        cpu, wall = time.process_time(), time.perf_counter()
+        turn(round_)
+        print(json.dumps({"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}), flush=True)
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Let the rivals take turns; gives their HR megapixels a second, round by round, and this package's gain."""
+    pythons = {OURS: sys.executable, BATCHED: sys.executable}
+    if options.pssr_python:
+        pythons |= {SLIDING: options.pssr_python, IMAGES: options.pssr_python}
+    # Waiting threads must not spin while another rival has its turn.
+    environment = os.environ | {"OMP_NUM_THREADS": str(options.threads), "OMP_WAIT_POLICY": "passive"}
+    same = ["--images", "--batch", "--threads", "--device"]
+    arguments = [word for name in same for word in (name, str(getattr(options, name[2:])))]
+    workers: dict[str, subprocess.Popen[str]] = {}
+    rivals: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        write_sheets(Path(folder))
+        try:
+            for name, python in pythons.items():
+                command = [python, str(Path(__file__).resolve()), "--worker", name, "--folder", folder, *arguments]
+                workers[name] = subprocess.Popen(
+                    command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+                rivals[name] = {**answer(workers[name], name), "cpu": [], "wall": []}
+            for _ in range(options.rounds):
+                for name, worker in workers.items():
+                    assert worker.stdin is not None
+                    print("go", file=worker.stdin, flush=True)
+                    seconds = answer(worker, name)
+                    megapixels = rivals[name]["images"] * SIDE**2 / 1e6
+                    for clock in ("cpu", "wall"):
+                        rivals[name][clock].append(megapixels / seconds[clock])
+        finally:
+            for worker in workers.values():
+                worker.communicate()
+    for rival in rivals.values():
+        for clock in ("cpu", "wall"):
+            ratios = [ours / theirs for theirs, ours in zip(rival[clock], rivals[OURS][clock], strict=True)]
+            rival[f"{clock}_ratio"] = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+    settings = {name[2:]: getattr(options, name[2:]) for name in [*same, "--rounds"]}
+    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
+    return {"settings": settings, "machine": machine, "rivals": rivals}
+
+
+def answer(worker: subprocess.Popen[str], name: str) -> dict[str, Any]:
+    """The next line of JSON from a worker."""
+    assert worker.stdout is not None
+    line = worker.stdout.readline()
+    if not line:
+        sys.exit(f"{name}: its process ended early; its message stands above")
+    answered: dict[str, Any] = json.loads(line)
+    return answered
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures as text."""
+    settings = result["settings"]
+    lines = [
+        f"{SIDE} px to {SIDE // SCALE} px, Poisson noise, {settings['threads']} threads, {settings['images']} images a "
+        f"turn, {settings['rounds']} rounds; batches of {settings['batch']} on {settings['device']}",
+        f"{'samples':<27}{'HR MP/CPU s':>12}{'HR MP/s':>9}{'ours is faster, CPU':>27}{'wall':>27}  torch",
+    ]
+    for name, rival in result["rivals"].items():
+        cpu, wall = statistics.median(rival["cpu"]), statistics.median(rival["wall"])
+        ratios = [
+            "{median:.2f} ({min:.2f}..{max:.2f})".format(**rival[f"{clock}_ratio"]).rjust(27)
+            for clock in ("cpu", "wall")
+        ]
+        lines.append(f"{name:<27}{cpu:12.1f}{wall:9.1f}{''.join(ratios)}  {rival['torch']}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Read the options; measure, or serve as the worker of one rival."""
+    parser = argparse.ArgumentParser(description="What crappifying costs beside the original.")
+    parser.add_argument("--images", type=int, default=64, help="images a turn")
+    parser.add_argument("--batch", type=int, default=16, help="images of a batch on the device")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each rival, after one to warm up")
+    parser.add_argument("--threads", type=int, default=1, help="compute threads")
+    parser.add_argument("--device", default="cpu", help="where batches lie: cpu or cuda")
+    parser.add_argument("--pssr-python", metavar="PATH", help="a Python that has pssr 2.4.0 installed")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure here")
+    parser.add_argument("--worker", choices=[OURS, BATCHED, SLIDING, IMAGES], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if min(options.images, options.batch, options.rounds, options.threads) < 1:
+        parser.error("--images, --batch, --rounds and --threads: give 1 or more")
+    if options.worker:
+        work(options.worker, options)
+        return
+    result = measure(options)
+    print(table(result))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

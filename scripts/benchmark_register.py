@@ -1,0 +1,273 @@
+"""How well real images are registered: known maps, pairs that do not belong together, and real pairs.
+
+    python scripts/benchmark_register.py --data ../shared/data [--cases 200] [--seed 0] [--json registration.json]
+
+Each case is a window of up to 512 px of a real EM image (``em_hr``) and an LR image made from it, at scale 2 or 4, by
+averaging a spline over the area of each LR pixel: shifted by 0.3 to 12 HR px, turned by up to 2 degrees, larger or
+smaller by up to 2 %; then gamma 0.5 to 2, inverted in half of the cases, gain 0.5 to 1, an offset, Gaussian noise of
+sigma 3 to 20 grey levels, and sigma 3 on the HR image. The error is the distance between where the found and the true
+map take an LR pixel, averaged over the LR image. Pairs that do not belong together are the LR image of a case and as
+large a window of an image of another data set. Real pairs: ``em_pairs/sem_real2x`` (SEM, 64 px LR, other fields as wrong
+partners), ``fluo_pairs`` (scale 1, one exposure beside many, other fields as wrong partners).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+from tqdm import tqdm
+
+from pssr2_monai.alignment import MIN_SCORE, Alignment, align
+from pssr2_monai.io.formats import list_images
+from pssr2_monai.io.image import open_image
+
+SIDE = 512
+SMALL = 400
+TILE = 192
+TARGET = 0.1
+
+
+@dataclass(frozen=True)
+class Case:
+    """An LR and an HR image whose map is known."""
+
+    source: str
+    scale: int
+    lr: np.ndarray
+    hr: np.ndarray
+    matrix: np.ndarray
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one pair; errors in LR pixels."""
+
+    group: str
+    name: str
+    right: bool
+    score: float
+    correlation: float
+    shift: tuple[float, float]
+    rotation: float
+    ratio: float
+    scale: int
+    hr_side: int
+    seconds: float
+    error: float | None = None
+
+
+def planes(folder: Path) -> dict[str, np.ndarray]:
+    """Every image of a folder of folders, of a stack eight of its planes, by data set and name."""
+    found = {}
+    for data_set in sorted(each for each in folder.iterdir() if each.is_dir()):
+        for path in list_images(data_set):
+            with open_image(path) as image:
+                pixels = image.read()
+                if image.axes.endswith("C"):
+                    pixels = pixels[..., 0]
+            stack = pixels.reshape(-1, *pixels.shape[-2:])
+            for number in np.unique(np.linspace(0, len(stack) - 1, 8).astype(int)):
+                found[f"{data_set.name}/{path.name} {number}"] = stack[number]
+    return found
+
+
+def data_set_of(name: str) -> str:
+    return name.split("/")[0]
+
+
+def make_case(images: dict[str, np.ndarray], rng: np.random.Generator) -> Case:
+    """A random case; each data set is as likely as any other."""
+    wanted = rng.choice(sorted({data_set_of(name) for name in images}))
+    name = str(rng.choice([each for each in images if data_set_of(each) == wanted]))
+    image, scale = images[name].astype(np.float64), int(rng.choice([2, 4]))
+    margin = 14
+    side = min(SIDE, int((min(image.shape) - 2 * margin) / 1.055)) // 4 * 4
+    margin += math.ceil(side * 0.0275)
+    corner = np.array([rng.integers(margin, whole - side - margin + 1) for whole in image.shape])
+    hr = image[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
+    direction, length = rng.uniform(0, 2 * math.pi), rng.uniform(0.3, 12) / scale
+    turn, ratio = math.radians(rng.uniform(-2, 2)), rng.uniform(0.98, 1.02)
+    linear = ratio * np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    centre = (side / scale - 1) / 2
+    shift = centre + length * np.array([math.sin(direction), math.cos(direction)]) - linear @ [centre, centre]
+    parts = 2 * scale  # places a side at which each LR pixel is sampled
+    line = (np.arange(side // scale * parts) + 0.5) / parts - 0.5
+    places = np.tensordot(linear, np.stack(np.meshgrid(line, line, indexing="ij")), 1) + shift[:, None, None]
+    fine = map_coordinates(image, (places + 0.5) * scale - 0.5 + corner[:, None, None], order=3, mode="reflect")
+    clean = fine.reshape(side // scale, parts, side // scale, parts).mean((1, 3))
+    lr = degrade(clean, rng)
+    return Case(name, scale, lr, quantised(hr + rng.normal(0, 3, hr.shape)), np.column_stack([linear, shift]))
+
+
+def degrade(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another contrast, and noise."""
+    low, high = np.percentile(clean, [0.1, 99.9])
+    grey = np.clip((clean - low) / max(high - low, 1), 0, 1) ** math.exp(rng.uniform(math.log(0.5), math.log(2)))
+    grey = 1 - grey if rng.random() < 0.5 else grey
+    gain = rng.uniform(0.5, 1)
+    return quantised(255 * (rng.uniform(0, 1 - gain) + gain * grey) + rng.normal(0, rng.uniform(3, 20), grey.shape))
+
+
+def quantised(image: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def error_of(found: Alignment, true: np.ndarray) -> float:
+    """Mean distance in LR pixels between where two maps take the LR pixels."""
+    y, x = np.mgrid[: found.lr_size[0], : found.lr_size[1]]
+    off = np.tensordot(found.matrix - true, np.stack([y, x, np.ones_like(y)]), 1)
+    return float(np.hypot(*off).mean())
+
+
+def outcome(
+    group: str, name: str, right: bool, lr: np.ndarray, hr: np.ndarray, scale: int, true: Any = None
+) -> Outcome:
+    start = time.perf_counter()
+    found = align(lr, hr, scale)
+    seconds = time.perf_counter() - start
+    error = None if true is None else error_of(found, true)
+    numbers = (found.score, found.correlation, found.shift, found.rotation, found.ratio)
+    return Outcome(group, name, right, *numbers, scale, max(hr.shape), seconds, error)
+
+
+def synthetic(data: Path, count: int, seed: int) -> Iterator[Outcome]:
+    """Each case, and its LR image with a window of another data set."""
+    images, rng = planes(data / "em_hr"), np.random.default_rng(seed)
+    for _ in range(count):
+        case = make_case(images, rng)
+        yield outcome("em_hr", case.source, True, case.lr, case.hr, case.scale, case.matrix)
+        side = len(case.hr)
+        others = [name for name in images if data_set_of(name) != data_set_of(case.source)]
+        other = str(rng.choice([name for name in others if min(images[name].shape) >= side]))
+        top, left = (int(rng.integers(0, whole - side + 1)) for whole in images[other].shape)
+        wrong = images[other][top : top + side, left : left + side]
+        yield outcome("em_hr", f"{case.source} with {other}", False, case.lr, wrong, case.scale)
+
+
+def real(data: Path, seed: int) -> Iterator[Outcome]:
+    """The real pairs, and their LR images with the HR image of another field."""
+    rng = np.random.default_rng(seed)
+    groups: dict[str, tuple[int, list[tuple[str, str, np.ndarray, np.ndarray]]]] = {}
+    folder = data / "em_pairs" / "sem_real2x" / "train"
+    sem = [
+        (path.name, path.name[:3], read(path), read(folder / "HR" / path.name)) for path in list_images(folder / "LR")
+    ]
+    groups["sem_real2x"] = 2, sem
+    for name, low, high in (("hagen", "_lowsnr", "_highsnr"), ("w2s_train", "_avg1", "_avg400")):
+        tiles = []
+        for path in list_images(data / "fluo_pairs" / name):
+            if low + "." in path.name:
+                lr, hr = read(path), read(path.with_name(path.name.replace(low, high)))
+                for top in range(0, min(lr.shape[0], 3 * TILE) - TILE + 1, TILE):
+                    place = np.s_[top : top + TILE, top : top + TILE]
+                    tiles.append(
+                        (
+                            f"{path.name} {top}",
+                            path.name[:3] if name == "w2s_train" else f"{path.name} {top}",
+                            lr[place],
+                            hr[place],
+                        )
+                    )
+        groups[name] = 1, tiles
+    for group, (scale, pairs) in groups.items():
+        for name, field, lr, hr in pairs:
+            yield outcome(group, name, True, lr, hr, scale)
+            others = [each for each in pairs if each[1] != field]
+            other = others[int(rng.integers(len(others)))]
+            yield outcome(group, f"{name} with {other[0]}", False, lr, other[3], scale)
+
+
+def read(path: Path) -> np.ndarray:
+    with open_image(path) as image:
+        return image.read()
+
+
+def accuracy(outcomes: Sequence[Outcome]) -> list[str]:
+    """A row for each kind of case: errors in HR and LR px."""
+    known = [each for each in outcomes if each.error is not None]
+    kinds = {
+        "all": known,
+        "scale 2": [each for each in known if each.scale == 2],
+        "scale 4": [each for each in known if each.scale == 4],
+        f"HR {SMALL} px and more": [each for each in known if each.hr_side >= SMALL],
+        f"HR below {SMALL} px": [each for each in known if each.hr_side < SMALL],
+    }
+    lines = [
+        f"{'error':22}{'cases':>6}{'median':>9}{'p95':>8}{'max':>8} HR px{'within 0.1 HR px':>18}{'0.1 LR px':>11}{'s':>7}"
+    ]
+    for kind, some in kinds.items():
+        if some:
+            lr = np.array([each.error for each in some], dtype=float)
+            hr = lr * [each.scale for each in some]
+            shares = f"{(hr <= TARGET).mean():18.1%}{(lr <= TARGET).mean():11.1%}"
+            seconds = np.median([each.seconds for each in some])
+            lines.append(
+                f"{kind:22}{len(some):6}{np.median(hr):9.3f}{np.percentile(hr, 95):8.3f}{hr.max():8.3f}      {shares}{seconds:7.2f}"
+            )
+    return lines
+
+
+def separation(outcomes: Sequence[Outcome]) -> list[str]:
+    """How the score tells right from wrong pairs, by group and over all."""
+    lines = [
+        f"{'score':12}{'right':>6}{'least':>8}{'p2':>8}{'median':>8}{'kept':>8}{'wrong':>8}{'median':>8}{'p98':>8}{'most':>8}{'rejected':>10}"
+    ]
+    for group in [*dict.fromkeys(each.group for each in outcomes), "all"]:
+        some = [each for each in outcomes if group in (each.group, "all")]
+        right, wrong = (np.array([each.score for each in some if each.right == kind]) for kind in (True, False))
+        lines.append(
+            f"{group:12}{len(right):6}{right.min():8.1f}{np.percentile(right, 2):8.1f}{np.median(right):8.1f}"
+            f"{(right >= MIN_SCORE).mean():8.1%}{len(wrong):8}{np.median(wrong):8.1f}{np.percentile(wrong, 98):8.1f}"
+            f"{wrong.max():8.1f}{(wrong < MIN_SCORE).mean():10.1%}"
+        )
+    area = np.mean([(a > wrong).mean() + (a == wrong).mean() / 2 for a in right])
+    lines.append(f"area under the ROC curve {area:.4f}; at min_score {MIN_SCORE:g} the shares above")
+    return lines
+
+
+def found_shifts(outcomes: Sequence[Outcome]) -> list[str]:
+    """What was found for the real pairs that passed."""
+    lines = [
+        f"{'real pairs':12}{'kept':>6}{'shift: median':>15}{'p90':>7}{'most':>7} LR px{'|rotation| p90':>16}{'|ratio - 1| p90':>17}"
+    ]
+    for group in dict.fromkeys(each.group for each in outcomes if each.group != "em_hr"):
+        some = [each for each in outcomes if each.group == group and each.right and each.score >= MIN_SCORE]
+        shifts = np.array([math.hypot(*each.shift) for each in some])
+        turns, ratios = (
+            np.percentile(np.abs(values), 90)
+            for values in ([each.rotation for each in some], [each.ratio - 1 for each in some])
+        )
+        lines.append(
+            f"{group:12}{len(some):6}{np.median(shifts):15.2f}{np.percentile(shifts, 90):7.2f}{shifts.max():7.2f}      {turns:16.3f}{ratios:17.4f}"
+        )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with em_hr, em_pairs and fluo_pairs")
+    parser.add_argument("--cases", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="file for every outcome")
+    options = parser.parse_args()
+    outcomes = list(tqdm(synthetic(options.data, options.cases, options.seed), total=2 * options.cases, desc="em_hr"))
+    outcomes += list(tqdm(real(options.data, options.seed), desc="real pairs"))
+    for table in (accuracy, separation, found_shifts):
+        print("\n".join(table(outcomes)), end="\n\n")
+    if options.json:
+        settings = {"cases": options.cases, "seed": options.seed, "min_score": MIN_SCORE}
+        result = {"settings": settings, "outcomes": [asdict(each) for each in outcomes]}
+        options.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
