@@ -36,5 +36,5 @@ clean:
 	touch $@
 
 .venv/dev: .venv/core
-	$(PIP) --constraint constraints.txt --editable '.[dev,czi,mrc]'
+	$(PIP) --constraint constraints.txt --editable '.[dev,czi,mrc,export]'
 	touch $@

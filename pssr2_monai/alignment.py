@@ -24,7 +24,7 @@ from pssr2_monai.tiles import Window
 
 __all__ = ["MIN_SCORE", "MODELS", "SMALLEST", "Alignment", "align", "check_fields"]
 
-MIN_SCORE = 8.0
+MIN_SCORE = 7.0
 """Scores of images that do not belong together stay below this, as a rule; see ``scripts/benchmark_register.py``."""
 
 SMALLEST = 24
@@ -40,8 +40,10 @@ FARTHEST_REFINEMENT = 4.0
 
 SMOOTHING = 0.5
 """Sigma in LR pixels for the refinement: more costs accuracy even where the noise is as strong as the contrast."""
-BAND = (2.0, 8.0)
+BAND = (2.0, 6.0)
 """Sigmas in LR pixels: structure of sizes between them decides the score."""
+FADING = 0.5
+"""Of the image's side, over which its borders fade out for the score."""
 
 SPLINE_REACH = 16
 """HR pixels from which on a pixel has no influence on a cubic spline, which falls off as 0.27 to their power."""
@@ -262,9 +264,9 @@ def _likeness(lr: FloatArray, hr: FloatArray, scale: int, matrix: FloatArray) ->
     onto = affine_transform(
         hr, scale * matrix[:, :2], scale * (matrix[:, 2] + 0.5) - 0.5, output_shape=lr.shape, order=1
     )
-    fine, coarse = BAND
+    place, (fine, coarse) = window.slices(), BAND
     one, other = (
-        windowed(gaussian_filter(each[window.slices()], fine) - gaussian_filter(each[window.slices()], coarse))
+        windowed(gaussian_filter(each[place], fine) - gaussian_filter(each[place], coarse), FADING)
         for each in (lr, onto)
     )
     norm = math.sqrt(float((one**2).sum() * (other**2).sum()))

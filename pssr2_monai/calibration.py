@@ -147,7 +147,7 @@ def calibrate(
         "stopped_early": fit.found.converged,
         "seed": seed,
     }
-    write_files(found, preset, report, picture_of_pairs(pairs, fit, noises, _heading(found, len(sheets))))
+    write_files(found, preset, report, picture_of_pairs(pairs, fit, _heading(found, len(sheets))))
     return found
 
 

@@ -107,7 +107,8 @@ class Fit:
         errors: their standard errors.
         guess: what the moments alone gave.
         trials: of the windows of the pairs.
-        fitted: the profile of the fitted noise.
+        made: the windows crappified by the fitted model.
+        fitted: the profile of their noise.
         default: that of the noise of the default crappifier, on images of the pairs' contrast.
         before: distance of the default from the real profile.
         after: that of the fitted one.
@@ -123,6 +124,7 @@ class Fit:
     errors: dict[str, float]
     guess: dict[str, float]
     trials: Trials
+    made: FloatArray
     fitted: NoiseProfile
     default: NoiseProfile
     before: float
@@ -172,8 +174,8 @@ def fit_noise(pairs: Pairs, model: NoiseModel, calls: int, seed: int = 0, progre
         progress=progress,
     )
     values = space.values(found.best.tolist())
-    made = trials.noisy(model, values) - expected
-    fitted = summarise(scene, made, real)
+    made = trials.noisy(model, values)
+    fitted = summarise(scene, made - expected, real)
     terms = profile_terms(real, fitted)
     default = replace(trials, black=0.0).profile(NoiseModel((DEFAULT[0],)), dict([DEFAULT]), TERMS)
     return Fit(
@@ -181,6 +183,7 @@ def fit_noise(pairs: Pairs, model: NoiseModel, calls: int, seed: int = 0, progre
         errors=_errors(space, found),
         guess=guess,
         trials=trials,
+        made=made,
         fitted=fitted,
         default=default,
         before=root_of(profile_terms(real, default), model),
@@ -188,7 +191,7 @@ def fit_noise(pairs: Pairs, model: NoiseModel, calls: int, seed: int = 0, progre
         terms=terms,
         found=found,
         space=space,
-        unevenness=_unevenness(noise, made, scene, pairs.image),
+        unevenness=_unevenness(noise, made - expected, scene, pairs.image),
         shared=_shared_with_hr(noise, scene),
     )
 

@@ -11,7 +11,6 @@ from pssr2_monai.calibration_fit import Fit
 from pssr2_monai.calibration_pairs import Pairs
 from pssr2_monai.charts import BLUE, GREY, ORANGE, Chart
 from pssr2_monai.flat_patches import FlatNoise
-from pssr2_monai.noise_model import NoiseModel
 from pssr2_monai.noise_profiles import NoiseProfile
 from pssr2_monai.pictures import grey_window
 
@@ -26,13 +25,12 @@ SHOWN = 128
 """Side of the part of an image that is shown, LR pixels."""
 
 
-def picture_of_pairs(pairs: Pairs, fit: Fit, model: NoiseModel, heading: str) -> Image.Image:
+def picture_of_pairs(pairs: Pairs, fit: Fit, heading: str) -> Image.Image:
     """One part of an image clean, real and crappified, with the noise of both, above charts of profiles and search."""
     number = _shown_window(pairs)
     expected = pairs.expected[number]
-    made = fit.trials.noisy(model, fit.values)[number]
     place = _middle(expected)
-    clean, real, fake = (image[place] for image in (expected, pairs.lr[number], made))
+    clean, real, fake = (image[place] for image in (expected, pairs.lr[number], fit.made[number]))
     low, high = (255 * end for end in grey_window(np.stack([clean, real, fake]) / 255))
     spread = NOISE_SHOWN * fit.trials.real.spread
     shown = {

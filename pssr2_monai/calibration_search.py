@@ -129,7 +129,7 @@ def _explore(
         acq_func="EI",
         acq_func_kwargs={"xi": 0.0},
         acq_optimizer="lbfgs",
-        acq_optimizer_kwargs={"n_points": 500, "n_restarts_optimizer": 2},
+        acq_optimizer_kwargs={"n_points": 250, "n_restarts_optimizer": 1},
         random_state=seed,
     )
     first = _first_points(start)[: max(1, calls)]

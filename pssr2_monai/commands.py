@@ -316,13 +316,13 @@ def register(
     out: str,
     scale: int | None = None,
     model: str = "similarity",
-    min_score: float = 8.0,
+    min_score: float = 7.0,
     pair_pattern: str | None = None,
     axes: str | None = None,
 ) -> None:
     """Align real pairs of LR and HR images and write what they share.
 
-    pssr2 register --hr DIR --lr DIR --out DIR [--scale 4] [--model similarity] [--min_score 8] [--axes ZYX]
+    pssr2 register --hr DIR --lr DIR --out DIR [--scale 4] [--model similarity] [--min_score 7] [--axes ZYX]
 
     --hr         folder of high-resolution images
     --lr         folder of low-resolution images of the same fields and names

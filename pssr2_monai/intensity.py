@@ -56,7 +56,7 @@ class Intensity:
             return (array.float() - self.low) / span
         # Values of 16 bits lie exactly in float32, and half the memory is worth having; wider ones may not.
         working = np.float32 if array.dtype.itemsize <= 2 else np.float64
-        scaled = array.astype(working)
+        scaled: Any = np.asarray(array).astype(working)
         with np.errstate(over="ignore"):
             if self.low:  # one pass over the pixels less for the usual 8-bit image
                 scaled -= self.low

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 from scipy.ndimage import affine_transform
+from scipy.signal.windows import tukey
 
 __all__ = ["FARTHEST_SHIFT", "search", "windowed"]
 
@@ -55,7 +56,7 @@ def search(lr: FloatArray, hr: FloatArray, model: str) -> FloatArray:
 
 
 def _placed(image: FloatArray, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
-    """The image without its borders (Hann window) in the middle of zeros, and where its corner lies there."""
+    """The image, faded out, in the middle of zeros, and where its corner lies there."""
     corner = np.array([(whole - own) // 2 for whole, own in zip(shape, image.shape, strict=True)])
     placed = np.zeros(shape, np.float32)
     rows, columns = (slice(first, first + side) for first, side in zip(corner, image.shape, strict=True))
@@ -72,9 +73,9 @@ def _near(shape: tuple[int, ...], lr_size: tuple[int, ...], hr_size: tuple[int, 
     return np.outer(*along)
 
 
-def windowed(image: FloatArray) -> FloatArray:
-    """The image about its mean, fading out towards its borders; means are weighted alike."""
-    weights = np.outer(*(np.hanning(side + 2)[1:-1] for side in image.shape))
+def windowed(image: FloatArray, fading: float = 1.0) -> FloatArray:
+    """The image about its mean, fading to 0 at its borders over a share of its side, both ends together."""
+    weights = np.outer(*(tukey(side + 2, fading)[1:-1] for side in image.shape))
     return (image - (image * weights).sum() / weights.sum()) * weights
 
 

@@ -7,8 +7,8 @@ averaging a spline over the area of each LR pixel: shifted by 0.3 to 12 HR px, t
 smaller by up to 2 %; then gamma 0.5 to 2, inverted in half of the cases, gain 0.5 to 1, an offset, Gaussian noise of
 sigma 3 to 20 grey levels, and sigma 3 on the HR image. The error is the distance between where the found and the true
 map take an LR pixel, averaged over the LR image. Pairs that do not belong together are the LR image of a case and as
-large a window of an image of another data set. Real pairs: ``em_pairs/sem_real2x`` (SEM, 64 px LR, other fields as wrong
-partners), ``fluo_pairs`` (scale 1, one exposure beside many, other fields as wrong partners).
+large a window of an image of another data set. Real pairs: ``em_pairs/sem_real2x`` (SEM, 64 px LR) and ``fluo_pairs``
+(scale 1, one exposure beside many), each also with the HR image of another field.
 """
 
 from __future__ import annotations
@@ -191,6 +191,14 @@ def read(path: Path) -> np.ndarray:
         return image.read()
 
 
+def row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def heading(*cells: str) -> list[str]:
+    return [row(*cells), f"|{'---|' * len(cells)}"]
+
+
 def accuracy(outcomes: Sequence[Outcome]) -> list[str]:
     """A row for each kind of case: errors in HR and LR px."""
     known = [each for each in outcomes if each.error is not None]
@@ -201,34 +209,29 @@ def accuracy(outcomes: Sequence[Outcome]) -> list[str]:
         f"HR {SMALL} px and more": [each for each in known if each.hr_side >= SMALL],
         f"HR below {SMALL} px": [each for each in known if each.hr_side < SMALL],
     }
-    lines = [
-        f"{'error':22}{'cases':>6}{'median':>9}{'p95':>8}{'max':>8} HR px{'within 0.1 HR px':>18}{'0.1 LR px':>11}{'s':>7}"
-    ]
+    head = ("cases", "median", "p95", "max", "<= 0.1 HR px", "<= 0.1 LR px", "seconds")
+    lines = heading("error in HR px", *head)
     for kind, some in kinds.items():
         if some:
             lr = np.array([each.error for each in some], dtype=float)
             hr = lr * [each.scale for each in some]
-            shares = f"{(hr <= TARGET).mean():18.1%}{(lr <= TARGET).mean():11.1%}"
-            seconds = np.median([each.seconds for each in some])
-            lines.append(
-                f"{kind:22}{len(some):6}{np.median(hr):9.3f}{np.percentile(hr, 95):8.3f}{hr.max():8.3f}      {shares}{seconds:7.2f}"
-            )
+            spread = (f"{value:.3f}" for value in (np.median(hr), np.percentile(hr, 95), hr.max()))
+            shares = (f"{(error <= TARGET).mean():.1%}" for error in (hr, lr))
+            lines.append(row(kind, len(some), *spread, *shares, f"{np.median([each.seconds for each in some]):.2f}"))
     return lines
 
 
 def separation(outcomes: Sequence[Outcome]) -> list[str]:
     """How the score tells right from wrong pairs, by group and over all."""
-    lines = [
-        f"{'score':12}{'right':>6}{'least':>8}{'p2':>8}{'median':>8}{'kept':>8}{'wrong':>8}{'median':>8}{'p98':>8}{'most':>8}{'rejected':>10}"
-    ]
+    head = ("right", "least", "p2", "median", "kept", "wrong", "median", "p98", "most", "rejected")
+    lines = heading("score", *head)
     for group in [*dict.fromkeys(each.group for each in outcomes), "all"]:
         some = [each for each in outcomes if group in (each.group, "all")]
         right, wrong = (np.array([each.score for each in some if each.right == kind]) for kind in (True, False))
-        lines.append(
-            f"{group:12}{len(right):6}{right.min():8.1f}{np.percentile(right, 2):8.1f}{np.median(right):8.1f}"
-            f"{(right >= MIN_SCORE).mean():8.1%}{len(wrong):8}{np.median(wrong):8.1f}{np.percentile(wrong, 98):8.1f}"
-            f"{wrong.max():8.1f}{(wrong < MIN_SCORE).mean():10.1%}"
-        )
+        low = (f"{value:.1f}" for value in (right.min(), np.percentile(right, 2), np.median(right)))
+        high = (f"{value:.1f}" for value in (np.median(wrong), np.percentile(wrong, 98), wrong.max()))
+        kept, rejected = f"{(right >= MIN_SCORE).mean():.1%}", f"{(wrong < MIN_SCORE).mean():.1%}"
+        lines.append(row(group, len(right), *low, kept, len(wrong), *high, rejected))
     area = np.mean([(a > wrong).mean() + (a == wrong).mean() / 2 for a in right])
     lines.append(f"area under the ROC curve {area:.4f}; at min_score {MIN_SCORE:g} the shares above")
     return lines
@@ -236,19 +239,15 @@ def separation(outcomes: Sequence[Outcome]) -> list[str]:
 
 def found_shifts(outcomes: Sequence[Outcome]) -> list[str]:
     """What was found for the real pairs that passed."""
-    lines = [
-        f"{'real pairs':12}{'kept':>6}{'shift: median':>15}{'p90':>7}{'most':>7} LR px{'|rotation| p90':>16}{'|ratio - 1| p90':>17}"
-    ]
+    head = ("kept", "median", "p90", "most", "|rotation| p90", "|ratio - 1| p90")
+    lines = heading("shift in LR px", *head)
     for group in dict.fromkeys(each.group for each in outcomes if each.group != "em_hr"):
         some = [each for each in outcomes if each.group == group and each.right and each.score >= MIN_SCORE]
         shifts = np.array([math.hypot(*each.shift) for each in some])
-        turns, ratios = (
-            np.percentile(np.abs(values), 90)
-            for values in ([each.rotation for each in some], [each.ratio - 1 for each in some])
-        )
-        lines.append(
-            f"{group:12}{len(some):6}{np.median(shifts):15.2f}{np.percentile(shifts, 90):7.2f}{shifts.max():7.2f}      {turns:16.3f}{ratios:17.4f}"
-        )
+        spread = (f"{value:.2f}" for value in (np.median(shifts), np.percentile(shifts, 90), shifts.max()))
+        turn = np.percentile([abs(each.rotation) for each in some], 90)
+        size = np.percentile([abs(each.ratio - 1) for each in some], 90)
+        lines.append(row(group, len(some), *spread, f"{turn:.3f}", f"{size:.4f}"))
     return lines
 
 

@@ -44,6 +44,14 @@ def test_each_rate_gets_its_own_count() -> None:
     assert float(score.var()) == pytest.approx(1, abs=5 * np.sqrt(3 / score.numel()))
 
 
+def test_few_numbers_follow_the_distribution_too() -> None:
+    generators = (torch.Generator().manual_seed(seed) for seed in range(400))
+    drawn = np.concatenate([poisson(torch.full((1000,), 33.5), each).numpy() for each in generators])
+    assert abs(drawn.mean(dtype=np.float64) - 33.5) < 5 * np.sqrt(33.5 / drawn.size)
+    assert abs(drawn.var(dtype=np.float64) / 33.5 - 1) < 5 * np.sqrt((2 + 1 / 33.5) / drawn.size)
+    assert poisson(torch.zeros(0), torch.Generator()).shape == (0,)
+
+
 def test_seeds_replay_and_differ_and_neighbours_are_independent() -> None:
     np.testing.assert_array_equal(_draw(40.5, 3), _draw(40.5, 3))
     first, second = (_draw(40.5, seed) - 40.5 for seed in (3, 4))
@@ -52,7 +60,7 @@ def test_seeds_replay_and_differ_and_neighbours_are_independent() -> None:
 
 
 def test_rates_may_lie_in_any_order() -> None:
-    rates = torch.rand(30, 20) * 100
+    rates = torch.rand(300, 20) * 100
     across = poisson(rates.T, torch.Generator().manual_seed(0))
     np.testing.assert_array_equal(across, poisson(rates.T.contiguous(), torch.Generator().manual_seed(0)))
 

@@ -116,7 +116,7 @@ def test_partners_of_different_names_get_one(folders: Folders, tmp_path: Path) -
 
 def test_no_pair_kept_is_an_error_that_leaves_the_table(folders: Folders, tmp_path: Path) -> None:
     hr, lr = folders({"a.tif": _pair(0)[0]}, {"a.tif": _pair(1)[1]})
-    with pytest.raises(InputError, match=r"no pair reached the score 8 \(the best, a\.tif, has \d"):
+    with pytest.raises(InputError, match=r"no pair reached the score 7 \(the best, a\.tif, has \d"):
         register(hr, lr, tmp_path / "out", model="shift")
     assert [row["kept"] for row in _table(tmp_path / "out")] == ["no"]
 
