@@ -199,7 +199,7 @@ def check_fields(lr_size: tuple[int, int], hr_size: tuple[int, int], scale: int)
     Raises:
         InputError: less than ``SMALLEST`` LR pixels along a side, or one field half as large again as the other.
     """
-    if scale != int(scale) or scale < 1:
+    if not isinstance(scale, (int, np.integer)) or scale < 1:
         raise InputError(f"scale: {scale!r} is not a whole number of at least 1")
     sizes = f"LR {lr_size[0]} x {lr_size[1]} and HR {hr_size[0]} x {hr_size[1]} pixels"
     for own, other in zip(lr_size, hr_size, strict=True):

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from pssr2_monai.axes import is_volume
 from pssr2_monai.calibration_fit import Fit, fit_noise
 from pssr2_monai.calibration_pairs import Pairs, find_scale, read_pairs
 from pssr2_monai.calibration_picture import picture_of_flat_patches, picture_of_pairs
 from pssr2_monai.calibration_preset import (
-    LEAST_UNEVENNESS,
     WIDEST,
     Calibration,
     files_of,
-    noise_entry,
     noises_of_preset,
     preset_of,
     report_of,
@@ -98,7 +97,9 @@ def calibrate(
     begun = time.perf_counter()
     noises, target = NoiseModel.parse(model), Path(out)
     _check_options(target, calls, spread, noises, paired=hr is not None)
-    Downsample(scale or 1, downsample)
+    Downsample(1 if scale is None else scale, downsample)
+    if is_volume(scale or 1):
+        raise InputError(f"scale: {scale!r} is a volume's, and calibration goes plane by plane; give one number")
     if register not in REGISTERS:
         raise InputError(
             f"register: {register!r} is unknown{nearest(register, REGISTERS)}; use {' or '.join(REGISTERS)}"
@@ -187,9 +188,7 @@ def _from_single_images(
     paths = list_images(lr)
     images, good = read_unpaired(paths, PIXELS, settings, axes)
     flat = noise_of_flat_patches(images, good, model.names)
-    entries = [
-        noise_entry(name, flat.values[name], flat.errors[name], spread or LEAST_UNEVENNESS) for name in model.names
-    ]
+    entries = noises_of_preset(model, flat.values, flat.errors, [1.0], [0.0], flat.black, spread, None)
     found = Calibration(
         model=model.names,
         values=flat.values,
@@ -197,7 +196,7 @@ def _from_single_images(
         noises=entries,
         gain=None,
         offset=None,
-        black=0.0,
+        black=flat.black,
         before=None,
         after=None,
         trials=0,
@@ -268,11 +267,11 @@ def _heading(found: Calibration, images: int) -> str:
     noises = "   ".join(
         f"{name} {PARAMETERS[name]} {found.values[name]:.3g} ± {found.errors[name]:.2g}" for name in found.model
     )
+    black = f"   black level {found.black:.3g}" if found.black else ""
     if found.before is None:
-        return f"{noises}\n{images} LR images without HR partners: a rough estimate"
+        return f"{noises}{black}\n{images} LR images without HR partners: a rough estimate"
     assert found.gain is not None
     assert found.offset is not None
-    black = f"   black level {found.black:.3g}" if found.black else ""
     distances = f"distance between the noise profiles {found.after:.3f}, with the default crappifier {found.before:.3f}"
     return (
         f"{noises}   gain {found.gain[1]:.3g}   offset {found.offset[1]:.3g}{black}\n"

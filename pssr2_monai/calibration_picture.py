@@ -49,13 +49,18 @@ def picture_of_flat_patches(image: np.ndarray, found: FlatNoise, heading: str) -
     part = image[_middle(image)]
     low, high = (255 * end for end in grey_window(part / 255))
     chart = Chart(
-        "Noise of flat patches by brightness", "brightness (grey level)", "standard deviation", (WIDTH * 2 // 3, 340)
+        "Noise of flat patches by brightness",
+        "brightness (grey level)",
+        "standard deviation",
+        (WIDTH * 2 // 3 - 2 * GAP, 500),
     )
     chart.y_range, chart.x_range = (0.0, float(found.spread.max()) * 1.25), _wider(found.brightness)
     chart.legend_left = True
     chart.dots(found.brightness, found.spread, name="flat patches")
     x = np.linspace(found.brightness.min(), found.brightness.max(), 100)
-    variance = found.values.get("poisson", 0.0) ** 2 * x + found.values.get("gaussian", 0.0) ** 2
+    variance = (
+        found.values.get("poisson", 0.0) ** 2 * np.maximum(x - found.black, 0) + found.values.get("gaussian", 0.0) ** 2
+    )
     chart.line(x, np.sqrt(np.maximum(variance, 0)), BLUE, 3, "calibrated")
     return _composed(heading, _row_of_images({"real LR": (part, low, high)}, 3), [chart])
 

@@ -107,6 +107,8 @@ def noises_of_preset(
     if model.steps[0] == "detector" and not black:
         return entries if plain else [entries[0] | {"gain": gain}, *entries[1:]]
     first = noise_entry("detector") | ({} if plain else {"gain": gain}) | ({"offset": _round(-black)} if black else {})
+    # Without HR images there may be no offset to add.
+    entries = [entry for entry in entries if entry != noise_entry("detector") | {"offset": 0.0}]
     return entries if plain and not black else [first, *entries]
 
 

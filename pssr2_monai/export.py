@@ -37,6 +37,8 @@ SHAPES = ((1, 1, 8, 8), (1, 3, 9, 31), (3, 6, 40, 17), (2, 4, 64, 96))
 
 Run = Callable[[Tensor], Tensor]
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -82,6 +84,7 @@ def export(weights: str | Path, target: str | Path, format: str | None = None) -
     if not target.parent.is_dir():
         raise InputError(f"{target}: there is no folder {target.parent}; make it first")
     network, record = load_weights(weights)
+    logger.info("writing %s as %s; a large network takes minutes", target, kind)
     cases = _cases(network, record, weights)
     # torch wants its suffix, and whoever finds the file must see that it is not whole.
     beside = target.with_name(f"{target.name}.part{FORMATS[kind].suffix}")
@@ -89,6 +92,7 @@ def export(weights: str | Path, target: str | Path, format: str | None = None) -
         try:
             with _quiet(), torch.no_grad():
                 FORMATS[kind].write(deepcopy(network), cases[-1][0], _axes(record), beside, _json(record))
+                logger.info("running it beside the network")
                 difference = _largest_difference(load_export(beside, kind)[0], cases)
         except Exception as error:  # what an exporter cannot follow fails in many ways
             reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -192,15 +196,15 @@ def _json(record: Record) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps back what torch says of itself: that TorchScript is deprecated, that torchvision is absent."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    notes = logging.getLogger("torch.onnx")
+    level = notes.level
+    notes.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        notes.setLevel(level)
 
 
 def _write_torchscript(network: nn.Module, image: Tensor, axes: dict[int, str], path: Path, record: str) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pssr2_monai.contrast import NORMAL_MEDIAN, second_difference
 from pssr2_monai.errors import InputError
-from pssr2_monai.noise_model import variance_line
+from pssr2_monai.noise_model import black_level, variance_line
 
 __all__ = ["FlatNoise", "noise_of_flat_patches"]
 
@@ -37,12 +37,14 @@ class FlatNoise:
     Attributes:
         values: Poisson intensity and Gaussian sigma, as far as asked for.
         errors: their standard errors.
+        black: grey level of the images without signal, which Poisson noise leaves out.
         brightness: mean of each brightness bin.
         spread: standard deviation of the noise there.
     """
 
     values: dict[str, float]
     errors: dict[str, float]
+    black: float
     brightness: FloatArray
     spread: FloatArray
 
@@ -85,15 +87,16 @@ def noise_of_flat_patches(
     brightness, spread = _curve(mean, detail, bins, flat)
     if not spread.any():
         raise InputError("the LR images are constant, or without any noise; there is nothing to measure")
-    values = variance_line(brightness, spread**2, names)
+    black = black_level(brightness, spread**2) if "poisson" in names else 0.0
+    values = variance_line(brightness - black, spread**2, names)
     part = np.arange(len(mean)) * PARTS // len(mean)
     without = []
     for number in range(PARTS):
         curve = _curve(mean, detail, bins, flat & (part != number))
-        without.append(variance_line(curve[0], curve[1] ** 2, names))
+        without.append(variance_line(curve[0] - black, curve[1] ** 2, names))
     scale = (PARTS - 1) / np.sqrt(PARTS)
     errors = {name: float(np.std([each[name] for each in without]) * scale) for name in values}
-    return FlatNoise(values, errors, brightness, spread)
+    return FlatNoise(values, errors, black, brightness, spread)
 
 
 def _flat_of(mean: FloatArray, steepness: FloatArray) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:

@@ -37,6 +37,9 @@ TERMS_OF = {"salt_pepper": {"tails"}, "line": {"rows"}, "blur": {"neighbours", "
 LEAST = {"salt_pepper": 0.1, "blur": 0.3, "line": 0.5, "jitter": 0.1, "poisson": 0.05, "gaussian": 0.5}
 """The search goes up to twice this, at least."""
 
+REWEIGHTED = 3
+"""Rounds of a least-squares fit whose weights follow from what it found."""
+
 DARK = 0.5
 """Share of the brightness of the darkest pixels that the black level may reach."""
 
@@ -200,14 +203,18 @@ def variance_line(
 ) -> dict[str, float]:
     """Poisson intensity and Gaussian sigma of ``variance = intensity**2 * brightness + sigma**2``, neither negative.
 
-    By least squares relative to the variance, whose standard error goes with it.
+    By least squares relative to the variance that the line itself gives, whose standard error goes with it.
     """
     columns = {"poisson": np.maximum(brightness, 0), "gaussian": np.ones_like(brightness)}
     chosen = [name for name in names if name in columns]
     if not chosen:
         return {}
-    weight = 1 / np.maximum(variance, np.maximum(variance.mean(), 1e-6) / 100)
-    found, _ = nnls(np.stack([columns[name] for name in chosen], axis=1) * weight[:, None], variance * weight)
+    matrix = np.stack([columns[name] for name in chosen], axis=1)
+    least = max(float(variance.mean()), 1e-6) / 100
+    weight = np.full(len(variance), 1 / least)
+    for _ in range(REWEIGHTED):
+        found, _ = nnls(matrix * weight[:, None], variance * weight)
+        weight = 1 / np.maximum(matrix @ found, least)
     return {name: math.sqrt(value) for name, value in zip(chosen, found, strict=True)}
 
 
@@ -242,8 +249,6 @@ def first_guess(
         values["blur"] = math.sqrt(max(2 * float(profile.sharpness.mean()), 0.1))
     brightness = scene.brightness - offset
     black = black_level(brightness, variance) if "poisson" in model.names else 0.0
-    # Well below what is dark in these images, so that nothing of it is cut off or left without noise.
-    black = max(0.0, min(black, DARK * float(brightness.min())))
     return values | variance_line(brightness - black, variance, model.names), black
 
 
@@ -254,16 +259,23 @@ def black_level(brightness: FloatArray, variance: FloatArray) -> float:
     more than their signal.
 
     Returns:
-        Grey levels; 0 where the line reaches zero brightness within three of its standard errors.
+        Grey levels; 0 where the line reaches zero brightness within three of its standard errors. Never more than half
+        of what is dark in these images, so that nothing of it is cut off or left without noise.
     """
     if len(brightness) < 4:
         return 0.0
-    weight = 1 / np.maximum(variance, np.maximum(variance.mean(), 1e-6) / 100)
-    columns = np.stack([brightness, np.ones_like(brightness)], axis=1) * weight[:, None]
-    (slope, ground), *_ = np.linalg.lstsq(columns, variance * weight, rcond=None)
-    left = variance * weight - columns @ (slope, ground)
-    error = math.sqrt(float(left @ left) / (len(left) - 2) * np.linalg.inv(columns.T @ columns)[1, 1])
-    return float(-ground / slope) if slope > 0 and ground < -3 * error else 0.0
+    weight = 1 / np.maximum(variance, max(float(variance.mean()), 1e-6) / 100)
+    for _ in range(REWEIGHTED):
+        columns = np.stack([brightness, np.ones_like(brightness)], axis=1)
+        (slope, ground), *_ = np.linalg.lstsq(columns * weight[:, None], variance * weight, rcond=None)
+        fitted = columns @ (slope, ground)
+        left, last = (variance - fitted) * weight, weight
+        weight = 1 / np.maximum(fitted, max(float(variance.mean()), 1e-6) / 100)
+    power = np.linalg.inv((columns * last[:, None]).T @ (columns * last[:, None]))
+    error = math.sqrt(float(left @ left) / (len(left) - 2) * power[1, 1])
+    if slope <= 0 or ground > -3 * error:
+        return 0.0
+    return max(0.0, min(float(-ground / slope), DARK * float(brightness.min())))
 
 
 def search_space(model: NoiseModel, guess: Mapping[str, float], brightness: float) -> SearchSpace:

@@ -214,6 +214,8 @@ def test_sizes_and_images_that_cannot_be_are_named(tmp_path: Path) -> None:
         ({"downsample": "cubic"}, "downsample: 'cubic' is unknown"),
         ({"register": "shif"}, "did you mean 'shift'"),
         ({"out": "preset"}, "ends in .json"),
+        ({"scale": 0}, "neither a whole number of at least 1"),
+        ({"scale": [4, 1, 1]}, "plane by plane"),
         ({"intensity": "percent"}, "did you mean 'percentile'"),
     ],
 )

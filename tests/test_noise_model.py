@@ -134,7 +134,9 @@ def test_the_first_guess_comes_near(truth: dict[str, float]) -> None:
 def test_a_black_level_is_told_where_the_variance_says_so() -> None:
     rng, brightness = np.random.default_rng(0), np.linspace(40, 200, 16)
     scatter = 1 + 0.02 * rng.normal(size=16)
-    assert black_level(brightness, 0.5 * (brightness - 30) * scatter) == pytest.approx(30, abs=2)
+    assert black_level(brightness, 0.5 * (brightness - 15) * scatter) == pytest.approx(15, abs=3)
+    # At most half of what is dark.
+    assert black_level(brightness, 0.5 * (brightness - 35) * scatter) == 20
     assert black_level(brightness, 0.5 * brightness * scatter) == 0
     assert black_level(brightness, (0.5 * brightness + 40) * scatter) == 0
 
