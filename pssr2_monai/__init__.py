@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from pssr2_monai.calibration import calibrate
     from pssr2_monai.crappify import Crappify, Downsample
     from pssr2_monai.evaluation import evaluate
     from pssr2_monai.info import describe
@@ -30,6 +31,7 @@ __all__ = [
     "MSSSIML1Loss",
     "PoissonNoise",
     "ResUNet",
+    "calibrate",
     "describe",
     "evaluate",
     "load_weights",
@@ -46,6 +48,7 @@ _HOMES = {
     "MSSSIML1Loss": "losses",
     "PoissonNoise": "noises",
     "ResUNet": "networks",
+    "calibrate": "calibration",
     "describe": "info",
     "evaluate": "evaluation",
     "load_weights": "record",

@@ -20,7 +20,8 @@ FREE = {"image": {0: "batch", 2: "height", 3: "width"}}
 @pytest.fixture
 def bundle(project_root: Path, tiny_weights: Path, tmp_path: Path) -> Path:
     """A copy of the bundle with trained weights."""
-    shutil.copytree(project_root / "bundle", tmp_path / "bundle")
+    shutil.copytree(project_root / "bundle", tmp_path / "bundle", ignore=shutil.ignore_patterns("models"))
+    (tmp_path / "bundle" / "models").mkdir()
     shutil.copy(tiny_weights, tmp_path / "bundle" / "models" / "model.pt")
     return tmp_path / "bundle"
 
