@@ -109,7 +109,7 @@ def _positional(arguments: Sequence[str]) -> list[str]:
 
 def _overview() -> str:
     lines = ["pssr2: point-scanning super-resolution for microscopy", ""]
-    lines += [f"  {name:10}{(inspect.getdoc(each) or '').splitlines()[0]}" for name, each in COMMANDS.items()]
+    lines += [f"  {name:12}{(inspect.getdoc(each) or '').splitlines()[0]}" for name, each in COMMANDS.items()]
     return "\n".join([*lines, "", "pssr2 COMMAND --help tells more; --debug shows the traceback of an error."])
 
 

@@ -97,7 +97,10 @@ def train(
         workflow.run()
         workflow.finalize()
     except RuntimeError as error:
-        raise next((each for each in causes(error) if isinstance(each, InputError)), error) from error
+        ours = next((each for each in causes(error) if isinstance(each, InputError)), None)
+        if ours is None:
+            raise
+        raise ours from error
     return out / BEST
 
 
