@@ -11,7 +11,8 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 
-from pssr2_monai.handlers import ClipGradients, EpochDraws, PanelImages, Progress, ProgressSchedule
+from pssr2_monai.errors import InputError
+from pssr2_monai.handlers import ClipGradients, EpochDraws, FiniteLoss, PanelImages, Progress, ProgressSchedule
 from pssr2_monai.pictures import grey_window, labelled_panel, panel
 
 
@@ -149,3 +150,11 @@ def test_an_error_passes_through_the_progress() -> None:
     with pytest.raises(ValueError, match="broken"):
         engine.run([0])
     assert math.isfinite(schedule.seconds())
+
+
+def test_a_training_without_a_finite_loss_stops() -> None:
+    engine = _engine(math.nan)
+    FiniteLoss().attach(engine)
+    with pytest.raises(InputError, match="epoch 1: the loss is not finite; use a smaller lr"):
+        engine.run(range(3), max_epochs=2)
+    assert engine.state.iteration == 1
