@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pssr2_monai.calibration import calibrate
+    from pssr2_monai.calibration.calibrating import calibrate
     from pssr2_monai.crappify import Crappify, Downsample
     from pssr2_monai.evaluation import evaluate
     from pssr2_monai.info import describe

@@ -237,8 +237,8 @@ def calibrate(
     Example: pssr2 calibrate --hr pairs/HR --lr pairs/LR --out scope.json
              pssr2 train images/ --out run/ --preset scope.json
     """
-    from pssr2_monai.calibration import calibrate as run
-    from pssr2_monai.calibration import summary
+    from pssr2_monai.calibration.calibrating import calibrate as run
+    from pssr2_monai.calibration.calibrating import summary
 
     options = {"scale": scale, "calls": calls, "seed": seed, "spread": spread, "intensity": intensity}
     options |= {"downsample": downsample, "register": register, "pair_pattern": pair_pattern, "axes": axes}
@@ -336,8 +336,8 @@ def register(
     Example: pssr2 register --hr slow/ --lr fast/ --out pairs/
              pssr2 train pairs/ --out run/ --preset paired
     """
-    from pssr2_monai.register import register as run
-    from pssr2_monai.register import summary
+    from pssr2_monai.registration.registering import register as run
+    from pssr2_monai.registration.registering import summary
 
     options = {"scale": scale, "model": model, "min_score": min_score, "pair_pattern": pair_pattern, "axes": axes}
     print(summary(run(hr, lr, out, **options)))  # type: ignore[arg-type]

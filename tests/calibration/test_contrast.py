@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from pssr2_monai.contrast import Contrast, blocks_of, fit_contrasts, second_difference
+from pssr2_monai.calibration.contrast import Contrast, blocks_of, fit_contrasts, second_difference
 
 SHAPE = (1, 256, 256)
 

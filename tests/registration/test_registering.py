@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from pssr2_monai.alignment import MIN_SCORE
 from pssr2_monai.cli import main
 from pssr2_monai.errors import InputError
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.pairs import check_pairs, sheets_of
-from pssr2_monai.register import TABLE, register, summary
+from pssr2_monai.registration.alignment import MIN_SCORE
+from pssr2_monai.registration.registering import TABLE, register, summary
 
 SCALE, SIDE = 2, 64
 """Of the LR images; the HR images are cut out of one field so many HR pixels aside."""
@@ -160,7 +160,7 @@ def test_a_failure_leaves_nothing(folders: Folders, tmp_path: Path, monkeypatch:
         calls.append(arguments)
         raise InputError("disk full")
 
-    monkeypatch.setattr("pssr2_monai.register.write_shared", fail)
+    monkeypatch.setattr("pssr2_monai.registration.registering.write_shared", fail)
     with pytest.raises(InputError, match="disk full"):
         register(hr, lr, tmp_path / "out", model="shift")
     assert calls

@@ -1,7 +1,7 @@
 """What the beam and the scanning of a point scanner do to an image: blur, lines that differ, and slow drift.
 
 Rows run along Y, the slow axis of the scan; X is the fast one. Images are ``(..., Y, X)`` arrays or tensors with values
-in [0, 1]; parameters count in grey levels of an 8-bit image, or in LR pixels; see ``pssr2_monai.noise``.
+in [0, 1]; parameters count in grey levels of an 8-bit image, or in LR pixels; see ``pssr2_monai.noises.noise``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import inf
 
 import torch
 
-from pssr2_monai.noise import Noise, Parameter
+from pssr2_monai.noises.noise import Noise, Parameter
 from pssr2_monai.tiles import reflect_indices
 
 __all__ = ["Blur", "Drift", "LineJitter", "LineNoise"]

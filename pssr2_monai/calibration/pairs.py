@@ -12,8 +12,8 @@ import numpy.typing as npt
 from scipy.ndimage import binary_dilation
 from tqdm import tqdm
 
-from pssr2_monai.alignment import MIN_SCORE, SMALLEST, align
-from pssr2_monai.calibration_windows import (
+from pssr2_monai.calibration.contrast import Contrast, blocks_of, fit_contrasts
+from pssr2_monai.calibration.windows import (
     PLACES,
     Levels,
     evenly,
@@ -23,13 +23,13 @@ from pssr2_monai.calibration_windows import (
     warn_of_saturation,
     window_size,
 )
-from pssr2_monai.contrast import Contrast, blocks_of, fit_contrasts
 from pssr2_monai.crappify import Downsample
 from pssr2_monai.errors import InputError
 from pssr2_monai.intensity import IntensitySettings
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size
 from pssr2_monai.pairs import Sheet, check_pairs
+from pssr2_monai.registration.alignment import MIN_SCORE, SMALLEST, align
 from pssr2_monai.tiles import Window
 
 __all__ = ["Pairs", "find_scale", "read_pairs"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pssr2_monai.calibration_preset import noise_entry, noises_of_preset, preset_of
-from pssr2_monai.noise_model import NoiseModel
+from pssr2_monai.calibration.noise_model import NoiseModel
+from pssr2_monai.calibration.preset import noise_entry, noises_of_preset, preset_of
 
 VALUES = {"poisson": 0.7, "gaussian": 10.0, "line": 4.0}
 ERRORS = dict.fromkeys(VALUES, 0.0)

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pssr2_monai.errors import InputError
-from pssr2_monai.noise_model import (
+from pssr2_monai.calibration.noise_model import (
     PARAMETERS,
     NoiseModel,
     SearchSpace,
@@ -17,7 +16,8 @@ from pssr2_monai.noise_model import (
     search_space,
     variance_line,
 )
-from pssr2_monai.noise_profiles import sort_pixels, summarise
+from pssr2_monai.calibration.noise_profiles import sort_pixels, summarise
+from pssr2_monai.errors import InputError
 
 FLAT = np.full((2, 256, 256), 100, np.float32)
 OFFSETS = np.array([5.0, -3.0])

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from pssr2_monai.aligned_writing import write_shared, written_suffix
-from pssr2_monai.alignment import MIN_SCORE, MODELS, Alignment, align, check_fields
 from pssr2_monai.axes import frames_of
 from pssr2_monai.errors import InputError
 from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.part import finish, part_of, remove
 from pssr2_monai.io.sheets import plane_size, read_window
 from pssr2_monai.pairs import Sheet, sheets_of
+from pssr2_monai.registration.aligned_writing import write_shared, written_suffix
+from pssr2_monai.registration.alignment import MIN_SCORE, MODELS, Alignment, align, check_fields
 from pssr2_monai.tiles import Window
 
 __all__ = ["TABLE", "Registered", "register", "summary"]

@@ -10,12 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
-from pssr2_monai.calibration_pairs import Pairs
-from pssr2_monai.calibration_search import Found, search
-from pssr2_monai.calibration_windows import Levels
-from pssr2_monai.errors import InputError
-from pssr2_monai.noise_model import NoiseModel, SearchSpace, first_guess, search_space
-from pssr2_monai.noise_profiles import (
+from pssr2_monai.calibration.noise_model import NoiseModel, SearchSpace, first_guess, search_space
+from pssr2_monai.calibration.noise_profiles import (
     BINS,
     TERMS,
     NoiseProfile,
@@ -24,6 +20,10 @@ from pssr2_monai.noise_profiles import (
     sort_pixels,
     summarise,
 )
+from pssr2_monai.calibration.pairs import Pairs
+from pssr2_monai.calibration.search import Found, search
+from pssr2_monai.calibration.windows import Levels
+from pssr2_monai.errors import InputError
 
 __all__ = ["Fit", "Trials", "fit_noise", "root_of"]
 

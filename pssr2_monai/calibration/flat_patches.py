@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pssr2_monai.contrast import NORMAL_MEDIAN, second_difference
+from pssr2_monai.calibration.contrast import NORMAL_MEDIAN, second_difference
+from pssr2_monai.calibration.noise_model import black_level, variance_line
 from pssr2_monai.errors import InputError
-from pssr2_monai.noise_model import black_level, variance_line
 
 __all__ = ["FlatNoise", "noise_of_flat_patches"]
 

@@ -66,7 +66,7 @@ class _Noised(Randomizable, MapTransform):
 
 
 class Blurd(_Noised):
-    """Dictionary form of ``pssr2_monai.scan_noises.Blur``."""
+    """Dictionary form of ``pssr2_monai.noises.Blur``."""
 
     noise_type = Blur
 
@@ -78,7 +78,7 @@ class Detectord(_Noised):
 
 
 class Driftd(_Noised):
-    """Dictionary form of ``pssr2_monai.scan_noises.Drift``."""
+    """Dictionary form of ``pssr2_monai.noises.Drift``."""
 
     noise_type = Drift
 
@@ -96,13 +96,13 @@ class GaussianNoised(_Noised):
 
 
 class LineJitterd(_Noised):
-    """Dictionary form of ``pssr2_monai.scan_noises.LineJitter``."""
+    """Dictionary form of ``pssr2_monai.noises.LineJitter``."""
 
     noise_type = LineJitter
 
 
 class LineNoised(_Noised):
-    """Dictionary form of ``pssr2_monai.scan_noises.LineNoise``."""
+    """Dictionary form of ``pssr2_monai.noises.LineNoise``."""
 
     noise_type = LineNoise
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from pssr2_monai.poisson import poisson
+from pssr2_monai.noises.poisson import poisson
 
 COUNT = 400_000
 

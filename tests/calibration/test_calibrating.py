@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 from scipy.ndimage import gaussian_filter, shift
 
-from pssr2_monai.calibration import Calibration, calibrate, summary
+from pssr2_monai.calibration.calibrating import Calibration, calibrate, summary
 from pssr2_monai.cli import main
 from pssr2_monai.errors import InputError
 from pssr2_monai.presets import config_files

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from pssr2_monai.calibration.flat_patches import noise_of_flat_patches
 from pssr2_monai.errors import InputError
-from pssr2_monai.flat_patches import noise_of_flat_patches
 
 SHAPE = (6, 256, 256)
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pssr2_monai.calibration_fit import Fit
-from pssr2_monai.calibration_pairs import Pairs
+from pssr2_monai.calibration.fit import Fit
+from pssr2_monai.calibration.flat_patches import FlatNoise
+from pssr2_monai.calibration.noise_profiles import NoiseProfile
+from pssr2_monai.calibration.pairs import Pairs
 from pssr2_monai.charts import BLUE, GREY, ORANGE, Chart
-from pssr2_monai.flat_patches import FlatNoise
-from pssr2_monai.noise_profiles import NoiseProfile
 from pssr2_monai.pictures import grey_window
 
 __all__ = ["picture_of_flat_patches", "picture_of_pairs"]

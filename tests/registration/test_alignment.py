@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from pssr2_monai.alignment import MIN_SCORE, Alignment, align
 from pssr2_monai.errors import InputError
+from pssr2_monai.registration.alignment import MIN_SCORE, Alignment, align
 from pssr2_monai.tiles import Window
 
 SCALE = 2

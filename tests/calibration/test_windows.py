@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from pssr2_monai.calibration_windows import Levels, evenly, grey_windows, levels_of, places, read_unpaired, window_size
+from pssr2_monai.calibration.windows import Levels, evenly, grey_windows, levels_of, places, read_unpaired, window_size
 from pssr2_monai.intensity import Intensity, IntensitySettings
 from pssr2_monai.io.image import open_image
 from pssr2_monai.tiles import Window

@@ -1,7 +1,8 @@
-"""Noises of single pixels, and all noises by their short names.
+"""Noises of single pixels.
 
-What depends on the pixels around, or on the scanning, is in ``pssr2_monai.scan_noises``. Images are ``(..., Y, X)``
-arrays or tensors with values in [0, 1]; parameters count in grey levels of an 8-bit image; see ``pssr2_monai.noise``.
+What depends on the pixels around, or on the scanning, is in ``pssr2_monai.noises.scan``. Images are ``(..., Y, X)``
+arrays or tensors with values in [0, 1]; parameters count in grey levels of an 8-bit image; see
+``pssr2_monai.noises.noise``.
 """
 
 from __future__ import annotations
@@ -11,25 +12,8 @@ from math import inf
 import torch
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.noise import GREY_LEVELS, Noise, Parameter
-from pssr2_monai.poisson import poisson
-from pssr2_monai.scan_noises import Blur, Drift, LineJitter, LineNoise
-
-__all__ = [
-    "GREY_LEVELS",
-    "NOISES",
-    "Blur",
-    "Detector",
-    "Drift",
-    "Gamma",
-    "GaussianNoise",
-    "LineJitter",
-    "LineNoise",
-    "Noise",
-    "Parameter",
-    "PoissonNoise",
-    "SaltPepperNoise",
-]
+from pssr2_monai.noises.noise import GREY_LEVELS, Noise, Parameter
+from pssr2_monai.noises.poisson import poisson
 
 
 class PoissonNoise(Noise):
@@ -165,17 +149,3 @@ class Gamma(Noise):
     def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
         curved = GREY_LEVELS * (levels.clamp(min=0) / GREY_LEVELS) ** drawn["gamma"]
         return torch.where(levels < 0, levels, curved)
-
-
-NOISES: dict[str, type[Noise]] = {
-    "poisson": PoissonNoise,
-    "gaussian": GaussianNoise,
-    "salt_pepper": SaltPepperNoise,
-    "blur": Blur,
-    "line": LineNoise,
-    "jitter": LineJitter,
-    "drift": Drift,
-    "detector": Detector,
-    "gamma": Gamma,
-}
-"""Every noise by its short name."""

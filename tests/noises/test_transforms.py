@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pssr2_monai import noise_transforms
 from pssr2_monai.errors import InputError
-from pssr2_monai.noise_transforms import GaussianNoised, PoissonNoised
-from pssr2_monai.noises import NOISES, GaussianNoise, PoissonNoise
+from pssr2_monai.noises import NOISES, GaussianNoise, PoissonNoise, transforms
+from pssr2_monai.noises.transforms import GaussianNoised, PoissonNoised
 
 HR = np.random.default_rng(0).random((5, 32, 24), dtype=np.float32)
 
@@ -19,7 +18,7 @@ def test_each_dictionary_form_equals_its_array_form() -> None:
         (GaussianNoised("label", 10, gain=(-3, 3)), GaussianNoise(10, (-3, 3))),
     ]
     for noise in NOISES.values():
-        pairs.append((getattr(noise_transforms, f"{noise.__name__}d")("label"), noise()))
+        pairs.append((getattr(transforms, f"{noise.__name__}d")("label"), noise()))
     for dictionary, array in pairs:
         found = dictionary.set_random_state(4)({"label": HR, "other": 1})
         np.testing.assert_array_equal(found["label"], array.set_random_state(4)(HR))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from pssr2_monai.noise_profiles import NoiseProfile, Scene, profile_terms, sort_pixels, summarise
+from pssr2_monai.calibration.noise_profiles import NoiseProfile, Scene, profile_terms, sort_pixels, summarise
 
 SHAPE = (8, 128, 128)
 PIXELS = float(np.prod(SHAPE))

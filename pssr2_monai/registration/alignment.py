@@ -18,8 +18,8 @@ from scipy.linalg import polar
 from scipy.ndimage import affine_transform, gaussian_filter
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.mutual_information import MODELS, refine
-from pssr2_monai.phase_correlation import FARTHEST_SHIFT, search, windowed
+from pssr2_monai.registration.mutual_information import MODELS, refine
+from pssr2_monai.registration.phase_correlation import FARTHEST_SHIFT, search, windowed
 from pssr2_monai.tiles import Window
 
 __all__ = ["MIN_SCORE", "MODELS", "SMALLEST", "Alignment", "align", "check_fields"]

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 import pssr2_monai
-from pssr2_monai.noise_model import PARAMETERS, NoiseModel
+from pssr2_monai.calibration.noise_model import PARAMETERS, NoiseModel
 from pssr2_monai.noises import NOISES
 
 __all__ = [

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from pssr2_monai.axes import is_volume
-from pssr2_monai.calibration_fit import Fit, fit_noise
-from pssr2_monai.calibration_pairs import Pairs, find_scale, read_pairs
-from pssr2_monai.calibration_picture import picture_of_flat_patches, picture_of_pairs
-from pssr2_monai.calibration_preset import (
+from pssr2_monai.calibration.fit import Fit, fit_noise
+from pssr2_monai.calibration.flat_patches import noise_of_flat_patches
+from pssr2_monai.calibration.noise_model import PARAMETERS, NoiseModel
+from pssr2_monai.calibration.noise_profiles import TERMS
+from pssr2_monai.calibration.pairs import Pairs, find_scale, read_pairs
+from pssr2_monai.calibration.picture import picture_of_flat_patches, picture_of_pairs
+from pssr2_monai.calibration.preset import (
     WIDEST,
     Calibration,
     files_of,
@@ -22,14 +25,11 @@ from pssr2_monai.calibration_preset import (
     report_of,
     write_files,
 )
-from pssr2_monai.calibration_windows import read_unpaired
+from pssr2_monai.calibration.windows import read_unpaired
 from pssr2_monai.crappify import Downsample
 from pssr2_monai.errors import InputError
-from pssr2_monai.flat_patches import noise_of_flat_patches
 from pssr2_monai.intensity import IntensitySettings
 from pssr2_monai.io.image import list_images
-from pssr2_monai.noise_model import PARAMETERS, NoiseModel
-from pssr2_monai.noise_profiles import TERMS
 from pssr2_monai.noises import NOISES
 from pssr2_monai.pairs import sheets_of
 from pssr2_monai.presets import nearest

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pssr2_monai.alignment import Alignment
 from pssr2_monai.axes import frames_of
 from pssr2_monai.io.image import LazyImage
 from pssr2_monai.io.sheets import read_window, write_window
 from pssr2_monai.io.writer import WRITTEN, create_writer
+from pssr2_monai.registration.alignment import Alignment
 from pssr2_monai.tiles import Window
 
 __all__ = ["write_shared", "written_suffix"]

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from scipy.optimize import nnls
 
+from pssr2_monai.calibration.noise_profiles import NoiseProfile, Scene
 from pssr2_monai.crappify import Crappify
 from pssr2_monai.errors import InputError
-from pssr2_monai.noise_profiles import NoiseProfile, Scene
 from pssr2_monai.noises import GREY_LEVELS, NOISES, Detector
 from pssr2_monai.presets import nearest
 

@@ -1,0 +1,1 @@
+"""Fitting a crappifier to a microscope, from pairs of LR and HR or from LR images alone."""

@@ -1,0 +1,1 @@
+"""Aligning real pairs of LR and HR images to a fraction of a pixel."""
