@@ -154,7 +154,7 @@ def info(
 
     Example: pssr2 info stack.ome.tif --n_frames 5
     """
-    from pssr2_monai.dataset import TileSettings
+    from pssr2_monai.datalists import TileSettings
     from pssr2_monai.info import describe
 
     settings = TileSettings(tile=tile, overlap=overlap, scale=scale, n_frames=n_frames, stack=stack, axes=axes)

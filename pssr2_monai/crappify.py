@@ -87,8 +87,25 @@ class Downsample(Transform):
             return planes[..., along_y // 2 :: along_y, along_x // 2 :: along_x]
         height, width = planes.shape[-2] // along_y, planes.shape[-1] // along_x
         # Rows first, which a processor shrinks many pixels at a time, so that it has fewer columns to shrink.
-        rows = interpolate(planes, (height, planes.shape[-1]), mode="bilinear", antialias=True)
-        return interpolate(rows, (height, width), mode="bilinear", antialias=True)
+        return interpolate(_rows_shrunk(planes, along_y), (height, width), mode="bilinear", antialias=True)
+
+
+def _rows_shrunk(planes: torch.Tensor, factor: int) -> torch.Tensor:
+    """``(1, planes, Y, X)``, shrunk along Y as ``interpolate`` does, in half its time on a processor."""
+    height, width = planes.shape[-2] // factor, planes.shape[-1]
+    if planes.device.type != "cpu" or factor == 1 or height < 3:
+        return interpolate(planes, (height, width), mode="bilinear", antialias=True)
+    rows = planes.new_empty(*planes.shape[:-2], height, width)
+    top, bottom = planes[..., : 2 * factor, :], planes[..., -2 * factor :, :]
+    rows[..., :1, :] = interpolate(top, (2, width), mode="bilinear", antialias=True)[..., :1, :]
+    rows[..., -1:, :] = interpolate(bottom, (2, width), mode="bilinear", antialias=True)[..., -1:, :]
+    # Away from the borders every row is the same weighted sum, taken of all of them at once.
+    inner = rows[..., 1:-1, :].zero_()
+    for tap in range(2 * factor - factor % 2):
+        weight = (1 - abs(tap + 0.5 - factor // 2 - factor / 2) / factor) / factor
+        first = factor - factor // 2 + tap
+        inner.add_(planes[..., first : first + factor * (height - 2) : factor, :], alpha=weight)
+    return rows
 
 
 class Crappify(Seeded, Transform):

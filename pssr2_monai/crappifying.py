@@ -14,7 +14,8 @@ from monai.bundle import ConfigParser
 from tqdm import tqdm
 
 from pssr2_monai.axes import Frames, factors, frames_of
-from pssr2_monai.dataset import TileDataset, TileLists, TileSettings, shared_intensities
+from pssr2_monai.datalists import TileLists, TileSettings, shared_intensities
+from pssr2_monai.dataset import TileDataset
 from pssr2_monai.errors import InputError, causes
 from pssr2_monai.intensity import Intensity, IntensitySettings
 from pssr2_monai.io.image import LazyImage, open_image

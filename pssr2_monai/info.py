@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import convolve
 
 from pssr2_monai.axes import frames_of, sample_centres
-from pssr2_monai.dataset import TileSettings
+from pssr2_monai.datalists import TileSettings
 from pssr2_monai.errors import InputError
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, sample_pixels

@@ -1,6 +1,6 @@
 """Dictionary transforms: what the bundle's configs name.
 
-``LoadTiled`` reads the pixels that a datalist item of ``pssr2_monai.dataset`` names; the others are the dictionary
+``LoadTiled`` reads the pixels that a datalist item of ``pssr2_monai.datalists`` names; the others are the dictionary
 forms of ``pssr2_monai.crappify``. Those of single noises are in ``pssr2_monai.noises.transforms``.
 """
 

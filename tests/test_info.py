@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from pssr2_monai.dataset import TileSettings
+from pssr2_monai.datalists import TileSettings
 from pssr2_monai.errors import InputError
 from pssr2_monai.info import describe, noise_level
 from pssr2_monai.io.writer import write_image
@@ -34,3 +36,15 @@ def test_what_was_understood_of_a_stack(tmp_path: Path) -> None:
     assert "pixel size     Z 0.3, Y 0.1, X 0.1 (micrometres)" in str(info)
     with pytest.raises(InputError, match="n_frames asks for 9"):
         describe(tmp_path / "s.ome.tif", TileSettings(n_frames=9))
+
+
+def test_telling_of_an_image_needs_neither_torch_nor_monai(hr_folder: Path) -> None:
+    """They take seconds to load, which a question about a file must not cost."""
+    told = (
+        "import sys; from pssr2_monai.cli import main; from pssr2_monai.datalists import TileSettings\n"
+        "from pssr2_monai.info import describe\n"
+        f"describe({str(next(hr_folder.iterdir()))!r}, TileSettings(tile=32))\n"
+        "sys.exit(', '.join({'torch', 'monai', 'ignite'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -9,7 +9,8 @@ import pytest
 import torch
 from monai.transforms import Compose, RandFlipd, RandRotate90d
 
-from pssr2_monai.dataset import TileDataset, TileSettings, tile_lists
+from pssr2_monai.datalists import TileSettings, tile_lists
+from pssr2_monai.dataset import TileDataset
 from pssr2_monai.errors import InputError
 from pssr2_monai.intensity import IntensitySettings
 from pssr2_monai.io.writer import write_image
