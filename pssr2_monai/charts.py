@@ -1,8 +1,9 @@
-"""Charts drawn with Pillow: curves, dots and steps over two axes with round ticks."""
+"""Charts drawn with Pillow: curves, dots, areas and boxes over two axes with round ticks."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +22,8 @@ FINE = 2
 
 TEXT = 14
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 34, 50
+BOX = 0.2
+"""Half the width of a box, along an X axis with a name at each whole number."""
 
 
 @dataclass
@@ -35,6 +38,7 @@ class Chart:
         x_range: ends of the X axis; by default those of what is drawn.
         y_range: likewise.
         legend_left: whether the legend stands on the left.
+        x_names: what stands below 0, 1, 2 and so on of the X axis, instead of numbers.
     """
 
     title: str
@@ -44,6 +48,7 @@ class Chart:
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
     legend_left: bool = False
+    x_names: Sequence[str] = ()
     _drawn: list[tuple[str, np.ndarray, np.ndarray, Colour, int, str]] = field(default_factory=list)
 
     def line(self, x: npt.ArrayLike, y: npt.ArrayLike, colour: Colour = BLACK, width: int = 2, name: str = "") -> None:
@@ -58,8 +63,25 @@ class Chart:
         """What lies between a curve and zero, filled."""
         self._add("area", x, y, colour, 0, name)
 
-    def image(self) -> Image.Image:
-        """The chart as an RGB picture."""
+    def box(self, x: float, values: npt.ArrayLike, colour: Colour = BLACK) -> None:
+        """A box plot (Tukey 1977) at ``x``: quartiles, median, and whiskers to the last value within 1.5 boxes.
+
+        Every value is a dot beside them.
+        """
+        numbers = np.sort(np.asarray(values, dtype=float))
+        low, middle, high = np.percentile(numbers, [25, 50, 75])
+        inside = numbers[(numbers >= low - 1.5 * (high - low)) & (numbers <= high + 1.5 * (high - low))]
+        left, right = x - BOX, x + BOX
+        for start, end in ((inside[0], low), (high, inside[-1])):
+            self.line([x, x], [start, end], colour)
+        self.line([left, right, right, left, left], [low, low, high, high, low], colour)
+        self.line([left, right], [middle, middle], colour, 4)
+        # Dots side by side in a fixed order, so that the same values give the same picture.
+        aside = x + BOX * 1.35 + 0.06 * (np.arange(len(numbers)) % 3)
+        self.dots(aside, numbers, colour, 2)
+
+    def image(self, sharp: bool = False) -> Image.Image:
+        """The chart as an RGB picture of ``size``, or of twice that for screens with fine pixels."""
         width, height = (side * FINE for side in self.size)
         picture = Image.new("RGB", (width, height), "white")
         draw = ImageDraw.Draw(picture)
@@ -81,7 +103,7 @@ class Chart:
         picture.paste(inner.crop((box[0], box[1], box[2], box[3])), (box[0], box[1]))
         draw.rectangle(box, outline=BLACK, width=FINE)
         self._legend(draw, box)
-        return picture.resize(self.size, Image.Resampling.LANCZOS)
+        return picture if sharp else picture.resize(self.size, Image.Resampling.LANCZOS)
 
     def _add(self, kind: str, x: npt.ArrayLike, y: npt.ArrayLike, colour: Colour, width: int, name: str) -> None:
         self._drawn.append((kind, np.asarray(x, dtype=float), np.asarray(y, dtype=float), colour, width, name))
@@ -100,10 +122,12 @@ class Chart:
         draw.text((box[0], 6 * FINE), self.title, fill=BLACK, font=ImageFont.load_default(size=(TEXT + 2) * FINE))
         draw.text(((box[0] + box[2]) / 2, box[3] + 26 * FINE), self.x_label, fill=BLACK, font=font, anchor="mt")
         draw.text((box[2], 8 * FINE), self.y_label, fill=(90, 90, 90), font=font, anchor="rt")
-        for tick in _ticks(*x_range, 6):
+        numbered = [(tick, f"{tick:g}") for tick in _ticks(*x_range, 6)]
+        named = [(float(place), name) for place, name in enumerate(self.x_names)]
+        for tick, name in named or numbered:
             at = box[0] + (tick - x_range[0]) / (x_range[1] - x_range[0]) * (box[2] - box[0])
             draw.line((at, box[1], at, box[3]), fill=(232, 232, 232), width=FINE)
-            draw.text((at, box[3] + 6 * FINE), f"{tick:g}", fill=BLACK, font=font, anchor="mt")
+            draw.text((at, box[3] + 6 * FINE), name, fill=BLACK, font=font, anchor="mt")
         for tick in _ticks(*y_range, 5):
             at = box[3] - (tick - y_range[0]) / (y_range[1] - y_range[0]) * (box[3] - box[1])
             draw.line((box[0], at, box[2], at), fill=(232, 232, 232), width=FINE)

@@ -2,133 +2,58 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from PIL import Image
 from tqdm import tqdm
 
-from pssr2_monai.axes import central, factors, frames_of, is_volume, sample_centres
+from pssr2_monai.axes import factors, is_volume
+from pssr2_monai.comparing import METHODS, Comparison, compare
 from pssr2_monai.errors import InputError
-from pssr2_monai.file_restoring import restore_frames
+from pssr2_monai.fourier_ring_correlation import LEAST_SIDE, ring_correlation, single_image_correlation
 from pssr2_monai.inferer import SeamlessInferer
-from pssr2_monai.intensity import Intensity
-from pssr2_monai.interpolation import INTERPOLATIONS, upscale
+from pssr2_monai.interpolation import INTERPOLATIONS
 from pssr2_monai.io.image import LazyImage, open_image
-from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window
-from pssr2_monai.pairs import check_pairs, sheets_of
-from pssr2_monai.pictures import grey_window, labelled_panel
-from pssr2_monai.record import Record, instantiate, load_weights
-from pssr2_monai.tiles import Window
+from pssr2_monai.metrics import METRICS, check_normalisation
+from pssr2_monai.pairs import Sheet, check_pairs, sheets_of
+from pssr2_monai.pictures import PICTURE_SIDE, comparison_picture
+from pssr2_monai.record import Record, load_weights
+from pssr2_monai.report import write_page
+from pssr2_monai.significance import difference, mean_interval
+from pssr2_monai.verdict import images_in_words, verdict
 
-__all__ = ["Comparison", "compare", "evaluate", "score", "table"]
+__all__ = ["evaluate", "table"]
 
-METHODS = (*INTERPOLATIONS, "model")
-PICTURE_SIDE = 384
+FREQUENCIES = np.linspace(1 / 128, 0.5, 64)
+"""Where the curves of Fourier ring correlation are kept, in periods per HR pixel."""
+ISOTROPIC = 0.01
+"""Y and X whose pixels differ by no more have one resolution in nanometres."""
 
-
-def score(image: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """PSNR (dB) and SSIM of an image against its target, both ``(frames, Y, X)`` in [0, 1] with data range 1.
-
-    PSNR is of all pixels together: of a volume of which every fourth slice is given, those slices alone would be
-    infinite. SSIM has the Gaussian window of Wang et al. 2004 (sigma 1.5) and is the mean over the frames.
-    """
-    similarities = [
-        structural_similarity(own, sr, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
-        for sr, own in zip(image, target, strict=True)
-    ]
-    return {
-        "psnr": float(peak_signal_noise_ratio(target, image, data_range=1.0)),
-        "ssim": float(np.mean(similarities)),
-    }
+Scores = dict[str, dict[str, float]]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One sample seen by all methods.
+@dataclass
+class _Scored:
+    """What is kept of one image: no pixels, so that any number of images may be evaluated."""
 
-    Attributes:
-        lr: the input's central frames ``(frames, Y, X)``, as all images here in [0, 1].
-        hr: the target, each axis its scale times as long.
-        restored: by method, each of the target's shape and rounded to the grey levels of the file's dtype.
-    """
+    name: str
+    pixel_size_nm: float | None
+    samples: list[Scores] = field(default_factory=list)
+    curves: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    alone: dict[str, list[float]] = field(default_factory=dict)
 
-    lr: np.ndarray
-    hr: np.ndarray
-    restored: Mapping[str, np.ndarray]
-
-    def scores(self) -> dict[str, dict[str, float]]:
-        """PSNR and SSIM by method; see ``score``."""
-        return {method: score(planes, self.hr) for method, planes in self.restored.items()}
-
-
-def compare(
-    hr: LazyImage,
-    lr: LazyImage | None,
-    network: torch.nn.Module,
-    record: Record,
-    inferer: SeamlessInferer,
-    seed: int = 0,
-) -> Iterator[Comparison]:
-    """Restores each sample of an image whose answer is known; of a volume each run of frames at once.
-
-    Args:
-        hr: the targets.
-        lr: the real inputs (see ``pairs.check_pairs``), or None to crappify the targets as in training.
-        network: in evaluation mode, on the device that is to do the work.
-        record: of its weights.
-        inferer: how the network is laid over the image.
-        seed: of the crappifier's draws.
-
-    Raises:
-        InputError: fewer frames than the network needs.
-    """
-    scale, stack = record.scale, record.stack
-    along_run, along_y, along_x = factors(scale)
-    target_scale = fit_image_intensity(hr, record.intensity, stack)
-    input_scale = target_scale if lr is None else fit_image_intensity(lr, record.intensity, stack)
-    height, width = plane_size(hr)
-    hr_window = Window(0, 0, height // along_y * along_y, width // along_x * along_x)
-    lr_window = Window(0, 0, height // along_y, width // along_x)
-    crappify = instantiate(record.crappifier) if lr is None else None
-    # A decimating crappifier keeps pixels that lie a little aside of the middle of those they stand for.
-    sampled = "bilinear" if crappify is None else getattr(getattr(crappify, "downsample", None), "mode", "bilinear")
-    device = next(network.parameters()).device
-    for first, wanted, inner in _samples(hr, record):
-        targets = target_scale.apply(read_window(hr, wanted, hr_window, stack))
-        if lr is None:
-            inputs = _crappified(targets, crappify, target_scale, hr.dtype, [seed, *_identity(hr, first)])
-        else:
-            lr_frames = [frame // along_run for frame in wanted[::along_run]]
-            inputs = input_scale.apply(read_window(lr, lr_frames, lr_window, stack))
-        shown = inputs if is_volume(scale) else inputs[inner]
-        restored = {mode: upscale(shown, scale, mode, sampled) for mode in INTERPOLATIONS}
-        restored["model"] = restore_frames(inputs, network, inferer, device)
-        rounded = {name: target_scale.apply(target_scale.cast(each, hr.dtype)) for name, each in restored.items()}
-        yield Comparison(shown, targets[inner], rounded)
-
-
-def _samples(hr: LazyImage, record: Record) -> Iterator[tuple[int, list[int], slice]]:
-    """For each sample its number, the HR frames that it is made from, and which of them it is compared with."""
-    frames = frames_of(hr.axes, hr.shape, record.stack)
-    lr_count, hr_count = record.n_frames
-    if is_volume(record.scale):
-        along_run = factors(record.scale)[0]
-        frames.check_n_frames(2 * along_run, hr.path.name)
-        for first in range(0, frames.count, frames.run):
-            yield first, list(range(first, first + frames.run // along_run * along_run)), slice(None)
-        return
-    frames.check_n_frames(lr_count, hr.path.name)
-    for centre in sample_centres(frames, hr_count, slide=False, edges=hr_count == 1):
-        yield centre, frames.window(centre, lr_count), central(lr_count, hr_count)
+    def mean(self) -> Scores:
+        return {method: _mean([each[method] for each in self.samples]) for method in METHODS}
 
 
 def evaluate(
@@ -138,6 +63,8 @@ def evaluate(
     *,
     lr: str | Path | None = None,
     seed: int = 0,
+    normalise: str = "least_squares",
+    pixel_size: float | None = None,
     window: int | None = None,
     precision: str = "auto",
     device: str | None = None,
@@ -149,10 +76,14 @@ def evaluate(
     Args:
         hr: folder of high-resolution images.
         weights: a ``model.pt`` with its record.
-        out: folder for ``metrics.json`` and the pictures LR | bicubic | restored | HR.
+        out: folder for ``report.html``, which stands alone, ``metrics.json``, ``metrics.csv`` and the pictures
+            LR | bicubic | restored | HR | error.
         lr: folder of their real low-resolution partners of the same names; without it the HR images are crappified
             as in training.
-        seed: of the crappifier's draws.
+        seed: of the crappifier's draws and of the bootstrap.
+        normalise: what is done before the fitted metrics: ``least_squares`` (gain and offset) or ``pssr2``.
+        pixel_size: micrometres of the HR pixels in Y and X, for files that do not tell; resolutions are then given in
+            nanometres, too.
         window: side of the windows in LR pixels; by default 256, of volumes 96.
         precision: ``auto``, ``float32`` or ``bfloat16``.
         device: ``cpu``, ``cuda`` and so on; by default a GPU where there is one.
@@ -160,11 +91,17 @@ def evaluate(
         pair_pattern: regular expression whose group is what the names of partners have in common.
 
     Returns:
-        What ``metrics.json`` holds: ``images`` (name, and PSNR and SSIM by method), ``mean``, ``settings``.
+        What ``metrics.json`` holds: ``images`` (name, and the metrics by method), ``mean``, ``interval`` (95 % of the
+        mean), ``against`` (the network's difference from each interpolation with interval and p), ``frc`` (mean
+        curves against the HR images), ``verdict``, ``record`` and ``settings``. Of an image with several samples each
+        score is their mean; a single image's samples are counted as images are, which ``settings`` says.
 
     Raises:
-        InputError: folders without images, images without partners, or weights that cannot be read.
+        InputError: folders without images, images without partners, weights that cannot be read, or a wrong option.
     """
+    check_normalisation(normalise)
+    if pixel_size is not None and not 0 < pixel_size < math.inf:
+        raise InputError(f"pixel_size: {pixel_size} is no size; give micrometres of the HR pixels, such as 0.004")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     network, record = load_weights(weights, device)
     if lr is None and not record.crappifier:
@@ -173,65 +110,142 @@ def evaluate(
     check_pairs(sheets, record.scale, axes, record.stack)
     inferer, out = SeamlessInferer(window, precision=precision, volume=is_volume(record.scale)), Path(out)
     (out / "pictures").mkdir(parents=True, exist_ok=True)
+    pictures = _picture_paths(sheets, out / "pictures")
     images = []
     for sheet in tqdm(sheets, desc="evaluating", unit="image", disable=None):
-        scores = []
         with ExitStack() as opened:
             hr_image = opened.enter_context(open_image(sheet.label, axes))
             lr_image = opened.enter_context(open_image(sheet.image, axes)) if sheet.image else None
+            scored = _Scored(sheet.label.name, _pixel_size_nm(hr_image, lr_image, record, pixel_size))
             for number, comparison in enumerate(compare(hr_image, lr_image, network, record, inferer, seed)):
-                scores.append(comparison.scores())
+                _add(scored, comparison, record, normalise)
                 if number == 0:
-                    _save_picture(comparison, out / "pictures" / f"{sheet.label.stem}.png")
-        means = {method: _mean([each[method] for each in scores]) for method in METHODS}
-        images.append({"name": sheet.label.name, **means})
-    result = {
-        "images": images,
-        "mean": {method: _mean([image[method] for image in images]) for method in METHODS},  # type: ignore[misc]
-        "settings": {
-            "weights": Path(weights).name,
-            "scale": record.scale,
-            "input": "real LR images" if lr is not None else "crappified HR images",
-            "crappifier": record.crappifier if lr is None else None,
-            "seed": seed,
-            "data_range": "1.0 after scaling to [0, 1]; nothing else is normalised",
-        },
+                    _picture(comparison, scored.pixel_size_nm).save(pictures[scored.name])
+        images.append(scored)
+    settings = {
+        "weights": Path(weights).name,
+        "scale": record.scale,
+        "input": "real LR images" if lr is not None else "crappified HR images",
+        "crappifier": record.crappifier if lr is None else None,
+        "seed": seed,
+        "data_range": "1.0 after scaling to [0, 1]; nothing else is normalised but for the fitted metrics",
+        "normalise": normalise,
     }
-    beside = out / "metrics.json.part"
-    beside.write_text(json.dumps(_finite(result), indent=2, allow_nan=False), encoding="utf-8")
-    beside.replace(out / "metrics.json")
+    result = _summary(images, settings, record)
+    _write(result, pictures, out)
     return result
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The mean scores as a table to print."""
-    rows = [f"{'':10}{'PSNR (dB)':>10}{'SSIM':>9}"]
-    rows += [f"{method:10}{each['psnr']:10.2f}{each['ssim']:9.4f}" for method, each in result["mean"].items()]
-    return "\n".join(rows)
+    """The verdict and the mean scores as text to print."""
+    shown = ("psnr", "ssim", "ms_ssim", "frc_resolution")
+    words = [f"{METRICS[name].label} ({METRICS[name].unit})".removesuffix(" ()") for name in shown]
+    rows = [f"{'':10}" + "".join(f"{word:>{len(word) + 3}}" for word in words)]
+    for method, each in result["mean"].items():
+        cells = (
+            f"{each[name]:{len(word) + 3}.{METRICS[name].digits}f}" for name, word in zip(shown, words, strict=True)
+        )
+        rows.append(f"{method:10}" + "".join(cells))
+    return "\n".join([*rows, "", result["verdict"]["headline"]])
 
 
-def _crappified(
-    targets: np.ndarray,
-    crappify: Any,
-    intensity: Intensity,
-    dtype: np.dtype[Any],
-    entropy: list[int],
-) -> np.ndarray:
-    """LR frames as a file of this dtype would hold them; their draws follow from the seed and the image's name."""
-    crappify.set_random_state(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-    lr: np.ndarray = intensity.apply(intensity.cast(crappify(targets), dtype))
-    return lr
+def _add(scored: _Scored, comparison: Comparison, record: Record, normalise: str) -> None:
+    """Scores a sample; its Fourier ring correlation with the target, and that of each single image."""
+    scored.samples.append(comparison.scores(normalise))
+    target = comparison.cuts(comparison.hr)
+    if min(target.shape[-2:]) >= LEAST_SIDE:
+        for method, planes in comparison.restored.items():
+            curve = ring_correlation(comparison.cuts(planes), target)
+            scored.curves.setdefault(method, []).append(curve.at(FREQUENCIES))
+    # A single image tells its resolution only where it is finely sampled, as an LR image that is to be enlarged is not.
+    own = {"hr": target} | ({"lr": comparison.lr} if max(factors(record.scale)) == 1 else {})
+    for name, planes in own.items():
+        if min(planes.shape[-2:]) >= 2 * LEAST_SIDE:
+            scored.alone.setdefault(name, []).append(single_image_correlation(planes).resolution())
 
 
-def _identity(image: LazyImage, centre: int) -> tuple[int, int]:
-    return zlib.crc32(image.path.name.encode()), centre
+def _summary(images: Sequence[_Scored], settings: Mapping[str, Any], record: Record) -> dict[str, Any]:
+    """All figures of an evaluation."""
+    alone = len(images) == 1 and len(images[0].samples) > 1
+    units = images[0].samples if alone else [image.mean() for image in images]
+    seed = int(settings["seed"])
+    columns = {method: {name: [unit[method][name] for unit in units] for name in METRICS} for method in METHODS}
+    against = {
+        method: {name: asdict(difference(columns["model"][name], columns[method][name], seed)) for name in METRICS}
+        for method in INTERPOLATIONS
+    }
+    described = [
+        {
+            "name": image.name,
+            "samples": len(image.samples),
+            "pixel_size_nm": image.pixel_size_nm,
+            "single_image_resolution": {name: float(np.mean(each)) for name, each in image.alone.items()},
+            **image.mean(),
+        }
+        for image in images
+    ]
+    curves = {
+        method: np.mean([np.mean(image.curves[method], axis=0) for image in images if method in image.curves], axis=0)
+        for method in METHODS
+        if any(method in image.curves for image in images)
+    }
+    result: dict[str, Any] = {
+        "images": described,
+        "mean": {method: _mean([unit[method] for unit in units]) for method in METHODS},
+        "interval": {
+            method: {name: mean_interval(columns[method][name], seed) for name in METRICS} for method in METHODS
+        },
+        "against": against,
+        "frc": {
+            "frequency": FREQUENCIES.tolist(),
+            "correlation": {method: curve.tolist() for method, curve in curves.items()},
+        },
+        "samples": units if alone else [],
+        "settings": {
+            **settings,
+            "compared": f"{len(units)} frames or blocks of one file" if alone else images_in_words(len(units)),
+        },
+        "record": asdict(record),
+    }
+    result["verdict"] = asdict(verdict(result))
+    return result
+
+
+def _write(result: Mapping[str, Any], pictures: Mapping[str, Path], out: Path) -> None:
+    """Writes the figures and the page, each beside its name first and moved there when it is whole."""
+    finite = _finite(result)
+    text = json.dumps(finite, indent=2, allow_nan=False)
+    beside = out / "metrics.csv.part"
+    with beside.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "samples", "method", *METRICS])
+        for image in finite["images"]:
+            for method in METHODS:
+                rows.writerow([image["name"], image["samples"], method, *(image[method][name] for name in METRICS)])
+    beside.replace(out / "metrics.csv")
+    write_page(finite, pictures, out / "report.html")
+    beside = out / "metrics.json.part"
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(out / "metrics.json")
+
+
+def _pixel_size_nm(hr: LazyImage, lr: LazyImage | None, record: Record, given: float | None) -> float | None:
+    """Nanometres of an HR pixel where the user or a file tells them and they are the same along Y and X, and along Z
+    where that is restored."""
+    if given is not None:
+        return 1000 * given
+    along = dict(zip("ZYX", factors(record.scale), strict=True))
+    axes = "ZYX" if along["Z"] > 1 else "YX"
+    of_lr = {axis: size / along[axis] for axis, size in lr.pixel_size.items() if axis in axes} if lr else {}
+    sizes = [{**of_lr, **hr.pixel_size}.get(axis, math.nan) for axis in axes]
+    return 1000 * float(np.mean(sizes)) if max(sizes) - min(sizes) <= ISOTROPIC * min(sizes) else None
 
 
 def _finite(value: Any) -> Any:
     """The same with None for what JSON has no number for: the PSNR of equal images."""
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -240,17 +254,23 @@ def _mean(scores: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([each[name] for each in scores])) for name in scores[0]}
 
 
-def _save_picture(comparison: Comparison, path: Path) -> None:
+def _picture_paths(sheets: Sequence[Sheet], folder: Path) -> dict[str, Path]:
+    """By image name its picture: of the name without suffix, or with it where two images differ in that alone."""
+    stems = Counter(sheet.label.stem for sheet in sheets)
+    names = [sheet.label.stem if stems[sheet.label.stem] == 1 else sheet.label.name for sheet in sheets]
+    return {sheet.label.name: folder / f"{name}.png" for sheet, name in zip(sheets, names, strict=True)}
+
+
+def _picture(comparison: Comparison, pixel_size_nm: float | None) -> Image.Image:
     """The middle of the first frame of a sample, by all methods in the grey window of the target.
 
     Of a volume it is the cut along Z through the middle, where what is gained along Z shows, or the first frame.
     """
     images = {"LR": comparison.lr, "bicubic": comparison.restored["bicubic"], "restored": comparison.restored["model"]}
     images["HR"] = comparison.hr
-    deeper = comparison.hr.shape[0] > comparison.lr.shape[0]
-    cuts = {name: image[:, image.shape[1] // 2] if deeper else image[0] for name, image in images.items()}
-    shown = {name: _middle(cut, cuts["LR"].shape, cuts["HR"].shape) for name, cut in cuts.items()}
-    labelled_panel(shown, *grey_window(shown["HR"])).save(path)
+    cuts = {name: image[:, image.shape[1] // 2] if comparison.deeper else image[0] for name, image in images.items()}
+    middles = {name: _middle(cut, cuts["LR"].shape, cuts["HR"].shape) for name, cut in cuts.items()}
+    return comparison_picture(middles, pixel_size_nm)
 
 
 def _middle(image: np.ndarray, lr_shape: Sequence[int], hr_shape: Sequence[int]) -> np.ndarray:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import wilcoxon
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from pssr2_monai import comparing
+from pssr2_monai.comparing import compare
 from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation import evaluate, table
+from pssr2_monai.inferer import SeamlessInferer
+from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import write_image
+from pssr2_monai.record import load_weights
 from pssr2_monai.restoring import restore
 
 
@@ -46,7 +53,13 @@ def test_scores_of_real_pairs_equal_those_done_by_hand(hr_folder: Path, tiny_wei
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["mean"] == result["mean"]
     assert "bicubic" in table(result)
     picture = Image.open(tmp_path / "out" / "pictures" / "cell_0.png")
-    assert picture.size == (4 * 112 + 3 * 4, 96 + 22)
+    # Twice as large, LR | bicubic | restored | HR | error; below it a quarter of each side four times as large again.
+    assert picture.size == (5 * (224 + 4) - 4, 22 + 192 + 4 + 192)
+    rows = list(csv.DictReader((tmp_path / "out" / "metrics.csv").open()))
+    assert len(rows) == 5 * 3
+    assert rows[2]["image"] == "cell_0.png"
+    assert float(rows[2]["psnr"]) == result["images"][0]["model"]["psnr"]
+    assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
 
 
 def test_crappified_inputs_follow_the_seed(hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
@@ -84,3 +97,61 @@ def test_equal_images_make_valid_json(tiny_weights: Path, tmp_path: Path) -> Non
     text = (tmp_path / "out" / "metrics.json").read_text()
     assert "Infinity" not in text
     assert json.loads(text)["mean"]["bicubic"]["psnr"] is None
+
+
+def test_intervals_and_tests_compare_image_by_image(hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    result = evaluate(hr_folder, tiny_weights, tmp_path / "out")
+    gaps = [image["model"]["ssim"] - image["bicubic"]["ssim"] for image in result["images"]]
+    found = result["against"]["bicubic"]["ssim"]
+    assert found["mean"] == pytest.approx(np.mean(gaps))
+    assert found["p"] == pytest.approx(wilcoxon(gaps).pvalue)
+    low, high = found["interval"]
+    assert min(gaps) <= low < np.mean(gaps) < high <= max(gaps)
+    assert result["settings"]["compared"] == "5 images"
+    assert result["verdict"]["headline"] in table(result)
+    assert len(result["frc"]["frequency"]) == len(result["frc"]["correlation"]["model"])
+
+
+def test_frames_of_a_lone_stack_are_compared_and_its_pixel_size_is_used(tiny_weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "hr").mkdir()
+    stack = np.random.default_rng(0).integers(0, 255, (7, 64, 64), dtype=np.uint8)
+    write_image(tmp_path / "hr" / "s.tif", stack, axes="ZYX", pixel_size={"Y": 0.004, "X": 0.004})
+    result = evaluate(tmp_path / "hr", tiny_weights, tmp_path / "out")
+    assert result["settings"]["compared"] == "7 frames or blocks of one file"
+    assert result["against"]["bilinear"]["psnr"]["images"] == 7
+    assert result["images"][0]["samples"] == 7
+    assert result["images"][0]["pixel_size_nm"] == pytest.approx(4)
+    assert any("of one file" in caution for caution in result["verdict"]["cautions"])
+
+
+def test_normalisation_and_pixel_size_may_be_chosen(hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    fitted = evaluate(hr_folder, tiny_weights, tmp_path / "a", pixel_size=0.01)
+    pssr2 = evaluate(hr_folder, tiny_weights, tmp_path / "b", normalise="pssr2")
+    assert fitted["mean"]["model"]["psnr"] == pssr2["mean"]["model"]["psnr"]
+    assert fitted["mean"]["model"]["psnr_fitted"] != pssr2["mean"]["model"]["psnr_fitted"]
+    assert fitted["images"][0]["pixel_size_nm"] == 10
+    for option in ({"normalise": "csbdeep"}, {"pixel_size": 0.0}):
+        with pytest.raises(InputError, match=next(iter(option))):
+            evaluate(hr_folder, tiny_weights, tmp_path / "c", **option)
+    assert not (tmp_path / "c").exists()
+
+
+def test_large_planes_are_scored_in_blocks(
+    hr_folder: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, record = load_weights(tiny_weights)
+    monkeypatch.setattr(comparing, "LEAST_BLOCK", 32)
+    lr_folder = _lr_folder(hr_folder, tmp_path / "lr")
+    with open_image(hr_folder / "cell_0.png") as hr, open_image(lr_folder / "cell_0.png") as lr:
+        (whole,) = compare(hr, lr, network, record, SeamlessInferer())
+        monkeypatch.setattr(comparing, "BLOCK_VOXELS", 50**2)
+        blocks = list(compare(hr, lr, network, record, SeamlessInferer()))
+    # 96 x 112 pixels in 2 x 3 blocks of at most 50 a side, in whole LR pixels.
+    assert [block.hr.shape for block in blocks] == 2 * [(1, 48, 36), (1, 48, 36), (1, 48, 40)]
+    for name in ("hr", "lr"):
+        rows = [np.concatenate([getattr(block, name)[0] for block in blocks[n : n + 3]], axis=1) for n in (0, 3)]
+        np.testing.assert_array_equal(np.concatenate(rows), getattr(whole, name)[0])
+    for method in ("bicubic", "model"):
+        rows = [np.concatenate([block.restored[method][0] for block in blocks[n : n + 3]], axis=1) for n in (0, 3)]
+        off = np.abs(np.concatenate(rows) - whole.restored[method][0])
+        assert np.median(off) < 1 / 255

@@ -78,6 +78,13 @@ def test_evaluating_gives_the_figures_of_the_training(
     assert float(figures["val_ssim"]) == pytest.approx(best, abs=1e-6)
     assert float(figures["val_psnr"]) > 10
     assert (tmp_path / "val_ssim_raw.csv").is_file()
+    # Of the tiles that were scored, each by itself.
+    tiles = (tmp_path / "val_frc_resolution_raw.csv").read_text().split()[1:]
+    resolutions = [float(line.replace("\t", ",").split(",")[1]) for line in tiles]
+    assert float(figures["val_frc_resolution"]) == pytest.approx(np.mean(resolutions), rel=1e-4)
+    assert min(resolutions) >= 2
+    assert float(figures["val_psnr_fitted"]) >= float(figures["val_psnr"])
+    assert 0 < float(figures["val_ms_ssim"]) < 1
 
 
 def test_inference_restores_a_folder(project_root: Path, hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:

@@ -111,7 +111,8 @@ def test_train_restore_and_evaluate_from_a_path_with_odd_characters(
     assert out.split("\n")[:5] == [str(restored / f"cell_{n}.png") for n in range(5)]
     status, out, err = _run(capsys, "evaluate", "--hr", images, "--weights", run / "model.pt", "--out", scores)
     assert status == 0, err
-    assert [line.split()[0] for line in out.splitlines()[1:]] == ["bilinear", "bicubic", "model"]
+    assert [line.split()[0] for line in out.splitlines()[1:4]] == ["bilinear", "bicubic", "model"]
+    assert out.splitlines()[-1] == str(scores / "report.html")
 
 
 def test_help_does_not_load_torch() -> None:

@@ -1,0 +1,73 @@
+"""The words of a verdict for figures made by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from pssr2_monai.metrics import METRICS
+from pssr2_monai.verdict import best_interpolation, verdict
+
+
+def _result(
+    psnr: tuple[float, float], ssim: tuple[float, float], images: int = 8, p: float = 0.01, **more: object
+) -> dict:
+    """Figures whose differences from both interpolations have these 95 % intervals."""
+    methods = ("bilinear", "bicubic", "model")
+    mean = {method: dict.fromkeys(METRICS, 1.0) for method in methods}
+    mean["bicubic"]["psnr_fitted"] = 2.0
+    same = {"mean": 0.0, "interval": (0.0, 0.0), "p": 1.0, "images": images}
+    gaps = {"psnr_fitted": psnr, "ssim_fitted": ssim}
+    found = {
+        name: {"mean": sum(interval) / 2, "interval": interval if images > 1 else None, "p": p, "images": images}
+        for name, interval in gaps.items()
+    }
+    against = {method: {**dict.fromkeys(METRICS, same), **found} for method in methods[:2]}
+    settings = {"input": "real LR images", "normalise": "least_squares", "scale": 4}
+    return {"mean": mean, "against": against, "settings": settings, "samples": [], **more}
+
+
+@pytest.mark.parametrize(
+    ("psnr", "ssim", "options", "level", "words"),
+    [
+        ((0.5, 0.9), (0.03, 0.05), {}, "better", "Better than interpolation on these images."),
+        ((0.1, 0.2), (0.001, 0.002), {}, "better", "A little better than interpolation on these images."),
+        ((-0.9, -0.5), (-0.05, -0.03), {}, "worse", "Worse than interpolation"),
+        ((-0.9, -0.5), (0.03, 0.05), {}, "unclear", "Mixed"),
+        ((-0.1, 0.5), (0.03, 0.05), {}, "unclear", "No clear difference"),
+        ((0.5, 0.9), (0.03, 0.05), {"p": 0.06}, "unclear", "No clear difference"),
+        ((0.5, 0.9), (0.03, 0.05), {"images": 3, "p": 0.25}, "unclear", "Better on 3 images, too few to be sure"),
+        ((-0.9, -0.5), (-0.05, -0.03), {"images": 1}, "unclear", "No better on 1 image, too few to be sure"),
+        ((0.5, 0.9), (0.03, 0.05), {"images": 0}, "unclear", "Nothing to compare"),
+    ],
+)
+def test_headlines(psnr: tuple[float, float], ssim: tuple[float, float], options: dict, level: str, words: str) -> None:
+    if options.get("images") == 3:
+        options = {**options, "p": 0.25}
+    found = verdict(_result(psnr, ssim, **options))
+    assert found.level == level
+    assert found.headline.startswith(words)
+
+
+def test_reasons_name_the_better_interpolation() -> None:
+    result = _result((0.5, 0.9), (0.03, 0.05))
+    assert best_interpolation(result, "psnr_fitted") == "bicubic"
+    assert best_interpolation({"mean": {"bilinear": {"nrmse": 0.1}, "bicubic": {"nrmse": 0.2}}}, "nrmse") == "bilinear"
+    assert verdict(result).reasons[0] == (
+        "PSNR, fitted +0.70 dB against bicubic (95 % interval +0.50 to +0.90, p = 0.01)."
+    )
+
+
+def test_cautions_about_what_a_reader_should_know() -> None:
+    result = _result((0.5, 0.9), (0.03, 0.05))
+    assert verdict(result).cautions == ()
+    result["settings"]["input"] = "crappified HR images"
+    result["mean"]["model"]["psnr_fitted"] = 4.0
+    result["samples"] = [{}]
+    result["against"]["bicubic"]["frc_resolution"] = {"mean": 1.0, "interval": (0.5, 1.5), "p": 0.01, "images": 8}
+    words = " ".join(verdict(result).cautions)
+    for part in ("made by the crappifier", "of one file", "fitting it brings 3.0 dB", "may be invented"):
+        assert part in words
+    result["settings"]["scale"] = 1
+    assert verdict(result).headline == "Better than the input on these images."
+    assert "any smoothing filter" in " ".join(verdict(result).cautions)
+    assert "Only 2 images" in " ".join(verdict(_result((0.5, 0.9), (0.03, 0.05), images=2)).cautions)
