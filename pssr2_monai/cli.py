@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; the exit status is 0, 1 where it failed, 2 where arguments are missing."""
     # Two threads that spin while they wait take each other's core; torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # What profiling tells about itself helps nobody.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [each for each in arguments if each != "--debug"]

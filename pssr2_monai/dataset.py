@@ -42,9 +42,13 @@ class TileDataset(Dataset):
         """Makes the draws those of this epoch; leave it alone for a validation set, whose noise is to stay as it is."""
         self._epoch[0] = epoch
 
+    def seed_of(self, name: str) -> int:
+        """The seed of what is drawn for a name in this epoch."""
+        identity = zlib.crc32(name.encode())
+        return int(np.random.SeedSequence([self.seed, int(self._epoch[0]), identity]).generate_state(1)[0])
+
     def _transform(self, index: int) -> Any:
-        identity = zlib.crc32(self.data[index]["name"].encode())
-        seed = np.random.SeedSequence([self.seed, int(self._epoch[0]), identity]).generate_state(1)[0]
         if isinstance(self.transform, Randomizable):
-            self.transform.set_random_state(state=self._seeded.set_random_state(seed=int(seed)).R)
+            seed = self.seed_of(self.data[index]["name"])
+            self.transform.set_random_state(state=self._seeded.set_random_state(seed=seed).R)
         return super()._transform(index)

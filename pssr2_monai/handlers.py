@@ -55,15 +55,22 @@ class ClipGradients:
 class FiniteLoss:
     """Stops a training whose loss is no finite number any more: what it goes on to learn would be worth nothing.
 
+    Args:
+        every: how many steps lie between two looks, each of which waits for the device.
+
     Raises:
         InputError: naming the epoch and what may help.
     """
 
+    def __init__(self, every: int = 1) -> None:
+        self.every = every
+
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.every), self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        if not math.isfinite(engine.state.output[0]["loss"]):
+        if not math.isfinite(engine.state.output["loss"]):
             raise InputError(
                 f"epoch {engine.state.epoch}: the loss is not finite; use a smaller lr, or precision 'float32' if it "
                 "happens at once"
@@ -198,18 +205,25 @@ class Progress:
         evaluator: whose metrics are shown.
         metrics: names of the metrics to show.
         batch_size: tiles in a step, for the rate.
+        every: how many steps lie between two looks at the loss, each of which waits for the device.
     """
 
     def __init__(
-        self, schedule: ProgressSchedule, evaluator: Engine, metrics: Sequence[str], batch_size: int = 1
+        self,
+        schedule: ProgressSchedule,
+        evaluator: Engine,
+        metrics: Sequence[str],
+        batch_size: int = 1,
+        every: int = 1,
     ) -> None:
         self.schedule = schedule
         self.evaluator = evaluator
         self.metrics = tuple(metrics)
         self.batch_size = batch_size
+        self.every = every
         self.logger = logging.getLogger("pssr2_monai")
         self._bar: Any = None
-        self._losses: list[float] = []
+        self._losses: list[torch.Tensor] = []
         self._epoch_started = 0.0
         self._progress_at_start = 0.0
         self._seconds_at_start = 0.0
@@ -236,9 +250,10 @@ class Progress:
             )
 
     def _step(self, engine: Engine) -> None:
-        self._losses.append(float(engine.state.output[0]["loss"]))
+        self._losses.append(engine.state.output["loss"].detach())
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {self._losses[-1]:.4f}, {self.time_left(engine)} left", refresh=False)
+            if engine.state.iteration % self.every == 0:
+                self._bar.set_postfix_str(f"loss {self._losses[-1]:.4f}, {self.time_left(engine)} left", refresh=False)
             self._bar.update()
 
     def _end_epoch(self, engine: Engine) -> None:
@@ -247,7 +262,7 @@ class Progress:
         validated = self.evaluator.state.metrics if self.evaluator.state.epoch == state.epoch else {}
         shown = [f"{name} {validated[name]:.4f}" for name in self.metrics if name in validated]
         shown.append(f"lr {self.schedule.optimizer.param_groups[0]['lr']:.1e}")
-        words = [f"epoch {state.epoch}/{state.max_epochs}", f"loss {np.mean(self._losses):.4f}", *shown]
+        words = [f"epoch {state.epoch}/{state.max_epochs}", f"loss {torch.stack(self._losses).mean():.4f}", *shown]
         self._close()
         self.logger.info(" | ".join([*words, f"{rate:.1f} tiles/s", f"{self.time_left(engine)} left"]))
 

@@ -14,6 +14,7 @@ import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, Randomizable
 from monai.utils import ensure_tuple_rep
+from torch.profiler import record_function
 
 from pssr2_monai.axes import central, factors, frames_of
 from pssr2_monai.crappify import Downsample
@@ -23,7 +24,7 @@ from pssr2_monai.orientation import ORIENTATIONS, oriented
 from pssr2_monai.randomness import Seeded
 from pssr2_monai.tiles import Window
 
-__all__ = ["CentralFramesd", "Crappifyd", "Downsampled", "LoadTiled", "prepare_batch_with_extra"]
+__all__ = ["CentralFramesd", "Crappifyd", "Downsampled", "LoadTiled"]
 
 
 class LoadTiled(Seeded, MapTransform):
@@ -134,17 +135,6 @@ class CentralFramesd(MapTransform):
         return d
 
 
-def prepare_batch_with_extra(
-    batchdata: Mapping[str, torch.Tensor],
-    device: torch.device | str | None = None,
-    non_blocking: bool = False,
-    **_: Any,
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """For a loss that looks at a third image: it is called with the output and ``{"label": ..., "extra": ...}``."""
-    image, label, extra = (batchdata[key].to(device, non_blocking=non_blocking) for key in ("image", "label", "extra"))
-    return image, {"label": label, "extra": extra}
-
-
 class Downsampled(MapTransform):
     """Dictionary form of ``pssr2_monai.crappify.Downsample``."""
 
@@ -206,9 +196,10 @@ class Crappifyd(Randomizable, MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key, output_key in self.key_iterator(d, self.output_keys):
-            if isinstance(self.crappifier, torch.nn.Module):
-                with torch.no_grad():
-                    d[output_key] = self.crappifier(torch.as_tensor(d[key])[None])[0]
-            else:
-                d[output_key] = self.crappifier(d[key])
+            with record_function("crappify"):
+                if isinstance(self.crappifier, torch.nn.Module):
+                    with torch.no_grad():
+                        d[output_key] = self.crappifier(torch.as_tensor(d[key])[None])[0]
+                else:
+                    d[output_key] = self.crappifier(d[key])
         return d

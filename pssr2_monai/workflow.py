@@ -18,7 +18,19 @@ __all__ = ["train"]
 CONFIG = "config.json"
 UNLIMITED_EPOCHS = 1_000_000
 
-RESUMABLE = {"cache_mb", "checkpoint_every", "device", "epochs", "minutes", "num_workers", "patience", "val_interval"}
+RESUMABLE = {
+    "cache_mb",
+    "checkpoint_every",
+    "compile",
+    "device",
+    "epochs",
+    "log_every",
+    "minutes",
+    "num_workers",
+    "patience",
+    "profile",
+    "val_interval",
+}
 """What may differ in a resumed training; all else stays what it was begun with."""
 
 TEXT = {"axes", "dataset_dir", "extra_dir", "hr_dir", "lr_dir", "pair_pattern", "split", "stack"}

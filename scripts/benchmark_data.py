@@ -1,30 +1,25 @@
 """What crappifying costs: 512 px HR images to 4x LR with Poisson noise, in HR megapixels a CPU second.
 
-    python scripts/benchmark_data.py --rounds 9 --pssr-python ENV/bin/python --json data.json
+    python scripts/benchmark_data.py --rounds 9 --json data.json
 
 Rivals: the training samples of this package, through every transform of the bundle's training config (tiles from sheets
-in memory, flips, rotation, crappifier, conversion); the same crappifier on a batch that lies on the device; and, when
-``--pssr-python`` names a Python that has pssr 2.4.0, the samples of the original's ``SlidingDataset`` (sheets in
-memory) and ``ImageDataset`` (files read each time). Each runs in a process of its own and they take turns (A B C A B C
-...), so that what else the machine does falls on all alike. A ratio is taken within a round; its spread is the least
-and most.
+in memory, flips, rotation, crappifier, conversion); the same crappifier on a batch that lies on the device; and the
+samples of pssr 2.4.0: ``SlidingDataset`` (sheets in memory) and ``ImageDataset`` (files read each time). A ratio is
+taken within a round; its spread is the least and most.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from turns import add_options, laps, pssr_python, ratios, take_turns, tell
 
 OURS, BATCHED = "pssr2_monai", "pssr2_monai, batched"
 SLIDING, IMAGES = "pssr 2.4.0 SlidingDataset", "pssr 2.4.0 ImageDataset"
@@ -97,61 +92,28 @@ def work(rival: str, options: argparse.Namespace) -> None:
             torch.cuda.synchronize()
 
     turn(0)
-    print(json.dumps({"torch": torch.__version__, "images": count * images}), flush=True)
-    for round_, _ in enumerate(sys.stdin, start=1):
-        cpu, wall = time.process_time(), time.perf_counter()
+    for round_, _ in enumerate(laps({"torch": torch.__version__, "images": count * images}), start=1):
         turn(round_)
-        print(json.dumps({"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}), flush=True)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Let the rivals take turns; gives their HR megapixels a second, round by round, and this package's gain."""
     pythons = {OURS: sys.executable, BATCHED: sys.executable}
-    if options.pssr_python:
-        pythons |= {SLIDING: options.pssr_python, IMAGES: options.pssr_python}
-    # Waiting threads must not spin while another rival has its turn.
-    environment = os.environ | {"OMP_NUM_THREADS": str(options.threads), "OMP_WAIT_POLICY": "passive"}
-    same = ["--images", "--batch", "--threads", "--device"]
-    arguments = [word for name in same for word in (name, str(getattr(options, name[2:])))]
-    workers: dict[str, subprocess.Popen[str]] = {}
-    rivals: dict[str, dict[str, Any]] = {}
+    if python := pssr_python(options):
+        pythons |= {SLIDING: python, IMAGES: python}
+    settings = {name: getattr(options, name) for name in ("images", "batch", "device")}
+    arguments = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     with tempfile.TemporaryDirectory() as folder:
         write_sheets(Path(folder))
-        try:
-            for name, python in pythons.items():
-                command = [python, str(Path(__file__).resolve()), "--worker", name, "--folder", folder, *arguments]
-                workers[name] = subprocess.Popen(
-                    command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-                )
-                rivals[name] = {**answer(workers[name], name), "cpu": [], "wall": []}
-            for _ in range(options.rounds):
-                for name, worker in workers.items():
-                    assert worker.stdin is not None
-                    print("go", file=worker.stdin, flush=True)
-                    seconds = answer(worker, name)
-                    megapixels = rivals[name]["images"] * SIDE**2 / 1e6
-                    for clock in ("cpu", "wall"):
-                        rivals[name][clock].append(megapixels / seconds[clock])
-        finally:
-            for worker in workers.values():
-                worker.communicate()
+        rivals = take_turns(__file__, pythons, ["--folder", folder, *arguments], options.rounds, options.threads)
+    for rival in rivals.values():
+        megapixels = rival["images"] * SIDE**2 / 1e6
+        for clock in ("cpu", "wall"):
+            rival[clock] = [megapixels / seconds for seconds in rival[clock]]
     for rival in rivals.values():
         for clock in ("cpu", "wall"):
-            ratios = [ours / theirs for theirs, ours in zip(rival[clock], rivals[OURS][clock], strict=True)]
-            rival[f"{clock}_ratio"] = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
-    settings = {name[2:]: getattr(options, name[2:]) for name in [*same, "--rounds"]}
-    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
-    return {"settings": settings, "machine": machine, "rivals": rivals}
-
-
-def answer(worker: subprocess.Popen[str], name: str) -> dict[str, Any]:
-    """The next line of JSON from a worker."""
-    assert worker.stdout is not None
-    line = worker.stdout.readline()
-    if not line:
-        sys.exit(f"{name}: its process ended early; its message stands above")
-    answered: dict[str, Any] = json.loads(line)
-    return answered
+            rival[f"{clock}_ratio"] = ratios(rivals[OURS][clock], rival[clock])
+    return {"settings": settings | {"threads": options.threads, "rounds": options.rounds}, "rivals": rivals}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -177,12 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What crappifying costs beside the original.")
     parser.add_argument("--images", type=int, default=64, help="images a turn")
     parser.add_argument("--batch", type=int, default=16, help="images of a batch on the device")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each rival, after one to warm up")
-    parser.add_argument("--threads", type=int, default=1, help="compute threads")
-    parser.add_argument("--device", default="cpu", help="where batches lie: cpu or cuda")
-    parser.add_argument("--pssr-python", metavar="PATH", help="a Python that has pssr 2.4.0 installed")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure here")
-    parser.add_argument("--worker", choices=[OURS, BATCHED, SLIDING, IMAGES], help=argparse.SUPPRESS)
+    add_options(parser, rounds=9)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if min(options.images, options.batch, options.rounds, options.threads) < 1:
@@ -191,9 +148,7 @@ def main() -> None:
         work(options.worker, options)
         return
     result = measure(options)
-    print(table(result))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    tell(result, table(result), options.json)
 
 
 if __name__ == "__main__":

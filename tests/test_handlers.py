@@ -21,7 +21,7 @@ def _optimizer(lr: float = 0.1) -> torch.optim.Optimizer:
 
 
 def _engine(loss: float = 0.5) -> Engine:
-    return Engine(lambda engine, batch: [{"loss": torch.tensor(loss)}])
+    return Engine(lambda engine, batch: {"loss": torch.tensor(loss)})
 
 
 def test_the_rate_follows_warmup_and_cosine_by_iterations() -> None:

@@ -9,13 +9,14 @@ import pytest
 import torch
 from monai.transforms import Compose, RandFlipd, RandRotate90d
 
+from pssr2_monai.batches import prepare_batch_with_extra
 from pssr2_monai.datalists import TileSettings, tile_lists
 from pssr2_monai.dataset import TileDataset
 from pssr2_monai.errors import InputError
 from pssr2_monai.intensity import IntensitySettings
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.pairs import match_names, sheets_of
-from pssr2_monai.transforms import LoadTiled, prepare_batch_with_extra
+from pssr2_monai.transforms import LoadTiled
 
 
 def _folder(folder: Path, scale: int, dtype: type = np.uint8, names: str = "abcd", suffix: str = ".tif") -> Path:

@@ -1,0 +1,128 @@
+"""Rivals that take turns (A B A B ...), each in a process of its own: what else the machine does falls on all alike.
+
+A benchmark runs itself once for each rival, with ``--worker NAME``; the worker prepares, and goes through ``laps``.
+This module needs the standard library alone, since the original package has an environment of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["add_options", "laps", "megabytes", "pssr_python", "ratios", "take_turns", "tell"]
+
+PSSR = "pssr==2.4.0"
+CLOCKS = ("cpu", "wall")
+
+
+def add_options(parser: argparse.ArgumentParser, rounds: int = 5, threads: int = 1) -> None:
+    """The options that all benchmarks have."""
+    parser.add_argument("--rounds", type=int, default=rounds, help="turns of each rival, after one to warm up")
+    parser.add_argument("--threads", type=int, default=threads, help="compute threads")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--pssr-python", metavar="PATH", help="a Python that has pssr 2.4.0, else one is installed")
+    parser.add_argument("--without-pssr", action="store_true", help="leave the original out")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure here")
+    parser.add_argument("--worker", metavar="RIVAL", help=argparse.SUPPRESS)
+
+
+def pssr_python(options: argparse.Namespace) -> str | None:
+    """A Python that has the original package: the one given, or that of an environment made for it."""
+    if options.without_pssr:
+        return None
+    if options.pssr_python:
+        return str(options.pssr_python)
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    python = cache / "pssr2_monai" / PSSR / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if subprocess.run([python, "-c", "import pssr"], check=False).returncode if python.exists() else True:
+        print(f"installing {PSSR} and what it needs", file=sys.stderr)
+        venv.create(python.parents[1], with_pip=True, clear=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", PSSR], check=True)
+    return str(python)
+
+
+def laps(first: Mapping[str, Any]) -> Iterator[None]:
+    """Tells the first figures of a worker, then yields once a turn and tells the seconds that the turn took."""
+    print(json.dumps(first), flush=True)
+    for _ in sys.stdin:
+        cpu, wall = time.process_time(), time.perf_counter()
+        yield
+        print(json.dumps({"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}), flush=True)
+
+
+def megabytes() -> float:
+    """The most memory that this process has held."""
+    import resource
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def take_turns(
+    script: str, pythons: Mapping[str, str], arguments: Sequence[str], rounds: int, threads: int
+) -> dict[str, dict[str, Any]]:
+    """Each rival's first figures, and its seconds of the processor and on the wall, round by round.
+
+    Args:
+        script: the benchmark.
+        pythons: what runs each rival.
+        arguments: for all workers.
+        rounds: turns of each.
+        threads: compute threads.
+    """
+    # Waiting threads must not spin while another rival has its turn.
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+    workers: dict[str, subprocess.Popen[str]] = {}
+    rivals: dict[str, dict[str, Any]] = {}
+    try:
+        for name, python in pythons.items():
+            command = [python, str(Path(script).resolve()), "--worker", name, "--threads", str(threads), *arguments]
+            workers[name] = subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            rivals[name] = _answer(workers[name], name) | {clock: [] for clock in CLOCKS}
+        for _ in range(rounds):
+            for name, worker in workers.items():
+                assert worker.stdin is not None
+                print("go", file=worker.stdin, flush=True)
+                seconds = _answer(worker, name)
+                for clock in CLOCKS:
+                    rivals[name][clock].append(seconds[clock])
+    finally:
+        for worker in workers.values():
+            worker.communicate()
+    return rivals
+
+
+def _answer(worker: subprocess.Popen[str], name: str) -> dict[str, Any]:
+    """The next line of JSON from a worker."""
+    assert worker.stdout is not None
+    line = worker.stdout.readline()
+    if not line:
+        sys.exit(f"{name}: its process ended early; its message stands above")
+    answered: dict[str, Any] = json.loads(line)
+    return answered
+
+
+def ratios(of: Sequence[float], to: Sequence[float]) -> dict[str, float]:
+    """One rival's figures over another's, each taken within a round: median, least and greatest."""
+    each = [above / below for above, below in zip(of, to, strict=True)]
+    return {"median": statistics.median(each), "min": min(each), "max": max(each)}
+
+
+def tell(result: dict[str, Any], text: str, path: Path | None) -> None:
+    """Prints the table, and writes every figure with what is known of the machine."""
+    print(text)
+    if path:
+        machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
+        path.write_text(json.dumps(result | {"machine": machine}, indent=2) + "\n", encoding="utf-8")
