@@ -1,29 +1,35 @@
-"""Dividing the restoring of an image into pieces of bounded memory, and remembering which of them are done.
+"""Dividing the restoring of an image into pieces of bounded memory.
 
-A *job* is one sample of frames (a plane, a group of planes or the run of a volume) within one column; it is gone along
-from its first row (of a volume, its first frame) to its last, and every block of rows is written when it is finished.
-What is written depends neither on how the image is divided nor on what was done before an interruption.
+A *job* is one sample of frames (a plane, a group of planes or the run of a volume) within one column and some rows; it
+is gone along from its first row (of a volume, its first frame) to its last, and every block of rows is written when it
+is finished. What is written does not depend on how the image is divided, and no two jobs write to one chunk.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
-from pathlib import Path
-from typing import Any
+from itertools import pairwise, product
 
 import numpy as np
 
-from pssr2_monai.errors import InputError
 from pssr2_monai.tiles import WindowAxis
 
-__all__ = ["Job", "Journal", "columns", "regrouped"]
+__all__ = ["Job", "columns", "divided", "regrouped", "rows_of_jobs"]
 
-COLUMN_BYTES = 2**28
-"""Memory for the sums of one column, in float32."""
+COLUMN_BYTES = 2**27
+"""Memory for the sums of one column, in float32, of planes."""
+
+VOLUME_COLUMN_BYTES = 2**28
+"""The same of volumes, whose columns have windows of their neighbours all around them, so that narrow ones cost."""
+
+MOST_STEPS = 16
+"""Windows that a job of several workers is long, at most: those at its ends are computed twice."""
+
+LEAST_STEPS = 2
+JOBS_PER_WORKER = 4
+"""So that the last of them to finish does not keep the others waiting for long."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +37,18 @@ class Job:
     """A piece of work.
 
     Attributes:
-        name: tells it from all others of the image.
+        name: of the sample and the column.
         frames: numbers of the LR frames that it is made from.
         given: numbers of the restored frames.
         column: LR pixels along Y and X for volumes, along X for planes.
+        rows: LR pixels along the axis that is gone along: Y, or the run of frames of a volume.
     """
 
     name: str
     frames: tuple[int, ...]
     given: tuple[int, ...]
     column: tuple[range, ...]
+    rows: range
 
 
 def columns(
@@ -58,7 +66,8 @@ def columns(
         For each part its range of LR pixels along the axes but the first.
     """
     along, *across = axes
-    budget = COLUMN_BYTES / (4 * frames * along.length * scale[0])
+    memory = COLUMN_BYTES if len(across) == 1 else VOLUME_COLUMN_BYTES
+    budget = memory / (4 * frames * along.length * scale[0])
     # Of planes a width, of volumes the side of a square.
     side = budget ** (1 / len(across))
     parts = []
@@ -67,6 +76,28 @@ def columns(
         length = max(1, int(side / factor) // multiple) * multiple
         parts.append([range(first, min(first + length, axis.size)) for first in range(0, axis.size, length)])
     return [tuple(part) for part in product(*parts)]
+
+
+def rows_of_jobs(along: WindowAxis, multiple: int, columns: int, workers: int) -> int:
+    """How many LR rows a job has.
+
+    Args:
+        along: windows along the axis that is gone along.
+        multiple: LR rows that jobs are to be multiples of, since two of them never write to one chunk.
+        columns: of all samples together.
+        workers: that share the jobs; of a single one, a job has all rows of its column.
+    """
+    if workers <= 1:
+        return along.size
+    wanted = max(math.ceil(JOBS_PER_WORKER * workers / columns), math.ceil(along.size / (MOST_STEPS * along.step)))
+    length = max(math.ceil(along.size / wanted), LEAST_STEPS * along.step)
+    return math.ceil(length / multiple) * multiple
+
+
+def divided(rows: range, length: int) -> list[range]:
+    """Rows, divided at the multiples of a length."""
+    places = [rows.start, *range((rows.start // length + 1) * length, rows.stop, length), rows.stop]
+    return [range(first, stop) for first, stop in pairwise(places)]
 
 
 def regrouped(
@@ -89,41 +120,8 @@ def regrouped(
         if ready > first:
             joined = np.concatenate(waiting)
             yield range(first, ready), joined[: (ready - first) * factor]
-            waiting, first = [joined[(ready - first) * factor :]], ready
+            # A copy, so that what was given does not stay in memory with what is left of it.
+            waiting, first = [joined[(ready - first) * factor :].copy()], ready
+            del joined
     if stop > first:
         yield range(first, stop), np.concatenate(waiting)
-
-
-class Journal:
-    """Which rows of which job are written, in a file beside the output under way.
-
-    Args:
-        path: the file; what it tells of is only taken over if it was begun with the same settings.
-        settings: all that the output depends on.
-
-    Raises:
-        InputError: the file was begun with other settings.
-    """
-
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        self.path = path
-        self.done: dict[str, int] = {}
-        wanted = json.dumps(settings, sort_keys=True)
-        if path.exists():
-            lines = path.read_text(encoding="utf-8").split("\n")
-            if lines[0] != wanted:
-                raise InputError(
-                    f"{path}: a restoring of other settings was interrupted here; finish it with those, or ask to "
-                    "overwrite it"
-                )
-            for line in lines[1:-1]:  # what follows the last line break was cut off
-                job, _, rows = line.rpartition(" ")
-                self.done[job] = int(rows)
-        else:
-            path.write_text(wanted + "\n", encoding="utf-8")
-
-    def note(self, job: str, rows: int) -> None:
-        """So many rows of a job are written."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{job} {rows}\n")
-        self.done[job] = rows

@@ -6,6 +6,7 @@ Heavy packages are imported inside the functions, so that ``pssr2 --help`` answe
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fire.decorators import SetParseFn
@@ -44,7 +45,7 @@ def train(
     print(weights)
 
 
-@SetParseFn(str, "source", "target", "weights", "device", "precision", "axes", "format")
+@SetParseFn(str, "source", "target", "weights", "device", "precision", "axes", "format", "scheduler")
 def restore(
     source: str,
     target: str,
@@ -58,11 +59,14 @@ def restore(
     overwrite: bool = False,
     skip_bad: bool = False,
     format: str | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    estimate: bool = False,
 ) -> None:
     """Restore an image, or every image of a folder.
 
     pssr2 restore INPUT OUTPUT --weights FILE [--window N] [--overlap 0.25] [--precision auto] [--device D] [--axes
-    ZYX] [--overwrite] [--skip-bad] [--format ome.zarr]
+    ZYX] [--overwrite] [--skip-bad] [--format ome.zarr] [--workers N | --scheduler ADDRESS] [--estimate]
 
     INPUT        an image file, a folder of them, or a folder of slices where OUTPUT is a file
     OUTPUT       the file to write, or the folder to write files of the same names into
@@ -75,12 +79,19 @@ def restore(
     --overwrite  replace files that exist
     --format     tif, ome.tif, ome.zarr or png for files written into a folder; by default that of the input
     --skip-bad   leave out files that cannot be read, instead of stopping before any work
+    --workers    how many processes of this machine share the work, each with a network of its own
+    --scheduler  address of a Dask cluster that is to do the work, such as tcp://host:8786
+    --estimate   tell pixels, bytes, blocks, memory and time, by a trial of a few windows, and write nothing
+
+    What was interrupted goes on where it stopped when the same command is given again.
 
     Example: pssr2 restore scans/ restored/ --weights run/model.pt
+             pssr2 restore volume.ome.zarr restored.ome.zarr --weights run/model.pt --workers 4
     """
+    from pssr2_monai.restoring import estimate_restoring
     from pssr2_monai.restoring import restore as run
 
-    written = run(
+    done = (estimate_restoring if estimate else run)(
         source,
         target,
         weights,
@@ -92,12 +103,14 @@ def restore(
         overwrite=overwrite,
         skip_bad=skip_bad,
         format=format,
+        workers=workers,
+        scheduler=scheduler,
     )
-    for path in written:
-        print(path)
+    for line in [done] if isinstance(done, str) else done:
+        print(line)
 
 
-@SetParseFn(str, "hr", "lr", "weights", "out", "device", "precision", "axes", "pair_pattern")
+@SetParseFn(str, "hr", "lr", "weights", "out", "normalise", "device", "precision", "axes", "pair_pattern")
 def evaluate(
     *,
     hr: str,
@@ -105,6 +118,8 @@ def evaluate(
     out: str,
     lr: str | None = None,
     seed: int = 0,
+    normalise: str = "least_squares",
+    pixel_size: float | None = None,
     window: int | None = None,
     precision: str = "auto",
     device: str | None = None,
@@ -113,14 +128,16 @@ def evaluate(
 ) -> None:
     """Score weights beside bilinear and bicubic interpolation.
 
-    pssr2 evaluate --hr DIR [--lr DIR] --weights FILE --out DIR [--seed 0] [--window N] [--precision auto] [--device
-    D] [--axes ZYX]
+    pssr2 evaluate --hr DIR [--lr DIR] --weights FILE --out DIR [--seed 0] [--normalise least_squares] [--pixel_size
+    0.004] [--window N] [--precision auto] [--device D] [--axes ZYX]
 
-    --hr       folder of high-resolution images
-    --lr       folder of their low-resolution partners of the same names; without it the HR images are crappified
-    --weights  a model.pt that a training wrote
-    --out      folder for metrics.json and the pictures LR | bicubic | restored | HR
-    --seed     of the crappifier
+    --hr          folder of high-resolution images
+    --lr          folder of their low-resolution partners of the same names; without it the HR images are crappified
+    --weights     a model.pt that a training wrote
+    --out         folder for report.html (open it in a browser), metrics.json, metrics.csv and the pictures
+    --seed        of the crappifier and of the intervals
+    --normalise   least_squares (gain and offset) or pssr2, before the metrics that are called fitted
+    --pixel_size  micrometres of the HR pixels, where the files do not tell; resolutions are then in nanometres, too
     --pair_pattern  regular expression whose group is what the names of partners have in common
 
     Example: pssr2 evaluate --hr test/ --weights run/model.pt --out evaluation/
@@ -129,8 +146,9 @@ def evaluate(
     from pssr2_monai.evaluation import table
 
     options = {"window": window, "precision": precision, "device": device, "axes": axes, "pair_pattern": pair_pattern}
-    result = run(hr, weights, out, lr=lr, seed=seed, **options)  # type: ignore[arg-type]
+    result = run(hr, weights, out, lr=lr, seed=seed, normalise=normalise, pixel_size=pixel_size, **options)  # type: ignore[arg-type]
     print(table(result))
+    print(Path(out) / "report.html")
 
 
 @SetParseFn(str, "file", "stack", "axes")

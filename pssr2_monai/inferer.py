@@ -84,7 +84,7 @@ class SeamlessInferer(Inferer):
             return pixels
 
         slabs = self.stream(read, axes, lambda windows: network(windows, *args, **kwargs))
-        return torch.cat([slab for _, slab in slabs], dim=first_axis)
+        return torch.cat([slab.clone() for _, slab in slabs], dim=first_axis)
 
     def stream(
         self,
@@ -92,7 +92,7 @@ class SeamlessInferer(Inferer):
         axes: Sequence[WindowAxis],
         network: Callable[[torch.Tensor], torch.Tensor],
         column: Sequence[range] | None = None,
-        first: int = 0,
+        rows: range | None = None,
     ) -> Iterator[tuple[range, torch.Tensor]]:
         """Restores an image from one end to the other, holding no more of it than the windows of one step.
 
@@ -102,22 +102,24 @@ class SeamlessInferer(Inferer):
             axes: see ``axes``; the first is gone along.
             network: takes and gives ``(batch, frames, Y, X)``.
             column: the part along each of the other axes; all of them by default.
-            first: where to begin along the first axis; what is given does not depend on it, nor on the column.
+            rows: the part along the first axis; what is given does not depend on it, nor on the column.
 
         Yields:
-            LR pixels along the first axis, and what they became: float32 ``(batch, frames, Y, X)``.
+            LR pixels along the first axis, and what they became: float32 ``(batch, frames, Y, X)``, which must be used
+            or copied before the next is asked for.
         """
         along, *across = axes
+        first, last = (rows.start, rows.stop) if rows is not None else (0, along.size)
         column = column or [range(axis.size) for axis in across]
         covering = [axis.covering(part.start, part.stop) for axis, part in zip(across, column, strict=True)]
         corners = list(product(*covering))
-        starts = along.covering(first, along.size)
+        starts = along.covering(first, last)
         sums: torch.Tensor | None = None
         for start, following in zip(starts, [*starts[1:], None], strict=True):
             for number in range(0, len(corners), self.batch_size):
                 some = corners[number : number + self.batch_size]
                 windows = [read((start, *corner)) for corner in some]
-                outputs = self._predicted(windows, network)
+                outputs = self.predicted(windows, network)
                 sizes = zip(outputs[0].shape[-len(axes) :], windows[0].shape[-len(axes) :], strict=True)
                 scale = [restored // size for restored, size in sizes]
                 if sums is None:
@@ -128,17 +130,18 @@ class SeamlessInferer(Inferer):
                     _add(sums, output, along.weights(start, scale[0]), across, column, corner, scale)
             assert sums is not None
             axis = sums.ndim - len(axes)
-            stop = along.size if following is None else min(following, along.size)
+            stop = last if following is None else min(following, last)
             if stop > first:
-                rows = (stop - first) * scale[0]
-                yield range(first, stop), sums.narrow(axis, (first - start) * scale[0], rows).clone()
+                height = (stop - first) * scale[0]
+                yield range(first, stop), sums.narrow(axis, (first - start) * scale[0], height)
                 first = stop
             if following is not None:
-                sums = _moved(sums, axis, (following - start) * scale[0])
+                _move(sums, axis, (following - start) * scale[0])
 
-    def _predicted(
+    def predicted(
         self, windows: Sequence[torch.Tensor], network: Callable[[torch.Tensor], torch.Tensor]
     ) -> Sequence[torch.Tensor]:
+        """What the network makes of some windows, each ``(batch, frames, Y, X)``, taken together."""
         inputs = torch.cat(list(windows)).float()
         predict = in_precision(network, choose_precision(self.precision, inputs.device))
         return predict(inputs).split(len(windows[0]))
@@ -169,9 +172,9 @@ def _add(
     sums[(*lead, *place)] += output[(*lead, *taken)] * weight.to(output.device)
 
 
-def _moved(sums: torch.Tensor, axis: int, by: int) -> torch.Tensor:
-    """The sums without their first ``by`` pixels along an axis, and as many empty ones behind."""
-    moved = torch.zeros_like(sums)
+def _move(sums: torch.Tensor, axis: int, by: int) -> None:
+    """Takes the first ``by`` pixels along an axis away, and puts as many empty ones behind."""
     kept = sums.shape[axis] - by
-    moved.narrow(axis, 0, kept).copy_(sums.narrow(axis, by, kept))
-    return moved
+    rest = sums.narrow(axis, by, kept)
+    sums.narrow(axis, 0, kept).copy_(rest.clone() if kept > by else rest)  # a copy where both overlap
+    sums.narrow(axis, kept, by).zero_()

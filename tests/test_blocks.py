@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pssr2_monai import blocks
-from pssr2_monai.blocks import Journal, columns, regrouped
+from pssr2_monai.blocks import columns, divided, regrouped, rows_of_jobs
 from pssr2_monai.errors import InputError
-from pssr2_monai.file_restoring import Restoring, restore_file
+from pssr2_monai.file_restoring import restore_file
+from pssr2_monai.image_restoring import Restoring
 from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import write_image
+from pssr2_monai.journals import Journal
 from pssr2_monai.networks import AsVolume, ResUNet
 from pssr2_monai.record import Record
 from pssr2_monai.tiles import WindowAxis
@@ -31,16 +33,23 @@ def _network(scale: int | list[int], frames: tuple[int, int] = (1, 1)) -> torch.
     return ResUNet(*frames, channels=(4, 8), scale=scale, depth=0, interpolate=False).eval()
 
 
-COLUMN = 4 * 128 * 128 * 9
+COLUMN = 4 * 64 * 64 * 9
 """Bytes for the sums of a column that divide the images here into a few."""
 
 CASES = {
-    "plane": ("YX", (330, 250), Record({}, 3)),
-    "stack in 2.5D": ("ZYX", (4, 190, 300), Record({}, 2, (3, 1))),
-    "groups of frames": ("TYX", (7, 70, 200), Record({}, 2, (3, 3))),
-    "channels": ("CZYX", (2, 10, 30, 70), Record({}, [2, 1, 1], (8, 16))),
-    "volume": ("ZYX", (24, 30, 90), Record({}, [1, 2, 2], (8, 8))),
+    "plane": ("YX", (170, 140), Record({}, 3)),
+    "stack in 2.5D": ("ZYX", (3, 100, 150), Record({}, 2, (3, 1))),
+    "groups of frames": ("TYX", (7, 70, 100), Record({}, 2, (3, 3))),
+    "channels": ("CZYX", (2, 10, 20, 70), Record({}, [2, 1, 1], (8, 16))),
+    "volume": ("ZYX", (18, 16, 70), Record({}, [1, 2, 2], (8, 8))),
 }
+
+
+def _divide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes columns and chunks so small that the images here have several."""
+    monkeypatch.setattr(blocks, "COLUMN_BYTES", COLUMN)
+    monkeypatch.setattr(blocks, "VOLUME_COLUMN_BYTES", COLUMN)
+    monkeypatch.setattr("pssr2_monai.io.omezarr_writer.CHUNK", 64)
 
 
 @pytest.fixture(params=CASES)
@@ -74,8 +83,7 @@ def test_the_division_into_columns_changes_no_bit(
     (tmp_path / "divided").mkdir()
     target = f"out{suffix}"
     restore_file(source, tmp_path / "whole" / target, network, record, inferer)
-    monkeypatch.setattr(blocks, "COLUMN_BYTES", COLUMN)
-    monkeypatch.setattr("pssr2_monai.io.omezarr_writer.CHUNK", 64)
+    _divide(monkeypatch)
     restore_file(source, tmp_path / "divided" / target, network, record, inferer)
     with (
         open_image(tmp_path / "whole" / target) as whole,
@@ -89,54 +97,45 @@ class Interrupted(BaseException):
 
 
 @pytest.mark.parametrize("suffix", [".ome.zarr", ".tif"])
-@pytest.mark.parametrize("share", [0.1, 0.7])
 def test_what_was_interrupted_goes_on_to_the_same_file(
     case: tuple[Path, torch.nn.Module, Record, SeamlessInferer],
     suffix: str,
-    share: float,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source, network, record, inferer = case
-    monkeypatch.setattr(blocks, "COLUMN_BYTES", COLUMN)
-    monkeypatch.setattr("pssr2_monai.io.omezarr_writer.CHUNK", 64)
+    _divide(monkeypatch)
     (tmp_path / "straight").mkdir()
     target = tmp_path / f"out{suffix}"
-    note, written = Journal.note, 0
+    note, run = Journal.note, Restoring.run
+    written, after, ran = 0, 10**9, []
 
-    def counting(journal: Journal, job: str, rows: int) -> None:
+    def interrupting(journal: Journal, job: str, rows: range) -> None:
         nonlocal written
         written += 1
-        note(journal, job, rows)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Journal, "note", counting)
-        straight = restore_file(source, tmp_path / "straight" / target.name, network, record, inferer)
-    assert written > 1
-    after, written = max(1, int(share * written)), 0
-
-    def interrupting(journal: Journal, job: str, rows: int) -> None:
-        nonlocal written
-        written += 1
-        if written == after + 1:  # the block is written, and nobody knows
+        if written > after:  # the block is written, and nobody knows
             raise Interrupted
         note(journal, job, rows)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Journal, "note", interrupting)
+    def recording(self: Restoring, job: blocks.Job) -> Iterator[tuple[range, int]]:
+        ran.append((job.name, job.rows.start))
+        return run(self, job)
+
+    monkeypatch.setattr(Journal, "note", interrupting)
+    straight = restore_file(source, tmp_path / "straight" / target.name, network, record, inferer)
+    assert written > 2
+    third, first_job = max(1, written // 3), ("0.0", 0)
+    monkeypatch.setattr(Restoring, "run", recording)
+    for number in range(2):
+        written, after = 0, third
         with pytest.raises(Interrupted):
             restore_file(source, target, network, record, inferer)
-    assert not target.exists()
-    ran = []
-    run = Restoring.run
-
-    def recording(self: Restoring, job: blocks.Job, first: int = 0) -> Iterator[tuple[int, int]]:
-        ran.append((job.name, first))
-        return run(self, job, first)
-
-    monkeypatch.setattr(Restoring, "run", recording)
+        assert not target.exists()
+        assert (first_job in ran) == (number == 0), "what was done is done again"
+        ran.clear()
+    after = 10**9
     restore_file(source, target, network, record, inferer)
-    assert ("0.0", 0) not in ran, "what was done is done again"
+    assert first_job not in ran
     assert _files(target) == _files(straight)
     assert {path.name for path in tmp_path.iterdir()} == {"in.tif", "straight", target.name}
 
@@ -147,7 +146,7 @@ def test_other_settings_do_not_go_on_with_it(tmp_path: Path, monkeypatch: pytest
     record, target = Record({}, 2), tmp_path / "out.tif"
     note = Journal.note
 
-    def interrupting(journal: Journal, job: str, rows: int) -> None:
+    def interrupting(journal: Journal, job: str, rows: range) -> None:
         note(journal, job, rows)
         raise KeyboardInterrupt
 
@@ -155,19 +154,10 @@ def test_other_settings_do_not_go_on_with_it(tmp_path: Path, monkeypatch: pytest
         patched.setattr(Journal, "note", interrupting)
         with pytest.raises(KeyboardInterrupt):
             restore_file(tmp_path / "in.tif", target, _network(2), record, SeamlessInferer(64))
-    with pytest.raises(InputError, match=r"out.tif.journal: a restoring of other settings was interrupted here"):
+    with pytest.raises(InputError, match=r"out.tif.journal: a restoring of other settings, or of the input as it was"):
         restore_file(tmp_path / "in.tif", target, _network(2), record, SeamlessInferer(96))
     restore_file(tmp_path / "in.tif", target, _network(2), record, SeamlessInferer(96), overwrite=True)
     assert {path.name for path in tmp_path.iterdir()} == {"in.tif", "out.tif"}
-
-
-def test_a_line_that_was_cut_off_is_not_taken_for_done(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal", {"a": 1})
-    journal.note("0.0", 12)
-    journal.note("0.1", 345)
-    text = journal.path.read_text()
-    journal.path.write_text(text[:-2])
-    assert Journal(tmp_path / "journal", {"a": 1}).done == {"0.0": 12}
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9), st.integers(1, 7), st.integers(0, 3))
@@ -194,3 +184,22 @@ def test_columns_cover_an_image_in_whole_chunks(scale: int, chunk: int, monkeypa
     assert (parts[0].start, parts[-1].stop) == (0, 90_001)
     assert all(part.start * scale % chunk == 0 for part in parts)
     assert 4 * 256 * scale * scale * max(map(len, parts)) <= blocks.COLUMN_BYTES
+
+
+@given(st.integers(1, 30_000), st.integers(1, 600), st.integers(1, 50), st.integers(1, 9), st.data())
+def test_jobs_of_several_workers_cover_the_rows_in_whole_chunks(
+    size: int, multiple: int, columns: int, workers: int, data: st.DataObject
+) -> None:
+    along = WindowAxis(size, 256, 64, 32)
+    length = rows_of_jobs(along, multiple, columns, workers)
+    first = data.draw(st.integers(0, (size - 1) // multiple)) * multiple
+    parts = divided(range(first, size), length)
+    assert [row for part in parts for row in (part.start, part.stop)][1:-1:2] == [part.start for part in parts[1:]]
+    assert (parts[0].start, parts[-1].stop) == (first, size)
+    assert all(part.start % multiple == 0 and len(part) for part in parts)
+    if workers > 1:
+        assert max(map(len, parts)) <= max(16 * along.step, 2 * along.step) + multiple
+        share = len(parts) * columns
+        assert share >= min(workers, columns) or length <= 2 * along.step + multiple
+    else:
+        assert len(parts) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
-from pssr2_monai.io.part import finish, part_of, remove
+from pssr2_monai.io.part import Spread, finish, part_of, remove
 
 __all__ = ["OmeZarrWriter"]
 
@@ -19,6 +20,9 @@ STORED_ORDER = "TCZYX"
 """The order of axes that the format prescribes: time, channel, space."""
 
 CHUNK = 512
+BATCH = 256
+"""Chunks of a pyramid that are made at a time by whoever makes them."""
+
 SMALLEST_LEVEL = 256
 TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 
@@ -69,11 +73,11 @@ class OmeZarrWriter:
         """Sets the pixels of a region; see `writer.Writer`."""
         self._level0[tuple(region[i] for i in self._order)] = array.transpose(self._order)
 
-    def close(self) -> None:
+    def close(self, spread: Spread = map) -> None:
         """Builds the pyramid, adds the metadata that make the folder an image, and moves it into place."""
         levels = [self._level0]
         while max(levels[-1].shape[-2:]) > SMALLEST_LEVEL:
-            levels.append(self._halved(levels[-1], len(levels)))
+            levels.append(self._halved(levels[-1], len(levels), spread))
         metadata = {"ome": self._metadata(levels)}
         zarr.open_group(str(self._part), mode="a", zarr_format=3, attributes=metadata)
         finish(self._part, self._path)
@@ -96,14 +100,12 @@ class OmeZarrWriter:
             zarr_format=3,
         )
 
-    def _halved(self, fine: zarr.Array, level: int) -> zarr.Array:
+    def _halved(self, fine: zarr.Array, level: int, spread: Spread) -> zarr.Array:
         """The next level: Y and X halved by the mean of 2 x 2 pixels, chunk by chunk."""
         coarse = self._create(level, (*fine.shape[:-2], *((size + 1) // 2 for size in fine.shape[-2:])), fine.dtype)
-        for block in _blocks(coarse.shape):
-            wide = tuple(
-                slice(2 * part.start, min(2 * part.stop, n)) for part, n in zip(block, fine.shape, strict=True)
-            )
-            coarse[block] = area_mean(fine[(*block[:-2], *wide[-2:])])
+        halve = partial(_halve, str(self._part), level)
+        for _ in spread(halve, _batches(coarse.shape)):
+            pass
         return coarse
 
     def _metadata(self, levels: Sequence[zarr.Array]) -> dict[str, Any]:
@@ -142,6 +144,15 @@ class OmeZarrWriter:
         return {"label": self._channel_names[i], "color": "FFFFFF", "active": True, "window": window}
 
 
+def _halve(folder: str, level: int, blocks: Sequence[tuple[slice, ...]]) -> None:
+    """Makes some blocks of a level from the level below, in whatever process."""
+    fine = zarr.open_array(f"{folder}/{level - 1}", mode="r")
+    coarse = zarr.open_array(f"{folder}/{level}", mode="r+")
+    for block in blocks:
+        wide = tuple(slice(2 * part.start, min(2 * part.stop, n)) for part, n in zip(block, fine.shape, strict=True))
+        coarse[block] = area_mean(fine[(*block[:-2], *wide[-2:])])
+
+
 def area_mean(pixels: np.ndarray) -> np.ndarray:
     """The mean of each 2 x 2 pixels of the last two axes, rounded for integers; an odd last row is averaged alone."""
     odd = [(0, size % 2) for size in pixels.shape[-2:]]
@@ -156,3 +167,10 @@ def _blocks(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
     starts = (range(0, size, step) for size, step in zip(shape, steps, strict=True))
     for corner in itertools.product(*starts):
         yield tuple(slice(a, min(a + step, n)) for a, step, n in zip(corner, steps, shape, strict=True))
+
+
+def _batches(shape: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], ...]]:
+    """The chunks of an array, some at a time."""
+    blocks = _blocks(shape)
+    while batch := tuple(itertools.islice(blocks, BATCH)):
+        yield batch

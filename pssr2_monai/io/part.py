@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.io.formats import is_zarr
 
-__all__ = ["check_free", "check_room", "finish", "part_of", "remove"]
+__all__ = ["Spread", "check_free", "check_room", "finish", "part_of", "remove"]
+
+Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""What applies a function that can be pickled to all items, as ``map`` does, here or elsewhere, in any order."""
 
 
 def part_of(path: Path) -> Path:

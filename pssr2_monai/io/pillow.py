@@ -14,7 +14,7 @@ from PIL import Image
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.io.image import LazyImage
-from pssr2_monai.io.part import finish, part_of, remove
+from pssr2_monai.io.part import Spread, finish, part_of, remove
 from pssr2_monai.io.units import from_print_resolution, known_sizes
 
 __all__ = ["PngWriter", "open_file"]
@@ -131,7 +131,7 @@ class PngWriter:
         """Sets the pixels of a region; see `writer.Writer`."""
         self._pixels[tuple(region)] = array
 
-    def close(self) -> None:
+    def close(self, spread: Spread = map) -> None:
         """Writes the file and moves it into place."""
         part = part_of(self._path)
         sizes = [self._pixel_size.get(axis) for axis in "XY"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import tifffile
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.io.part import check_room, finish, part_of, remove
+from pssr2_monai.io.part import Spread, check_room, finish, part_of, remove
 
 __all__ = ["TiffWriter"]
 
@@ -74,6 +75,7 @@ class TiffWriter:
                 place = tif.write(
                     shape=self._shape, dtype=dtype, returnoffset=True, **_samples(stored_axes, shape), **options
                 )
+            _reserve(self._part)
         except BaseException:
             remove(self._part)
             raise
@@ -86,13 +88,20 @@ class TiffWriter:
         pixels = np.memmap(self._part, self._dtype, "r+", self._offset, self._shape)
         pixels[tuple(region)] = array
 
-    def close(self) -> None:
+    def close(self, spread: Spread = map) -> None:
         """Moves the file into place."""
         finish(self._part, self._path)
 
     def abort(self) -> None:
         """Removes the file begun."""
         remove(self._part)
+
+
+def _reserve(path: Path) -> None:
+    """Takes the file's room on the disk now: of a file with holes, a disk that fills kills whoever maps it."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _fits_imagej(

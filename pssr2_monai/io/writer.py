@@ -12,7 +12,7 @@ import numpy as np
 
 from pssr2_monai.axes import check_axes
 from pssr2_monai.errors import InputError
-from pssr2_monai.io.part import check_free
+from pssr2_monai.io.part import Spread, check_free
 
 __all__ = ["WRITTEN", "Writer", "create_writer", "write_image"]
 
@@ -32,7 +32,7 @@ class _Format(Protocol):
 
     def write(self, region: Sequence[slice], array: np.ndarray) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, spread: Spread = map) -> None: ...
 
     def abort(self) -> None: ...
 
@@ -86,15 +86,22 @@ class Writer:
             raise ValueError(f"{self.path.name}: the region has shape {expected}, the array {array.shape}")
         self._target.write(tuple(bounds), array)
 
-    def close(self) -> None:
-        """Completes the image and moves it into place. Pixels that were never written are 0."""
+    def close(self, keep: bool = False, spread: Spread = map) -> None:
+        """Completes the image and moves it into place. Pixels that were never written are 0.
+
+        Args:
+            keep: leave it to the caller to suspend or abort where completing fails, of a full disk for instance.
+            spread: how what is left to do, such as a pyramid, is shared; in this process, one after the other, by
+                default.
+        """
         if self._target is not None:
-            target, self._target = self._target, None
             try:
-                target.close()
+                self._target.close(spread)
             except BaseException:
-                target.abort()
+                if not keep:
+                    self.abort()
                 raise
+            self._target = None
 
     def suspend(self) -> None:
         """Leaves what was begun for another writer to resume."""

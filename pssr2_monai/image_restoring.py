@@ -1,0 +1,187 @@
+"""The jobs of one image, and doing them: windows are read, go through the network, are blended, cast and written."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pssr2_monai.axes import Frames, factors, frames_of, is_volume, sample_centres
+from pssr2_monai.blocks import Job, columns, divided, regrouped, rows_of_jobs
+from pssr2_monai.inferer import SeamlessInferer
+from pssr2_monai.intensity import Intensity
+from pssr2_monai.io.image import LazyImage
+from pssr2_monai.io.sheets import plane_size, read_window, write_window
+from pssr2_monai.io.writer import Writer
+from pssr2_monai.journals import Journal
+from pssr2_monai.record import Record
+from pssr2_monai.tiles import Window, WindowAxis, reflect_indices
+
+__all__ = ["Layout", "Restoring"]
+
+logger = logging.getLogger(__name__)
+
+CAST_PIXELS = 2**22
+"""Pixels that are cast at a time: casting computes in float64."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the restoring of an image is divided; arithmetic only.
+
+    Attributes:
+        frames: the LR frames.
+        plane: LR pixels along Y and X.
+        record: of the network.
+        inferer: how the network is laid over the image.
+        chunks: HR pixels along the run of frames, Y and X that are written to one chunk of the target.
+    """
+
+    frames: Frames
+    plane: tuple[int, int]
+    record: Record
+    inferer: SeamlessInferer
+    chunks: tuple[int, int, int]
+
+    @property
+    def scale(self) -> tuple[int, ...]:
+        """HR over LR pixels along the axes that windows lie along."""
+        return factors(self.record.scale) if self.inferer.volume else factors(self.record.scale)[1:]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """LR pixels along these axes."""
+        return (self.frames.run, *self.plane) if self.inferer.volume else self.plane
+
+    @property
+    def axes(self) -> list[WindowAxis]:
+        """The windows along these axes."""
+        return self.inferer.axes(self.sizes)
+
+    @property
+    def multiple(self) -> int:
+        """LR rows that blocks are multiples of."""
+        chunk = self.chunks[-len(self.scale)]
+        return math.lcm(chunk, self.scale[0]) // self.scale[0]
+
+    @property
+    def columns(self) -> list[tuple[range, ...]]:
+        """The parts of each sample."""
+        together = 1 if self.inferer.volume else self.record.n_frames[1]
+        return columns(self.axes, self.scale, self.chunks[-len(self.scale) :], together)
+
+    @property
+    def samples(self) -> list[tuple[Sequence[int], Sequence[int]]]:
+        """The frames that are restored together and the frames that they give, numbered in the restored image."""
+        frames, scale = self.frames, self.record.scale
+        if is_volume(scale):
+            factor = factors(scale)[0]
+            runs = [range(first, first + frames.run) for first in range(0, frames.count, frames.run)]
+            return [(run, range(run.start * factor, run.stop * factor)) for run in runs]
+        lr_frames, hr_frames = self.record.n_frames
+        # Windows of the frames to be written, each restored from the frames around the same centre.
+        centres = sample_centres(frames, hr_frames, slide=False, edges=hr_frames == 1)
+        return [(frames.window(centre, lr_frames), frames.window(centre, hr_frames)) for centre in centres]
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are in all."""
+        rows = math.ceil(self.axes[0].step / self.multiple) * self.multiple
+        return len(self.samples) * len(self.columns) * math.ceil(self.sizes[0] / rows)
+
+    def jobs(self, journal: Journal | None = None, workers: int = 1) -> Iterator[Job]:
+        """The pieces of work that are left, each of which may be done on its own."""
+        parts, samples = self.columns, self.samples
+        length = rows_of_jobs(self.axes[0], self.multiple, len(parts) * len(samples), workers)
+        for sample, (frames, given) in enumerate(samples):
+            for part, column in enumerate(parts):
+                name = f"{sample}.{part}"
+                size = self.sizes[0]
+                for gap in journal.missing(name, size) if journal is not None else [range(size)]:
+                    for rows in divided(gap, length):
+                        yield Job(name, tuple(frames), tuple(given), column, rows)
+
+
+@dataclass
+class Restoring:
+    """What every job of one image needs.
+
+    Attributes:
+        image: the source, open.
+        writer: of the target.
+        network: in evaluation mode, on the device that is to do the work.
+        record: of its weights.
+        inferer: how the network is laid over the image.
+        intensity: of the source.
+    """
+
+    image: LazyImage
+    writer: Writer
+    network: torch.nn.Module
+    record: Record
+    inferer: SeamlessInferer
+    intensity: Intensity
+
+    @property
+    def layout(self) -> Layout:
+        """How the image is divided."""
+        frames = frames_of(self.image.axes, self.image.shape, self.record.stack)
+        along = dict(zip(self.writer.axes, self.writer.chunks or (), strict=False))
+        run, y, x = (along.get(letter, 1) for letter in (frames.run_axis or "", "Y", "X"))
+        return Layout(frames, plane_size(self.image), self.record, self.inferer, (run, y, x))
+
+    def run(self, job: Job) -> Iterator[tuple[range, int]]:
+        """Does a job.
+
+        Yields:
+            After each block is written: its LR rows (of a volume, frames), and how many HR pixels it has.
+        """
+        layout = self.layout
+        axes = layout.axes
+        device = next(self.network.parameters()).device
+
+        def read(starts: Sequence[int]) -> torch.Tensor:
+            frames, (y, x) = list(job.frames), starts[-2:]
+            if self.inferer.volume:
+                frames = [frames[index] for index in reflect_indices(starts[0], axes[0].length, axes[0].size)]
+            window = Window(y, x, axes[-2].length, axes[-1].length)
+            pixels = read_window(self.image, frames, window, self.record.stack)
+            if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+                logger.warning("%s: holds NaN or infinite pixels, which are taken for black and white", self.image.path)
+            return torch.from_numpy(self.intensity.apply(pixels))[None].to(device)
+
+        with torch.inference_mode():
+            slabs = self.inferer.stream(read, axes, self.network, job.column, job.rows)
+            for rows, block in regrouped(self._cast(slabs), layout.multiple, job.rows.start):
+                self._write(layout, job, rows, block)
+                yield rows, block.size
+
+    def _cast(self, slabs: Iterator[tuple[range, torch.Tensor]]) -> Iterator[tuple[range, np.ndarray]]:
+        """Slabs in the dtype of the target, rows first: of planes they are the axis after the frames."""
+        for rows, slab in slabs:
+            moved = np.moveaxis(slab[0].cpu().numpy(), 0 if self.inferer.volume else 1, 0)
+            cast = np.empty(moved.shape, self.writer.dtype)
+            step = max(1, CAST_PIXELS // max(1, cast[0].size))
+            for row in range(0, len(cast), step):
+                cast[row : row + step] = self.intensity.cast(moved[row : row + step], self.writer.dtype)
+            yield rows, cast
+
+    def _write(self, layout: Layout, job: Job, rows: range, block: np.ndarray) -> None:
+        """Writes ``(rows, frames, X)`` of planes or ``(frames, Y, X)`` of a volume."""
+        order = layout.frames.scaled(factors(self.record.scale)[0])
+        spans = [
+            (part.start * factor, len(part) * factor)
+            for part, factor in zip((rows, *job.column), layout.scale, strict=True)
+        ]
+        if self.inferer.volume:
+            (first, count), (y, height), (x, width) = spans
+            planes = {job.given[first + number]: block[number] for number in range(count)}
+        else:
+            (y, height), (x, width) = spans
+            planes = {frame: block[:, number] for number, frame in enumerate(job.given)}
+        for frame, plane in planes.items():
+            write_window(self.writer, order, frame, Window(y, x, height, width), plane)

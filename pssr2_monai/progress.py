@@ -1,0 +1,70 @@
+"""How far the restoring of an image is: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+__all__ = ["Progress"]
+
+logger = logging.getLogger(__name__)
+
+SECONDS = 60.0
+"""Between two lines where there is no terminal."""
+
+BAR = "{desc}: {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} MP, {rate_fmt}, {remaining} left{postfix}"
+
+
+class Progress:
+    """Megapixels written, their rate, the time left and the blocks done.
+
+    Args:
+        name: of the image.
+        pixels: HR pixels in all.
+        blocks: in all.
+        before: pixels that an interrupted run has written already, which do not count for the rate.
+        shown: whether anything is to be shown.
+    """
+
+    def __init__(self, name: str, pixels: int, blocks: int, before: int = 0, shown: bool = True) -> None:
+        self._name, self._pixels, self._blocks, self._shown = name, pixels, blocks, shown
+        self._before, self._written = before, 0
+        self._began = self._told = time.monotonic()
+        hidden = not (shown and sys.stderr.isatty())
+        self._bar = tqdm(total=pixels / 1e6, initial=before / 1e6, desc=name, unit="MP", bar_format=BAR, disable=hidden)
+
+    def update(self, pixels: int) -> None:
+        """So many more pixels are written."""
+        self._written += pixels
+        self._bar.set_postfix_str(f"{self._done}/{self._blocks} blocks", refresh=False)
+        self._bar.update(pixels / 1e6)
+        if self._bar.disable and self._shown and time.monotonic() - self._told > SECONDS:
+            self._told = time.monotonic()
+            logger.info("%s", self.line())
+
+    @property
+    def _done(self) -> int:
+        """Blocks done."""
+        return self._blocks * (self._before + self._written) // self._pixels
+
+    def line(self) -> str:
+        """The state in words."""
+        finished = self._before + self._written
+        rate = self._written / max(time.monotonic() - self._began, 1e-9)
+        left = (self._pixels - finished) / rate / 60 if rate else 0
+        return (
+            f"{self._name}: {finished / self._pixels:.0%}, {rate / 1e6:.2f} MP/s, {left:.0f} min left, "
+            f"{self._done}/{self._blocks} blocks"
+        )
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()

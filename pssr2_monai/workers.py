@@ -1,0 +1,175 @@
+"""What happens inside a worker process: it loads the network once, and does one job after the other."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+
+import torch
+
+import pssr2_monai
+from pssr2_monai.blocks import Job
+from pssr2_monai.errors import InputError
+from pssr2_monai.image_restoring import Restoring
+from pssr2_monai.inferer import SeamlessInferer
+from pssr2_monai.intensity import Intensity
+from pssr2_monai.io.image import LazyImage, open_image
+from pssr2_monai.io.writer import Writer
+from pssr2_monai.record import Record, load_weights
+
+__all__ = ["Assignment", "Model", "restore_job", "versions"]
+
+KEPT_BYTES = 2**30
+
+_one_at_a_time = threading.Lock()
+"""A worker of several threads does one job with all of them: otherwise the memory of as many jobs would be needed."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Where a worker takes the network from.
+
+    Attributes:
+        weights: the file, which all workers must see under this name.
+        state: its size and time of change, so that another file under this name is not taken for it.
+        device: ``cpu``, ``cuda:1`` and so on; ``cuda`` or None for a GPU of the worker's own, where there are some.
+    """
+
+    weights: Path
+    state: tuple[int, int]
+    device: str | None
+
+    @classmethod
+    def of(cls, weights: str | Path, device: str | None) -> Model:
+        """The model of a file that has been read."""
+        path = Path(weights).absolute()
+        status = path.stat()
+        return cls(path, (status.st_size, status.st_mtime_ns), device)
+
+    def load(self) -> tuple[torch.nn.Module, Record]:
+        """The network and its record, loaded once a process.
+
+        Raises:
+            InputError: the worker does not see the same file.
+        """
+        return _load(self)
+
+
+@lru_cache(maxsize=1)
+def _load(model: Model) -> tuple[torch.nn.Module, Record]:
+    _keep_freed_memory()
+    if not model.weights.is_file() or model.weights.stat().st_size != model.state[0]:
+        raise InputError(
+            f"{model.weights}: a worker does not find this file, or another; all workers must see the weights, the "
+            "input and the output under the same names"
+        )
+    device = model.device
+    if device in (None, "cuda"):
+        device = f"cuda:{_own_gpu()}" if torch.cuda.is_available() else "cpu"
+    return load_weights(model.weights, device)
+
+
+def _keep_freed_memory() -> None:
+    """Lets this process keep the memory of a window for the next, rather than give it back and ask for it again.
+
+    Dask sets MALLOC_TRIM_THRESHOLD_ so that its workers give back all they can, which doubles the time of a network.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:  # of glibc; M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of its malloc.h
+        mallopt(-3, KEPT_BYTES)
+        mallopt(-1, KEPT_BYTES)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker must know, besides the job, to do jobs of one image."""
+
+    model: Model
+    source: Path
+    state: tuple[int, ...]
+    axes: str | None
+    writer: Writer
+    inferer: SeamlessInferer
+    intensity: Intensity
+
+
+def restore_job(assignment: Assignment, job: Job) -> int | InputError:
+    """Does a job; gives how many HR pixels it wrote, or the error that doing it again would not mend."""
+    with one_at_a_time():
+        try:
+            network, record = assignment.model.load()
+            image = _image(assignment.source, assignment.state, assignment.axes)
+            restoring = Restoring(image, assignment.writer, network, record, assignment.inferer, assignment.intensity)
+            return sum(written for _, written in restoring.run(job))
+        except InputError as error:
+            return error
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Lets one job run at a time, with the threads that the worker has."""
+    with _one_at_a_time:
+        torch.set_num_threads(threads_of_worker())
+        yield
+
+
+def threads_of_worker() -> int:
+    """How many threads the network may use here."""
+    if _threads is not None:
+        return _threads
+    from distributed import get_worker
+
+    return int(get_worker().state.nthreads)
+
+
+_threads: int | None = None
+
+
+def set_threads(count: int) -> None:
+    """Says how many threads a worker that is not Dask's may use."""
+    global _threads
+    _threads = count
+
+
+def versions() -> dict[str, str]:
+    """What must agree between those who work on one image."""
+    return {"pssr2_monai": pssr2_monai.__version__, "torch": torch.__version__}
+
+
+@lru_cache(maxsize=1)
+def _image(path: Path, state: tuple[int, ...], axes: str | None) -> LazyImage:
+    """The image, kept open from job to job."""
+    return open_image(path, axes=axes)
+
+
+_held: list[IO[str]] = []
+"""Locks that this process holds until it ends."""
+
+
+def _own_gpu() -> int:
+    """A GPU that no other worker of this machine has taken; by turns where there are more workers than GPUs."""
+    count = torch.cuda.device_count()
+    if count == 1:
+        return 0
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return os.getpid() % count
+    for gpu in range(count):
+        file = (Path(tempfile.gettempdir()) / f"pssr2_gpu_{os.getuid()}_{gpu}.lock").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+        else:
+            _held.append(file)
+            return gpu
+    return os.getpid() % count

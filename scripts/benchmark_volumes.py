@@ -1,0 +1,278 @@
+"""What restoring a volume larger than memory costs: peak memory, throughput, seams, kills, and a cluster's speed-up.
+
+Makes OME-Zarr inputs of Z x SIDE x SIDE uint8 and restores each with a small network in a process of its own.
+Throughput is compared with the bare network on windows in memory, before and after the restoring, so that a machine
+that is busy with other work is so for both; windows are counted with their overlap, as many as the whole image needs
+and those on the borders of columns once for each. Steps across the borders of windows, chunks and columns are
+compared with those at places elsewhere that lie alike on the network's pooling grid. --kills restores the smallest
+volume while it is killed at random moments and compares all bytes; --dask restores it on one and on two workers of one
+thread each, in turns, beside the same two workers running the bare network.
+
+    python scripts/benchmark_volumes.py [--planes 6 64] [--side 4096] [--kills 10] [--dask] [--json FILE] [--folder DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+
+from pssr2_monai import sharing, workers
+from pssr2_monai.estimating import output_of
+from pssr2_monai.inferer import SeamlessInferer
+from pssr2_monai.io.image import open_image
+from pssr2_monai.io.writer import create_writer
+from pssr2_monai.networks import ResUNet
+from pssr2_monai.record import Record, load_weights, save_atomically
+from pssr2_monai.restoring import restore
+
+SCALE = 2
+NETWORK = {"in_channels": 1, "out_channels": 1, "channels": [16, 32, 64], "scale": SCALE, "depth": 1}
+WINDOW = 256
+GRID = 32
+BARE_WINDOWS = 60
+TARGETS = {"peak GiB": 1.5, "of bare network": 0.9, "seams": 0.02, "speed-up": 1.7}
+
+
+def row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def heading(*cells: str) -> str:
+    return f"{row(*cells)}\n|{'---|' * len(cells)}"
+
+
+def make_weights(path: Path) -> None:
+    """A small network with random weights: what it makes of an image does not matter here."""
+    torch.manual_seed(0)
+    network = ResUNet(**NETWORK)
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.05)
+    record = Record({"_target_": "pssr2_monai.networks.ResUNet", **NETWORK}, SCALE)
+    save_atomically({"model": network.state_dict(), "record": record.state_dict()}, path)
+
+
+def make_volume(path: Path, planes: int, side: int) -> None:
+    """Texture at two sizes, moved from plane to plane."""
+    noise = np.random.default_rng(0).normal(size=(side, side)).astype(np.float32)
+    texture = 60 * noise / 4 + sum(sigma * 40 * gaussian_filter(noise, sigma) for sigma in (1.5, 4))
+    plane = (128 + texture).clip(0, 255).astype(np.uint8)
+    with create_writer(path, shape=(planes, side, side), dtype="uint8", axes="ZYX", pixel_size={}) as writer:
+        for z in range(planes):
+            writer.write(np.s_[z : z + 1, :, :], np.roll(plane, (17 * z, 31 * z), (0, 1))[None])
+
+
+def bare_seconds(weights: Path, windows: int = BARE_WINDOWS) -> float:
+    """Seconds a window of the network alone, on windows in memory."""
+    network, _ = load_weights(weights)
+    inferer = SeamlessInferer(WINDOW)
+    images = list(torch.rand(8, 1, 1, WINDOW, WINDOW))
+    with torch.inference_mode():
+        inferer.predicted(images[:1], network)
+        began = time.perf_counter()
+        for number in range(windows):
+            inferer.predicted([images[number % len(images)]], network)
+    return (time.perf_counter() - began) / windows
+
+
+def windows_of(source: Path, target: Path, weights: Path) -> tuple[int, int]:
+    """Windows that restoring needs, and HR pixels."""
+    _, record = load_weights(weights)
+    output = output_of(source, target, record, SeamlessInferer(WINDOW), None)
+    return output.windows, int(np.prod(output.shape))
+
+
+def measure(source: Path, target: Path, weights: Path) -> dict[str, float]:
+    """The figures of one volume; in a process of its own, whose peak memory is then that of restoring."""
+    bare = [bare_seconds(weights)]
+    began = time.perf_counter()
+    restore(source, target, weights)
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    bare.append(bare_seconds(weights))
+    windows, pixels = windows_of(source, target, weights)
+    return {
+        "seconds": seconds,
+        "peak GiB": peak / 2**30,
+        "HR MP/s": pixels / seconds / 1e6,
+        "ms a window": 1e3 * seconds / windows,
+        "ms a window, bare": 1e3 * sum(bare) / 2,
+        "of bare network": windows * sum(bare) / 2 / seconds,
+        "seams": seams(source, target),
+    }
+
+
+def seams(source: Path, target: Path) -> float:
+    """How far the mean absolute step across borders exceeds that elsewhere, the worse of both axes."""
+    with open_image(source) as lr, open_image(target) as restored:
+        first = [slice(0, 1)] * (len(restored.shape) - 2)
+        plane = restored.read([*first, slice(None), slice(None)]).reshape(restored.shape[-2:]).astype(np.float32)
+        axis = SeamlessInferer(WINDOW).axes(lr.shape[-2:])[0]
+    worst = 0.0
+    for pixels in (plane, plane.T):
+        steps = np.abs(np.diff(pixels, axis=0)).mean(axis=1)
+        size = len(pixels)
+        ends = {place * SCALE for start in axis.starts for place in (start, start + axis.window)}
+        edges = {
+            place * SCALE
+            for start in axis.starts
+            for place in (start + axis.shared // 4, start + axis.window - axis.shared // 4)
+        }
+        borders = {place for place in ends | edges | set(range(512, size, 512)) if GRID < place < size - GRID}
+        # The same place within the network's pooling grid: elsewhere steps differ for reasons of their own.
+        alike = {
+            place
+            for phase in {border % (GRID * SCALE) for border in borders}
+            for place in range(phase, size, GRID * SCALE)
+        }
+        others = {place for place in alike - borders if GRID < place < size - GRID}
+        at_borders, elsewhere = (steps[[place - 1 for place in sorted(places)]].mean() for places in (borders, others))
+        worst = max(worst, abs(at_borders / elsewhere - 1))
+    return float(worst)
+
+
+def in_own_process(source: Path, target: Path, weights: Path) -> dict[str, float]:
+    """See ``measure``."""
+    command = [sys.executable, __file__, "--measure", str(source), str(target), str(weights)]
+    figures: dict[str, float] = json.loads(
+        subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    )
+    shutil.rmtree(target)
+    return figures
+
+
+def kills(source: Path, folder: Path, weights: Path, times: int) -> dict[str, Any]:
+    """Restores a volume in a process that is killed at random moments, and compares the bytes."""
+    straight, target = folder / "straight" / "killed.ome.zarr", folder / "killed.ome.zarr"
+    straight.parent.mkdir()
+    began = time.perf_counter()
+    restore(source, straight, weights)
+    seconds = time.perf_counter() - began
+    command = [sys.executable, "-c", "from pssr2_monai.cli import main; main()", "restore", str(source), str(target)]
+    command += ["--weights", str(weights)]
+    journal, draw, done = target.with_name(target.name + ".journal"), random.Random(0), []
+    while len(done) < times and not target.exists():
+        noted = journal.stat().st_size if journal.exists() else 0
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Not in the seconds that importing takes, which would be most of the moments.
+        while running.poll() is None and not (journal.exists() and (noted == 0 or journal.stat().st_size > noted)):
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0, seconds / times))
+        running.kill()
+        running.wait()
+        done.append(journal.stat().st_size if journal.exists() else 0)
+    subprocess.run(command, check=not target.exists(), capture_output=True)
+    names = [sorted(str(each.relative_to(root)) for each in root.rglob("*")) for root in (straight, target)]
+    same = names[0] == names[1] and all(
+        (straight / name).is_dir() or (straight / name).read_bytes() == (target / name).read_bytes()
+        for name in names[0]
+    )
+    shutil.rmtree(straight.parent)
+    shutil.rmtree(target)
+    return {"kills": len(done), "equal": same, "files": len(names[0])}
+
+
+@contextmanager
+def cluster(count: int) -> Iterator[Any]:
+    from distributed import LocalCluster
+
+    options = {"n_workers": count, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
+    with LocalCluster(**options, silence_logs="CRITICAL") as made:
+        yield made
+
+
+def bare_of_cluster(cluster: Any, weights: Path, windows: int) -> float:
+    """Seconds a share of the windows that each worker of a cluster takes through the network."""
+    from distributed import Client
+
+    count = len(cluster.workers)
+    model = workers.Model.of(weights, "cpu")
+    with Client(cluster.scheduler_address, set_as_default=False) as client:
+        client.run(model.load)  # what restoring does first, too
+        began = time.perf_counter()
+        client.gather([client.submit(bare_seconds, weights, windows, pure=False) for _ in range(count)])
+        return (time.perf_counter() - began) / count
+
+
+def dask(source: Path, folder: Path, weights: Path, rounds: int = 1) -> dict[str, float]:
+    """Seconds of one and of two workers, in turns, for restoring and for the network alone."""
+    sharing.SHARED_PIXELS = 0
+    times: dict[str, list[float]] = {}
+    with cluster(1) as one, cluster(2) as two:
+        for made in (one, two):
+            bare_of_cluster(made, weights, 2)  # imports what workers need
+        for _ in range(rounds):
+            for name, made in (("one", one), ("two", two)):
+                target = folder / f"{name}.ome.zarr"
+                began = time.perf_counter()
+                restore(source, target, weights, scheduler=made.scheduler_address)
+                seconds = time.perf_counter() - began
+                shutil.rmtree(target)
+                times.setdefault(name, []).append(seconds)
+                times.setdefault(f"{name}, bare", []).append(bare_of_cluster(made, weights, BARE_WINDOWS))
+    figures = {name: sum(each) / len(each) for name, each in times.items()}
+    return figures | {
+        "speed-up": figures["one"] / figures["two"],
+        "speed-up, bare": figures["one, bare"] / figures["two, bare"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--planes", type=int, nargs="+", default=[6, 64], help="sizes along Z, smallest first")
+    parser.add_argument("--side", type=int, default=4096, help="pixels along Y and X")
+    parser.add_argument("--kills", type=int, default=0, help="how often to kill the restoring of the smallest volume")
+    parser.add_argument("--dask", action="store_true", help="one worker against two, of the smallest volume")
+    parser.add_argument("--threads", type=int, default=1, help="of the network")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--folder", type=Path, help="where to write the volumes (default: a temporary folder)")
+    parser.add_argument("--measure", type=Path, nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.measure:
+        print(json.dumps(measure(*options.measure)))
+        return
+    result: dict[str, Any] = {"settings": {"side": options.side, "threads": options.threads, "targets": TARGETS}}
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        weights = folder / "model.pt"
+        make_weights(weights)
+        for planes in options.planes:
+            source = folder / f"in_{planes}.ome.zarr"
+            make_volume(source, planes, options.side)
+            figures = in_own_process(source, folder / "out.ome.zarr", weights)
+            if planes == options.planes[0]:
+                print(heading("planes", *figures))
+            print(row(planes, *(f"{value:.3g}" for value in figures.values())), flush=True)
+            result[f"{planes} planes"] = figures
+            if planes != options.planes[0]:
+                shutil.rmtree(source)
+        smallest = folder / f"in_{options.planes[0]}.ome.zarr"
+        parts = {"kills": lambda: kills(smallest, folder, weights, options.kills)} if options.kills else {}
+        parts |= {"dask": lambda: dask(smallest, folder, weights)} if options.dask else {}
+        for part, run in parts.items():
+            result[part] = run()
+            print(
+                f"\n{heading(*result[part])}\n{row(*(f'{value:.4g}' for value in result[part].values()))}", flush=True
+            )
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Sharing the work: the same file from one process, from several, from a cluster, and from one that loses a worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pssr2_monai import engines, restoring, workers
+from pssr2_monai.cli import main
+from pssr2_monai.engines import open_engine
+from pssr2_monai.errors import InputError
+from pssr2_monai.file_restoring import restore_file
+from pssr2_monai.inferer import SeamlessInferer
+from pssr2_monai.io.writer import write_image
+from pssr2_monai.journals import Journal, Unfinished
+from pssr2_monai.networks import ResUNet
+from pssr2_monai.record import Record, load_weights, save_atomically
+
+INFERER = SeamlessInferer(64, precision="float32")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As the workers have: with another number of threads oneDNN adds up in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def folder(_one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stack of 2 planes, weights, and the stack restored by this process alone."""
+    made = tmp_path_factory.mktemp("engines")
+    arguments = {"in_channels": 1, "out_channels": 1, "channels": [4, 8], "scale": 3, "depth": 0, "interpolate": False}
+    torch.manual_seed(0)
+    network = ResUNet(**arguments)  # type: ignore[arg-type]
+    record = Record({"_target_": "pssr2_monai.networks.ResUNet", **arguments}, 3)
+    save_atomically({"model": network.state_dict(), "record": record.state_dict()}, made / "model.pt")
+    image = np.random.default_rng(0).integers(0, 256, (2, 600, 150)).astype(np.uint8)
+    write_image(made / "in.ome.zarr", image, axes="ZYX", pixel_size={})
+    (made / "alone").mkdir()
+    for suffix in (".ome.zarr", ".tif"):
+        _restore(made, made / "alone" / f"out{suffix}", None)
+    return made
+
+
+def _restore(folder: Path, target: Path, engine: engines.Engine | None) -> Path:
+    weights = folder / "model.pt"
+    model = workers.Model.of(weights, "cpu")
+    return restore_file(folder / "in.ome.zarr", target, *load_weights(weights), INFERER, engine=engine, model=model)
+
+
+def _bytes(path: Path) -> Any:
+    if path.is_file():
+        return path.read_bytes()
+    return {str(each.relative_to(path)): each.read_bytes() for each in path.rglob("*") if each.is_file()}
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[engines.Engine]:
+    with open_engine(2) as engine:
+        assert engine is not None
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
+    with distributed.LocalCluster(**options, silence_logs="CRITICAL") as made:
+        yield made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".ome.zarr", ".tif"])
+def test_processes_make_the_same_file(suffix: str, folder: Path, processes: engines.Engine, tmp_path: Path) -> None:
+    target = _restore(folder, tmp_path / f"out{suffix}", processes)
+    assert _bytes(target) == _bytes(folder / "alone" / target.name)
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
+@pytest.mark.slow
+def test_several_may_go_on_with_what_one_began(
+    folder: Path, processes: engines.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, target = Journal.note, tmp_path / "out.ome.zarr"
+
+    def interrupting(journal: Journal, job: str, rows: range) -> None:
+        note(journal, job, rows)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "note", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            _restore(folder, target, None)
+        with pytest.raises(KeyboardInterrupt):
+            _restore(folder, target, processes)
+    _restore(folder, target, processes)
+    assert _bytes(target) == _bytes(folder / "alone" / target.name)
+
+
+@pytest.mark.slow
+def test_small_files_are_made_whole_by_a_worker_each(
+    folder: Path, cluster: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):
+        image = np.random.default_rng(number).integers(0, 256, (40, 50)).astype(np.uint8)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        write_image(tmp_path / "in" / f"{number}.png", image, axes="YX", pixel_size={})
+    (tmp_path / "in" / "bad.png").write_bytes((tmp_path / "in" / "0.png").read_bytes()[:-60])
+    options = {"skip_bad": True, "device": "cpu"}
+    alone = restoring.restore(tmp_path / "in", tmp_path / "alone", folder / "model.pt", **options)
+    address = cluster.scheduler_address
+    with caplog.at_level("INFO"):
+        shared = restoring.restore(tmp_path / "in", tmp_path / "out", folder / "model.pt", scheduler=address, **options)
+    assert "2 Dask workers; dashboard: http" in caplog.text
+    assert "left out: bad.png" in caplog.text
+    assert [path.name for path in shared] == [path.name for path in alone] == [f"{number}.png" for number in range(3)]
+    assert list(map(_bytes, shared)) == list(map(_bytes, alone))
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_worker_makes_the_same_file(
+    folder: Path, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, target, noted = Journal.note, tmp_path / "out.ome.zarr", 0
+
+    def killing(journal: Journal, job: str, rows: range) -> None:
+        nonlocal noted
+        note(journal, job, rows)
+        noted += 1
+        if noted == 2:  # others are under way
+            os.kill(next(iter(cluster.workers.values())).pid, 9)
+
+    monkeypatch.setattr(Journal, "note", killing)
+    with open_engine(scheduler=cluster.scheduler_address) as engine:
+        _restore(folder, target, engine)
+    assert noted > 2
+    assert _bytes(target) == _bytes(folder / "alone" / target.name)
+
+
+@pytest.mark.slow
+def test_workers_of_another_version_are_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers.pssr2_monai, "__version__", "99.0")
+    with (
+        pytest.raises(InputError, match=r"worker tcp://\S+ has pssr2_monai \S+, but here is 99.0; install the same"),
+        open_engine(scheduler=cluster.scheduler_address),
+    ):
+        pass
+
+
+def _lose(count: int) -> None:
+    with open_engine(count) as engine:
+        assert engine is not None
+        list(engine.run(os._exit, [1]))
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_told_in_one_line() -> None:
+    with pytest.raises(Unfinished, match="a worker process was killed"):
+        _lose(2)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (["--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], "workers and scheduler: give one of them"),
+        (["--workers", "0"], "workers: 0 is not a number of processes"),
+        (["--workers", "many"], "workers: 'many' is not a number of processes"),
+        (["--scheduler", "tcp://127.0.0.1:1"], "no Dask scheduler answers at 'tcp://127.0.0.1:1' within"),
+        (["--scheduler", "nonsense://x"], "no Dask scheduler answers at 'nonsense://x'"),
+    ],
+)
+def test_engines_that_cannot_be_had_are_refused_in_one_line(
+    options: list[str],
+    match: str,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if "--scheduler" in options:
+        pytest.importorskip("distributed")
+    monkeypatch.setattr(engines, "CONNECT_SECONDS", 0.5)
+    with pytest.raises(SystemExit):
+        main(["restore", str(folder / "in.ome.zarr"), str(tmp_path), "--weights", str(folder / "model.pt"), *options])
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 1
+    assert match in err[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_each_worker_takes_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fcntl")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert [workers._own_gpu() for _ in range(3)] == [0, 1, 2]
+    assert workers._own_gpu() in range(3)
+    workers._held.pop(1).close()  # a worker has ended
+    assert workers._own_gpu() == 1

@@ -1,0 +1,259 @@
+"""Runs that stop, are killed, or cannot begin: one line, nothing false left behind, and the same file in the end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import zarr
+
+from pssr2_monai import estimating
+from pssr2_monai.cli import main
+from pssr2_monai.errors import InputError
+from pssr2_monai.io.image import open_image
+from pssr2_monai.io.omezarr_writer import OmeZarrWriter
+from pssr2_monai.io.writer import Writer, write_image
+from pssr2_monai.journals import Unfinished
+from pssr2_monai.networks import ResUNet
+from pssr2_monai.record import Record, save_atomically
+from pssr2_monai.restoring import restore
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a small 2x network."""
+    path = tmp_path_factory.mktemp("weights") / "model.pt"
+    arguments = {"in_channels": 1, "out_channels": 1, "channels": [4, 8], "scale": 2, "depth": 0, "interpolate": False}
+    torch.manual_seed(0)
+    network = ResUNet(**arguments)  # type: ignore[arg-type]
+    record = Record({"_target_": "pssr2_monai.networks.ResUNet", **arguments}, 2)
+    save_atomically({"model": network.state_dict(), "record": record.state_dict()}, path)
+    return path
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """A folder of three images."""
+    (tmp_path / "scans").mkdir()
+    for number in range(3):
+        image = np.random.default_rng(number).integers(0, 256, (200, 50)).astype(np.uint8)
+        write_image(tmp_path / "scans" / f"{number}.tif", image, axes="YX", pixel_size={})
+    return tmp_path / "scans"
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _stop_at(monkeypatch: pytest.MonkeyPatch, number: int, error: BaseException) -> None:
+    """Lets the write of this number (from 0) raise."""
+    write, count = Writer.write, -1
+
+    def failing(self: Writer, *arguments: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            raise error
+        write(self, *arguments)
+
+    monkeypatch.setattr(Writer, "write", failing)
+
+
+def test_a_folder_goes_on_where_it_was_interrupted(
+    scans: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, target = tmp_path / "straight", tmp_path / "out"
+    restore(scans, straight, weights, window=64)
+    with monkeypatch.context() as patched:
+        _stop_at(patched, 9, KeyboardInterrupt())  # each file takes 7 writes
+        with pytest.raises(KeyboardInterrupt):
+            restore(scans, target, weights, window=64)
+    assert _names(target) == [".restoring.json", "0.tif", "1.tif.journal", "1.tif.part"]
+    with pytest.raises(InputError, match="out: a restoring of other settings was interrupted here"):
+        restore(scans, target, weights, window=96)
+    before = (target / "0.tif").stat().st_mtime_ns
+    written = restore(scans, target, weights, window=64)
+    assert written == [target / name for name in _names(straight)]
+    assert (target / "0.tif").stat().st_mtime_ns == before
+    assert _names(target) == _names(straight)
+    assert all((target / name).read_bytes() == (straight / name).read_bytes() for name in _names(straight))
+    with pytest.raises(InputError, match=r"0\.tif: exists already"):
+        restore(scans, target, weights, window=64)
+
+
+def test_a_run_killed_after_its_last_rename_counts_as_finished(scans: Path, weights: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.tif"
+    restore(scans / "0.tif", target, weights, window=64)
+    before = target.read_bytes()
+    (tmp_path / "out.tif.journal").write_text("what the killed run left")
+    assert restore(scans / "0.tif", target, weights, window=64) == [target]
+    assert target.read_bytes() == before
+    assert not (tmp_path / "out.tif.journal").exists()
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".ome.zarr"])
+def test_a_full_disk_is_told_in_one_line_and_gone_on_from(
+    suffix: str,
+    scans: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("pssr2_monai.io.omezarr_writer.CHUNK", 64)
+    straight, target = tmp_path / f"straight{suffix}", tmp_path / f"out{suffix}"
+    restore(scans / "0.tif", straight, weights, window=64)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with monkeypatch.context() as patched:
+        _stop_at(patched, 2, full)
+        with pytest.raises(SystemExit):
+            main(["restore", str(scans / "0.tif"), str(target), "--weights", str(weights), "--window", "64"])
+    error = capsys.readouterr().err
+    assert (
+        error == f"pssr2: {target}: the disk is full; make room and give the same command again: it goes on where "
+        "it stopped\n"
+    )
+    assert (tmp_path / f"out{suffix}.journal").read_text().count("\n") == 3
+
+    def failing(*_: Any) -> None:
+        raise full
+
+    with monkeypatch.context() as patched:  # the pyramid, too, which follows the last block
+        patched.setattr(OmeZarrWriter, "_halved", failing)
+        patched.setattr("pssr2_monai.io.tiff_writer.finish", failing)
+        with pytest.raises(Unfinished):
+            restore(scans / "0.tif", target, weights, window=64)
+    restore(scans / "0.tif", target, weights, window=64)
+    with open_image(target) as image, open_image(straight) as expected:
+        np.testing.assert_array_equal(image.read(), expected.read())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["out.tif", "out.ome.zarr"])
+def test_a_disk_that_is_really_full(name: str, scans: Path, weights: Path, tmp_path: Path) -> None:
+    disk, target = tmp_path / "disk", tmp_path / "disk" / name
+    disk.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mounted, capture_output=True).returncode:
+        pytest.skip("only the superuser can mount a disk to fill")
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            # The disk fills after it was asked.
+            patched.setattr("shutil.disk_usage", lambda path: namedtuple("Usage", "free")(2**40))
+            (disk / "other").write_bytes(bytes(100_000))
+            with pytest.raises(Unfinished, match="the disk is full"):
+                restore(scans / "0.tif", target, weights, window=64)
+        with pytest.raises(InputError, match=r"needs 0.00 GB uncompressed, but \S+ has 0.00 GB free"):
+            restore(scans / "0.tif", target, weights, window=64)
+        (disk / "other").unlink()
+        restore(scans / "0.tif", target, weights, window=64)
+        with open_image(target) as image:
+            assert image.shape == (400, 100)
+        assert _names(disk) == [name]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_an_input_that_changes_is_refused(
+    scans: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Writer.write
+
+    def growing(self: Writer, *arguments: Any) -> None:
+        write(self, *arguments)
+        with (scans / "0.tif").open("ab") as file:
+            file.write(b"more")
+
+    monkeypatch.setattr(Writer, "write", growing)
+    with pytest.raises(InputError, match=r"0\.tif: was changed while it was read; restore it when it is complete"):
+        restore(scans / "0.tif", tmp_path / "out.tif", weights)
+    assert _names(tmp_path) == ["scans"]
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(
+    scans: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.disk_usage", lambda path: usage._replace(free=100_000))
+        restore(scans / "0.tif", tmp_path / "one.tif", weights)
+        with pytest.raises(InputError, match=r"out: needs 0.00 GB uncompressed, but \S+ has 0.00 GB free"):
+            restore(scans, tmp_path / "out", weights)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.access", lambda path, mode: False)
+        with pytest.raises(InputError, match="may not be written to; give an output elsewhere"):
+            restore(scans, tmp_path / "out", weights)
+    assert _names(tmp_path) == ["one.tif", "scans"]
+    (tmp_path / "notes.ome.zarr").mkdir()
+    (tmp_path / "notes.ome.zarr" / "0.tif").write_text("no image")
+    with pytest.raises(InputError, match=r"0\.tif: exists already"):
+        restore(scans, tmp_path / "notes.ome.zarr", weights)
+    array = zarr.create_array(str(tmp_path / "wide.zarr"), shape=(2**40, 2**40), chunks=(2**30, 2**30), dtype="uint8")
+    assert array.shape
+    with pytest.raises(InputError, match=r"wide\.zarr: its chunks hold 1152921504.6 GB each, this machine"):
+        restore(tmp_path / "wide.zarr", tmp_path / "out.ome.zarr", weights)
+
+
+def test_the_estimate_tells_and_writes_nothing(
+    scans: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "big.ome.zarr", np.zeros((3, 700, 900), np.uint16), axes="ZYX", pixel_size={})
+    with pytest.raises(SystemExit):
+        main(["restore", str(scans), str(tmp_path / "out"), "--weights", str(weights), "--window", "64", "--estimate"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert lines[1].split()[:5] == ["0.tif", "400", "x", "100", "0.000"]
+    assert lines[4].split()[:3] == ["in", "all", "0.000"]
+    assert "peak memory about" in lines[5]
+    assert _names(tmp_path) == ["big.ome.zarr", "scans"]
+    record = Record({}, 2)
+    inferer = estimating.SeamlessInferer(64)
+    output = estimating.output_of(tmp_path / "big.ome.zarr", tmp_path / "out.ome.zarr", record, inferer, None)
+    assert output.shape == (3, 1400, 1800)
+    assert output.nbytes == 3 * 1400 * 1800 * 2 * 4 // 3
+    # Windows of 64 pixels, every 32, the first of them 32 before the edge, of which 8 at each end do not count.
+    along = [len(range(-32, size - 8, 32)) for size in (700, 900)]
+    assert output.windows == 3 * along[0] * along[1]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_gives_the_same_file(weights: Path, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (12, 600, 700)).astype(np.uint8)
+    write_image(tmp_path / "in.ome.zarr", image, axes="ZYX", pixel_size={})
+    straight, target = tmp_path / "straight" / "out.ome.zarr", tmp_path / "out.ome.zarr"
+    straight.parent.mkdir()
+    began = time.monotonic()
+    restore(tmp_path / "in.ome.zarr", straight, weights, window=96)
+    seconds = time.monotonic() - began
+    command = [sys.executable, "-c", "from pssr2_monai.cli import main; main()", "restore"]
+    command += [str(tmp_path / "in.ome.zarr"), str(target), "--weights", str(weights), "--window", "96"]
+    journal = tmp_path / "out.ome.zarr.journal"
+    draw, kills = random.Random(0), 0
+    for _ in range(2):
+        noted = journal.stat().st_size if journal.exists() else 0
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while running.poll() is None and not (journal.exists() and journal.stat().st_size > noted):
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, seconds / 4))
+        kills += running.poll() is None
+        running.kill()
+        running.wait()
+    assert kills > 0
+    if not target.exists() or journal.exists():
+        subprocess.run(command, check=True, capture_output=True)
+    files = sorted(each.relative_to(straight) for each in straight.rglob("*"))
+    assert sorted(each.relative_to(target) for each in target.rglob("*")) == files
+    for file in files:
+        assert (target / file).is_dir() or (target / file).read_bytes() == (straight / file).read_bytes()
+    assert _names(tmp_path) == ["in.ome.zarr", "out.ome.zarr", "straight"]
