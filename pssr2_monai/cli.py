@@ -19,6 +19,7 @@ from fire.core import FireExit
 
 from pssr2_monai.commands import COMMANDS
 from pssr2_monai.errors import InputError, causes
+from pssr2_monai.machine import keep_memory
 
 __all__ = ["main"]
 
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # What profiling tells about itself helps nobody.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    keep_memory()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [each for each in arguments if each != "--debug"]

@@ -37,9 +37,11 @@ def network_of(rival: str, channels: list[int], device: str) -> Any:
         from pssr.models import ResUNet
 
         return ResUNet(hidden=channels, scale=SCALE, depth=DEPTH).to(device)
+    from pssr2_monai.machine import keep_memory
     from pssr2_monai.networks import ResUNet
     from pssr2_monai.precision import channels_last
 
+    keep_memory()
     return channels_last(ResUNet(1, 1, channels=channels, scale=SCALE, depth=DEPTH), device)
 
 
@@ -142,10 +144,12 @@ def train_whole(options: argparse.Namespace) -> None:
     from ignite.engine import Engine, Events
     from monai.bundle import ConfigParser
 
+    from pssr2_monai.machine import keep_memory
     from pssr2_monai.presets import config_files
 
     parser = ConfigParser()
     parser.read_config(config_files("train"))
+    keep_memory()  # as the config does before it trains
     parser.update(
         {
             "hr_dir": str(options.folder),
@@ -347,6 +351,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     add_options(parser)
     options = parser.parse_args()
+    if options.quality and options.tile <= 160:
+        parser.error("--tile: the loss of pssr 2.4.0 needs more than 160 px")
     if options.worker:
         (learn if options.quality else work)(options)
         return

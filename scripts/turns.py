@@ -19,10 +19,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["add_options", "laps", "megabytes", "pssr_python", "ratios", "take_turns", "tell"]
+__all__ = ["add_options", "laps", "pssr_python", "ratios", "take_turns", "tell"]
 
 PSSR = "pssr==2.4.0"
-CLOCKS = ("cpu", "wall")
+FIGURES = ("cpu", "wall", "MB")
 
 
 def add_options(parser: argparse.ArgumentParser, rounds: int = 5, threads: int = 1) -> None:
@@ -52,15 +52,16 @@ def pssr_python(options: argparse.Namespace) -> str | None:
 
 
 def laps(first: Mapping[str, Any]) -> Iterator[None]:
-    """Tells the first figures of a worker, then yields once a turn and tells the seconds that the turn took."""
+    """Tells the first figures of a worker, then yields once a turn and tells its seconds, and the most memory so far."""
     print(json.dumps(first), flush=True)
     for _ in sys.stdin:
         cpu, wall = time.process_time(), time.perf_counter()
         yield
-        print(json.dumps({"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}), flush=True)
+        seconds = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+        print(json.dumps(seconds | {"MB": _megabytes()}), flush=True)
 
 
-def megabytes() -> float:
+def _megabytes() -> float:
     """The most memory that this process has held."""
     import resource
 
@@ -71,7 +72,7 @@ def megabytes() -> float:
 def take_turns(
     script: str, pythons: Mapping[str, str], arguments: Sequence[str], rounds: int, threads: int
 ) -> dict[str, dict[str, Any]]:
-    """Each rival's first figures, and its seconds of the processor and on the wall, round by round.
+    """Each rival's first figures, and its seconds of the processor and on the wall and its peak memory, round by round.
 
     Args:
         script: the benchmark.
@@ -90,14 +91,14 @@ def take_turns(
             workers[name] = subprocess.Popen(
                 command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
-            rivals[name] = _answer(workers[name], name) | {clock: [] for clock in CLOCKS}
+            rivals[name] = _answer(workers[name], name) | {figure: [] for figure in FIGURES}
         for _ in range(rounds):
             for name, worker in workers.items():
                 assert worker.stdin is not None
                 print("go", file=worker.stdin, flush=True)
-                seconds = _answer(worker, name)
-                for clock in CLOCKS:
-                    rivals[name][clock].append(seconds[clock])
+                answer = _answer(worker, name)
+                for figure in FIGURES:
+                    rivals[name][figure].append(answer[figure])
     finally:
         for worker in workers.values():
             worker.communicate()

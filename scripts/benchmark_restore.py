@@ -1,0 +1,195 @@
+"""What restoring costs: a sheet from file to file, beside the bare network and the original package.
+
+    python scripts/benchmark_restore.py --side 1024 --rounds 3 --json restore.json
+    python scripts/benchmark_restore.py --growth 512 1024 2048 4096 --channels 32 64 --threads 2
+
+Rivals, with the same weights: this package's whole restoring (reading, windows with their overlap, blending, writing) in
+float32 and at the default precision; its bare network, on as many windows of the same size in memory; and the network of
+pssr 2.4.0 on tiles in memory, as its datasets cut them by default, which neither overlap nor are read or written.
+``--growth`` restores larger and larger sheets instead. A ratio is taken within a round; its spread is least and most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from turns import add_options, laps, pssr_python, ratios, take_turns, tell
+
+WHOLE, WHOLE32 = "pssr2_monai", "pssr2_monai, float32"
+BARE, BARE32 = "bare network", "bare network, float32"
+ORIGINAL, WEIGHTS = "pssr 2.4.0, bare network", "weights"
+SCALE, DEPTH = 4, 3
+ORIGINAL_TILE = 128  # LR pixels, of 512 HR pixels
+
+
+def write_sheet(path: Path, side: int) -> None:
+    """An 8-bit sheet with structure."""
+    import numpy as np
+    import tifffile
+    from scipy.ndimage import gaussian_filter
+
+    patch = gaussian_filter(np.random.default_rng(0).normal(size=(512, 512)), 2, mode="wrap")
+    patch = (128 + 50 * patch / patch.std()).clip(0, 255).astype(np.uint8)
+    tifffile.imwrite(path, np.tile(patch, (side // 512 + 1,) * 2)[:side, :side])
+
+
+def work(options: argparse.Namespace) -> None:
+    """Take turns as one rival."""
+    import torch
+
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    if options.worker in (ORIGINAL, WEIGHTS):
+        work_as_the_original(options)
+        return
+    from pssr2_monai.machine import keep_memory
+    from pssr2_monai.restoring import restore
+
+    keep_memory()
+    precision = "float32" if options.worker in (WHOLE32, BARE32) else "auto"
+    if options.worker in (BARE, BARE32):
+        work_bare(options, precision)
+        return
+    for _ in laps({"torch": torch.__version__}):
+        restore(
+            options.folder / "sheet.tif",
+            options.folder / "restored.ome.tif",
+            options.folder / "weights.pth",
+            precision=precision,
+            device=options.device,
+            overwrite=True,
+        )
+
+
+def work_bare(options: argparse.Namespace, precision: str) -> None:
+    """The network on as many windows as restoring takes, in memory."""
+    import torch
+
+    from pssr2_monai.inferer import SeamlessInferer
+    from pssr2_monai.record import load_weights
+
+    network, _ = load_weights(options.folder / "weights.pth", options.device)
+    inferer = SeamlessInferer(precision=precision)
+    along, across = inferer.axes((options.side, options.side))
+    count = len(along.covering(0, along.size)) * len(across.covering(0, across.size))
+    window = torch.rand(1, 1, along.length, across.length, device=options.device)
+    for _ in laps({"torch": torch.__version__, "windows": count, "window": [along.length, across.length]}):
+        with torch.inference_mode():
+            for _ in range(count):
+                inferer.predicted([window], network)
+
+
+def work_as_the_original(options: argparse.Namespace) -> None:
+    """Its network, with weights that it writes for the others."""
+    import torch
+    from pssr.models import ResUNet
+
+    network = ResUNet(hidden=options.channels, scale=SCALE, depth=DEPTH).to(options.device).eval()
+    if options.worker == WEIGHTS:
+        torch.save(network.state_dict(), options.folder / "weights.pth")
+    else:
+        network.load_state_dict(torch.load(options.folder / "weights.pth"))
+    tile = torch.rand(1, 1, ORIGINAL_TILE, ORIGINAL_TILE, device=options.device) * 255
+    for _ in laps({"torch": torch.__version__}):
+        with torch.no_grad():
+            for _ in range((options.side // ORIGINAL_TILE) ** 2):
+                network(tile).clamp(0, 255).to(torch.uint8)
+
+
+def measure(options: argparse.Namespace, side: int, pythons: dict[str, str], rounds: int) -> dict[str, Any]:
+    """Let the rivals restore a sheet in turns; HR megapixels a second are added to their figures."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_sheet(folder / "sheet.tif", side)
+        arguments = ["--folder", name, "--side", str(side), "--device", options.device]
+        arguments += ["--channels", *map(str, options.channels)]
+        python = pssr_python(options)
+        assert python is not None
+        take_turns(__file__, {WEIGHTS: python}, arguments, 0, options.threads)
+        if ORIGINAL in pythons:
+            pythons = pythons | {ORIGINAL: python}
+        rivals = take_turns(__file__, pythons, arguments, rounds, options.threads)
+    for rival in rivals.values():
+        for clock in ("cpu", "wall"):
+            rival[f"MP/{clock} s"] = [(SCALE * side) ** 2 / 1e6 / seconds for seconds in rival[clock]]
+    return rivals
+
+
+def compare(options: argparse.Namespace) -> dict[str, Any]:
+    """All rivals on one sheet."""
+    pythons = dict.fromkeys((WHOLE, WHOLE32, BARE, BARE32, ORIGINAL), sys.executable)
+    rivals = measure(options, options.side, pythons, options.rounds)
+    compared = {
+        "over the original, CPU": (WHOLE, ORIGINAL, "cpu"),
+        "over the original in float32, CPU": (WHOLE32, ORIGINAL, "cpu"),
+        "share of the bare network, CPU": (WHOLE, BARE, "cpu"),
+        "share of the bare network in float32, CPU": (WHOLE32, BARE32, "cpu"),
+        "share of the bare network, wall": (WHOLE, BARE, "wall"),
+    }
+    gains = {
+        name: ratios(rivals[above][f"MP/{clock} s"], rivals[below][f"MP/{clock} s"])
+        for name, (above, below, clock) in compared.items()
+    }
+    return {"settings": _settings(options) | {"side": options.side}, "rivals": rivals, "ratios": gains}
+
+
+def grow(options: argparse.Namespace) -> dict[str, Any]:
+    """One sheet after another."""
+    sheets = {side: measure(options, side, {WHOLE: sys.executable}, options.rounds)[WHOLE] for side in options.growth}
+    return {"settings": _settings(options), "sheets": sheets}
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in ("channels", "rounds", "threads", "device")}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures as text."""
+    settings = result["settings"]
+    lines = [
+        f"ResUNet {'-'.join(map(str, settings['channels']))}, {SCALE}x, {settings['rounds']} rounds, "
+        f"{settings['threads']} threads, {settings['device']}"
+    ]
+    if "sheets" in result:
+        lines.append(f"{'LR side':>8}{'HR MP':>9}{'s/MP (wall)':>13}{'CPU s/MP':>10}{'peak MB':>9}")
+        for side, figures in result["sheets"].items():
+            megapixels = (SCALE * side) ** 2 / 1e6
+            wall, cpu = (statistics.median(figures[clock]) / megapixels for clock in ("wall", "cpu"))
+            lines.append(f"{side:>8}{megapixels:9.1f}{wall:13.4f}{cpu:10.4f}{max(figures['MB']):9.0f}")
+        return "\n".join(lines)
+    lines.append(f"{'sheet of ' + str(settings['side']) + ' px':<28}{'MP/CPU s':>10}{'MP/s':>8}{'peak MB':>9}  torch")
+    for name, rival in result["rivals"].items():
+        cpu, wall = (statistics.median(rival[f"MP/{clock} s"]) for clock in ("cpu", "wall"))
+        lines.append(f"{name:<28}{cpu:10.2f}{wall:8.2f}{max(rival['MB']):9.0f}  {rival['torch']}")
+    lines += [
+        f"{name}: {each['median']:.2f} ({each['min']:.2f}..{each['max']:.2f})"
+        for name, each in result["ratios"].items()
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Read the options; measure, or serve as the worker of one rival."""
+    parser = argparse.ArgumentParser(description="What restoring costs beside the original.")
+    parser.add_argument("--channels", type=int, nargs="+", default=[32, 64, 128, 256], help="of the ResUNet's stages")
+    parser.add_argument("--side", type=int, default=1024, help="LR pixels of the sheet, a multiple of 128")
+    parser.add_argument("--growth", type=int, nargs="+", metavar="SIDE", help="restore sheets of these sides instead")
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    add_options(parser, rounds=3)
+    options = parser.parse_args()
+    if options.worker:
+        work(options)
+        return
+    if options.without_pssr:
+        parser.error("--without-pssr: the weights come from the original; leave it out")
+    result = grow(options) if options.growth else compare(options)
+    tell(result, table(result), options.json)
+
+
+if __name__ == "__main__":
+    main()
