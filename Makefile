@@ -36,5 +36,5 @@ clean:
 	touch $@
 
 .venv/dev: .venv/core
-	$(PIP) --constraint constraints.txt --editable '.[dev,czi,mrc,export]'
+	$(PIP) --constraint constraints.txt --editable '.[dev,czi,mrc,export,dask,openvino]'
 	touch $@

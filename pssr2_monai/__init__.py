@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pssr2_monai.calibration.calibrating import calibrate
     from pssr2_monai.crappify import Crappify, Downsample
-    from pssr2_monai.evaluation import evaluate
+    from pssr2_monai.evaluation.evaluating import evaluate
     from pssr2_monai.info import describe
     from pssr2_monai.io.image import open_image
     from pssr2_monai.io.writer import write_image
@@ -48,9 +48,9 @@ _HOMES = {
     "MSSSIML1Loss": "losses",
     "PoissonNoise": "noises",
     "ResUNet": "networks",
-    "calibrate": "calibration",
+    "calibrate": "calibration.calibrating",
     "describe": "info",
-    "evaluate": "evaluation",
+    "evaluate": "evaluation.evaluating",
     "load_weights": "record",
     "open_image": "io.image",
     "restore": "restoring",

@@ -11,6 +11,8 @@ from typing import Any
 
 from fire.decorators import SetParseFn
 
+from pssr2_monai.errors import InputError
+
 __all__ = ["COMMANDS"]
 
 
@@ -45,15 +47,16 @@ def train(
     print(weights)
 
 
-@SetParseFn(str, "source", "target", "weights", "device", "precision", "axes", "format", "scheduler")
+@SetParseFn(str, "source", "target", "weights", "device", "precision", "axes", "format", "scheduler", "profile")
 def restore(
     source: str,
     target: str,
     *,
     weights: str,
     window: int | None = None,
-    overlap: float = 0.25,
+    overlap: float | None = None,
     precision: str = "auto",
+    backend: str = "torch",
     device: str | None = None,
     axes: str | None = None,
     overwrite: bool = False,
@@ -62,18 +65,23 @@ def restore(
     workers: int | None = None,
     scheduler: str | None = None,
     estimate: bool = False,
+    profile: str | None = None,
+    fidelity: bool = False,
+    uncertainty: bool = False,
 ) -> None:
     """Restore an image, or every image of a folder.
 
-    pssr2 restore INPUT OUTPUT --weights FILE [--window N] [--overlap 0.25] [--precision auto] [--device D] [--axes
-    ZYX] [--overwrite] [--skip-bad] [--format ome.zarr] [--workers N | --scheduler ADDRESS] [--estimate]
+    pssr2 restore INPUT OUTPUT --weights FILE [--window N] [--overlap 0.2] [--precision auto] [--backend torch]
+    [--device D] [--axes ZYX] [--overwrite] [--skip-bad] [--format ome.zarr] [--workers N | --scheduler ADDRESS]
+    [--estimate] [--profile DIR] [--fidelity] [--uncertainty]
 
     INPUT        an image file, a folder of them, or a folder of slices where OUTPUT is a file
     OUTPUT       the file to write, or the folder to write files of the same names into
-    --weights    a model.pt that a training wrote
-    --window     side of the windows in LR pixels, 256 or, of volumes, 96; smaller ones take less memory
-    --overlap    share of a window in common with the next, at least 0.25
+    --weights    a model.pt that a training wrote; with --uncertainty also several, joined by commas
+    --window     largest side of the windows in LR pixels, 640 or, of volumes, 96; smaller ones take less memory
+    --overlap    share of a window in common with the next; by default 64 LR pixels
     --precision  auto, float32 or bfloat16
+    --backend    torch, or openvino, which is quicker on some processors
     --device     cpu, cuda, cuda:1, ...; a GPU where there is one
     --axes       axes of files that do not tell their own, such as ZYX
     --overwrite  replace files that exist
@@ -81,33 +89,39 @@ def restore(
     --skip-bad   leave out files that cannot be read, instead of stopping before any work
     --workers    how many processes of this machine share the work, each with a network of its own
     --scheduler  address of a Dask cluster that is to do the work, such as tcp://host:8786
+    --profile    folder for a table of where the time went and a trace of it; for a small image
     --estimate   tell pixels, bytes, blocks, memory and time, by a trial of a few windows, and write nothing
+    --fidelity   tell whether each output agrees with its input, and write maps of z-scores beside it
+    --uncertainty  restore as the mean over eight orientations, and write NAME_uncertainty, their spread, beside it
 
     What was interrupted goes on where it stopped when the same command is given again.
 
     Example: pssr2 restore scans/ restored/ --weights run/model.pt
              pssr2 restore volume.ome.zarr restored.ome.zarr --weights run/model.pt --workers 4
     """
+    options: dict[str, Any] = {"window": window, "overlap": overlap, "precision": precision, "device": device}
+    options |= {"backend": backend}
+    options |= {"axes": axes, "overwrite": overwrite, "skip_bad": skip_bad, "format": format}
+    options |= {"workers": workers, "scheduler": scheduler}
+    if estimate and uncertainty:
+        raise InputError("estimate: counts one look at each image; uncertainty has eight for each file of weights")
+    if profile is not None and (workers or scheduler or estimate or fidelity or uncertainty):
+        raise InputError("profile: tells of plain restoring in one process; leave the other options out")
+    if (fidelity or uncertainty) and not estimate:
+        from pssr2_monai.maps import restore_with_maps, told
+
+        files = weights.split(",") if uncertainty else weights
+        mapped = restore_with_maps(source, target, files, fidelity=fidelity, uncertainty=uncertainty, **options)
+        print("\n".join(line for each in mapped for line in told(each)))
+        return
     from pssr2_monai.restoring import estimate_restoring
     from pssr2_monai.restoring import restore as run
 
-    done = (estimate_restoring if estimate else run)(
-        source,
-        target,
-        weights,
-        window=window,
-        overlap=overlap,
-        precision=precision,
-        device=device,
-        axes=axes,
-        overwrite=overwrite,
-        skip_bad=skip_bad,
-        format=format,
-        workers=workers,
-        scheduler=scheduler,
-    )
-    for line in [done] if isinstance(done, str) else done:
-        print(line)
+    if estimate:
+        print(estimate_restoring(source, target, weights, **options))
+        return
+    for path in run(source, target, weights, **options, profile=profile):
+        print(path)
 
 
 @SetParseFn(str, "hr", "lr", "weights", "out", "normalise", "device", "precision", "axes", "pair_pattern")
@@ -142,8 +156,8 @@ def evaluate(
 
     Example: pssr2 evaluate --hr test/ --weights run/model.pt --out evaluation/
     """
-    from pssr2_monai.evaluation import evaluate as run
-    from pssr2_monai.evaluation import table
+    from pssr2_monai.evaluation.evaluating import evaluate as run
+    from pssr2_monai.evaluation.evaluating import table
 
     options = {"window": window, "precision": precision, "device": device, "axes": axes, "pair_pattern": pair_pattern}
     result = run(hr, weights, out, lr=lr, seed=seed, normalise=normalise, pixel_size=pixel_size, **options)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ import tifffile
 from scipy import ndimage
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.evaluation import evaluate, table
+from pssr2_monai.evaluation.evaluating import evaluate, table
 from pssr2_monai.io.image import list_images, open_image
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.record import instantiate, load_weights

@@ -163,7 +163,7 @@ def network_settings(network: torch.nn.Module, record: Record, inferer: Seamless
     weights = 0
     for tensor in network.state_dict().values():
         weights = zlib.crc32(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes(), weights)
-    windows = [inferer.window, inferer.overlap, inferer.batch_size, inferer.precision]
+    windows = [inferer.window, inferer.overlap, inferer.batch_size, inferer.precision, inferer.backend]
     return {"weights": weights, "record": asdict(record), "windows": windows}
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.profiler import record_function
 
 from pssr2_monai.axes import Frames, factors, frames_of, is_volume, sample_centres
 from pssr2_monai.blocks import Job, columns, divided, regrouped, rows_of_jobs
@@ -144,6 +145,7 @@ class Restoring:
         axes = layout.axes
         device = next(self.network.parameters()).device
 
+        @record_function("read")
         def read(starts: Sequence[int]) -> torch.Tensor:
             frames, (y, x) = list(job.frames), starts[-2:]
             if self.inferer.volume:
@@ -166,10 +168,12 @@ class Restoring:
             moved = np.moveaxis(slab[0].cpu().numpy(), 0 if self.inferer.volume else 1, 0)
             cast = np.empty(moved.shape, self.writer.dtype)
             step = max(1, CAST_PIXELS // max(1, cast[0].size))
-            for row in range(0, len(cast), step):
-                cast[row : row + step] = self.intensity.cast(moved[row : row + step], self.writer.dtype)
+            with record_function("cast"):
+                for row in range(0, len(cast), step):
+                    cast[row : row + step] = self.intensity.cast(moved[row : row + step], self.writer.dtype)
             yield rows, cast
 
+    @record_function("write")
     def _write(self, layout: Layout, job: Job, rows: range, block: np.ndarray) -> None:
         """Writes ``(rows, frames, X)`` of planes or ``(frames, Y, X)`` of a volume."""
         order = layout.frames.scaled(factors(self.record.scale)[0])

@@ -8,13 +8,15 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer
+from torch.profiler import record_function
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks.blocks import rounded_up
+from pssr2_monai.openvino_network import OpenVINONetwork, check_openvino
 from pssr2_monai.precision import choose_precision, in_precision
 from pssr2_monai.tiles import WindowAxis, reflect_indices
 
-__all__ = ["SeamlessInferer"]
+__all__ = ["OutOfMemory", "SeamlessInferer"]
 
 GRID = 32
 """Windows begin at multiples of this in Y and X: a network that pools gives another output where its grid lies
@@ -22,6 +24,18 @@ otherwise."""
 
 DEPTH, DEPTH_GRID = 48, 8
 """Frames of a window of a volume, and what its first one is a multiple of."""
+
+PLANE_WINDOW, VOLUME_WINDOW = 640, 96
+"""The sides of a window unless others are asked for: larger ones have less in common, and take more memory."""
+
+BACKENDS = ("torch", "openvino")
+
+SHARED = 64
+"""LR pixels that neighbouring windows need to have in common; small windows a quarter of their side."""
+
+
+class OutOfMemory(MemoryError):
+    """The device has no room for so many windows, or for such large ones."""
 
 
 class SeamlessInferer(Inferer):
@@ -33,32 +47,49 @@ class SeamlessInferer(Inferer):
     outermost pixels of a window, which saw zeros instead of their surroundings, a share that shows as lines.
 
     Args:
-        window: side of the windows in LR pixels; by default 256, of volumes 96.
-        overlap: share of a window that it has in common with its neighbour, at least 0.25.
+        window: largest side of the windows in LR pixels, by default 640, of volumes 96; those of an image are as much
+            smaller as lets the same number of them cover it.
+        overlap: share of a window that it has in common with its neighbour; by default 64 LR pixels, of windows below
+            256 a quarter, which is the least.
         batch_size: windows that go through the network at a time.
         precision: see ``precision.choose_precision``.
+        backend: ``torch``, or ``openvino`` for networks on the processor.
         volume: whether the frames are the depth of a volume, divided into windows, too.
     """
 
     def __init__(
         self,
         window: int | None = None,
-        overlap: float = 0.25,
+        overlap: float | None = None,
         batch_size: int = 1,
         precision: str = "auto",
+        backend: str = "torch",
         volume: bool = False,
     ) -> None:
         super().__init__()
-        window = window or (96 if volume else 256)
-        if not 0.25 <= overlap < 1:
-            raise InputError(f"overlap: {overlap} is not in [0.25, 1); less would show the windows' borders")
+        if backend not in BACKENDS:
+            raise InputError(f"backend: {backend!r} is unknown; use {' or '.join(BACKENDS)}")
+        if backend == "openvino":
+            check_openvino()
+        window = window or (VOLUME_WINDOW if volume else PLANE_WINDOW)
         if window < 2 * GRID or window % GRID:
             raise InputError(f"window: {window} LR pixels; take a multiple of {GRID}, at least {2 * GRID}")
+        least = _least_shared(window, GRID)
+        if overlap is not None and not least <= _shared(window, GRID, overlap) < window:
+            raise InputError(
+                f"overlap: {overlap} of a window of {window} LR pixels; it must be at least {least / window:.3g}, or "
+                "the windows' borders show, and less than 1"
+            )
         self.window = window
         self.overlap = overlap
         self.batch_size = batch_size
         self.precision = precision
+        self.backend = backend
         self.volume = volume
+        self._openvino: dict[int, OpenVINONetwork] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_openvino": {}}  # a worker compiles its own
 
     def axes(self, sizes: Sequence[int]) -> list[WindowAxis]:
         """The windows along each axis of an image ``(Y, X)``, or of a volume ``(Z, Y, X)``."""
@@ -66,8 +97,13 @@ class SeamlessInferer(Inferer):
         return [self._axis(sizes[0], DEPTH, DEPTH_GRID), *axes] if self.volume else axes
 
     def _axis(self, size: int, window: int, grid: int) -> WindowAxis:
-        shared = window - max(grid, int(window * (1 - self.overlap)) // grid * grid)
-        return WindowAxis(size, window, shared, rounded_up(shared // 2, grid))
+        shared = _shared(window, grid, self.overlap)
+        margin = rounded_up(shared // 2, grid)
+        if size > window:
+            # No larger than as many windows need to be: what reaches beyond the image is computed for nothing.
+            count = 1 + -(-(size + 2 * margin - window) // (window - shared))
+            window = rounded_up(-(-(size + 2 * margin + (count - 1) * shared) // count), grid)
+        return WindowAxis(size, window, shared, margin)
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -83,7 +119,8 @@ class SeamlessInferer(Inferer):
                 pixels = pixels.index_select(first_axis + number, index.to(inputs.device))
             return pixels
 
-        slabs = self.stream(read, axes, lambda windows: network(windows, *args, **kwargs))
+        predict = (lambda windows: network(windows, *args, **kwargs)) if args or kwargs else network
+        slabs = self.stream(read, axes, predict)
         return torch.cat([slab.clone() for _, slab in slabs], dim=first_axis)
 
     def stream(
@@ -138,15 +175,58 @@ class SeamlessInferer(Inferer):
             if following is not None:
                 _move(sums, axis, (following - start) * scale[0])
 
+    def halved(self) -> SeamlessInferer | None:
+        """One that takes half the memory, by fewer windows at a time, else by smaller ones; None if there is none."""
+        batch, window = max(1, self.batch_size // 2), self.window
+        if batch == self.batch_size:
+            window = rounded_up(window // 2, GRID)
+            if window < 2 * GRID or window == self.window:
+                return None
+        return SeamlessInferer(window, None, batch, precision=self.precision, backend=self.backend, volume=self.volume)
+
     def predicted(
         self, windows: Sequence[torch.Tensor], network: Callable[[torch.Tensor], torch.Tensor]
     ) -> Sequence[torch.Tensor]:
-        """What the network makes of some windows, each ``(batch, frames, Y, X)``, taken together."""
+        """What the network makes of some windows, each ``(batch, frames, Y, X)``, taken together.
+
+        Raises:
+            OutOfMemory: the device has no room for what they take.
+        """
         inputs = torch.cat(list(windows)).float()
-        predict = in_precision(network, choose_precision(self.precision, inputs.device))
-        return predict(inputs).split(len(windows[0]))
+        dtype = choose_precision(self.precision, inputs.device)
+        predict = in_precision(network, dtype)
+        if self.backend == "openvino":
+            if not isinstance(network, torch.nn.Module) or inputs.device.type != "cpu":
+                raise InputError("backend 'openvino': runs networks on the processor alone; leave it or the device out")
+            if id(network) not in self._openvino:
+                self._openvino[id(network)] = OpenVINONetwork(network, dtype)
+            predict = self._openvino[id(network)]
+        with record_function("network"):
+            try:
+                return predict(inputs).split(len(windows[0]))
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                raise OutOfMemory(f"{len(inputs)} windows of {inputs.shape[-2]} x {inputs.shape[-1]}") from error
 
 
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch says so: of a GPU by a class of its own, of the processor by words alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+
+
+def _least_shared(window: int, grid: int) -> int:
+    return min(SHARED, rounded_up(window // 4, grid))
+
+
+def _shared(window: int, grid: int, overlap: float | None) -> int:
+    """Pixels that neighbouring windows have in common, so that their steps stay on the grid."""
+    if overlap is None:
+        return _least_shared(window, grid)
+    return window - max(grid, int(window * (1 - overlap)) // grid * grid)
+
+
+@record_function("blend")
 def _add(
     sums: torch.Tensor,
     output: torch.Tensor,

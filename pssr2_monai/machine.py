@@ -25,15 +25,17 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def loader_workers(device: torch.device) -> int:
+def loader_workers(device: torch.device, processes: int = 1) -> int:
     """Processes that prepare training tiles while the network computes.
 
     A network on a processor has no core to spare: one worker keeps it from waiting, and on a single core none does. One
-    on a GPU needs tiles faster than one core makes them.
+    on a GPU needs tiles faster than one core makes them. Of ``processes`` that train side by side each has its share of
+    the cores.
     """
+    share = max(1, cores() // processes)
     if device.type == "cpu":
-        return min(1, cores() - 1)
-    return min(MOST_WORKERS, max(1, cores() - 1))
+        return min(1, share - 1)
+    return min(MOST_WORKERS, max(1, share - 1))
 
 
 def keep_memory() -> None:

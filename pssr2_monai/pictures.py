@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pssr2_monai.metrics import gain_offset
+from pssr2_monai.metrics.measures import gain_offset
 
 __all__ = ["PICTURE_SIDE", "comparison_picture", "error_colours", "grey_window", "labelled_panel", "panel"]
 

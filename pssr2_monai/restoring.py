@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from ignite.engine import Engine as IgniteEngine
@@ -15,16 +17,20 @@ from pssr2_monai.engines import Engine, open_engine
 from pssr2_monai.errors import InputError
 from pssr2_monai.estimating import check_output_room, estimate, output_of, table
 from pssr2_monai.file_restoring import check_frames, network_settings, restore_file
-from pssr2_monai.inferer import SeamlessInferer
+from pssr2_monai.inferer import OutOfMemory, SeamlessInferer
 from pssr2_monai.io.formats import is_zarr
 from pssr2_monai.io.image import list_images, open_image
 from pssr2_monai.io.writer import WRITTEN
 from pssr2_monai.journals import FolderJournal, Unfinished, was_finished
+from pssr2_monai.profiling import profiled
 from pssr2_monai.record import Record, load_weights
 from pssr2_monai.sharing import is_divided, restore_whole_files
 from pssr2_monai.workers import Model
 
 __all__ = ["estimate_restoring", "restore", "restore_pairs", "restoring_engine", "target_files"]
+
+PARTS = ("read", "network", "blend", "cast", "write")
+"""Of restoring, which a profile tells apart."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +41,9 @@ def restore(
     weights: str | Path,
     *,
     window: int | None = None,
-    overlap: float = 0.25,
+    overlap: float | None = None,
     precision: str = "auto",
+    backend: str = "torch",
     device: str | None = None,
     axes: str | None = None,
     overwrite: bool = False,
@@ -44,6 +51,7 @@ def restore(
     format: str | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
+    profile: str | Path | None = None,
 ) -> list[Path]:
     """Restores a file, or every image of a folder.
 
@@ -54,9 +62,10 @@ def restore(
         source: an image file, a folder of them, or a folder of slices if the target is a file.
         target: the file to write, or the folder to write files of the same names into.
         weights: a ``model.pt`` with its record.
-        window: side of the windows in LR pixels; by default 256, of volumes 96.
+        window: largest side of the windows in LR pixels; see ``SeamlessInferer``.
         overlap: share of a window that it has in common with its neighbour.
         precision: ``auto``, ``float32`` or ``bfloat16``.
+        backend: ``torch`` or, on the processor, ``openvino``.
         device: ``cpu``, ``cuda`` and so on; by default a GPU where there is one, one a worker.
         axes: axes of files that do not tell their own.
         overwrite: replace existing files.
@@ -66,6 +75,7 @@ def restore(
         workers: how many processes share the work; this one alone by default.
         scheduler: address of the scheduler of a Dask cluster that is to do the work; all its workers must see the
             weights, the source and the target under the same names.
+        profile: folder for a table of where the time of this process went, and a trace of it.
 
     Returns:
         The files written, those of the interrupted run among them.
@@ -77,11 +87,12 @@ def restore(
     Example:
         >>> restore("scan.tif", "restored.tif", "run/model.pt")  # doctest: +SKIP
     """
-    SeamlessInferer(window, overlap)  # refuses what it does not take before the weights are read
+    windows: dict[str, Any] = {"window": window, "overlap": overlap, "precision": precision, "backend": backend}
+    SeamlessInferer(**windows)  # refuses what it does not take before the weights are read
     with open_engine(workers, scheduler) as engine:
         here = device or ("cuda" if torch.cuda.is_available() else "cpu")
         network, record = load_weights(weights, here if engine is None else "cpu")
-        inferer = SeamlessInferer(window, overlap, precision=precision, volume=is_volume(record.scale))
+        inferer = SeamlessInferer(**windows, volume=is_volume(record.scale))
         journal = None if overwrite else _folder_journal(target, network, record, inferer, axes)
         pairs = restore_pairs(source, target, record, axes, overwrite, skip_bad, format, journal or ())
         left = [pair for pair in pairs if journal is None or not journal.finished(*pair)]
@@ -100,7 +111,8 @@ def restore(
         steps = restoring_engine(network, record, inferer, axes, overwrite, skip_bad, engine, model)
         steps.add_event_handler(Events.ITERATION_COMPLETED, lambda running: done.update(running.state.output))
         if left:
-            steps.run(left)
+            with profiled(profile, PARTS) if profile is not None else nullcontext():
+                steps.run(left)
         if journal is not None:
             journal.end()
     return [output for _, output in pairs if output in done]
@@ -112,8 +124,9 @@ def estimate_restoring(
     weights: str | Path,
     *,
     window: int | None = None,
-    overlap: float = 0.25,
+    overlap: float | None = None,
     precision: str = "auto",
+    backend: str = "torch",
     device: str | None = None,
     axes: str | None = None,
     overwrite: bool = False,
@@ -127,9 +140,10 @@ def estimate_restoring(
     Raises:
         InputError: see ``restore``.
     """
-    SeamlessInferer(window, overlap)
+    windows: dict[str, Any] = {"window": window, "overlap": overlap, "precision": precision, "backend": backend}
+    SeamlessInferer(**windows)
     network, record = load_weights(weights, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    inferer = SeamlessInferer(window, overlap, precision=precision, volume=is_volume(record.scale))
+    inferer = SeamlessInferer(**windows, volume=is_volume(record.scale))
     journal = None if overwrite else _folder_journal(target, network, record, inferer, axes)
     pairs = restore_pairs(source, target, record, axes, overwrite, skip_bad, format, journal or ())
     pairs = [pair for pair in pairs if journal is None or not journal.finished(*pair)]
@@ -214,18 +228,9 @@ def restoring_engine(
     def step(_: IgniteEngine, pair: tuple[Path, Path]) -> list[Path]:
         source, target = pair
         target.parent.mkdir(parents=True, exist_ok=True)
+        options: dict[str, Any] = {"axes": axes, "engine": workers, "model": model}
         try:
-            restore_file(
-                source,
-                target,
-                network,
-                record,
-                inferer,
-                axes=axes,
-                overwrite=overwrite,
-                engine=workers,
-                model=model,
-            )
+            _restore_in_memory(source, target, network, record, inferer, overwrite, options)
         except InputError as error:
             if not skip_bad or isinstance(error, Unfinished):
                 raise
@@ -235,6 +240,36 @@ def restoring_engine(
         return [target]
 
     return IgniteEngine(step)
+
+
+def _restore_in_memory(
+    source: Path,
+    target: Path,
+    network: torch.nn.Module,
+    record: Record,
+    inferer: SeamlessInferer | None,
+    overwrite: bool,
+    options: dict[str, Any],
+) -> None:
+    """``restore_file``, with half of what the device had no room for until it has."""
+    inferer = inferer or SeamlessInferer(volume=is_volume(record.scale))
+    while True:
+        try:
+            restore_file(source, target, network, record, inferer, overwrite=overwrite, **options)
+            return
+        except OutOfMemory as error:
+            smaller = inferer.halved()
+            if smaller is None:
+                raise InputError(f"{source}: out of memory even for the smallest window; use another device") from error
+            logger.warning(
+                "%s: out of memory for %s; begins anew with %d of %d LR pixels at a time",
+                source,
+                error,
+                smaller.batch_size,
+                smaller.window,
+            )
+        # The windows decide a little about the output, so that what was written by larger ones does not fit.
+        inferer, overwrite = smaller, True
 
 
 def target_files(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import tempfile
 import threading
@@ -23,11 +22,11 @@ from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.intensity import Intensity
 from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.writer import Writer
+from pssr2_monai.machine import keep_memory
 from pssr2_monai.record import Record, load_weights
 
 __all__ = ["Assignment", "Model", "restore_job", "versions"]
 
-KEPT_BYTES = 2**30
 
 _one_at_a_time = threading.Lock()
 """A worker of several threads does one job with all of them: otherwise the memory of as many jobs would be needed."""
@@ -65,7 +64,7 @@ class Model:
 
 @lru_cache(maxsize=1)
 def _load(model: Model) -> tuple[torch.nn.Module, Record]:
-    _keep_freed_memory()
+    keep_memory()  # which Dask, by MALLOC_TRIM_THRESHOLD_, would have given back all the time
     if not model.weights.is_file() or model.weights.stat().st_size != model.state[0]:
         raise InputError(
             f"{model.weights}: a worker does not find this file, or another; all workers must see the weights, the "
@@ -75,17 +74,6 @@ def _load(model: Model) -> tuple[torch.nn.Module, Record]:
     if device in (None, "cuda"):
         device = f"cuda:{_own_gpu()}" if torch.cuda.is_available() else "cpu"
     return load_weights(model.weights, device)
-
-
-def _keep_freed_memory() -> None:
-    """Lets this process keep the memory of a window for the next, rather than give it back and ask for it again.
-
-    Dask sets MALLOC_TRIM_THRESHOLD_ so that its workers give back all they can, which doubles the time of a network.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:  # of glibc; M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of its malloc.h
-        mallopt(-3, KEPT_BYTES)
-        mallopt(-1, KEPT_BYTES)
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,10 @@ def samples_of(rival: str, options: argparse.Namespace) -> tuple[Callable[[int],
         return lambda number: crappify(hr), options.batch
     from monai.bundle import ConfigParser
 
+    from pssr2_monai.machine import keep_memory
     from pssr2_monai.presets import config_files
 
+    keep_memory()  # as the config does before it trains
     parser = ConfigParser()
     parser.read_config(config_files("train"))
     settings = {"hr_dir": str(options.folder / "sheets"), "tile": SIDE, "scale": SCALE, "val_fraction": 0}

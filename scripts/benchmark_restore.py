@@ -3,10 +3,11 @@
     python scripts/benchmark_restore.py --side 1024 --rounds 3 --json restore.json
     python scripts/benchmark_restore.py --growth 512 1024 2048 4096 --channels 32 64 --threads 2
 
-Rivals, with the same weights: this package's whole restoring (reading, windows with their overlap, blending, writing) in
-float32 and at the default precision; its bare network, on as many windows of the same size in memory; and the network of
-pssr 2.4.0 on tiles in memory, as its datasets cut them by default, which neither overlap nor are read or written.
-``--growth`` restores larger and larger sheets instead. A ratio is taken within a round; its spread is least and most.
+Rivals, with the same weights: this package's whole restoring (reading, windows with their overlap, blending, writing)
+at the default precision, in float32 and by OpenVINO; its bare network, on as many windows of the same size in memory;
+and the network of pssr 2.4.0 on tiles in memory, as its datasets cut them by default, which neither overlap nor are
+read or written. ``--growth`` restores larger and larger sheets instead. A ratio is taken within a round; its spread is
+the least and most.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import argparse
 import statistics
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from turns import add_options, laps, pssr_python, ratios, take_turns, tell
 
-WHOLE, WHOLE32 = "pssr2_monai", "pssr2_monai, float32"
+WHOLE, WHOLE32, OPENVINO = "pssr2_monai", "pssr2_monai, float32", "pssr2_monai, OpenVINO"
 BARE, BARE32 = "bare network", "bare network, float32"
 ORIGINAL, WEIGHTS = "pssr 2.4.0, bare network", "weights"
 SCALE, DEPTH = 4, 3
@@ -61,6 +63,7 @@ def work(options: argparse.Namespace) -> None:
             options.folder / "restored.ome.tif",
             options.folder / "weights.pth",
             precision=precision,
+            backend="openvino" if options.worker == OPENVINO else "torch",
             device=options.device,
             overwrite=True,
         )
@@ -123,10 +126,13 @@ def measure(options: argparse.Namespace, side: int, pythons: dict[str, str], rou
 def compare(options: argparse.Namespace) -> dict[str, Any]:
     """All rivals on one sheet."""
     pythons = dict.fromkeys((WHOLE, WHOLE32, BARE, BARE32, ORIGINAL), sys.executable)
+    if find_spec("openvino") and options.device == "cpu":
+        pythons[OPENVINO] = sys.executable
     rivals = measure(options, options.side, pythons, options.rounds)
     compared = {
         "over the original, CPU": (WHOLE, ORIGINAL, "cpu"),
         "over the original in float32, CPU": (WHOLE32, ORIGINAL, "cpu"),
+        "over the original by OpenVINO, CPU": (OPENVINO, ORIGINAL, "cpu"),
         "share of the bare network, CPU": (WHOLE, BARE, "cpu"),
         "share of the bare network in float32, CPU": (WHOLE32, BARE32, "cpu"),
         "share of the bare network, wall": (WHOLE, BARE, "wall"),
@@ -134,6 +140,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     gains = {
         name: ratios(rivals[above][f"MP/{clock} s"], rivals[below][f"MP/{clock} s"])
         for name, (above, below, clock) in compared.items()
+        if above in rivals
     }
     return {"settings": _settings(options) | {"side": options.side}, "rivals": rivals, "ratios": gains}
 

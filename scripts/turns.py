@@ -52,7 +52,7 @@ def pssr_python(options: argparse.Namespace) -> str | None:
 
 
 def laps(first: Mapping[str, Any]) -> Iterator[None]:
-    """Tells the first figures of a worker, then yields once a turn and tells its seconds, and the most memory so far."""
+    """Tells the first figures of a worker, then yields once a turn; tells its seconds, and the most memory so far."""
     print(json.dumps(first), flush=True)
     for _ in sys.stdin:
         cpu, wall = time.process_time(), time.perf_counter()

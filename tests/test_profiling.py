@@ -6,10 +6,13 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch.profiler import record_function
 
+from pssr2_monai.io.writer import write_image
 from pssr2_monai.profiling import profiled
+from pssr2_monai.restoring import restore
 from pssr2_monai.workflow import train
 
 
@@ -46,3 +49,11 @@ def test_a_training_is_profiled_on_demand(hr_folder: Path, tiny_options: dict[st
     assert table["everything else"][1] < 20
     trace = json.loads((tmp_path / "run" / "profile.json").read_text())
     assert {"load", "crappify", "backward"} <= {event.get("name") for event in trace["traceEvents"]}
+
+
+def test_restoring_is_profiled_on_demand(tiny_weights: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "lr.tif", np.zeros((70, 150), np.uint8), axes="YX", pixel_size={})
+    restore(tmp_path / "lr.tif", tmp_path / "hr.tif", tiny_weights, window=64, profile=tmp_path / "profile")
+    table = _table(tmp_path / "profile")
+    assert list(table) == ["read", "network", "blend", "cast", "write", "everything else", "whole"]
+    assert table["network"][0] > table["read"][0] > 0

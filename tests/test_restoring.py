@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -249,7 +250,48 @@ def test_a_failing_network_leaves_no_output(tmp_path: Path) -> None:
 
 
 def test_options_out_of_range_are_refused() -> None:
-    with pytest.raises(InputError, match="overlap: 0.1"):
-        SeamlessInferer(overlap=0.1)
+    with pytest.raises(InputError, match="overlap: 0.05 of a window of 640"):
+        SeamlessInferer(overlap=0.05)
     with pytest.raises(InputError, match="window: 100"):
         SeamlessInferer(window=100)
+
+
+@pytest.mark.parametrize("told", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("not enough memory: you")])
+def test_out_of_memory_it_goes_on_with_less(
+    told: RuntimeError,
+    tiny_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (200, 300)).astype(np.uint8)
+    write_image(tmp_path / "lr.tif", pixels, axes="YX", pixel_size={})
+    restore(tmp_path / "lr.tif", tmp_path / "small.tif", tiny_weights, window=128)
+    forward, most = ResUNet.forward, 128 * 128
+
+    def short_of_memory(network: ResUNet, x: torch.Tensor) -> torch.Tensor:
+        if x.numel() > most:
+            raise told
+        return forward(network, x)
+
+    monkeypatch.setattr(ResUNet, "forward", short_of_memory)
+    with caplog.at_level(logging.WARNING, "pssr2_monai"):
+        restore(tmp_path / "lr.tif", tmp_path / "hr.tif", tiny_weights, window=256)
+    assert "lr.tif: out of memory for 1 windows of 200 x 224; begins anew with 1 of 128" in caplog.text
+    assert (tmp_path / "hr.tif").read_bytes() == (tmp_path / "small.tif").read_bytes()
+    most = 100
+    with pytest.raises(InputError, match=r"lr\.tif: out of memory even for the smallest window"):
+        restore(tmp_path / "lr.tif", tmp_path / "none.tif", tiny_weights, window=256)
+    assert not list(tmp_path.glob("none.tif*"))
+
+
+def test_another_failure_is_not_taken_for_a_lack_of_memory(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(network: ResUNet, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("something else")
+
+    write_image(tmp_path / "lr.tif", np.zeros((70, 70), np.uint8), axes="YX", pixel_size={})
+    monkeypatch.setattr(ResUNet, "forward", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        restore(tmp_path / "lr.tif", tmp_path / "hr.tif", tiny_weights)

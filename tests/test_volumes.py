@@ -13,7 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from pssr2_monai.crappify import Crappify, Downsample
 from pssr2_monai.datalists import TileSettings, tile_lists
 from pssr2_monai.errors import InputError
-from pssr2_monai.evaluation import evaluate
+from pssr2_monai.evaluation.evaluating import evaluate
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.networks import AsVolume

@@ -180,7 +180,7 @@ def test_slices_in_folders_are_trained_on_as_stacks(
 @pytest.mark.slow
 def test_a_short_training_beats_interpolation(tmp_path: Path) -> None:
     """On images made of sharp discs, whose edges interpolation blurs."""
-    from pssr2_monai.evaluation import evaluate
+    from pssr2_monai.evaluation.evaluating import evaluate
 
     (tmp_path / "hr").mkdir()
     y, x = np.mgrid[:128, :128]

@@ -29,6 +29,9 @@ __all__ = [
 
 RELU = ("relu", {"inplace": True})
 
+STRIP = 16
+"""Rows of features that are held at a time where no gradient needs them."""
+
 
 def rounded_up(width: int, group: int) -> int:
     """The next multiple of `group`: what pixel shuffling can divide."""
@@ -215,19 +218,26 @@ class Reconstruction(nn.Module):
         before they are shuffled, and of the shuffled images, which are fewer, the shifted sum is taken.
         """
         features, frames = self.conv.in_channels, self.conv.out_channels
+        batch, _, height, width = x.shape
         along_y, along_x = self.shuffle.factors
         # The features of a pixel lie side by side when the filters of its place in the group do.
         weight, bias = (
             each.unflatten(0, (features, along_y * along_x)).transpose(0, 1).flatten(0, 1)
             for each in (self.pre.weight, self.pre.bias)
         )
-        y = F.relu(F.conv2d(x, weight.contiguous(memory_format=torch.channels_last), bias, padding=1), inplace=True)
-        batch, _, height, width = y.shape
+        weight = weight.contiguous(memory_format=torch.channels_last)
         kernels = self.conv.weight.permute(2, 3, 0, 1).reshape(-1, features)
-        taps = F.linear(y.permute(0, 2, 3, 1).reshape(-1, features), kernels)
-        taps = taps.view(batch, height, width, along_y, along_x, 3, 3, frames).permute(5, 6, 0, 7, 1, 3, 2, 4)
+        # Without gradients the features, the largest thing in the network, need not all be there at a time.
+        rows = height if torch.is_grad_enabled() else STRIP
+        x = F.pad(x, (0, 0, 1, 1))
+        strips = []
+        for top in range(0, height, rows):
+            y = F.relu(F.conv2d(x[:, :, top : top + rows + 2], weight, bias, padding=(0, 1)), inplace=True)
+            weighted = F.linear(y.permute(0, 2, 3, 1).reshape(-1, features), kernels)
+            strips.append(weighted.view(batch, -1, width, along_y, along_x, 3, 3, frames))
         height, width = height * along_y, width * along_x
-        taps = F.pad(taps.reshape(3, 3, batch, frames, height, width).float(), (1, 1, 1, 1))
+        taps = torch.cat(strips, dim=1).permute(5, 6, 0, 7, 1, 3, 2, 4)
+        taps = F.pad(taps.reshape(3, 3, batch, frames, height, width), (1, 1, 1, 1))
         summed = self.conv.bias.view(-1, 1, 1)
         for down in range(3):
             for right in range(3):

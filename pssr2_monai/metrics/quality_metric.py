@@ -7,7 +7,7 @@ from monai.metrics.regression import RegressionMetric
 from torch import Tensor
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.metrics import FITTED, METRICS, NORMALISATIONS, check_normalisation
+from pssr2_monai.metrics.measures import FITTED, METRICS, NORMALISATIONS, check_normalisation
 
 __all__ = ["QualityMetric"]
 

@@ -16,8 +16,8 @@ import torch
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.fourier_ring_correlation import LEAST_SIDE, ring_correlation
 from pssr2_monai.losses import ms_ssim as batch_ms_ssim
+from pssr2_monai.metrics.fourier_ring_correlation import LEAST_SIDE, ring_correlation
 
 __all__ = [
     "FITTED",

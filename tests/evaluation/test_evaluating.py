@@ -12,10 +12,10 @@ from PIL import Image
 from scipy.stats import wilcoxon
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from pssr2_monai import comparing
-from pssr2_monai.comparing import compare
 from pssr2_monai.errors import InputError
-from pssr2_monai.evaluation import evaluate, table
+from pssr2_monai.evaluation import comparing
+from pssr2_monai.evaluation.comparing import compare
+from pssr2_monai.evaluation.evaluating import evaluate, table
 from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import write_image

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.metrics import (
+from pssr2_monai.metrics.measures import (
     METRICS,
     frc_resolution,
     gain_offset,
@@ -24,7 +24,7 @@ from pssr2_monai.metrics import (
     scores,
     ssim,
 )
-from pssr2_monai.quality_metric import QualityMetric
+from pssr2_monai.metrics.quality_metric import QualityMetric
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from pssr2_monai.intensity import Intensity
 from pssr2_monai.interpolation import INTERPOLATIONS, upscale
 from pssr2_monai.io.image import LazyImage
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window
-from pssr2_monai.metrics import frc_resolution, scores
+from pssr2_monai.metrics.measures import frc_resolution, scores
 from pssr2_monai.record import Record, instantiate
 from pssr2_monai.tiles import Window
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pssr2_monai.axes import factors
 from pssr2_monai.interpolation import INTERPOLATIONS
-from pssr2_monai.metrics import METRICS
+from pssr2_monai.metrics.measures import METRICS
 
 __all__ = ["KEYS", "Verdict", "best_interpolation", "images_in_words", "rival", "verdict"]
 

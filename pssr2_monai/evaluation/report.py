@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 
 from pssr2_monai.charts import BLUE, GREY, ORANGE, Chart
-from pssr2_monai.comparing import METHODS
-from pssr2_monai.fourier_ring_correlation import THRESHOLD
+from pssr2_monai.evaluation.comparing import METHODS
+from pssr2_monai.evaluation.verdict import best_interpolation, images_in_words, rival
 from pssr2_monai.interpolation import INTERPOLATIONS
-from pssr2_monai.metrics import METRICS
-from pssr2_monai.verdict import best_interpolation, images_in_words, rival
+from pssr2_monai.metrics.fourier_ring_correlation import THRESHOLD
+from pssr2_monai.metrics.measures import METRICS
 
 __all__ = ["page", "write_page"]
 
@@ -66,7 +66,7 @@ def page(result: Mapping[str, Any], pictures: Mapping[str, Path]) -> str:
         f"<section><h2>Each image</h2>{_images(result)}</section>",
         f"<section><h2>Record of the weights</h2>{_record(result)}</section>",
     ]
-    template = files("pssr2_monai").joinpath("report.html").read_text(encoding="utf-8")
+    template = files("pssr2_monai.evaluation").joinpath("report.html").read_text(encoding="utf-8")
     title = f"{settings['weights']}: evaluation"
     return template.replace("{{title}}", escape(title)).replace("{{body}}", "\n".join(sections))
 

@@ -18,19 +18,19 @@ from PIL import Image
 from tqdm import tqdm
 
 from pssr2_monai.axes import factors, is_volume
-from pssr2_monai.comparing import METHODS, Comparison, compare
 from pssr2_monai.errors import InputError
-from pssr2_monai.fourier_ring_correlation import LEAST_SIDE, ring_correlation, single_image_correlation
+from pssr2_monai.evaluation.comparing import METHODS, Comparison, compare
+from pssr2_monai.evaluation.report import write_page
+from pssr2_monai.evaluation.significance import difference, mean_interval
+from pssr2_monai.evaluation.verdict import images_in_words, verdict
 from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.interpolation import INTERPOLATIONS
 from pssr2_monai.io.image import LazyImage, open_image
-from pssr2_monai.metrics import METRICS, check_normalisation
+from pssr2_monai.metrics.fourier_ring_correlation import LEAST_SIDE, ring_correlation, single_image_correlation
+from pssr2_monai.metrics.measures import METRICS, check_normalisation
 from pssr2_monai.pairs import Sheet, check_pairs, sheets_of
 from pssr2_monai.pictures import PICTURE_SIDE, comparison_picture
 from pssr2_monai.record import Record, load_weights
-from pssr2_monai.report import write_page
-from pssr2_monai.significance import difference, mean_interval
-from pssr2_monai.verdict import images_in_words, verdict
 
 __all__ = ["evaluate", "table"]
 

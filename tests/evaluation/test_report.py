@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pssr2_monai.evaluation import evaluate
-from pssr2_monai.report import page
+from pssr2_monai.evaluation.evaluating import evaluate
+from pssr2_monai.evaluation.report import page
 
 
 class _Reader(HTMLParser):

@@ -1,0 +1,147 @@
+"""Restoring with maps beside each output that tell how far to trust it: fidelity, uncertainty."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pssr2_monai.axes import is_volume
+from pssr2_monai.errors import InputError
+from pssr2_monai.fidelity import Fidelity, beside, check_fidelity
+from pssr2_monai.inferer import SeamlessInferer
+from pssr2_monai.record import Record, load_weights
+from pssr2_monai.restoring import restore, restore_pairs
+from pssr2_monai.uncertainty import load_ensemble, restore_with_uncertainty
+
+__all__ = ["Mapped", "restore_with_maps", "told"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A restored file and what was found out about it.
+
+    Attributes:
+        path: the restored image.
+        fidelity: its check against the source, if asked for.
+        uncertainty: the file of its spread, if asked for.
+    """
+
+    path: Path
+    fidelity: Fidelity | None = None
+    uncertainty: Path | None = None
+
+
+def restore_with_maps(
+    source: str | Path,
+    target: str | Path,
+    weights: str | Path | Sequence[str | Path],
+    *,
+    fidelity: bool = True,
+    uncertainty: bool = False,
+    axes: str | None = None,
+    overwrite: bool = False,
+    skip_bad: bool = False,
+    format: str | None = None,
+    **options: Any,
+) -> list[Mapped]:
+    """Restores a file or every image of a folder, and writes maps beside.
+
+    Args:
+        source: see ``restoring.restore``, also for what is not told here.
+        target: the file to write, or the folder to write files into.
+        weights: a ``model.pt``; or several, whose mean restores and whose spread is the uncertainty.
+        fidelity: see ``fidelity.check_fidelity``.
+        uncertainty: see ``uncertainty.restore_with_uncertainty``; this process does the work alone.
+        axes: axes of files that do not tell their own.
+        overwrite: replace existing files, maps among them.
+        skip_bad: leave out files that cannot be read.
+        format: suffix of files written into a folder.
+        options: ``window``, ``overlap``, ``precision``, ``device``, and, without uncertainty, ``workers`` and
+            ``scheduler``.
+
+    Raises:
+        InputError: see ``restoring.restore``; several weights without uncertainty; a map that exists already.
+    """
+    several = [weights] if isinstance(weights, (str, Path)) else list(weights)
+    if len(several) > 1 and not uncertainty:
+        raise InputError(f"weights: {len(several)} files restore as an ensemble; ask for uncertainty, or give one")
+    if uncertainty and (options.get("workers") or options.get("scheduler")):
+        raise InputError("uncertainty: is found by one process alone; leave out workers and scheduler")
+    _, record = load_weights(several[0])
+    # An output may exist where an interrupted run goes on; without uncertainty it is `restore` that judges.
+    replaced = overwrite or not uncertainty
+    pairs = restore_pairs(source, target, record, axes, replaced, skip_bad, format)
+    wanted = ["fidelity", "structures"] * fidelity + ["uncertainty"] * uncertainty
+    for _, output in pairs:
+        for path in (beside(output, what) for what in wanted):
+            if path.exists() and not overwrite and not output.exists():
+                raise InputError(f"{path}: exists already; give another output, or ask to overwrite it")
+    if uncertainty:
+        spreads = _restored(pairs, several, record, axes, overwrite, skip_bad, options)
+    else:
+        told: dict[str, Any] = {"axes": axes, "overwrite": overwrite, "skip_bad": skip_bad, "format": format}
+        spreads = dict.fromkeys(restore(source, target, several[0], **told, **options))
+    return [
+        Mapped(output, _checked(file, output, record, axes) if fidelity else None, spreads[output])
+        for file, output in pairs
+        if output in spreads
+    ]
+
+
+def told(mapped: Mapped) -> list[str]:
+    """What was written and found, line by line."""
+    lines = [str(mapped.path)]
+    if mapped.uncertainty is not None:
+        lines.append(str(mapped.uncertainty))
+    if mapped.fidelity is not None:
+        verdict = mapped.fidelity.verdict
+        lines += [
+            str(mapped.fidelity.map),
+            str(mapped.fidelity.structures),
+            f"  {verdict.headline}",
+            *(f"  - {reason}" for reason in verdict.reasons),
+        ]
+    return lines
+
+
+def _restored(
+    pairs: Sequence[tuple[Path, Path]],
+    weights: Sequence[str | Path],
+    record: Record,
+    axes: str | None,
+    overwrite: bool,
+    skip_bad: bool,
+    options: dict[str, Any],
+) -> dict[Path, Path | None]:
+    """Restores files as means; gives the file of the spread of each."""
+    device = options.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
+    networks, _ = load_ensemble(weights, device)
+    windows = {name: options[name] for name in ("window", "overlap", "precision", "backend") if name in options}
+    inferer = SeamlessInferer(**windows, volume=is_volume(record.scale))
+    spreads: dict[Path, Path | None] = {}
+    for file, output in pairs:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _, spread = restore_with_uncertainty(
+                file, output, networks, record, inferer, axes=axes, overwrite=overwrite
+            )
+        except InputError as error:
+            if not skip_bad:
+                raise
+            logger.warning("left out: %s", error)
+        else:
+            logger.info("%s -> %s", file, output)
+            spreads[output] = spread
+    return spreads
+
+
+def _checked(file: Path, output: Path, record: Record, axes: str | None) -> Fidelity:
+    """The check of an output that has just been written or found finished: an earlier map of it is out of date."""
+    return check_fidelity(file, output, record, axes=axes, overwrite=True)

@@ -1,0 +1,1 @@
+"""How good a restored image is, in figures."""

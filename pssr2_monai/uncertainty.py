@@ -1,0 +1,226 @@
+"""How sure a restoration is: mean and spread over the eight orientations of the input, and over several networks.
+
+A network that has learnt nothing about directions should restore an image turned over as it restores the image; where
+it does not, and where networks of other trainings do not agree with it, the data alone have not decided.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pssr2_monai.axes import factors, is_volume, scaled_pixel_size, scaled_shape
+from pssr2_monai.blocks import Job
+from pssr2_monai.errors import InputError
+from pssr2_monai.fidelity import beside
+from pssr2_monai.file_restoring import check_frames
+from pssr2_monai.image_restoring import Layout, Restoring
+from pssr2_monai.inferer import SeamlessInferer
+from pssr2_monai.io.image import open_image
+from pssr2_monai.io.sheets import fit_image_intensity
+from pssr2_monai.io.writer import Writer, create_writer
+from pssr2_monai.orientation import ORIENTATIONS
+from pssr2_monai.record import Record, load_weights
+
+__all__ = ["Calibration", "MeanAndSpread", "load_ensemble", "restore_with_uncertainty", "spread_calibration"]
+
+FloatArray = npt.NDArray[np.floating]
+
+
+class MeanAndSpread(torch.nn.Module):
+    """Networks that look at an input in several orientations, as one network whose output is their mean and spread.
+
+    Args:
+        networks: each takes and gives ``(batch, frames, Y, X)``.
+        orientations: 8; or 4, those without Y and X swapped, which leave a raster's lines along X; or 1.
+
+    Raises:
+        InputError: fewer than two outputs to compare, or another number of orientations.
+
+    Example:
+        >>> network = MeanAndSpread([torch.nn.Identity()])
+        >>> network(torch.ones(1, 1, 4, 6)).shape
+        torch.Size([1, 2, 1, 4, 6])
+    """
+
+    def __init__(self, networks: Sequence[torch.nn.Module], orientations: int = ORIENTATIONS) -> None:
+        super().__init__()
+        if orientations not in (1, 4, ORIENTATIONS):
+            raise InputError(f"orientations: {orientations} is not 1, 4 or {ORIENTATIONS}")
+        if len(networks) * orientations < 2:
+            raise InputError("uncertainty: one network in one orientation has no spread; give more of either")
+        self.networks = torch.nn.ModuleList(networks)
+        self.orientations = orientations
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(batch, 2, frames, Y, X)`` float32: mean, and standard deviation (of a sample), of all outputs."""
+        # One output at a time (Welford, Technometrics 4:419, 1962), so that memory does not grow with their number.
+        mean = squares = torch.zeros(())
+        count = 0
+        for network in self.networks:
+            for number in range(self.orientations):
+                output = _turned(network(_turned(x, number)), number, back=True).float()
+                count += 1
+                before, mean = mean, mean.to(output.device) + (output - mean.to(output.device)) / count
+                squares = squares.to(output.device) + (output - before.to(output.device)) * (output - mean)
+        return torch.stack([mean, (squares / (count - 1)).clamp(min=0).sqrt()], dim=1)
+
+
+def _turned(image: torch.Tensor, number: int, back: bool = False) -> torch.Tensor:
+    """Images ``(..., Y, X)`` in one of the orientations of ``orientation.oriented``, or back from it."""
+    axes = [axis for bit, axis in ((1, -2), (2, -1)) if number & bit]
+    if back:
+        image = image.transpose(-2, -1) if number & 4 else image
+        return image.flip(axes) if axes else image
+    image = image.flip(axes) if axes else image
+    return image.transpose(-2, -1) if number & 4 else image
+
+
+def load_ensemble(
+    weights: Sequence[str | Path], device: torch.device | str = "cpu"
+) -> tuple[list[torch.nn.Module], Record]:
+    """The networks of several files of weights that restore alike images, and the record of the first.
+
+    Raises:
+        InputError: a file cannot be read, or their scales, frames or intensities differ.
+    """
+    loaded = [load_weights(path, device) for path in weights]
+    first = loaded[0][1]
+    for path, (_, record) in zip(weights, loaded, strict=True):
+        for name in ("scale", "n_frames", "stack", "intensity"):
+            if getattr(record, name) != getattr(first, name):
+                raise InputError(
+                    f"{path}: has {name} {getattr(record, name)}, but {weights[0]} has {getattr(first, name)}; an "
+                    "ensemble restores the same images"
+                )
+    return [network for network, _ in loaded], first
+
+
+def restore_with_uncertainty(
+    source: str | Path,
+    target: str | Path,
+    networks: Sequence[torch.nn.Module],
+    record: Record,
+    inferer: SeamlessInferer | None = None,
+    *,
+    orientations: int | None = None,
+    axes: str | None = None,
+    overwrite: bool = False,
+) -> tuple[Path, Path]:
+    """Restores a file as the mean over orientations and networks, and writes their spread beside it.
+
+    The target is as ``file_restoring.restore_file`` writes it; ``NAME_uncertainty``, with the same suffix, is float32:
+    the standard deviation in grey levels of the file, on the same axes and pixel size. Neither is ever whole in memory;
+    unlike there, an interrupted run begins anew.
+
+    Args:
+        source: an image file of any supported format.
+        target: the file to write.
+        networks: in evaluation mode, of weights with this record.
+        record: of their weights.
+        inferer: how they are laid over the image.
+        orientations: see ``MeanAndSpread``; by default 8, or 4 where Y and X are scaled differently.
+        axes: axes of a file that does not tell its own.
+        overwrite: replace existing files.
+
+    Raises:
+        InputError: see ``restore_file`` and ``MeanAndSpread``.
+    """
+    target = Path(target)
+    _, along_y, along_x = factors(record.scale)
+    orientations = orientations or (ORIENTATIONS if along_y == along_x else 4)
+    network = MeanAndSpread(networks, orientations).eval()
+    inferer = inferer or SeamlessInferer(volume=is_volume(record.scale))
+    with open_image(source, axes=axes) as image:
+        frames = check_frames(image, record)
+        scale = frames.scale_by_axis(record.scale)
+        intensity = fit_image_intensity(image, record.intensity, record.stack)
+
+        def writer(path: Path, dtype: npt.DTypeLike) -> Writer:
+            return create_writer(
+                path,
+                shape=scaled_shape(image.axes, image.shape, scale),
+                dtype=np.dtype(dtype),
+                axes=image.axes,
+                pixel_size=scaled_pixel_size(image.pixel_size, scale),
+                channel_names=image.channel_names,
+                overwrite=overwrite,
+            )
+
+        spread = beside(target, "uncertainty")
+        with writer(target, image.dtype) as means, writer(spread, np.float32) as spreads:
+            restoring = _Restoring(image, means, network, record, inferer, intensity, spreads)
+            for job in restoring.layout.jobs():
+                for _ in restoring.run(job):
+                    pass
+    return target, spread
+
+
+@dataclass
+class _Restoring(Restoring):
+    """The restoring of an image by ``MeanAndSpread``, into two writers.
+
+    Attributes:
+        spreads: writes the spread.
+    """
+
+    spreads: Writer
+
+    def _cast(self, slabs: Iterator[tuple[range, torch.Tensor]]) -> Iterator[tuple[range, np.ndarray]]:
+        """Slabs as they are, rows first: ``(rows, 2, frames, X)`` of planes, ``(frames, 2, Y, X)`` of a volume."""
+        for rows, slab in slabs:
+            yield rows, np.moveaxis(slab[0].cpu().numpy(), 1 if self.inferer.volume else 2, 0).copy()
+
+    def _write(self, layout: Layout, job: Job, rows: range, block: np.ndarray) -> None:
+        mean = self.intensity.cast(block[:, 0], self.writer.dtype)
+        super()._write(layout, job, rows, mean)
+        spread = block[:, 1] * np.float32(self.intensity.high - self.intensity.low)
+        beside = Restoring(self.image, self.spreads, self.network, self.record, self.inferer, self.intensity)
+        beside._write(layout, job, rows, spread)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The spread beside the true error, in bins of equally many pixels by rising spread.
+
+    Attributes:
+        spread: root mean square of the spread of each bin.
+        error: root mean square error of each bin.
+        factor: by which spreads are to be multiplied to be errors, all in all.
+        correlation: rank correlation of the bins' spread and error: 1 where more spread always means more error.
+    """
+
+    spread: tuple[float, ...]
+    error: tuple[float, ...]
+    factor: float
+    correlation: float
+
+
+def spread_calibration(spread: FloatArray, error: FloatArray, bins: int = 10) -> Calibration:
+    """Whether the spread tells the error.
+
+    Args:
+        spread: of each pixel, any shape.
+        error: restored minus true image there, in the same units.
+        bins: how many.
+
+    Raises:
+        InputError: fewer pixels than bins.
+    """
+    own, true = np.ravel(spread).astype(np.float64), np.ravel(error).astype(np.float64)
+    if own.size < bins or own.size != true.size:
+        raise InputError(f"calibration: {own.size} spreads and {true.size} errors for {bins} bins; give as many, more")
+    parts = np.array_split(np.argsort(own, kind="stable"), bins)
+    spreads = [math.sqrt(float(np.mean(own[part] ** 2))) for part in parts]
+    errors = [math.sqrt(float(np.mean(true[part] ** 2))) for part in parts]
+    ranks = np.argsort(np.argsort(errors))
+    correlation = float(np.corrcoef(np.arange(bins), ranks)[0, 1]) if bins > 1 else 1.0
+    power = float(np.mean(own**2))
+    factor = math.sqrt(float(np.mean(true**2)) / power) if power > 0 else math.inf
+    return Calibration(tuple(spreads), tuple(errors), factor, correlation)

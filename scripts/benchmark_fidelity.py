@@ -1,0 +1,206 @@
+"""How well structures that were painted into restored images are found, and how well spreads tell errors.
+
+    python scripts/benchmark_fidelity.py IMAGES... --weights run/model.pt [MORE.pt] --json fidelity.json
+
+IMAGES are files or folders of HR images that the weights were not trained on. The LR images are made of them by the
+bundle's default crappifier with fixed seeds, rounded to 8 bits, and restored. Into a copy of each restored image disks
+are painted, one a tile of 64 x 64 LR pixels, brighter or darker by a share of the brightness there. The area under the
+ROC curve is given per place (a painted place against the same place before) and per tile (the highest score of a tile
+with a disk against that before), for the score that the package uses and for others that were tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter, uniform_filter
+from scipy.stats import rankdata
+
+from pssr2_monai.consistency import (
+    SIGMAS,
+    expectation,
+    score_limit,
+    smoothed_spreads,
+    structure_scores,
+)
+from pssr2_monai.crappify import Crappify, Downsample
+from pssr2_monai.inferer import SeamlessInferer
+from pssr2_monai.noise_curves import noise_curve, noise_range
+from pssr2_monai.noises import PoissonNoise
+from pssr2_monai.uncertainty import MeanAndSpread, load_ensemble, spread_calibration
+
+TILE = 64
+MARGIN = 12
+USED = "the package's"
+INTENSITY = (0.8, 1.2)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """An LR image and what became of it, in grey levels."""
+
+    hr: np.ndarray
+    lr: np.ndarray
+    sr: np.ndarray
+    spread: np.ndarray
+
+
+def restored_images(paths: list[Path], weights: list[str], seeds: int) -> Iterator[Restored]:
+    """Every image with every seed, restored by the first weights; the spread over orientations and all weights."""
+    networks, record = load_ensemble(weights)
+    scale = int(record.scale)  # type: ignore[arg-type]
+    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    inferer = SeamlessInferer(precision="float32")
+    for seed in range(seeds):
+        for number, file in enumerate(files):
+            hr = np.asarray(Image.open(file).convert("L"), dtype=np.float32)[None]
+            side = TILE * scale
+            hr = hr[:, : hr.shape[1] // side * side, : hr.shape[2] // side * side]
+            crappify = Crappify(scale, [PoissonNoise(intensity=INTENSITY)]).set_random_state(1000 * seed + number)
+            lr = np.rint(np.asarray(crappify(hr / 255)) * 255)
+            with torch.inference_mode():
+                sr, spread = (
+                    inferer(torch.from_numpy(lr / 255)[None].float(), network)[0].numpy()
+                    for network in (networks[0], lambda x: MeanAndSpread(networks)(x)[:, 1])
+                )
+            yield Restored(hr[0], lr[0], np.clip(np.rint(sr[0] * 255), 0, 255), 255 * spread[0])
+
+
+def score_maps(image: Restored, sr: np.ndarray, scale: int) -> dict[str, np.ndarray]:
+    """Every score that was tried, of each LR pixel."""
+    noises = [PoissonNoise(intensity=INTENSITY)]
+    seen = np.asarray(Downsample(scale)(sr[None].astype(np.float32) / 255))[0] * 255
+    z = expectation(noise_curve(noises), noise_range(noises), [image.lr], [seen], 1.0).z_scores(image.lr, seen)
+    spreads = smoothed_spreads([z])
+    smooth = [np.abs(gaussian_filter(z, sigma)) for sigma in SIGMAS]
+    wide = [np.abs(gaussian_filter(z, sigma) - gaussian_filter(z, 3 * sigma)) for sigma in SIGMAS]
+    return {
+        "single pixels": np.abs(z),
+        "sums over squares, by the noise": np.max([np.abs(uniform_filter(z, w)) * w for w in (3, 5, 7)], axis=0),
+        "smoothed, by the image's spread": np.max([a / b for a, b in zip(smooth, spreads, strict=True)], axis=0),
+        "smoothed less wide, by the image's": np.max([each / np.median(each) for each in wide], axis=0),
+        USED: np.abs(structure_scores(z, spreads)[0]),
+    }
+
+
+def painted(sr: np.ndarray, places: np.ndarray, side: float, share: float, signs: np.ndarray) -> np.ndarray:
+    """The SR with a disk of so many SR pixels at each place."""
+    image = sr.copy()
+    y, x = np.mgrid[: sr.shape[0], : sr.shape[1]]
+    for (top, left), sign in zip(places, signs, strict=True):
+        disk = np.clip(side / 2 - np.hypot(y - top, x - left) + 0.5, 0, 1)
+        image += sign * share * float(sr[disk > 0.5].mean()) * disk
+    return np.clip(np.rint(image), 0, 255)
+
+
+def area(with_: list[float], without: list[float]) -> float:
+    """Area under the ROC curve (Mann and Whitney)."""
+    ranks = rankdata(with_ + without)
+    count = len(with_)
+    return float((ranks[:count].sum() - count * (count + 1) / 2) / (count * len(without)))
+
+
+def detection(images: list[Restored], scale: int, sizes: list[float], shares: list[float]) -> list[dict[str, Any]]:
+    """One row of figures for each score, size and contrast."""
+    before = [score_maps(each, each.sr, scale) for each in images]
+    rows = []
+    for size in sizes:
+        for share in shares:
+            random = np.random.default_rng(0)
+            place: dict[str, list[list[float]]] = defaultdict(lambda: [[], []])
+            tile: dict[str, list[list[float]]] = defaultdict(lambda: [[], []])
+            for image, clean in zip(images, before, strict=True):
+                corners = [(y, x) for y in range(0, image.lr.shape[0], TILE) for x in range(0, image.lr.shape[1], TILE)]
+                lr_places = np.array(corners) + random.integers(MARGIN, TILE - MARGIN, (len(corners), 2))
+                signs = random.choice([-1, 1], len(corners))
+                sr = painted(image.sr, lr_places * scale + (scale - 1) / 2, size * scale, share, signs)
+                maps = score_maps(image, sr, scale)
+                for name in maps:
+                    for (y, x), (top, left) in zip(lr_places, corners, strict=True):
+                        near = (slice(y - 1, y + 2), slice(x - 1, x + 2))
+                        whole = (slice(top, top + TILE), slice(left, left + TILE))
+                        for number, scores in enumerate((maps[name], clean[name])):
+                            place[name][number].append(float(scores[near].max()))
+                            tile[name][number].append(float(scores[whole].max()))
+            for name in place:
+                row = {"score": name, "size": size, "contrast": share, "tiles": len(tile[name][0])}
+                row |= {"area_place": area(*place[name]), "area_tile": area(*tile[name])}
+                if name == USED:
+                    limit = score_limit(TILE**2)
+                    row |= {"found": float(np.mean([each > limit for each in place[name][0]]))}
+                rows.append(row)
+    return rows
+
+
+def false_alarms(images: list[Restored], scale: int) -> dict[str, Any]:
+    """Share of tiles and of images, nothing being painted, that the limit calls painted; and whether it is wrong.
+
+    An alarm is false only where the restored image is right. ``true_error`` tells, of the highest score of each image
+    with an alarm, which share of the image's places has a larger true error: restored less HR, both downsampled and
+    smoothed over 1.2 LR pixels.
+    """
+    scores = [score_maps(each, each.sr, scale)[USED] for each in images]
+    tiles = [
+        float(each[y : y + TILE, x : x + TILE].max())
+        for each in scores
+        for y in range(0, each.shape[0], TILE)
+        for x in range(0, each.shape[1], TILE)
+    ]
+    errors = []
+    for image, each in zip(images, scores, strict=True):
+        if each.max() > score_limit(each.size):
+            difference = Downsample(scale)((image.sr - image.hr)[None].astype(np.float32))
+            error = np.abs(gaussian_filter(np.asarray(difference)[0], 1.2))
+            y, x = np.unravel_index(int(each.argmax()), each.shape)
+            near = error[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].max()
+            errors.append(float((error > near).mean()))
+    return {
+        "images": len(scores),
+        "of_images": len(errors) / len(scores),
+        "true_error": errors,
+        "tiles": len(tiles),
+        "of_tiles": float(np.mean([each > score_limit(TILE**2) for each in tiles])),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("images", nargs="+", type=Path)
+    parser.add_argument("--weights", nargs="+", required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sizes", nargs="+", type=float, default=[3, 5, 8])
+    parser.add_argument("--contrasts", nargs="+", type=float, default=[0.05, 0.1, 0.2])
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    images = list(restored_images(options.images, options.weights, options.seeds))
+    scale = images[0].hr.shape[0] // images[0].lr.shape[0]
+    rows = detection(images, scale, options.sizes, options.contrasts)
+    alarms = false_alarms(images, scale)
+    spread = np.stack([each.spread for each in images])
+    calibration = spread_calibration(spread, np.stack([each.sr - each.hr for each in images]))
+    for row in rows:
+        found = f", found {row['found']:.0%}" if "found" in row else ""
+        print(
+            f"{row['size']:g} px, {row['contrast']:.0%}, {row['score']}: "
+            f"{row['area_place']:.3f} a place, {row['area_tile']:.3f} a tile{found}"
+        )
+    print("false alarms:", ", ".join(f"{name} {value}" for name, value in alarms.items()))
+    for own, error in zip(calibration.spread, calibration.error, strict=True):
+        print(f"spread {own:.2f}: error {error:.2f}")
+    print(f"factor {calibration.factor:.1f}, rank correlation {calibration.correlation:.2f}")
+    if options.json:
+        found = {"detection": rows, "false_alarms": alarms, "calibration": asdict(calibration)}
+        options.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Restoring with maps beside, from Python and by the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pssr2_monai.cli import main
+from pssr2_monai.errors import InputError
+from pssr2_monai.io.image import open_image
+from pssr2_monai.maps import restore_with_maps
+from pssr2_monai.restoring import restore
+
+
+@pytest.fixture
+def scans(hr_folder: Path, tmp_path: Path) -> Path:
+    """Two LR images."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for path in sorted(hr_folder.glob("*.png"))[:2]:
+        image = Image.open(path)
+        image.resize((image.width // 4, image.height // 4), Image.Resampling.BILINEAR).save(folder / path.name)
+    return folder
+
+
+def test_a_folder_gets_a_map_beside_each_output(scans: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    found = restore_with_maps(scans, tmp_path / "out", tiny_weights, format="tif", precision="float32")
+    restore(scans, tmp_path / "plain", tiny_weights, format="tif", precision="float32")
+    assert [each.path.name for each in found] == ["cell_0.tif", "cell_1.tif"]
+    for each in found:
+        assert each.fidelity is not None
+        with open_image(each.path) as image, open_image(tmp_path / "plain" / each.path.name) as plain:
+            np.testing.assert_array_equal(image.read(), plain.read())
+        with open_image(each.path.with_name(f"{each.path.stem}_fidelity.tif")) as image:
+            assert (image.shape, image.dtype) == ((24, 28), np.dtype(np.float32))
+        summary = json.loads((tmp_path / "out" / f"{each.path.stem}_fidelity.json").read_text())
+        assert summary["headline"] == each.fidelity.verdict.headline
+
+
+def test_an_ensemble_writes_its_mean_and_its_spread(scans: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    (one,) = restore_with_maps(
+        scans / "cell_0.png", tmp_path / "a.tif", [tiny_weights, tiny_weights], fidelity=False, uncertainty=True
+    )
+    assert one.fidelity is None
+    assert one.uncertainty == tmp_path / "a_uncertainty.tif"
+    with open_image(one.uncertainty) as image:
+        assert image.shape == (96, 112)
+        assert float(image.read().min()) >= 0
+    with pytest.raises(InputError, match="2 files restore as an ensemble; ask for uncertainty"):
+        restore_with_maps(scans, tmp_path / "out", [tiny_weights, tiny_weights])
+
+
+def test_a_map_in_the_way_is_refused_before_any_work(scans: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "a_fidelity.tif").write_text("another's")
+    with pytest.raises(InputError, match=r"a_fidelity.tif: exists already"):
+        restore_with_maps(scans / "cell_0.png", tmp_path / "a.tif", tiny_weights)
+    assert not (tmp_path / "a.tif").exists()
+    restore_with_maps(scans / "cell_0.png", tmp_path / "a.tif", tiny_weights, overwrite=True)
+
+
+def test_uncertainty_is_not_shared_among_workers(scans: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="leave out workers"):
+        restore_with_maps(scans, tmp_path / "out", tiny_weights, uncertainty=True, workers=2)
+
+
+def test_the_command_tells_the_verdict(
+    scans: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(scans / "cell_0.png"), str(tmp_path / "a.tif"), "--weights", f"{tiny_weights},{tiny_weights}"]
+    with pytest.raises(SystemExit) as stopped:
+        main(["restore", *arguments, "--fidelity", "--uncertainty"])
+    assert stopped.value.code == 0
+    told = capsys.readouterr().out
+    verdict = json.loads((tmp_path / "a_fidelity.json").read_text())
+    for words in (
+        "a.tif",
+        "a_fidelity.tif",
+        "a_structures.tif",
+        "a_uncertainty.tif",
+        verdict["headline"],
+        *verdict["reasons"],
+    ):
+        assert words in told
