@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pssr2_monai.networks import ResUNet
     from pssr2_monai.noises import GaussianNoise, PoissonNoise
     from pssr2_monai.record import load_weights
-    from pssr2_monai.restoring import restore
+    from pssr2_monai.restoration.restoring import restore
     from pssr2_monai.workflow import train
 
 __all__ = [
@@ -53,7 +53,7 @@ _HOMES = {
     "evaluate": "evaluation.evaluating",
     "load_weights": "record",
     "open_image": "io.image",
-    "restore": "restoring",
+    "restore": "restoration.restoring",
     "train": "workflow",
     "write_image": "io.writer",
 }

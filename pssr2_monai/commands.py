@@ -108,14 +108,14 @@ def restore(
     if profile is not None and (workers or scheduler or estimate or fidelity or uncertainty):
         raise InputError("profile: tells of plain restoring in one process; leave the other options out")
     if (fidelity or uncertainty) and not estimate:
-        from pssr2_monai.maps import restore_with_maps, told
+        from pssr2_monai.fidelity.maps import restore_with_maps, told
 
         files = weights.split(",") if uncertainty else weights
         mapped = restore_with_maps(source, target, files, fidelity=fidelity, uncertainty=uncertainty, **options)
         print("\n".join(line for each in mapped for line in told(each)))
         return
-    from pssr2_monai.restoring import estimate_restoring
-    from pssr2_monai.restoring import restore as run
+    from pssr2_monai.restoration.restoring import estimate_restoring
+    from pssr2_monai.restoration.restoring import restore as run
 
     if estimate:
         print(estimate_restoring(source, target, weights, **options))

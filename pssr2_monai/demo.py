@@ -26,7 +26,7 @@ from pssr2_monai.evaluation.evaluating import evaluate, table
 from pssr2_monai.io.image import list_images, open_image
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.record import instantiate, load_weights
-from pssr2_monai.restoring import restore
+from pssr2_monai.restoration.restoring import restore
 from pssr2_monai.workflow import train
 
 __all__ = ["demo", "sample_images"]

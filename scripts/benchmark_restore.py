@@ -50,7 +50,7 @@ def work(options: argparse.Namespace) -> None:
         work_as_the_original(options)
         return
     from pssr2_monai.machine import keep_memory
-    from pssr2_monai.restoring import restore
+    from pssr2_monai.restoration.restoring import restore
 
     keep_memory()
     precision = "float32" if options.worker in (WHOLE32, BARE32) else "auto"
@@ -73,8 +73,8 @@ def work_bare(options: argparse.Namespace, precision: str) -> None:
     """The network on as many windows as restoring takes, in memory."""
     import torch
 
-    from pssr2_monai.inferer import SeamlessInferer
     from pssr2_monai.record import load_weights
+    from pssr2_monai.restoration.inferer import SeamlessInferer
 
     network, _ = load_weights(options.folder / "weights.pth", options.device)
     inferer = SeamlessInferer(precision=precision)

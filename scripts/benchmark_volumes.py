@@ -31,14 +31,14 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from pssr2_monai import sharing, workers
-from pssr2_monai.estimating import output_of
-from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import create_writer
 from pssr2_monai.networks import ResUNet
 from pssr2_monai.record import Record, load_weights, save_atomically
-from pssr2_monai.restoring import restore
+from pssr2_monai.restoration import sharing, workers
+from pssr2_monai.restoration.estimating import output_of
+from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.restoring import restore
 
 SCALE = 2
 NETWORK = {"in_channels": 1, "out_channels": 1, "channels": [16, 32, 64], "scale": SCALE, "depth": 1}

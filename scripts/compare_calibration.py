@@ -22,7 +22,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from pssr2_monai.calibration.calibrating import calibrate
 from pssr2_monai.interpolation import upscale
 from pssr2_monai.io.image import open_image
-from pssr2_monai.restoring import restore
+from pssr2_monai.restoration.restoring import restore
 from pssr2_monai.workflow import train
 
 

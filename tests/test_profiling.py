@@ -12,7 +12,7 @@ from torch.profiler import record_function
 
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.profiling import profiled
-from pssr2_monai.restoring import restore
+from pssr2_monai.restoration.restoring import restore
 from pssr2_monai.workflow import train
 
 

@@ -117,7 +117,7 @@ def test_weights_of_another_network_are_refused(record: Record, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "target", ["os.system", "subprocess.Popen", "no.such.Network", "pssr2_monai.restoring.restore"]
+    "target", ["os.system", "subprocess.Popen", "no.such.Network", "pssr2_monai.restoration.restoring.restore"]
 )
 def test_a_record_calls_nothing_but_networks_and_transforms(target: str, record: Record, tmp_path: Path) -> None:
     state = record.state_dict()

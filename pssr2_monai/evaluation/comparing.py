@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from pssr2_monai.axes import central, factors, frames_of, is_volume, sample_centres
-from pssr2_monai.file_restoring import restore_frames
-from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.intensity import Intensity
 from pssr2_monai.interpolation import INTERPOLATIONS, upscale
 from pssr2_monai.io.image import LazyImage
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window
 from pssr2_monai.metrics.measures import frc_resolution, scores
 from pssr2_monai.record import Record, instantiate
+from pssr2_monai.restoration.file_restoring import restore_frames
+from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.tiles import Window
 
 __all__ = ["METHODS", "Comparison", "compare"]

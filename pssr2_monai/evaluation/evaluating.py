@@ -23,7 +23,6 @@ from pssr2_monai.evaluation.comparing import METHODS, Comparison, compare
 from pssr2_monai.evaluation.report import write_page
 from pssr2_monai.evaluation.significance import difference, mean_interval
 from pssr2_monai.evaluation.verdict import images_in_words, verdict
-from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.interpolation import INTERPOLATIONS
 from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.metrics.fourier_ring_correlation import LEAST_SIDE, ring_correlation, single_image_correlation
@@ -31,6 +30,7 @@ from pssr2_monai.metrics.measures import METRICS, check_normalisation
 from pssr2_monai.pairs import Sheet, check_pairs, sheets_of
 from pssr2_monai.pictures import PICTURE_SIDE, comparison_picture
 from pssr2_monai.record import Record, load_weights
+from pssr2_monai.restoration.inferer import SeamlessInferer
 
 __all__ = ["evaluate", "table"]
 

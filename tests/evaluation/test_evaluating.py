@@ -16,11 +16,11 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation import comparing
 from pssr2_monai.evaluation.comparing import compare
 from pssr2_monai.evaluation.evaluating import evaluate, table
-from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.record import load_weights
-from pssr2_monai.restoring import restore
+from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.restoring import restore
 
 
 def _lr_folder(hr_folder: Path, folder: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pssr2_monai.fidelity_figures import Figures
+from pssr2_monai.fidelity.figures import Figures
 
 __all__ = ["FidelityVerdict", "judge"]
 

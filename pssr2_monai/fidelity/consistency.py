@@ -22,7 +22,7 @@ from scipy.ndimage import correlate1d, gaussian_filter
 
 from pssr2_monai.calibration.contrast import NORMAL_MEDIAN, second_difference
 from pssr2_monai.calibration.noise_model import variance_line
-from pssr2_monai.noise_curves import NoiseCurve
+from pssr2_monai.fidelity.noise_curves import NoiseCurve
 from pssr2_monai.noises import GREY_LEVELS
 
 __all__ = [

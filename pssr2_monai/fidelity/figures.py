@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from pssr2_monai.consistency import Expectation, white_spreads
+from pssr2_monai.fidelity.consistency import Expectation, white_spreads
 
 __all__ = ["Figures", "Structure", "Sums"]
 

@@ -12,11 +12,11 @@ import torch
 
 from pssr2_monai.axes import is_volume
 from pssr2_monai.errors import InputError
-from pssr2_monai.fidelity import Fidelity, beside, check_fidelity
-from pssr2_monai.inferer import SeamlessInferer
+from pssr2_monai.fidelity.checking import Fidelity, beside, check_fidelity
+from pssr2_monai.fidelity.uncertainty import load_ensemble, restore_with_uncertainty
 from pssr2_monai.record import Record, load_weights
-from pssr2_monai.restoring import restore, restore_pairs
-from pssr2_monai.uncertainty import load_ensemble, restore_with_uncertainty
+from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.restoring import restore, restore_pairs
 
 __all__ = ["Mapped", "restore_with_maps", "told"]
 

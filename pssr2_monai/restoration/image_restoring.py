@@ -12,14 +12,14 @@ import torch
 from torch.profiler import record_function
 
 from pssr2_monai.axes import Frames, factors, frames_of, is_volume, sample_centres
-from pssr2_monai.blocks import Job, columns, divided, regrouped, rows_of_jobs
-from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.intensity import Intensity
 from pssr2_monai.io.image import LazyImage
 from pssr2_monai.io.sheets import plane_size, read_window, write_window
 from pssr2_monai.io.writer import Writer
-from pssr2_monai.journals import Journal
 from pssr2_monai.record import Record
+from pssr2_monai.restoration.blocks import Job, columns, divided, regrouped, rows_of_jobs
+from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.journals import Journal
 from pssr2_monai.tiles import Window, WindowAxis, reflect_indices
 
 __all__ = ["Layout", "Restoring"]

@@ -13,19 +13,19 @@ from ignite.engine import Engine as IgniteEngine
 from ignite.engine import Events
 
 from pssr2_monai.axes import is_volume
-from pssr2_monai.engines import Engine, open_engine
 from pssr2_monai.errors import InputError
-from pssr2_monai.estimating import check_output_room, estimate, output_of, table
-from pssr2_monai.file_restoring import check_frames, network_settings, restore_file
-from pssr2_monai.inferer import OutOfMemory, SeamlessInferer
 from pssr2_monai.io.formats import is_zarr
 from pssr2_monai.io.image import list_images, open_image
 from pssr2_monai.io.writer import WRITTEN
-from pssr2_monai.journals import FolderJournal, Unfinished, was_finished
 from pssr2_monai.profiling import profiled
 from pssr2_monai.record import Record, load_weights
-from pssr2_monai.sharing import is_divided, restore_whole_files
-from pssr2_monai.workers import Model
+from pssr2_monai.restoration.engines import Engine, open_engine
+from pssr2_monai.restoration.estimating import check_output_room, estimate, output_of, table
+from pssr2_monai.restoration.file_restoring import check_frames, network_settings, restore_file
+from pssr2_monai.restoration.inferer import OutOfMemory, SeamlessInferer
+from pssr2_monai.restoration.journals import FolderJournal, Unfinished, was_finished
+from pssr2_monai.restoration.sharing import is_divided, restore_whole_files
+from pssr2_monai.restoration.workers import Model
 
 __all__ = ["estimate_restoring", "restore", "restore_pairs", "restoring_engine", "target_files"]
 

@@ -11,17 +11,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pssr2_monai import blocks
-from pssr2_monai.blocks import columns, divided, regrouped, rows_of_jobs
 from pssr2_monai.errors import InputError
-from pssr2_monai.file_restoring import restore_file
-from pssr2_monai.image_restoring import Restoring
-from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import write_image
-from pssr2_monai.journals import Journal
 from pssr2_monai.networks import AsVolume, ResUNet
 from pssr2_monai.record import Record
+from pssr2_monai.restoration import blocks
+from pssr2_monai.restoration.blocks import columns, divided, regrouped, rows_of_jobs
+from pssr2_monai.restoration.file_restoring import restore_file
+from pssr2_monai.restoration.image_restoring import Restoring
+from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.journals import Journal
 from pssr2_monai.tiles import WindowAxis
 
 
@@ -56,7 +56,7 @@ def _divide(monkeypatch: pytest.MonkeyPatch) -> None:
 def case(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Path, torch.nn.Module, Record, SeamlessInferer]:
-    monkeypatch.setattr("pssr2_monai.inferer.DEPTH", 16)
+    monkeypatch.setattr("pssr2_monai.restoration.inferer.DEPTH", 16)
     axes, shape, record = CASES[request.param]
     image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     write_image(tmp_path / "in.tif", image, axes=axes, pixel_size={})

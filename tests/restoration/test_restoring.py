@@ -12,14 +12,14 @@ import torch
 from torch.nn import functional as F
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.file_restoring import restore_file
-from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.intensity import IntensitySettings
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.networks import AsVolume, ResUNet
 from pssr2_monai.record import Record
-from pssr2_monai.restoring import restore
+from pssr2_monai.restoration.file_restoring import restore_file
+from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.restoring import restore
 
 
 class Interpolation(torch.nn.Module):

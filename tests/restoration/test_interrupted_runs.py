@@ -18,16 +18,16 @@ import pytest
 import torch
 import zarr
 
-from pssr2_monai import estimating
 from pssr2_monai.cli import main
 from pssr2_monai.errors import InputError
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.omezarr_writer import OmeZarrWriter
 from pssr2_monai.io.writer import Writer, write_image
-from pssr2_monai.journals import Unfinished
 from pssr2_monai.networks import ResUNet
 from pssr2_monai.record import Record, save_atomically
-from pssr2_monai.restoring import restore
+from pssr2_monai.restoration import estimating
+from pssr2_monai.restoration.journals import Unfinished
+from pssr2_monai.restoration.restoring import restore
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,15 @@ from typing import IO
 import torch
 
 import pssr2_monai
-from pssr2_monai.blocks import Job
 from pssr2_monai.errors import InputError
-from pssr2_monai.image_restoring import Restoring
-from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.intensity import Intensity
 from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.writer import Writer
 from pssr2_monai.machine import keep_memory
 from pssr2_monai.record import Record, load_weights
+from pssr2_monai.restoration.blocks import Job
+from pssr2_monai.restoration.image_restoring import Restoring
+from pssr2_monai.restoration.inferer import SeamlessInferer
 
 __all__ = ["Assignment", "Model", "restore_job", "versions"]
 

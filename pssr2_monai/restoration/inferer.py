@@ -12,8 +12,8 @@ from torch.profiler import record_function
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks.blocks import rounded_up
-from pssr2_monai.openvino_network import OpenVINONetwork, check_openvino
 from pssr2_monai.precision import choose_precision, in_precision
+from pssr2_monai.restoration.openvino_network import OpenVINONetwork, check_openvino
 from pssr2_monai.tiles import WindowAxis, reflect_indices
 
 __all__ = ["OutOfMemory", "SeamlessInferer"]

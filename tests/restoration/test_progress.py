@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pssr2_monai import progress
-from pssr2_monai.progress import Progress
+from pssr2_monai.restoration import progress
+from pssr2_monai.restoration.progress import Progress
 
 
 def test_the_line_tells_share_rate_time_left_and_blocks(

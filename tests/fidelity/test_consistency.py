@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from pssr2_monai.consistency import (
+from pssr2_monai.fidelity.consistency import (
     HALO,
     SIGMAS,
     Expectation,
@@ -17,7 +17,7 @@ from pssr2_monai.consistency import (
     structure_scores,
     white_spreads,
 )
-from pssr2_monai.noise_curves import noise_curve, noise_range
+from pssr2_monai.fidelity.noise_curves import noise_curve, noise_range
 from pssr2_monai.noises import GaussianNoise, PoissonNoise, SaltPepperNoise
 
 

@@ -16,14 +16,14 @@ import zarr
 
 from pssr2_monai.axes import frames_of, is_volume, scaled_shape
 from pssr2_monai.errors import InputError
-from pssr2_monai.image_restoring import CAST_PIXELS, Layout
-from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.io.formats import is_zarr
 from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.omezarr_writer import CHUNK
 from pssr2_monai.io.part import part_of
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window
 from pssr2_monai.record import Record
+from pssr2_monai.restoration.image_restoring import CAST_PIXELS, Layout
+from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.tiles import Window
 
 __all__ = ["Estimate", "Output", "check_output_room", "estimate", "output_of", "table"]

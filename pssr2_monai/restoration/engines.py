@@ -20,9 +20,9 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from pssr2_monai import workers
 from pssr2_monai.errors import InputError
-from pssr2_monai.journals import Unfinished
+from pssr2_monai.restoration import workers
+from pssr2_monai.restoration.journals import Unfinished
 
 __all__ = ["Engine", "open_engine"]
 

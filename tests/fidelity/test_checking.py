@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from pssr2_monai import fidelity
 from pssr2_monai.crappify import Crappify
 from pssr2_monai.errors import InputError
-from pssr2_monai.fidelity import beside, check_fidelity
-from pssr2_monai.fidelity_figures import Figures, Structure
-from pssr2_monai.fidelity_verdict import judge
+from pssr2_monai.fidelity import checking
+from pssr2_monai.fidelity.checking import beside, check_fidelity
+from pssr2_monai.fidelity.figures import Figures, Structure
+from pssr2_monai.fidelity.verdict import judge
 from pssr2_monai.intensity import IntensitySettings
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import write_image
@@ -117,7 +117,7 @@ def test_blocks_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     whole = check_fidelity(*files, _record())
     with open_image(whole.map) as image:
         z = image.read()
-    monkeypatch.setattr(fidelity, "BLOCK", 32)
+    monkeypatch.setattr(checking, "BLOCK", 32)
     parts = check_fidelity(*files, _record(), overwrite=True)
     with open_image(parts.map) as image:
         np.testing.assert_allclose(image.read(), z, atol=1e-5)

@@ -17,19 +17,19 @@ import numpy as np
 import torch
 from monai.inferers import Inferer
 
-from pssr2_monai import workers
 from pssr2_monai.axes import Frames, frames_of, is_volume, scaled_pixel_size, scaled_shape
-from pssr2_monai.engines import Engine
 from pssr2_monai.errors import InputError, causes
-from pssr2_monai.image_restoring import Restoring
-from pssr2_monai.inferer import SeamlessInferer
 from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.part import part_of, remove
 from pssr2_monai.io.sheets import fit_image_intensity
 from pssr2_monai.io.writer import Writer, create_writer
-from pssr2_monai.journals import Journal, Unfinished, fingerprint, journal_of, was_finished
-from pssr2_monai.progress import Progress
 from pssr2_monai.record import Record
+from pssr2_monai.restoration import workers
+from pssr2_monai.restoration.engines import Engine
+from pssr2_monai.restoration.image_restoring import Restoring
+from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.journals import Journal, Unfinished, fingerprint, journal_of, was_finished
+from pssr2_monai.restoration.progress import Progress
 
 __all__ = ["check_frames", "network_settings", "restore_file", "restore_frames", "restore_whole"]
 

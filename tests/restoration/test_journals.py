@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.io.writer import write_image
-from pssr2_monai.journals import FolderJournal, Journal, fingerprint
+from pssr2_monai.restoration.journals import FolderJournal, Journal, fingerprint
 
 
 def test_a_line_that_was_cut_off_is_not_taken_for_done(tmp_path: Path) -> None:

@@ -16,17 +16,17 @@ import numpy.typing as npt
 import torch
 
 from pssr2_monai.axes import factors, is_volume, scaled_pixel_size, scaled_shape
-from pssr2_monai.blocks import Job
 from pssr2_monai.errors import InputError
-from pssr2_monai.fidelity import beside
-from pssr2_monai.file_restoring import check_frames
-from pssr2_monai.image_restoring import Layout, Restoring
-from pssr2_monai.inferer import SeamlessInferer
+from pssr2_monai.fidelity.checking import beside
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.sheets import fit_image_intensity
 from pssr2_monai.io.writer import Writer, create_writer
 from pssr2_monai.orientation import ORIENTATIONS
 from pssr2_monai.record import Record, load_weights
+from pssr2_monai.restoration.blocks import Job
+from pssr2_monai.restoration.file_restoring import check_frames
+from pssr2_monai.restoration.image_restoring import Layout, Restoring
+from pssr2_monai.restoration.inferer import SeamlessInferer
 
 __all__ = ["Calibration", "MeanAndSpread", "load_ensemble", "restore_with_uncertainty", "spread_calibration"]
 

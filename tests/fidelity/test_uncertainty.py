@@ -10,13 +10,13 @@ import torch
 from torch.nn import functional as F
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.inferer import SeamlessInferer
+from pssr2_monai.fidelity.uncertainty import MeanAndSpread, load_ensemble, restore_with_uncertainty, spread_calibration
 from pssr2_monai.intensity import IntensitySettings
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.orientation import oriented
 from pssr2_monai.record import Record
-from pssr2_monai.uncertainty import MeanAndSpread, load_ensemble, restore_with_uncertainty, spread_calibration
+from pssr2_monai.restoration.inferer import SeamlessInferer
 
 
 class Directed(torch.nn.Module):

@@ -14,7 +14,9 @@ import numpy.typing as npt
 from scipy.ndimage import maximum_filter
 
 from pssr2_monai.axes import Frames, factors, frames_of, scaled_shape
-from pssr2_monai.consistency import (
+from pssr2_monai.crappify import Crappify, Downsample
+from pssr2_monai.errors import InputError
+from pssr2_monai.fidelity.consistency import (
     HALO,
     SIGMAS,
     Expectation,
@@ -24,15 +26,13 @@ from pssr2_monai.consistency import (
     smoothed_spreads,
     structure_scores,
 )
-from pssr2_monai.crappify import Crappify, Downsample
-from pssr2_monai.errors import InputError
-from pssr2_monai.fidelity_figures import Figures, Structure, Sums
-from pssr2_monai.fidelity_verdict import FidelityVerdict, judge
+from pssr2_monai.fidelity.figures import Figures, Structure, Sums
+from pssr2_monai.fidelity.noise_curves import noise_curve, noise_range
+from pssr2_monai.fidelity.verdict import FidelityVerdict, judge
 from pssr2_monai.intensity import Intensity
 from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window, write_window
 from pssr2_monai.io.writer import WRITTEN, Writer, create_writer
-from pssr2_monai.noise_curves import noise_curve, noise_range
 from pssr2_monai.noises import GREY_LEVELS
 from pssr2_monai.record import Record, instantiate
 from pssr2_monai.tiles import Window

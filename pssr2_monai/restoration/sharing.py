@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from pssr2_monai.engines import Engine
-from pssr2_monai.estimating import Output
-from pssr2_monai.file_restoring import restore_whole
-from pssr2_monai.inferer import SeamlessInferer
-from pssr2_monai.journals import Unfinished
-from pssr2_monai.workers import Model
+from pssr2_monai.restoration.engines import Engine
+from pssr2_monai.restoration.estimating import Output
+from pssr2_monai.restoration.file_restoring import restore_whole
+from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.journals import Unfinished
+from pssr2_monai.restoration.workers import Model
 
 __all__ = ["is_divided", "restore_whole_files"]
 
