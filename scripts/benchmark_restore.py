@@ -16,7 +16,6 @@ import argparse
 import statistics
 import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from turns import add_options, laps, pssr_python, ratios, take_turns, tell
 WHOLE, WHOLE32, OPENVINO = "pssr2_monai", "pssr2_monai, float32", "pssr2_monai, OpenVINO"
 BARE, BARE32 = "bare network", "bare network, float32"
 ORIGINAL, WEIGHTS = "pssr 2.4.0, bare network", "weights"
+RIVALS = (WHOLE, WHOLE32, BARE, BARE32, ORIGINAL, OPENVINO)
 SCALE, DEPTH = 4, 3
 ORIGINAL_TILE = 128  # LR pixels, of 512 HR pixels
 
@@ -125,9 +125,7 @@ def measure(options: argparse.Namespace, side: int, pythons: dict[str, str], rou
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
     """All rivals on one sheet."""
-    pythons = dict.fromkeys((WHOLE, WHOLE32, BARE, BARE32, ORIGINAL), sys.executable)
-    if find_spec("openvino") and options.device == "cpu":
-        pythons[OPENVINO] = sys.executable
+    pythons = dict.fromkeys(options.rivals, sys.executable)
     rivals = measure(options, options.side, pythons, options.rounds)
     compared = {
         "over the original, CPU": (WHOLE, ORIGINAL, "cpu"),
@@ -140,7 +138,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     gains = {
         name: ratios(rivals[above][f"MP/{clock} s"], rivals[below][f"MP/{clock} s"])
         for name, (above, below, clock) in compared.items()
-        if above in rivals
+        if above in rivals and below in rivals
     }
     return {"settings": _settings(options) | {"side": options.side}, "rivals": rivals, "ratios": gains}
 
@@ -186,6 +184,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, nargs="+", default=[32, 64, 128, 256], help="of the ResUNet's stages")
     parser.add_argument("--side", type=int, default=1024, help="LR pixels of the sheet, a multiple of 128")
     parser.add_argument("--growth", type=int, nargs="+", metavar="SIDE", help="restore sheets of these sides instead")
+    parser.add_argument("--rivals", nargs="+", choices=RIVALS, default=RIVALS, help="which of them take turns")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     add_options(parser, rounds=3)
     options = parser.parse_args()

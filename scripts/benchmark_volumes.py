@@ -40,7 +40,7 @@ from pssr2_monai.restoration.estimating import output_of
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.restoring import restore
 
-SCALE = 2
+SCALE = 4
 NETWORK = {"in_channels": 1, "out_channels": 1, "channels": [16, 32, 64], "scale": SCALE, "depth": 1}
 WINDOW = 256
 GRID = 32

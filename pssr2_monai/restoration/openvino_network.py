@@ -11,6 +11,8 @@ from pssr2_monai.errors import InputError
 
 __all__ = ["OpenVINONetwork", "check_openvino"]
 
+EXAMPLE_SIDE = 64
+
 
 def check_openvino() -> None:
     """Refuses to go on without it.
@@ -56,6 +58,9 @@ class OpenVINONetwork:
     def _compile(self, image: torch.Tensor) -> Any:
         import openvino
 
+        # A small example is traced in a fraction of the time; what it becomes is not bound to its size.
+        example = torch.zeros(*image.shape[:-2], EXAMPLE_SIDE, EXAMPLE_SIDE)
         with torch.inference_mode(False), torch.no_grad():
-            model = openvino.convert_model(self.network, example_input=image.clone(), input=list(image.shape))
+            model = openvino.convert_model(self.network, example_input=example)
+        model.reshape(list(image.shape))
         return openvino.Core().compile_model(model, "CPU", self.options)
