@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
+from pssr2_monai.distributed import rank
 from pssr2_monai.errors import InputError
 from pssr2_monai.record import read_checkpoint, same_training, save_atomically
 
@@ -35,13 +36,17 @@ class TorchRandomState:
         torch.set_rng_state(state["cpu"].cpu())
         if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda"]])
+        if rank() > 0:
+            # The state is rank 0's; the others are to draw otherwise, and not again what they drew at first.
+            torch.manual_seed(int(torch.randint(2**62, ())) + rank())
 
 
 class Checkpoints:
     """Saves at the end of each epoch, and resumes.
 
     ``model.pt`` holds the weights with the best validation score and their record; ``last.pt`` all that a resumed run
-    needs, of the last whole epoch; ``epoch_0010.pt`` and so on stay.
+    needs, of the last whole epoch; ``epoch_0010.pt`` and so on stay. Of several processes that train together, rank 0
+    saves and all resume, in any number.
 
     Args:
         save_dir: folder of the files.
@@ -76,6 +81,8 @@ class Checkpoints:
 
     def save(self, engine: Engine) -> None:
         """Writes the files of this epoch; to be called after it was validated."""
+        if rank() > 0:
+            return
         self.save_dir.mkdir(parents=True, exist_ok=True)
         weights = {name: self.state[name].state_dict() for name in ("model", "record")}
         validated = self.evaluator.state.epoch == engine.state.epoch
@@ -112,8 +119,12 @@ class Checkpoints:
             )
         for name, each in self.state.items():
             each.load_state_dict(saved[name])
-        planned = engine.state.max_epochs
-        engine.load_state_dict(saved["trainer"])
+        planned, length = engine.state.max_epochs, engine.state.epoch_length
+        trainer = dict(saved["trainer"])
+        if length is not None and length != trainer["epoch_length"]:
+            # More processes or larger batches: an epoch has fewer steps now. How many epochs are done stays the same.
+            trainer |= {"iteration": trainer["iteration"] * length // trainer["epoch_length"], "epoch_length": length}
+        engine.load_state_dict(trainer)
         engine.state.max_epochs = planned
         self.best_score = saved["best_score"]
         if planned is not None and engine.state.epoch >= planned:

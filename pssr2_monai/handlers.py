@@ -19,6 +19,7 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from tqdm import tqdm
 
+from pssr2_monai.distributed import from_first, on_any, rank
 from pssr2_monai.errors import InputError
 from pssr2_monai.pictures import grey_window, panel
 
@@ -70,7 +71,7 @@ class FiniteLoss:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        if not math.isfinite(engine.state.output["loss"]):
+        if on_any(not math.isfinite(engine.state.output["loss"].detach())):
             raise InputError(
                 f"epoch {engine.state.epoch}: the loss is not finite; use a smaller lr, or precision 'float32' if it "
                 "happens at once"
@@ -82,7 +83,8 @@ class ProgressSchedule:
 
     The rate rises over ``warmup`` of the way and falls along half a cosine to ``floor`` of its height. Progress is the
     larger of iterations done over iterations planned and minutes spent over minutes granted. When the minutes are over
-    the epoch ends, is validated and saved, and the training ends: attach it after what validates and saves.
+    the epoch ends, is validated and saved, and the training ends: attach it after what validates and saves. Where
+    several processes train together, rank 0's clock counts for all of them.
 
     Args:
         optimizer: its groups' learning rates are the heights.
@@ -132,13 +134,15 @@ class ProgressSchedule:
 
     def _set_rate(self, engine: Engine) -> None:
         share = self.rate(self.progress(engine))
+        if self.minutes is not None:
+            share = from_first(share)
         for group, height in zip(self.optimizer.param_groups, self.heights, strict=True):
             group["lr"] = height * share
         engine.state.learning_rate = self.optimizer.param_groups[0]["lr"]
 
     def _stop_in_time(self, engine: Engine) -> None:
         self._last_step = time.monotonic()
-        if self.seconds() + self._time_to_end_epoch >= 60 * (self.minutes or math.inf):
+        if from_first(self.seconds() + self._time_to_end_epoch) >= 60 * (self.minutes or math.inf):
             self._over = True
             engine.terminate_epoch()
 
@@ -200,11 +204,13 @@ class PanelImages:
 class Progress:
     """What the training is doing: a bar on a terminal, one line an epoch elsewhere, with the rate and the time left.
 
+    Where several processes train together, rank 0 tells it; the loss is that of its part of each step.
+
     Args:
         schedule: knows how far the training has come.
         evaluator: whose metrics are shown.
         metrics: names of the metrics to show.
-        batch_size: tiles in a step, for the rate.
+        batch_size: tiles in a step, of all processes together, for the rate.
         every: how many steps lie between two looks at the loss, each of which waits for the device.
     """
 
@@ -229,6 +235,8 @@ class Progress:
         self._seconds_at_start = 0.0
 
     def attach(self, engine: Engine) -> None:
+        if rank() > 0:
+            return
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)

@@ -210,7 +210,7 @@ def test_configs_hold_each_key_once(project_root: Path) -> None:
         json.loads(path.read_text(), object_pairs_hook=unique)
 
 
-@pytest.mark.parametrize("names", [["train"], ["train", "evaluate"], ["inference"]])
+@pytest.mark.parametrize("names", [["train"], ["train", "multi_gpu_train"], ["train", "evaluate"], ["inference"]])
 def test_the_properties_that_the_zoo_asks_for_are_there(
     names: list[str], project_root: Path, hr_folder: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:

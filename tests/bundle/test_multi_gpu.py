@@ -1,0 +1,138 @@
+"""Trainings shared by two processes: by gloo, on the processor.
+
+They are judged by what they write: a gloo process aborts at its exit now and then, plain torch's too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from pssr2_monai.presets import bundle_dir
+from pssr2_monai.record import load_weights
+
+CONFIGS = [str(bundle_dir() / "configs" / f"{name}.json") for name in ("train", "multi_gpu_train")]
+BATCH = 4
+
+CLOCKS = """
+import json, os, sys, time
+from pathlib import Path
+import torch
+from ignite.engine import Engine
+from pssr2_monai import distributed
+from pssr2_monai.handlers import FiniteLoss, ProgressSchedule
+
+distributed.begin(torch.device("cpu"))
+rank, out = distributed.rank(), Path(sys.argv[1])
+told = {"sampled": list(distributed.validation_sampler(range(5)))}
+
+optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+schedule = ProgressSchedule(optimizer, minutes=0.5 / 60)
+schedule.seconds_before = 1000.0 * rank  # rank 1 has been at it for long, by its own clock
+rates = []
+trainer = Engine(lambda engine, batch: (time.sleep(0.02 + 0.02 * rank), rates.append(optimizer.param_groups[0]["lr"])))
+schedule.attach(trainer)
+trainer.run(range(50), max_epochs=100)
+told |= {"steps": trainer.state.iteration, "rates": rates}
+
+trainer = Engine(lambda engine, batch: {"loss": torch.tensor(float("nan") if rank and batch == 3 else 1.0)})
+FiniteLoss(every=2).attach(trainer)
+try:
+    trainer.run(range(6), max_epochs=2)
+except ValueError as error:
+    told |= {"stopped": trainer.state.iteration, "why": str(error)}
+(out / f"rank_{rank}.json").write_text(json.dumps(told))
+distributed.end()
+"""
+
+
+def _torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+def _options(hr_folder: Path, out: Path, tiny_options: dict[str, object], **others: object) -> dict[str, object]:
+    # Without BatchNorm, whose figures of two half batches are not those of the whole one; and with an odd number of
+    # validation tiles, so that the ranks' parts differ in size.
+    options = tiny_options | {"network_def#norm": "", "val_tiles": 11, "epochs": 2, "device": "$torch.device('cpu')"}
+    options |= {"dataset_dir": str(hr_folder)}
+    return options | {"output_dir": str(out), "ckpt_dir": str(out), "bundle_root": str(bundle_dir())} | others
+
+
+def _train_alone(configs: list[str], options: dict[str, object]) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config(configs)
+    parser.update(options)
+    for part in ("initialize", "training"):
+        parser.get_parsed_content(part)
+    return parser
+
+
+def _scalars(folder: Path) -> EventAccumulator:
+    (events,) = (folder / "tensorboard").iterdir()
+    return EventAccumulator(str(events)).Reload()
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_twice_the_batch(
+    hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path
+) -> None:
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    options = _options(hr_folder, both, tiny_options, batch_size=BATCH)
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    done = _torchrun("-m", "monai.bundle", "run", "training", "--config_file", str(CONFIGS), *words)
+    assert (both / "last.pt").is_file(), done.stderr[-4000:]
+    parser = _train_alone(CONFIGS[:1], _options(hr_folder, alone, tiny_options, batch_size=2 * BATCH))
+    assert len(parser.get_parsed_content("lists").validation) == 11
+
+    for epoch in (1, 2):  # one set of lines
+        assert done.stderr.count(f"epoch {epoch}/2 | ") == 1
+    here, there = _scalars(both), _scalars(alone)  # and of TensorBoard files
+    for name in ("val_ssim", "val_psnr"):
+        pairs = list(zip(here.Scalars(name), there.Scalars(name), strict=True))
+        assert [ours.step for ours, _ in pairs] == [1, 2]
+        for ours, theirs in pairs:
+            assert ours.value == pytest.approx(theirs.value, rel=0.01)
+    lasts = [torch.load(folder / "last.pt", weights_only=True) for folder in (both, alone)]
+    assert lasts[0]["best_score"] == pytest.approx(lasts[1]["best_score"], rel=0.01)
+    assert lasts[0]["trainer"]["iteration"] == lasts[1]["trainer"]["iteration"]
+
+    network, _ = load_weights(both / "model.pt")
+    other, _ = load_weights(alone / "model.pt")
+    assert network.state_dict().keys() == other.state_dict().keys()
+    image = torch.rand(1, 1, 12, 9)
+    torch.testing.assert_close(network(image), other(image), rtol=0.02, atol=0.01)
+
+    # One process goes on where two stopped, with twice the steps an epoch.
+    options = _options(hr_folder, both, tiny_options, batch_size=BATCH, epochs=3, resume=str(both / "last.pt"))
+    _train_alone(CONFIGS, options)
+    resumed = torch.load(both / "last.pt", weights_only=True)
+    assert resumed["trainer"]["epoch_length"] in (2 * lasts[0]["trainer"]["epoch_length"] - n for n in (0, 1))
+    assert resumed["trainer"]["iteration"] == 3 * resumed["trainer"]["epoch_length"]
+    assert resumed["best_score"] >= lasts[0]["best_score"]
+
+
+@pytest.mark.slow
+def test_ranks_end_in_the_same_step(tmp_path: Path) -> None:
+    script = tmp_path / "clocks.py"
+    script.write_text(CLOCKS)
+    done = _torchrun(str(script), str(tmp_path))
+    files = [tmp_path / f"rank_{rank}.json" for rank in (0, 1)]
+    assert all(file.is_file() for file in files), done.stderr[-4000:]
+    first, second = (json.loads(file.read_text()) for file in files)
+    assert 5 < first["steps"] == second["steps"] < 50  # by rank 0's clock: half a second of steps of 0.04 seconds
+    assert first["rates"] == second["rates"]
+    # A loss of rank 1's that is not finite, in step 4, which all look at, is told by both.
+    assert first["stopped"] == second["stopped"] == 4
+    assert first["why"] == second["why"]
+    assert "the loss is not finite" in first["why"]
+    assert (first["sampled"], second["sampled"]) == ([0, 2, 4], [1, 3])
