@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from math import prod
 
 import torch
@@ -207,7 +208,7 @@ class Reconstruction(nn.Module):
         if not torch.jit.is_scripting():  # type: ignore[attr-defined]
             plain = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined]
             if x.ndim == 4 and x.device.type == "cpu" and not plain:
-                return self._summed(x)
+                return self._summed(x) if torch.is_grad_enabled() else self._summed_in_strips(x)
         return self.conv(self.shuffle(F.relu(self.pre(x), inplace=True)))
 
     @torch.jit.unused
@@ -217,32 +218,67 @@ class Reconstruction(nn.Module):
         The last convolution is taken apart: each pixel's features are weighted for the nine pixels that they count for
         before they are shuffled, and of the shuffled images, which are fewer, the shifted sum is taken.
         """
-        features, frames = self.conv.in_channels, self.conv.out_channels
+        frames = self.conv.out_channels
         batch, _, height, width = x.shape
         along_y, along_x = self.shuffle.factors
-        # The features of a pixel lie side by side when the filters of its place in the group do.
-        weight, bias = (
-            each.unflatten(0, (features, along_y * along_x)).transpose(0, 1).flatten(0, 1)
-            for each in (self.pre.weight, self.pre.bias)
-        )
-        weight = weight.contiguous(memory_format=torch.channels_last)
-        kernels = self.conv.weight.permute(2, 3, 0, 1).reshape(-1, features)
-        # Without gradients the features, the largest thing in the network, need not all be there at a time.
-        rows = height if torch.is_grad_enabled() else STRIP
-        x = F.pad(x, (0, 0, 1, 1))
-        strips = []
-        for top in range(0, height, rows):
-            y = F.relu(F.conv2d(x[:, :, top : top + rows + 2], weight, bias, padding=(0, 1)), inplace=True)
-            weighted = F.linear(y.permute(0, 2, 3, 1).reshape(-1, features), kernels)
-            strips.append(weighted.view(batch, -1, width, along_y, along_x, 3, 3, frames))
+        taps = self._taps(F.pad(x, (0, 0, 1, 1)), *self._grouped())
+        taps = taps.view(batch, height, width, along_y, along_x, 3, 3, frames).permute(5, 6, 0, 7, 1, 3, 2, 4)
         height, width = height * along_y, width * along_x
-        taps = torch.cat(strips, dim=1).permute(5, 6, 0, 7, 1, 3, 2, 4)
         taps = F.pad(taps.reshape(3, 3, batch, frames, height, width), (1, 1, 1, 1))
         summed = self.conv.bias.view(-1, 1, 1)
         for down in range(3):
             for right in range(3):
                 summed = summed + taps[down, right, ..., down : down + height, right : right + width]
         return summed
+
+    @torch.jit.unused
+    def _summed_in_strips(self, x: Tensor) -> Tensor:
+        """The same without gradients: some rows at a time, summed before they are shuffled.
+
+        The features, the largest thing in the network, are then never all there, and only the sum is shuffled: each
+        place of a pixel's group takes its nine neighbours from places of that group or of the pixels around.
+        """
+        frames = self.conv.out_channels
+        batch, _, height, width = x.shape
+        along_y, along_x = self.shuffle.factors
+        padded = F.pad(x, (0, 0, 1, 1))
+        grouped = self._grouped()
+        strips = []
+        for top in range(0, height, STRIP):
+            weighted = self._taps(padded[:, :, top : top + STRIP + 2], *grouped)
+            planes = weighted.view(-1, along_y * along_x * 9 * frames).t().contiguous()
+            strips.append(planes.view(along_y, along_x, 3, 3, frames, batch, -1, width))
+        taps = torch.cat(strips, dim=-2)
+        summed = torch.zeros(along_y, along_x, frames, batch, height, width, dtype=self.conv.bias.dtype)
+        summed += self.conv.bias.view(-1, 1, 1, 1)
+        for i, down, j, right in product(range(along_y), range(3), range(along_x), range(3)):
+            (pixel_y, from_i), (pixel_x, from_j) = divmod(i + down - 1, along_y), divmod(j + right - 1, along_x)
+            (to_rows, rows), (to_columns, columns) = _shifted(pixel_y, height), _shifted(pixel_x, width)
+            summed[i, j, ..., to_rows, to_columns] += taps[from_i, from_j, down, right, ..., rows, columns]
+        return summed.permute(3, 2, 4, 0, 5, 1).reshape(batch, frames, height * along_y, width * along_x)
+
+    def _grouped(self) -> tuple[Tensor, Tensor]:
+        """Filters and biases of the first convolution, the features of a place in the group beside each other."""
+        group = self.pre.out_channels // self.conv.in_channels
+        weight, bias = (
+            each.unflatten(0, (-1, group)).transpose(0, 1).flatten(0, 1) for each in (self.pre.weight, self.pre.bias)
+        )
+        return weight.contiguous(memory_format=torch.channels_last), bias
+
+    def _taps(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """What the features of each place count for in the nine around it, of rows that have one more at each end.
+
+        ``(batch * Y * X * places, 9 * frames)``.
+        """
+        features = self.conv.in_channels
+        y = F.relu(F.conv2d(x, weight, bias, padding=(0, 1)), inplace=True)
+        kernels = self.conv.weight.permute(2, 3, 0, 1).reshape(-1, features)
+        return F.linear(y.permute(0, 2, 3, 1).reshape(-1, features), kernels)
+
+
+def _shifted(by: int, size: int) -> tuple[slice, slice]:
+    """Where pixels are, and where those are that lie ``by`` further on, as far as both are within ``size``."""
+    return slice(max(0, -by), size - max(0, by)), slice(max(0, by), size - max(0, -by))
 
 
 def upsampling_steps(scale: Sequence[int]) -> list[list[int]]:

@@ -53,6 +53,26 @@ def test_reconstruction_starts_without_a_checkerboard() -> None:
     torch.testing.assert_close(fine, F.interpolate(fine[..., ::2, ::4], scale_factor=(2, 4)), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("scale", "frames", "size"), [([4, 4], 1, (37, 13)), ([2, 3], 2, (16, 9)), ([1, 1], 1, (5, 40))]
+)
+def test_reconstruction_by_its_definition(scale: list[int], frames: int, size: tuple[int, int]) -> None:
+    """On a processor it is computed in another way, with gradients and without, in strips of rows."""
+    block = Reconstruction(2, in_channels=5, features=6, out_channels=frames, scale=scale)
+    x = random_image(2, 5, *size).requires_grad_()
+    wide = F.conv2d(x, block.pre.weight, block.pre.bias, padding=1).relu()
+    merged = wide.view(2, 6, *scale, *size).permute(0, 1, 4, 2, 5, 3).reshape(2, 6, size[0] * scale[0], -1)
+    expected = F.conv2d(merged, block.conv.weight, block.conv.bias, padding=1)
+    torch.testing.assert_close(block(x), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), expected)
+    parameters = [x, *block.parameters()]
+    gradients = [
+        torch.autograd.grad(each.square().sum(), parameters, retain_graph=True) for each in (block(x), expected)
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
 def test_pyramid_pool_by_its_definition() -> None:
     pool = PyramidPool(2, 4, [1, 2, 3], norm="").eval()
     x = random_image(1, 4, 7, 9) - 0.5
