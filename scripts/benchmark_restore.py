@@ -62,6 +62,7 @@ def work(options: argparse.Namespace) -> None:
             options.folder / "sheet.tif",
             options.folder / "restored.ome.tif",
             options.folder / "weights.pth",
+            window=options.window,
             precision=precision,
             backend="openvino" if options.worker == OPENVINO else "torch",
             device=options.device,
@@ -77,7 +78,7 @@ def work_bare(options: argparse.Namespace, precision: str) -> None:
     from pssr2_monai.restoration.inferer import SeamlessInferer
 
     network, _ = load_weights(options.folder / "weights.pth", options.device)
-    inferer = SeamlessInferer(precision=precision)
+    inferer = SeamlessInferer(options.window, precision=precision)
     along, across = inferer.axes((options.side, options.side))
     count = len(along.covering(0, along.size)) * len(across.covering(0, across.size))
     window = torch.rand(1, 1, along.length, across.length, device=options.device)
@@ -111,6 +112,7 @@ def measure(options: argparse.Namespace, side: int, pythons: dict[str, str], rou
         write_sheet(folder / "sheet.tif", side)
         arguments = ["--folder", name, "--side", str(side), "--device", options.device]
         arguments += ["--channels", *map(str, options.channels)]
+        arguments += ["--window", str(options.window)] if options.window else []
         python = pssr_python(options)
         assert python is not None
         take_turns(__file__, {WEIGHTS: python}, arguments, 0, options.threads)
@@ -184,6 +186,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, nargs="+", default=[32, 64, 128, 256], help="of the ResUNet's stages")
     parser.add_argument("--side", type=int, default=1024, help="LR pixels of the sheet, a multiple of 128")
     parser.add_argument("--growth", type=int, nargs="+", metavar="SIDE", help="restore sheets of these sides instead")
+    parser.add_argument("--window", type=int, help="largest side of the windows in LR pixels, instead of the default")
     parser.add_argument("--rivals", nargs="+", choices=RIVALS, default=RIVALS, help="which of them take turns")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     add_options(parser, rounds=3)

@@ -9,10 +9,19 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import subprocess
+
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+
+from pssr2_monai import machine
+
+# One process runs all tests: it must give back what each of them freed.
+machine.keep_memory = lambda: None
+# A process started by vfork from this large one was seen to end it; a fork is slower and was not.
+subprocess._USE_VFORK = False
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
