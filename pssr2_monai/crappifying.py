@@ -23,7 +23,7 @@ from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window, 
 from pssr2_monai.io.writer import create_writer, write_image
 from pssr2_monai.pairs import Sheet
 from pssr2_monai.presets import bundle_dir, check_overrides, config_files
-from pssr2_monai.restoration.restoring import target_files
+from pssr2_monai.restoration.targets import target_files
 from pssr2_monai.tiles import Window
 from pssr2_monai.transforms import Crappifyd, LoadTiled
 from pssr2_monai.workflow import TEXT

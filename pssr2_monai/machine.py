@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["cores", "keep_memory", "loader_workers"]
+__all__ = ["cores", "default_device", "keep_memory", "loader_workers"]
 
 MOST_WORKERS = 8
 
@@ -23,6 +22,13 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def default_device() -> str:
+    """A GPU where there is one, else the processor."""
+    import torch  # takes seconds, which those who ask for the cores alone need not spend
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def loader_workers(device: torch.device, processes: int = 1) -> int:
@@ -45,7 +51,7 @@ def keep_memory() -> None:
     the system and fetched, page by page and zeroed, anew: a fifth to a third of the time of a forward pass. What is
     kept serves the process until its end.
     """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-__all__ = ["ORIENTATIONS", "oriented"]
+__all__ = ["ORIENTATIONS", "oriented", "turned"]
 
 ORIENTATIONS = 8
 """Mirrored along Y or not, along X or not, and with Y and X swapped or not; the first four keep an image's shape."""
@@ -24,12 +24,27 @@ def oriented(image: np.ndarray, number: int) -> np.ndarray:
         >>> oriented(np.array([[1, 2], [3, 4]]), 3).tolist(), oriented(np.array([[1, 2], [3, 4]]), 4).tolist()
         ([[4, 3], [2, 1]], [[1, 3], [2, 4]])
     """
-    axes = [axis for bit, axis in ((1, -2), (2, -1)) if number & bit]
+    axes = _mirrored(number)
     if axes:
         # torch mirrors bytes much faster than numpy, but knows signed integers only.
         signed = np.ascontiguousarray(image).view(f"i{image.dtype.itemsize}")
         image = torch.from_numpy(signed).flip(axes).numpy().view(image.dtype)
     return _swapped(image) if number & 4 else image
+
+
+def turned(image: torch.Tensor, number: int, back: bool = False) -> torch.Tensor:
+    """Images ``(..., Y, X)`` in one of the orientations of ``oriented``, or back from it."""
+    axes = _mirrored(number)
+    if back:
+        image = image.transpose(-2, -1) if number & 4 else image
+        return image.flip(axes) if axes else image
+    image = image.flip(axes) if axes else image
+    return image.transpose(-2, -1) if number & 4 else image
+
+
+def _mirrored(number: int) -> list[int]:
+    """The axes along which an orientation is mirrored."""
+    return [axis for bit, axis in ((1, -2), (2, -1)) if number & bit]
 
 
 def _swapped(image: np.ndarray) -> np.ndarray:

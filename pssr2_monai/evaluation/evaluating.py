@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -25,6 +24,7 @@ from pssr2_monai.evaluation.significance import difference, mean_interval
 from pssr2_monai.evaluation.verdict import images_in_words, verdict
 from pssr2_monai.interpolation import INTERPOLATIONS
 from pssr2_monai.io.image import LazyImage, open_image
+from pssr2_monai.machine import default_device
 from pssr2_monai.metrics.fourier_ring_correlation import LEAST_SIDE, ring_correlation, single_image_correlation
 from pssr2_monai.metrics.measures import METRICS, check_normalisation
 from pssr2_monai.pairs import Sheet, check_pairs, sheets_of
@@ -102,8 +102,7 @@ def evaluate(
     check_normalisation(normalise)
     if pixel_size is not None and not 0 < pixel_size < math.inf:
         raise InputError(f"pixel_size: {pixel_size} is no size; give micrometres of the HR pixels, such as 0.004")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    network, record = load_weights(weights, device)
+    network, record = load_weights(weights, device or default_device())
     if lr is None and not record.crappifier:
         raise InputError(f"{weights}: was trained on real pairs and holds no crappifier; give the LR images with --lr")
     sheets = sheets_of(hr, lr, pattern=pair_pattern)

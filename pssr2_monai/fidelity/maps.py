@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pssr2_monai.axes import is_volume
 from pssr2_monai.errors import InputError
 from pssr2_monai.fidelity.checking import Fidelity, beside, check_fidelity
 from pssr2_monai.fidelity.uncertainty import load_ensemble, restore_with_uncertainty
+from pssr2_monai.machine import default_device
 from pssr2_monai.record import Record, load_weights
 from pssr2_monai.restoration.inferer import SeamlessInferer
-from pssr2_monai.restoration.restoring import restore, restore_pairs
+from pssr2_monai.restoration.restoring import restore
+from pssr2_monai.restoration.targets import restore_pairs
 
 __all__ = ["Mapped", "restore_with_maps", "told"]
 
@@ -121,8 +121,7 @@ def _restored(
     options: dict[str, Any],
 ) -> dict[Path, Path | None]:
     """Restores files as means; gives the file of the spread of each."""
-    device = options.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
-    networks, _ = load_ensemble(weights, device)
+    networks, _ = load_ensemble(weights, options.get("device") or default_device())
     windows = {name: options[name] for name in ("window", "overlap", "precision", "backend") if name in options}
     inferer = SeamlessInferer(**windows, volume=is_volume(record.scale))
     spreads: dict[Path, Path | None] = {}

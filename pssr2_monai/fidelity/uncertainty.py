@@ -15,16 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pssr2_monai.axes import factors, is_volume, scaled_pixel_size, scaled_shape
+from pssr2_monai.axes import factors, is_volume
 from pssr2_monai.errors import InputError
 from pssr2_monai.fidelity.checking import beside
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.sheets import fit_image_intensity
-from pssr2_monai.io.writer import Writer, create_writer
-from pssr2_monai.orientation import ORIENTATIONS
+from pssr2_monai.io.writer import Writer
+from pssr2_monai.orientation import ORIENTATIONS, turned
 from pssr2_monai.record import Record, load_weights
 from pssr2_monai.restoration.blocks import Job
-from pssr2_monai.restoration.file_restoring import check_frames
+from pssr2_monai.restoration.file_restoring import output_writer
 from pssr2_monai.restoration.image_restoring import Layout, Restoring
 from pssr2_monai.restoration.inferer import SeamlessInferer
 
@@ -65,21 +65,11 @@ class MeanAndSpread(torch.nn.Module):
         count = 0
         for network in self.networks:
             for number in range(self.orientations):
-                output = _turned(network(_turned(x, number)), number, back=True).float()
+                output = turned(network(turned(x, number)), number, back=True).float()
                 count += 1
                 before, mean = mean, mean.to(output.device) + (output - mean.to(output.device)) / count
                 squares = squares.to(output.device) + (output - before.to(output.device)) * (output - mean)
         return torch.stack([mean, (squares / (count - 1)).clamp(min=0).sqrt()], dim=1)
-
-
-def _turned(image: torch.Tensor, number: int, back: bool = False) -> torch.Tensor:
-    """Images ``(..., Y, X)`` in one of the orientations of ``orientation.oriented``, or back from it."""
-    axes = [axis for bit, axis in ((1, -2), (2, -1)) if number & bit]
-    if back:
-        image = image.transpose(-2, -1) if number & 4 else image
-        return image.flip(axes) if axes else image
-    image = image.flip(axes) if axes else image
-    return image.transpose(-2, -1) if number & 4 else image
 
 
 def load_ensemble(
@@ -138,23 +128,12 @@ def restore_with_uncertainty(
     network = MeanAndSpread(networks, orientations).eval()
     inferer = inferer or SeamlessInferer(volume=is_volume(record.scale))
     with open_image(source, axes=axes) as image:
-        frames = check_frames(image, record)
-        scale = frames.scale_by_axis(record.scale)
         intensity = fit_image_intensity(image, record.intensity, record.stack)
-
-        def writer(path: Path, dtype: npt.DTypeLike) -> Writer:
-            return create_writer(
-                path,
-                shape=scaled_shape(image.axes, image.shape, scale),
-                dtype=np.dtype(dtype),
-                axes=image.axes,
-                pixel_size=scaled_pixel_size(image.pixel_size, scale),
-                channel_names=image.channel_names,
-                overwrite=overwrite,
-            )
-
         spread = beside(target, "uncertainty")
-        with writer(target, image.dtype) as means, writer(spread, np.float32) as spreads:
+        with (
+            output_writer(target, image, record, overwrite) as means,
+            output_writer(spread, image, record, overwrite, dtype=np.float32) as spreads,
+        ):
             restoring = _Restoring(image, means, network, record, inferer, intensity, spreads)
             for job in restoring.layout.jobs():
                 for _ in restoring.run(job):

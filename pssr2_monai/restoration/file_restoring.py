@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from monai.inferers import Inferer
 
@@ -121,7 +122,7 @@ def restore_file(
         if overwrite or not part_of(path).exists():
             remove(notes)
         journal = Journal(notes, settings) if notes.exists() else None
-        writer = _writer(path, image, record, overwrite, resume=journal is not None)
+        writer = output_writer(path, image, record, overwrite, resume=journal is not None)
         try:
             if writer.chunks is not None:
                 journal = journal or Journal(notes, settings)
@@ -167,14 +168,21 @@ def network_settings(network: torch.nn.Module, record: Record, inferer: Seamless
     return {"weights": weights, "record": asdict(record), "windows": windows}
 
 
-def _writer(path: Path, image: LazyImage, record: Record, overwrite: bool, resume: bool) -> Writer:
-    """The writer of the restored image."""
+def output_writer(
+    path: Path,
+    image: LazyImage,
+    record: Record,
+    overwrite: bool,
+    resume: bool = False,
+    dtype: npt.DTypeLike | None = None,
+) -> Writer:
+    """The writer of what an image is restored to, in its own dtype or another."""
     frames = check_frames(image, record)
     scale = frames.scale_by_axis(record.scale)
     return create_writer(
         path,
         shape=scaled_shape(image.axes, image.shape, scale),
-        dtype=image.dtype,
+        dtype=image.dtype if dtype is None else np.dtype(dtype),
         axes=image.axes,
         pixel_size=scaled_pixel_size(image.pixel_size, scale),
         channel_names=image.channel_names,

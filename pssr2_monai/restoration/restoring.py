@@ -1,9 +1,9 @@
-"""Restoring files and folders: which file becomes which, and one after the other."""
+"""Restoring files and folders, one file after the other."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Container
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,19 @@ from ignite.engine import Events
 
 from pssr2_monai.axes import is_volume
 from pssr2_monai.errors import InputError
-from pssr2_monai.io.formats import is_zarr
-from pssr2_monai.io.image import list_images, open_image
-from pssr2_monai.io.writer import WRITTEN
+from pssr2_monai.machine import default_device
 from pssr2_monai.profiling import profiled
 from pssr2_monai.record import Record, load_weights
 from pssr2_monai.restoration.engines import Engine, open_engine
-from pssr2_monai.restoration.estimating import check_output_room, estimate, output_of, table
-from pssr2_monai.restoration.file_restoring import check_frames, network_settings, restore_file
+from pssr2_monai.restoration.estimating import Output, check_output_room, estimate, output_of, table
+from pssr2_monai.restoration.file_restoring import network_settings, restore_file
 from pssr2_monai.restoration.inferer import OutOfMemory, SeamlessInferer
-from pssr2_monai.restoration.journals import FolderJournal, Unfinished, was_finished
+from pssr2_monai.restoration.journals import FolderJournal, Unfinished
 from pssr2_monai.restoration.sharing import is_divided, restore_whole_files
+from pssr2_monai.restoration.targets import restore_pairs
 from pssr2_monai.restoration.workers import Model
 
-__all__ = ["estimate_restoring", "restore", "restore_pairs", "restoring_engine", "target_files"]
+__all__ = ["estimate_restoring", "restore", "restoring_engine"]
 
 PARTS = ("read", "network", "blend", "cast", "write")
 """Of restoring, which a profile tells apart."""
@@ -90,13 +89,12 @@ def restore(
     windows: dict[str, Any] = {"window": window, "overlap": overlap, "precision": precision, "backend": backend}
     SeamlessInferer(**windows)  # refuses what it does not take before the weights are read
     with open_engine(workers, scheduler) as engine:
-        here = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        network, record = load_weights(weights, here if engine is None else "cpu")
+        network, record = load_weights(weights, (device or default_device()) if engine is None else "cpu")
         inferer = SeamlessInferer(**windows, volume=is_volume(record.scale))
         journal = None if overwrite else _folder_journal(target, network, record, inferer, axes)
         pairs = restore_pairs(source, target, record, axes, overwrite, skip_bad, format, journal or ())
-        left = [pair for pair in pairs if journal is None or not journal.finished(*pair)]
-        outputs = {pair: output_of(*pair, record, inferer, axes) for pair in left}
+        outputs = _outputs_left(pairs, journal, record, inferer, axes)
+        left = list(outputs)
         check_output_room(list(outputs.values()))
         if len(left) < len(pairs):
             logger.info("%s: goes on where it was interrupted, after %d files", target, len(pairs) - len(left))
@@ -142,21 +140,20 @@ def estimate_restoring(
     """
     windows: dict[str, Any] = {"window": window, "overlap": overlap, "precision": precision, "backend": backend}
     SeamlessInferer(**windows)
-    network, record = load_weights(weights, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    network, record = load_weights(weights, device or default_device())
     inferer = SeamlessInferer(**windows, volume=is_volume(record.scale))
     journal = None if overwrite else _folder_journal(target, network, record, inferer, axes)
     pairs = restore_pairs(source, target, record, axes, overwrite, skip_bad, format, journal or ())
-    pairs = [pair for pair in pairs if journal is None or not journal.finished(*pair)]
-    if not pairs:
+    outputs = _outputs_left(pairs, journal, record, inferer, axes)
+    if not outputs:
         return f"{target}: nothing is left to do"
-    outputs = [output_of(*pair, record, inferer, axes) for pair in pairs]
     count = workers or 1
     if scheduler is not None:
         with open_engine(workers, scheduler) as engine:
             count = engine.workers if engine is not None else 1
-    told = table(estimate(pairs, outputs, network, record, inferer, axes, count))
+    told = table(estimate(list(outputs), list(outputs.values()), network, record, inferer, axes, count))
     try:
-        check_output_room(outputs)
+        check_output_room(list(outputs.values()))
     except InputError as error:
         told += f"\n{error}"
     return told
@@ -168,45 +165,16 @@ def _folder_journal(
     return FolderJournal(Path(target), network_settings(network, record, inferer) | {"axes": axes})
 
 
-def restore_pairs(
-    source: str | Path,
-    target: str | Path,
+def _outputs_left(
+    pairs: Sequence[tuple[Path, Path]],
+    journal: FolderJournal | None,
     record: Record,
-    axes: str | None = None,
-    overwrite: bool = False,
-    skip_bad: bool = False,
-    format: str | None = None,
-    begun: Container[Path] = (),
-) -> list[tuple[Path, Path]]:
-    """Which file is restored into which, every source having been looked at.
-
-    Args:
-        source: an image file, or a folder of them.
-        target: the file to write, or the folder to write files of the same names into.
-        record: of the weights that are to restore them.
-        axes: axes of files that do not tell their own.
-        overwrite: replace existing files.
-        skip_bad: leave out sources that cannot be read, saying so.
-        format: suffix of the files written into a folder, such as ``ome.zarr``; the sources' by default.
-        begun: targets that may exist, since an interrupted run that goes on has made them.
-
-    Raises:
-        InputError: a source cannot be read or has too few frames, a target exists, or two would be the same.
-    """
-    pairs = []
-    for file, output in target_files(Path(source), Path(target), overwrite, format, begun):
-        try:
-            with open_image(file, axes=axes) as image:
-                check_frames(image, record)
-        except InputError as error:
-            if not skip_bad:
-                raise
-            logger.warning("left out: %s", error)
-        else:
-            pairs.append((file, output))
-    if not pairs:
-        raise InputError(f"{source}: none of its images can be restored")
-    return pairs
+    inferer: SeamlessInferer,
+    axes: str | None,
+) -> dict[tuple[Path, Path], Output]:
+    """What each pair will become that no interrupted run has finished."""
+    left = [pair for pair in pairs if journal is None or not journal.finished(*pair)]
+    return {pair: output_of(*pair, record, inferer, axes) for pair in left}
 
 
 def restoring_engine(
@@ -270,42 +238,3 @@ def _restore_in_memory(
             )
         # The windows decide a little about the output, so that what was written by larger ones does not fit.
         inferer, overwrite = smaller, True
-
-
-def target_files(
-    source: Path, target: Path, overwrite: bool, format: str | None, begun: Container[Path] = ()
-) -> list[tuple[Path, Path]]:
-    """Which file of a source, one or a folder of them, is made into which file; see ``restore_pairs``.
-
-    Raises:
-        InputError: a target exists, is its own source or is another's target, too; or the format is not written.
-    """
-    one_file = target.name.lower().endswith(tuple(WRITTEN)) and not (target.is_dir() and not is_zarr(target))
-    if one_file:  # of a folder of slices, too, which is one stack
-        pairs = [(source, target)]
-    elif source.is_dir() and not is_zarr(source):
-        pairs = [(file, target / _written_name(file, format)) for file in list_images(source)]
-    else:
-        pairs = [(source, target / _written_name(source, format))]
-    outputs = [output for _, output in pairs]
-    for file, output in pairs:
-        if outputs.count(output) > 1:
-            raise InputError(
-                f"{file.name}: another image of the folder would be written to {output.name}, too; rename one"
-            )
-        if output.resolve() == file.resolve():
-            raise InputError(f"{output}: is the input itself; give another output")
-        if output.exists() and not (overwrite or output in begun or was_finished(output)):
-            raise InputError(f"{output}: exists already; give another output, or ask to overwrite it")
-    return pairs
-
-
-def _written_name(file: Path, format: str | None) -> str:
-    """The file's name, with the suffix asked for or else one that can be written."""
-    if format is None and file.name.lower().endswith(tuple(WRITTEN)):
-        return file.name
-    suffix = "." + (format or "tif").lower().lstrip(".")
-    if not suffix.endswith(tuple(WRITTEN)):
-        raise InputError(f"format: {format!r} is not written; use tif, ome.tif, ome.zarr or png")
-    stem = file.name.removesuffix(file.suffix)
-    return stem.removesuffix(".ome") + suffix
