@@ -40,5 +40,5 @@ clean:
 	touch $@
 
 .venv/dev: .venv/core
-	$(PIP) --constraint constraints.txt --editable '.[dev,czi,mrc,export,bioimageio,dask,openvino]'
+	$(PIP) --constraint constraints.txt --editable '.[dev,czi,mrc,export,bioimageio,dask,openvino,napari]'
 	touch $@
