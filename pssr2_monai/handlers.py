@@ -106,6 +106,7 @@ class ProgressSchedule:
         self._last_step = self._started
         self._time_to_end_epoch = 0.0
         self._over = False
+        self._progress_at_start = self._seconds_at_start = 0.0
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._start)
@@ -129,8 +130,18 @@ class ProgressSchedule:
         done = engine.state.iteration / planned
         return max(done, self.seconds() / (60 * self.minutes)) if self.minutes else done
 
+    def seconds_left(self, engine: Engine) -> float | None:
+        """Until the training ends, going by its progress in this run; None before there is any."""
+        progress = self.progress(engine)
+        gained = progress - self._progress_at_start
+        if gained <= 0:
+            return None
+        return (self.seconds() - self._seconds_at_start) * max(0.0, 1 - progress) / gained
+
     def _start(self, engine: Engine) -> None:
         self._started = time.monotonic()
+        self._progress_at_start = self.progress(engine)
+        self._seconds_at_start = self.seconds()
 
     def _set_rate(self, engine: Engine) -> None:
         share = self.rate(self.progress(engine))
@@ -231,22 +242,15 @@ class Progress:
         self._bar: Any = None
         self._losses: list[torch.Tensor] = []
         self._epoch_started = 0.0
-        self._progress_at_start = 0.0
-        self._seconds_at_start = 0.0
 
     def attach(self, engine: Engine) -> None:
         if rank() > 0:
             return
-        engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
         engine.add_event_handler(Events.COMPLETED, self._close)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._close_and_raise)
-
-    def _start(self, engine: Engine) -> None:
-        self._progress_at_start = self.schedule.progress(engine)
-        self._seconds_at_start = self.schedule.seconds()
 
     def _start_epoch(self, engine: Engine) -> None:
         self._epoch_started = time.monotonic()
@@ -276,12 +280,8 @@ class Progress:
 
     def time_left(self, engine: Engine) -> str:
         """Minutes and seconds until the training ends, going by its progress so far."""
-        progress = self.schedule.progress(engine)
-        gained = progress - self._progress_at_start
-        if gained <= 0:
-            return "?"
-        seconds = (self.schedule.seconds() - self._seconds_at_start) * max(0.0, 1 - progress) / gained
-        return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+        seconds = self.schedule.seconds_left(engine)
+        return "?" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
     def _close(self, *_: Any) -> None:
         if self._bar is not None:
