@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 
 from tqdm import tqdm
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "progress_told"]
 
 logger = logging.getLogger(__name__)
 
@@ -17,6 +20,29 @@ SECONDS = 60.0
 """Between two lines where there is no terminal."""
 
 BAR = "{desc}: {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} MP, {rate_fmt}, {remaining} left{postfix}"
+
+
+Listener = Callable[[str, float], None]
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def progress_told(listener: Listener) -> Iterator[None]:
+    """Whatever this thread restores within tells a listener the image's name and the share of it that is written.
+
+    What the listener raises ends the restoring, as an interruption does: what is written is kept where it can be, and
+    the same call goes on there.
+
+    Example:
+        >>> with progress_told(lambda name, share: print(name, share)):  # doctest: +SKIP
+        ...     restore("scan.tif", "restored.tif", "run/model.pt")
+    """
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
 
 class Progress:
@@ -34,6 +60,7 @@ class Progress:
         self._name, self._pixels, self._blocks, self._shown = name, pixels, blocks, shown
         self._before, self._written = before, 0
         self._began = self._told = time.monotonic()
+        self._listener = _listener.get()
         hidden = not (shown and sys.stderr.isatty())
         self._bar = tqdm(total=pixels / 1e6, initial=before / 1e6, desc=name, unit="MP", bar_format=BAR, disable=hidden)
 
@@ -45,6 +72,8 @@ class Progress:
         if self._bar.disable and self._shown and time.monotonic() - self._told > SECONDS:
             self._told = time.monotonic()
             logger.info("%s", self.line())
+        if self._listener is not None:
+            self._listener(self._name, (self._before + self._written) / self._pixels)
 
     @property
     def _done(self) -> int:

@@ -1,11 +1,18 @@
-"""The line that tells how far a restoring is."""
+"""How far a restoring is: the line that tells it, and whoever listens."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 
+from pssr2_monai.io.image import open_image
+from pssr2_monai.io.writer import write_image
 from pssr2_monai.restoration import progress
-from pssr2_monai.restoration.progress import Progress
+from pssr2_monai.restoration.progress import Progress, progress_told
+from pssr2_monai.restoration.restoring import restore
 
 
 def test_the_line_tells_share_rate_time_left_and_blocks(
@@ -21,3 +28,32 @@ def test_the_line_tells_share_rate_time_left_and_blocks(
         bar.update(100 * 10**6)
     # 200 MP in 100 s, of which 400 MP are left; what was there before does not count for the rate.
     assert caplog.messages == ["volume: 60%, 2.00 MP/s, 3 min left, 30/50 blocks"]
+
+
+def test_a_listener_is_told_the_share_and_can_stop_what_then_goes_on(tiny_weights: Path, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (150, 90)).astype(np.uint8)
+    write_image(tmp_path / "scan.tif", image, axes="YX", pixel_size={})
+    options: dict[str, Any] = {"window": 64, "precision": "float32", "device": "cpu"}
+    restore(tmp_path / "scan.tif", tmp_path / "whole.ome.zarr", tiny_weights, **options)
+    told: list[tuple[str, float]] = []
+
+    class Enough(Exception): ...
+
+    def listen(name: str, share: float) -> None:
+        told.append((name, share))
+        if len(told) == 1:
+            raise Enough
+
+    with pytest.raises(Enough), progress_told(listen):
+        restore(tmp_path / "scan.tif", tmp_path / "out.ome.zarr", tiny_weights, **options)
+    with progress_told(listen):
+        restore(tmp_path / "scan.tif", tmp_path / "out.ome.zarr", tiny_weights, **options)
+    shares = [share for _, share in told]
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[1], "what was done before the stop was not done again"
+    assert shares[-1] == 1.0
+    assert {name for name, _ in told} == {"scan.tif"}
+    with open_image(tmp_path / "whole.ome.zarr") as whole, open_image(tmp_path / "out.ome.zarr") as out:
+        np.testing.assert_array_equal(out.read(), whole.read())
+    restore(tmp_path / "scan.tif", tmp_path / "after.tif", tiny_weights, **options)
+    assert shares == [share for _, share in told], "nobody listens any more"
