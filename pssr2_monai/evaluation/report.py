@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pssr2_monai.charts import BLUE, GREY, ORANGE, Chart
+from pssr2_monai.charts import Chart
+from pssr2_monai.evaluation.box_charts import COLOURS, FEW, NAMES, box_charts
 from pssr2_monai.evaluation.comparing import METHODS
 from pssr2_monai.evaluation.verdict import best_interpolation, images_in_words, rival
 from pssr2_monai.interpolation import INTERPOLATIONS
@@ -23,13 +24,9 @@ from pssr2_monai.metrics.measures import METRICS
 
 __all__ = ["page", "write_page"]
 
-NAMES = {"bilinear": "bilinear", "bicubic": "bicubic", "model": "restored"}
-COLOURS = {"bilinear": GREY, "bicubic": ORANGE, "model": BLUE}
-BOXES = ("psnr_fitted", "ssim_fitted", "ms_ssim", "frc_resolution")
 RANKED = "psnr_fitted"
 """Images are ranked by what the network gains over bicubic in this metric: hard and easy ones are comparable then."""
 CHART = (346, 300)
-FEW = 3
 LISTED = 200
 """Images that the page lists; ``metrics.csv`` has all."""
 NORMALISED = {
@@ -193,27 +190,10 @@ def _good(gap: Mapping[str, Any], sign: int) -> str:
 
 
 def _boxes(result: Mapping[str, Any]) -> str:
-    units = result["samples"] or result["images"]
-    if len(units) < FEW:
+    charts = box_charts(result, CHART)
+    if not charts:
         return f"<p>{FEW} images or more have a spread.</p>"
-    charts = []
-    for name in BOXES:
-        metric = METRICS[name]
-        values = {
-            method: [unit[method][name] for unit in units if unit[method][name] is not None] for method in METHODS
-        }
-        if not all(values.values()):
-            continue
-        chart = Chart(
-            metric.label, "", metric.unit, CHART, x_range=(-0.5, len(METHODS) - 0.5), x_names=tuple(NAMES.values())
-        )
-        together = np.concatenate(list(values.values()))
-        room = 0.08 * float(np.ptp(together)) or 0.5
-        chart.y_range = (float(together.min()) - room, float(together.max()) + room)
-        for place, method in enumerate(METHODS):
-            chart.box(place, values[method], COLOURS[method])
-        charts.append(_chart(chart))
-    return f'<div class="charts">{"".join(charts)}</div>'
+    return f'<div class="charts">{"".join(map(_chart, charts))}</div>'
 
 
 def _curves(result: Mapping[str, Any]) -> str:
