@@ -6,76 +6,20 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from pssr2_monai import export as module
 from pssr2_monai.cli import main
 from pssr2_monai.errors import InputError
-from pssr2_monai.export import FORMATS, Exported, export, load_export
-from pssr2_monai.record import Record, instantiate
-
-NETWORKS = "pssr2_monai.networks."
-RDNET: dict[str, Any] = {
-    "stem_channels": 8,
-    "growth_rates": [4, 6],
-    "downsample": [False, True],
-    "squeeze_excite": [False, True],
-    "n_blocks": 1,
-}
-POOLED: dict[str, Any] = {"pool_sizes": [1, 2], "encoder_pool": True, "depth": 0}
-VOLUME: dict[str, Any] = {"spatial_dims": 3, "channels": [8, 16], "depth": 0, "pool": [1, 2, 2]}
-SMALL: dict[str, dict[str, Any]] = {
-    "resunet": {"_target_": "ResUNet", "channels": [8, 16, 32], "depth": 0},
-    "resunet_a": {"_target_": "ResUNetA", "channels": [8, 16], "dilations": [[1, 3], [1]]} | POOLED,
-    "rdresunet": {"_target_": "RDResUNet", "channels": [16, 8], "depth": 0} | RDNET,
-    "rdresunet_a": {"_target_": "RDResUNetA", "channels": [16, 8], "dilations": [[1], [1, 2]]} | POOLED | RDNET,
-    "swinir": {"_target_": "SwinIR", "embed_dim": 8, "depths": [2], "heads": [2], "window": 8, "features": 8},
-    "rcan": {"_target_": "RCAN", "groups": 1, "blocks": 1, "features": 8, "reduction": 2},
-    "resunet_volume": {"_target_": "ResUNet", "scale": [4, 1, 1]} | VOLUME,
-    "rcan_volume": {"_target_": "RCAN", "scale": [1, 2, 2], "spatial_dims": 3, "groups": 1, "blocks": 1, "features": 8},
-}
-"""Networks by the name of their preset; the batch and the depth of the last two are those of a volume."""
+from pssr2_monai.export import exporting, formats
+from pssr2_monai.export.exporting import Exported, export, load_export
+from pssr2_monai.export.formats import FORMATS
+from pssr2_monai.record import Record
 
 every_format = pytest.mark.parametrize("format", FORMATS)
-
-
-def save(network: nn.Module, path: Path, config: dict[str, Any], scale: int | list[int], frames: int) -> Path:
-    """Weights as a training writes them."""
-    record = Record(config, scale, (frames, 1), pixel_size={"Y": 0.004}, crappifier={"scale": 4})
-    torch.save({"model": network.state_dict(), "record": record.state_dict()}, path)
-    return path
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> Callable[..., tuple[nn.Module, Path]]:
-    """A function from a name in `SMALL` to the network, all its layers at work, and a file of its weights."""
-
-    def make(name: str, frames: int = 1) -> tuple[nn.Module, Path]:
-        torch.manual_seed(0)
-        config = dict(SMALL[name])
-        scale = config.setdefault("scale", 2)
-        config["_target_"] = NETWORKS + config["_target_"]
-        if name.endswith("volume"):
-            config |= {"reduction": 2} if "features" in config else {}
-            config = {"_target_": NETWORKS + "AsVolume", "network": config}
-        else:
-            config["in_channels"] = frames
-        network = instantiate(config).eval()
-        for parameter in network.parameters():
-            if not parameter.any():  # the last layers start at zero
-                nn.init.normal_(parameter, std=0.05)
-        for layer in network.modules():
-            if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
-                nn.init.uniform_(layer.running_mean, -0.5, 0.5)
-                nn.init.uniform_(layer.running_var, 0.5, 2)
-        return network, save(network, tmp_path / "model.pt", config, scale, frames)
-
-    return make
 
 
 def random_image(*shape: int) -> Tensor:
@@ -83,12 +27,11 @@ def random_image(*shape: int) -> Tensor:
 
 
 @every_format
-@pytest.mark.parametrize("name", SMALL)
 def test_every_network_exports_to_every_format(
-    name: str, format: str, saved: Callable[..., tuple[nn.Module, Path]], tmp_path: Path
+    network_name: str, format: str, saved: Callable[..., tuple[nn.Module, Path]], tmp_path: Path
 ) -> None:
     pytest.importorskip("onnxruntime")
-    network, weights = saved(name)
+    network, weights = saved(network_name)
     done = export(weights, tmp_path / f"model{FORMATS[format].suffix}")
     assert done.format == format
     assert done.difference < 1e-3
@@ -98,7 +41,7 @@ def test_every_network_exports_to_every_format(
     assert record.state_dict() == torch.load(weights, weights_only=True)["record"]
     # Sizes that the export did not try: single windows and pixels deep inside, long and thin, and larger than made.
     for batch, depth, height, width in ((1, 2, 8, 8), (1, 1, 16, 13), (4, 5, 11, 8), (1, 7, 100, 24), (5, 3, 70, 111)):
-        x = random_image(batch, depth if name.endswith("volume") else 1, height, width)
+        x = random_image(batch, depth if network_name.endswith("volume") else 1, height, width)
         with torch.inference_mode():
             expected = network(x)
             assert expected.std() > 0.01
@@ -180,7 +123,7 @@ def foreign(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[nn.Mod
 
     def make(network: nn.Module) -> Path:
         record = Record({"_target_": "foreign.Network"}, 1)
-        monkeypatch.setattr(module, "load_weights", lambda path: (network.eval(), record))
+        monkeypatch.setattr(exporting, "load_weights", lambda path: (network.eval(), record))
         return tmp_path / "foreign.pt"
 
     return make
@@ -222,7 +165,7 @@ def test_a_file_that_gives_other_values_is_refused(
         run, record = read(path)
         return (lambda x: run(x) + 0.02 / 255), record
 
-    monkeypatch.setitem(FORMATS, "torchscript", module.Format(".ts", (), FORMATS["torchscript"].write, brighter))
+    monkeypatch.setitem(FORMATS, "torchscript", formats.Format(".ts", (), FORMATS["torchscript"].write, brighter))
     with pytest.raises(InputError, match=r"differs from the network by 0\.02 grey levels of 255, more than 0\.01"):
         export(weights, tmp_path / "model.ts")
     assert not (tmp_path / "model.ts").exists()
@@ -231,9 +174,13 @@ def test_a_file_that_gives_other_values_is_refused(
 @pytest.mark.parametrize(
     ("target", "format", "match"),
     [
-        ("model.bin", None, r"model\.bin: \.bin names no format; use \.ts, \.pt2, \.onnx, or give --format"),
+        ("model.bin", None, r"model\.bin: \.bin names no format; use \.ts, \.pt2, \.onnx, \.zip, or give --format"),
         ("model", None, "no suffix names no format"),
-        ("model.ts", "tensorrt", "--format tensorrt: there is no such format; use torchscript, torch_export, onnx"),
+        (
+            "model.ts",
+            "tensorrt",
+            "--format tensorrt: .*; use torchscript, torch_export, onnx, bioimageio",
+        ),
         ("there.ts", None, r"there\.ts: exists already"),
         ("nowhere/model.ts", None, "there is no folder .*nowhere; make it first"),
         ("model.ts", None, r"missing\.pt: there is no such file of weights"),
@@ -247,7 +194,7 @@ def test_bad_input_is_told_in_one_line(target: str, format: str | None, match: s
 
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda name: None if name.startswith("onnx") else name)
+    monkeypatch.setattr(formats, "find_spec", lambda name: None if name.startswith("onnx") else name)
     expected = r"onnx, onnxscript, onnxruntime missing; install with pip install 'pssr2-monai\[export\]'"
     with pytest.raises(InputError, match=expected):
         export(tmp_path / "model.pt", tmp_path / "model.onnx")
