@@ -1,6 +1,6 @@
-"""The command ``pssr2``: the verbs of ``pssr2_monai.commands``, run by fire after their options were checked.
+"""The command ``pssr2``: the verbs of ``pssr2_monai.commands``, called by fire after their arguments were checked.
 
-fire runs a function first and complains about unknown options afterwards; here they are refused before anything runs.
+What a verb tells goes to stdout, as text or, with ``--json``, as one JSON object; all else goes to stderr.
 """
 
 from __future__ import annotations
@@ -11,37 +11,43 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import fire
-from fire.core import FireExit
 
 from pssr2_monai.commands import COMMANDS
-from pssr2_monai.errors import InputError, causes
+from pssr2_monai.commands.answer import Answer, as_json
+from pssr2_monai.commands.arguments import fire_words
+from pssr2_monai.errors import InputError, UsageError, causes
 from pssr2_monai.machine import keep_memory
+from pssr2_monai.presets import nearest
 
 __all__ = ["main"]
 
-INTERRUPTED = 130
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+
+EVERYWHERE = """\
+--json   tell figures and paths as JSON on stdout
+--debug  show the traceback of an error"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs one command; the exit status is 0, 1 where it failed, 2 where arguments are missing."""
+    """Runs one command; the exit status is 0, 1 where it failed, 2 where the command line is wrong, 130 for Ctrl-C."""
     # Two threads that spin while they wait take each other's core; torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # What profiling tells about itself helps nobody.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     keep_memory()
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments
-    arguments = [each for each in arguments if each != "--debug"]
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug, json = "--debug" in words, "--json" in words
+    words = [each for each in words if each not in ("--debug", "--json")]
     _set_up_output(debug)
     try:
-        sys.exit(_run(arguments))
+        _run(words, json)
+        sys.exit(0)
     except BrokenPipeError:  # the reader of the output has gone, which is its right
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         print("stopped; a training goes on with --resume, restoring with the same command again", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -49,83 +55,60 @@ def main(argv: Sequence[str] | None = None) -> None:
         if debug:
             traceback.print_exc()
         print(f"pssr2: {_one_line(error)}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(WRONG_USAGE if any(isinstance(each, UsageError) for each in causes(error)) else FAILED)
 
 
-def _run(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("--help", "-h", "help"):
+def _run(words: Sequence[str], json: bool) -> None:
+    if not words or words[0] in ("--help", "-h", "help"):
         print(_overview())
-        return 0
-    name, *rest = arguments
+        return
+    name, *rest = words
+    if name == "--version":
+        print(_version())
+        return
     if name not in COMMANDS:
-        raise InputError(f"there is no command {name!r}{_nearest(name, COMMANDS)}; there are {', '.join(COMMANDS)}")
+        raise UsageError(f"there is no command {name!r}{nearest(name, COMMANDS)}; there are {', '.join(COMMANDS)}")
+    command = COMMANDS[name]
     if "--help" in rest or "-h" in rest:
-        print(inspect.getdoc(COMMANDS[name]))
-        return 0
-    _check_options(COMMANDS[name], rest)
-    try:
-        fire.Fire(COMMANDS[name], command=rest, name=f"pssr2 {name}")
-    except FireExit as exit_:
-        return int(exit_.code)
-    return 0
+        print(f"{inspect.getdoc(command)}\n\n{EVERYWHERE}")
+        return
 
+    def told(answer: Answer | None) -> str | None:
+        if answer is None:
+            return None
+        return as_json(answer.data) if json else answer.text
 
-def _check_options(command: Callable[..., None], arguments: Sequence[str]) -> None:
-    """Refuses what the command does not take, and says what is missing."""
-    parameters = inspect.signature(command).parameters
-    expected = [name for name, each in parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
-    positional = _positional(arguments)
-    if len(positional) > len(expected):
-        raise InputError(
-            f"{command.__name__}: {positional[len(expected)]!r} is one argument too many; it takes "
-            f"{' '.join(name.upper() for name in expected) or 'options only'} (a folder instead of *.tif)"
-        )
-    given = [each[2:].split("=")[0].replace("-", "_") for each in arguments if each.startswith("--")]
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        for option in given:
-            if option not in parameters:
-                near = _nearest(f"--{option}", [f"--{name}" for name in parameters])
-                raise InputError(f"{command.__name__}: there is no option --{option}{near}")
-    missing = [name.upper() for name in expected[len(positional) :] if name not in given]
-    missing += [
-        f"--{name}"
-        for name, parameter in parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty and name not in given
-    ]
-    if missing:
-        raise InputError(
-            f"{command.__name__}: {' and '.join(missing)} must be given; see pssr2 {command.__name__} --help"
-        )
-
-
-def _positional(arguments: Sequence[str]) -> list[str]:
-    """The arguments that are neither options nor their values, as fire tells them apart."""
-    found, value_follows = [], False
-    for each in arguments:
-        if each.startswith("--"):
-            value_follows = "=" not in each
-        elif value_follows:
-            value_follows = False
-        else:
-            found.append(each)
-    return found
+    fire.Fire(command, command=fire_words(command, rest), name=f"pssr2 {name}", serialize=told)
 
 
 def _overview() -> str:
     lines = ["pssr2: point-scanning super-resolution for microscopy", ""]
     lines += [f"  {name:12}{(inspect.getdoc(each) or '').splitlines()[0]}" for name, each in COMMANDS.items()]
-    return "\n".join([*lines, "", "pssr2 COMMAND --help tells more; --debug shows the traceback of an error."])
+    return "\n".join([*lines, "", "pssr2 COMMAND --help tells more; of every command:", EVERYWHERE])
 
 
-def _nearest(name: str, known: Any) -> str:
-    from pssr2_monai.presets import nearest
+def _version() -> str:
+    import pssr2_monai
 
-    return nearest(name, known)
+    return pssr2_monai.__version__
+
+
+class _AroundBars(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes lines above progress bars rather than into them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        bars = sys.modules.get("tqdm")
+        if bars is None:
+            super().emit(record)
+            return
+        with bars.tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
 
 
 def _set_up_output(debug: bool) -> None:
     """The package's own messages on stderr; those of the libraries only where asked for."""
-    logging.basicConfig(level=logging.INFO if debug else logging.CRITICAL, format="%(message)s", stream=sys.stderr)
+    handlers = [_AroundBars(sys.stderr)]
+    logging.basicConfig(level=logging.INFO if debug else logging.CRITICAL, format="%(message)s", handlers=handlers)
     logging.getLogger("pssr2_monai").setLevel(logging.INFO)
     if not debug:
         warnings.filterwarnings("ignore")
@@ -140,3 +123,7 @@ def _one_line(error: BaseException) -> str:
             return str(innermost)
     text = " ".join(str(innermost).split())
     return f"{type(innermost).__name__}: {text[:300]} (--debug shows where)"
+
+
+if __name__ == "__main__":
+    main()

@@ -22,13 +22,12 @@ from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window, write_window
 from pssr2_monai.io.writer import create_writer, write_image
 from pssr2_monai.pairs import Sheet
-from pssr2_monai.presets import bundle_dir, check_overrides, config_files
+from pssr2_monai.presets import TEXT, bundle_dir, check_overrides, config_files
 from pssr2_monai.restoration.targets import target_files
 from pssr2_monai.tiles import Window
 from pssr2_monai.transforms import Crappifyd, LoadTiled
-from pssr2_monai.workflow import TEXT
 
-__all__ = ["crappify_images", "preprocess"]
+__all__ = ["crappify_images", "preprocess", "preview"]
 
 FOLDERS = {"image": "LR", "label": "HR", "extra": "extra"}
 """Where the tiles of each key of a sample go."""
@@ -152,6 +151,43 @@ def preprocess(
             write_image(path, tile, axes=axes, pixel_size=coarse if key == "image" else fine, overwrite=overwrite)
             written.append(path)
     return written
+
+
+def preview(
+    source: str | Path, *, preset: str | Sequence[str] | None = None, side: int = 256, seed: int = 0, **overrides: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the crappifier of the training config makes of the middle of an image: LR beside HR, to judge it by.
+
+    Args:
+        source: an image file.
+        preset: presets laid over the training config, in turn.
+        side: HR pixels of the part along Y and X, at most; cut to what the scale divides.
+        seed: of the crappifier's draws.
+        **overrides: any id of the training config.
+
+    Returns:
+        LR and HR ``(frames, Y, X)`` in [0, 1]: the middle frame or, where the scale has a factor for the frames, as
+        many HR frames around it as make four LR frames.
+
+    Raises:
+        InputError: an unknown preset or id, an image that cannot be read or is smaller than the scale.
+    """
+    config = _training_config(preset, overrides)
+    scale, stack, axes = (_parsed(config, name) for name in ("scale", "stack", "axes"))
+    transform = Crappifyd("hr", _parsed(config, "crappifier"), "lr").set_random_state(seed=seed)
+    along_z, along_y, along_x = factors(scale)
+    with open_image(source, axes=axes) as image:
+        _lr_shape(image, scale, stack)
+        frames = frames_of(image.axes, image.shape, stack)
+        count = min(4, frames.run // along_z) * along_z if along_z > 1 else 1
+        first = frames.count // 2 // frames.run * frames.run + (frames.run - count) // 2
+        height, width = plane_size(image)
+        rows, columns = min(side, height) // along_y * along_y, min(side, width) // along_x * along_x
+        window = Window((height - rows) // 2, (width - columns) // 2, rows, columns)
+        intensity = _intensities([Path(source)], _parsed(config, "intensity"), stack, axes)(image)
+        hr = intensity.apply(read_window(image, list(range(first, first + count)), window, stack))
+    lr = np.asarray(transform({"hr": torch.from_numpy(hr)})["lr"])
+    return lr, hr
 
 
 def _training_config(preset: str | Sequence[str] | None, overrides: dict[str, Any]) -> ConfigParser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-__all__ = ["InputError", "causes"]
+__all__ = ["InputError", "UsageError", "causes"]
 
 
 class InputError(ValueError):
@@ -12,6 +12,10 @@ class InputError(ValueError):
 
     The command line prints it without a traceback; in Python it is an ordinary ``ValueError``.
     """
+
+
+class UsageError(InputError):
+    """An option that there is not, that is missing, or whose value is of the wrong type; the command ends with 2."""
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -1,4 +1,7 @@
-"""The bundle's configs and the presets laid over them: finding, merging and checking, and the nearest right name."""
+"""The bundle's configs and the presets laid over them: finding, merging and checking, and the nearest right name.
+
+MONAI is imported where it is needed, since the command asks for names before it knows whether there is work to do.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,24 @@ from pathlib import Path
 from pydoc import ErrorDuringImport, locate
 from typing import Any
 
-from monai.bundle import ConfigComponent, ConfigParser
-from monai.utils import ensure_tuple
+from pssr2_monai.errors import InputError, UsageError
 
-from pssr2_monai.errors import InputError
+__all__ = [
+    "TEXT",
+    "bundle_dir",
+    "check_overrides",
+    "config_files",
+    "nearest",
+    "preset_names",
+    "text_ids",
+    "training_ids",
+]
 
-__all__ = ["bundle_dir", "check_overrides", "config_files", "nearest", "preset_names"]
+TEXT = {"axes", "calibration", "dataset_dir", "extra_dir", "hr_dir", "lr_dir", "pair_pattern", "split", "stack"}
+"""Ids whose values are words, though they may look like numbers."""
+
+NOT_SET = {"imports", "bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume", "initialize", "training", "run"}
+"""Ids of the training config that the command sets itself."""
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -29,6 +44,18 @@ def bundle_dir() -> Path:
 def preset_names() -> list[str]:
     """The presets that come with the package."""
     return sorted(path.stem for path in _beside_or_inside("configs").glob("*.json"))
+
+
+def training_ids() -> dict[str, Any]:
+    """The ids of the training config that are options of a training, with their defaults."""
+    text = (bundle_dir() / "configs" / "train.json").read_text(encoding="utf-8")
+    return {name: default for name, default in json.loads(text).items() if name not in NOT_SET}
+
+
+def text_ids() -> set[str]:
+    """Those whose values are words."""
+    words = {name for name, default in training_ids().items() if isinstance(default, str) and default[:1] not in "$@%"}
+    return words | TEXT
 
 
 def config_files(config: str, presets: str | Sequence[str] | None = None) -> list[str]:
@@ -44,8 +71,8 @@ def config_files(config: str, presets: str | Sequence[str] | None = None) -> lis
     """
     files = [bundle_dir() / "configs" / f"{config}.json"]
     whole = isinstance(presets, str) and Path(presets).is_file()
-    names = presets.split(",") if isinstance(presets, str) and not whole else ensure_tuple(presets or ())
-    for name in names:
+    names = presets.split(",") if isinstance(presets, str) and not whole else presets or ()
+    for name in [names] if isinstance(names, str) else names:
         file = _preset_file(str(name).strip())
         keys = [key.lstrip("+") for key in json.loads(file.read_text(encoding="utf-8"))]
         try:
@@ -62,11 +89,14 @@ def check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None:
     Within a component (a section with ``_target_``) its constructor's arguments are known, too.
 
     Raises:
-        InputError: with the nearest right name.
+        UsageError: with the nearest right name; or for a value that cannot stand where a number, a switch or a
+            section stands.
     """
+    from monai.bundle import ConfigParser
+
     parser = ConfigParser()
     parser.read_config(list(files))
-    for key in overrides:
+    for key, value in overrides.items():
         path = re.split(r"#|::", key)
         section: Any = parser.get()
         for depth, name in enumerate(path):
@@ -79,7 +109,22 @@ def check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None:
             else:
                 known = [*section, *arguments] if isinstance(section, dict) else []
                 where = f" in {'#'.join(path[:depth])}" if depth else ""
-                raise InputError(f"--{key}: there is no {name!r}{where}{nearest(name, known)}")
+                raise UsageError(f"--{key}: there is no {name!r}{where}{nearest(name, known)}")
+        else:
+            _check_type(key, value, section)
+
+
+def _check_type(key: str, value: Any, default: Any) -> None:
+    """Refuses a value that cannot be meant, judged by what it replaces."""
+    if value is None or (isinstance(value, str) and value[:1] in tuple("$@%")):
+        return
+    if isinstance(default, dict) and isinstance(value, (bool, int, float, str)):
+        inside = next((f"--{key}#{name}" for name in default if not name.startswith("_")), "its ids")
+        raise UsageError(f"--{key} {value}: is a section of the config; set what is in it, such as {inside}")
+    if isinstance(default, bool) and not isinstance(value, bool):
+        raise UsageError(f"--{key} {value}: is not true or false")
+    if isinstance(default, (int, float)) and not isinstance(default, bool) and isinstance(value, (bool, str, dict)):
+        raise UsageError(f"--{key} {value}: is no number")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -90,6 +135,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def _arguments(section: Any) -> list[str]:
     """What the constructor of a component takes, where it can be found."""
+    from monai.bundle import ConfigComponent
+
     if not isinstance(section, dict) or "_target_" not in section:
         return []
     try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from monai.bundle import ConfigWorkflow
 
 from pssr2_monai.checkpoints import BEST, LAST
 from pssr2_monai.errors import InputError, causes
-from pssr2_monai.presets import bundle_dir, check_overrides, config_files
+from pssr2_monai.live import LiveTraining
+from pssr2_monai.presets import TEXT, bundle_dir, check_overrides, config_files
 
-__all__ = ["train"]
+__all__ = ["CONFIG", "told_plainly", "train", "training_workflow"]
 
 CONFIG = "config.json"
 UNLIMITED_EPOCHS = 1_000_000
@@ -33,8 +35,8 @@ RESUMABLE = {
 }
 """What may differ in a resumed training; all else stays what it was begun with."""
 
-TEXT = {"axes", "dataset_dir", "extra_dir", "hr_dir", "lr_dir", "pair_pattern", "split", "stack"}
-"""Ids whose values are words, though they may look like numbers."""
+WATCHED = ("train#trainer", "validate#evaluator", "schedule")
+"""What shows a training while it goes."""
 
 
 def train(
@@ -45,6 +47,7 @@ def train(
     epochs: int | None = None,
     minutes: float | None = None,
     resume: bool = False,
+    live: LiveTraining | None = None,
     **overrides: Any,
 ) -> Path:
     """Trains a network on a folder of high-resolution images.
@@ -56,6 +59,7 @@ def train(
         epochs: how long to train; with ``minutes`` alone there is no bound of epochs.
         minutes: stop after so many minutes, those before an interruption counted in.
         resume: go on from ``last.pt`` in ``out``, with the config that it was begun with.
+        live: shows the training while it goes, and can stop it.
         **overrides: any other id of the config; nested ones as ``"train#dataloader#batch_size"``.
 
     Returns:
@@ -69,6 +73,34 @@ def train(
         >>> train("images", "run", minutes=10, tile=96)  # doctest: +SKIP
     """
     out = Path(out).absolute()
+    workflow = training_workflow(data, out, preset, epochs, minutes, resume, overrides)
+    with told_plainly():
+        workflow.initialize()
+        workflow.parser.get_parsed_content("lists")  # reads every image's header: what is wrong with one is told now
+        if not resume:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / CONFIG).write_text(json.dumps(workflow.parser.get(), indent=4, default=str), encoding="utf-8")
+        if live is not None:
+            live.attach(*(workflow.parser.get_parsed_content(each) for each in WATCHED))
+        workflow.run()
+        workflow.finalize()
+    return out / BEST
+
+
+def training_workflow(
+    data: str | Path,
+    out: Path,
+    preset: str | Sequence[str] | None,
+    epochs: int | None,
+    minutes: float | None,
+    resume: bool,
+    overrides: Mapping[str, Any],
+) -> ConfigWorkflow:
+    """The bundle's training with everything set that ``train`` was given; nothing is read or built yet.
+
+    Raises:
+        InputError: see ``train``, without what is wrong with the images.
+    """
     overrides = {key: str(value) if key in TEXT and value is not None else value for key, value in overrides.items()}
     for name, path in {"data": data, "out": out, **{key: overrides[key] for key in TEXT & overrides.keys()}}.items():
         if "#" in str(path) or "::" in str(path):
@@ -90,7 +122,7 @@ def train(
         "minutes": minutes,
         "resume": str(out / LAST) if resume else None,
     }
-    workflow = ConfigWorkflow(
+    return ConfigWorkflow(
         config_file=files,
         meta_file=str(bundle_dir() / "configs" / "metadata.json"),
         logging_file=False,
@@ -100,20 +132,18 @@ def train(
         workflow_type="train",
         **overrides | {key: value for key, value in chosen.items() if value is not None},
     )
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """Raises the InputError that MONAI has wrapped in errors of its own."""
     try:
-        workflow.initialize()
-        workflow.parser.get_parsed_content("lists")  # reads every image's header: what is wrong with one is told now
-        if not resume:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / CONFIG).write_text(json.dumps(workflow.parser.get(), indent=4, default=str), encoding="utf-8")
-        workflow.run()
-        workflow.finalize()
+        yield
     except RuntimeError as error:
         ours = next((each for each in causes(error) if isinstance(each, InputError)), None)
         if ours is None:
             raise
         raise ours from error
-    return out / BEST
 
 
 def _files_to_begin(out: Path, preset: str | Sequence[str] | None) -> list[str]:

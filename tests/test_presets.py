@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pssr2_monai.errors import InputError
-from pssr2_monai.presets import bundle_dir, check_overrides, config_files, preset_names
+from pssr2_monai.errors import InputError, UsageError
+from pssr2_monai.presets import bundle_dir, check_overrides, config_files, preset_names, text_ids, training_ids
 
 
 def test_presets_stack_in_order(tmp_path: Path) -> None:
@@ -20,6 +20,12 @@ def test_presets_stack_in_order(tmp_path: Path) -> None:
     assert "denoise" in preset_names()
 
 
+def test_ids_whose_values_are_words_are_ids() -> None:
+    assert text_ids() <= training_ids().keys() | {"dataset_dir", "calibration"}
+    assert {"precision", "split", "stack", "pair_pattern"} <= text_ids()
+    assert not {"tile", "device", "minutes"} & text_ids()
+
+
 def test_unknown_presets_name_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'denoise'"):
         config_files("train", "denoize")
@@ -30,7 +36,26 @@ def test_unknown_presets_name_the_nearest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["epochs", "train#dataloader#batch_size", "train::trainer", "crappifier#noises#0"])
 def test_ids_of_the_config_are_taken(key: str) -> None:
-    check_overrides(config_files("train"), {key: 1})
+    check_overrides(config_files("train"), {key: "$None"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "match"),
+    [
+        ("tile", "large", "--tile large: is no number"),
+        ("lr", True, "--lr True: is no number"),
+        ("compile", 1, "--compile 1: is not true or false"),
+        ("train#trainer", 1, "--train#trainer 1: is a section of the config; set what is in it, such as --train#trai"),
+    ],
+)
+def test_values_of_another_type_are_refused(key: str, value: object, match: str) -> None:
+    with pytest.raises(UsageError, match=match):
+        check_overrides(config_files("train"), {key: value})
+
+
+def test_what_may_stand_for_a_number_is_taken() -> None:
+    values = {"tile": 96, "n_frames": [5, 1], "lr": "$1e-3 * 2", "scale": "@tile", "minutes": 0.5, "patience": None}
+    check_overrides(config_files("train"), values)
 
 
 @pytest.mark.parametrize("key", ["network_def#norm", "crappifier#clip", "loss#sigma", "train#dataloader#pin_memory"])

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from pssr2_monai.io.omezarr_writer import CHUNK
 from pssr2_monai.io.part import part_of
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window
 from pssr2_monai.record import Record
-from pssr2_monai.restoration.image_restoring import CAST_PIXELS, Layout
+from pssr2_monai.restoration.blocks import CAST_PIXELS
+from pssr2_monai.restoration.image_restoring import Layout
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.tiles import Window
 
@@ -56,27 +57,29 @@ class Output:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The outputs, and what was measured in a short trial.
+    """The outputs, and what was measured in a short trial, if there was one.
 
     Attributes:
         outputs: one a file.
+        workers: that are to share the work.
         window_seconds: for reading, restoring and casting one window.
         process_bytes: that this process held at most during the trial.
-        workers: that are to share the work.
     """
 
     outputs: tuple[Output, ...]
-    window_seconds: float
-    process_bytes: int
     workers: int
+    window_seconds: float | None = None
+    process_bytes: int | None = None
 
-    def seconds(self, output: Output) -> float:
+    def seconds(self, output: Output) -> float | None:
         """How long a file takes, the workers being equally busy."""
-        return output.windows * self.window_seconds / self.workers
+        return None if self.window_seconds is None else output.windows * self.window_seconds / self.workers
 
     @property
-    def memory(self) -> int:
+    def memory(self) -> int | None:
         """Bytes that all workers hold at most, together."""
+        if self.process_bytes is None:
+            return None
         return self.workers * (self.process_bytes + max(output.memory for output in self.outputs))
 
 
@@ -135,28 +138,32 @@ def estimate(
     inferer: SeamlessInferer,
     axes: str | None = None,
     workers: int = 1,
+    trial: bool = True,
 ) -> Estimate:
-    """Measures a few windows of the largest file; writes nothing."""
+    """What the outputs take; a trial measures a few windows of the largest file. Nothing is written."""
+    if not trial:
+        return Estimate(tuple(outputs), workers)
     largest = max(range(len(pairs)), key=lambda number: outputs[number].windows)
     with open_image(pairs[largest][0], axes=axes) as image:
         seconds = _trial(image, network, record, inferer)
-    return Estimate(tuple(outputs), seconds, peak_memory(), workers)
+    return Estimate(tuple(outputs), workers, seconds, peak_memory())
 
 
 def table(estimated: Estimate) -> str:
     """The estimate for people to read, a line a file."""
-    lines = [f"{'output':40}{'pixels':>24}{'GB':>9}{'blocks':>9}{'windows':>10}{'time':>11}"]
+    timed = estimated.window_seconds is not None
+    lines = [f"{'output':40}{'pixels':>24}{'GB':>9}{'blocks':>9}{'windows':>10}" + f"{'time':>11}" * timed]
     for output in estimated.outputs:
         pixels = " x ".join(map(str, output.shape))
-        lines.append(_row(output.path.name, pixels, [output], estimated.seconds(output)))
+        lines.append(_row(output.path.name, pixels, [output], estimated))
     if len(estimated.outputs) > 1:
-        total = sum(map(estimated.seconds, estimated.outputs))
-        lines.append(_row("in all", "", estimated.outputs, total))
-    workers = f"{estimated.workers} workers" if estimated.workers > 1 else "1 process"
-    lines.append(
-        f"peak memory about {estimated.memory / 2**30:.1f} GiB ({workers}); GB on the disk are uncompressed; time by "
-        f"a trial of {TRIAL_WINDOWS} windows ({estimated.window_seconds * 1e3:.0f} ms each)"
-    )
+        lines.append(_row("in all", "", estimated.outputs, estimated))
+    if estimated.memory is not None and estimated.window_seconds is not None:
+        workers = f"{estimated.workers} workers" if estimated.workers > 1 else "1 process"
+        lines.append(
+            f"peak memory about {estimated.memory / 2**30:.1f} GiB ({workers}); GB on the disk are uncompressed; time "
+            f"by a trial of {TRIAL_WINDOWS} windows ({estimated.window_seconds * 1e3:.0f} ms each)"
+        )
     return "\n".join(lines)
 
 
@@ -169,11 +176,12 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _row(name: str, pixels: str, outputs: Iterable[Output], seconds: float) -> str:
-    outputs = list(outputs)
+def _row(name: str, pixels: str, outputs: Sequence[Output], estimated: Estimate) -> str:
     size = sum(output.nbytes for output in outputs) / 1e9
     blocks, windows = sum(output.blocks for output in outputs), sum(output.windows for output in outputs)
-    return f"{name[-39:]:40}{pixels:>24}{size:9.3f}{blocks:9}{windows:10}{_duration(seconds):>11}"
+    seconds = [found for found in map(estimated.seconds, outputs) if found is not None]
+    time_ = f"{_duration(sum(seconds)):>11}" if seconds else ""
+    return f"{name[-39:]:40}{pixels:>24}{size:9.3f}{blocks:9}{windows:10}{time_}"
 
 
 def _duration(seconds: float) -> str:
@@ -195,7 +203,7 @@ def _windows(layout: Layout) -> int:
 
 
 def _memory(layout: Layout, itemsize: int) -> int:
-    """The sums of a column; of a slab, which is shorter, what is cast, waits for whole chunks, and is joined."""
+    """The sums of a column, those of a step being written while those of the next are made, and a block of it."""
     along = layout.axes[0]
     together = 1 if layout.inferer.volume else layout.record.n_frames[1]
     widths = [
@@ -203,8 +211,8 @@ def _memory(layout: Layout, itemsize: int) -> int:
         for column in layout.columns
     ]
     row = max(widths) * together * layout.scale[0]
-    waiting = 3 * (along.step + layout.multiple)
-    return row * (4 * along.length + itemsize * waiting) + 24 * CAST_PIXELS
+    steps = min(2, len(along.starts))
+    return row * (4 * along.length * steps + itemsize * min(layout.rows_of_blocks, along.size)) + 24 * CAST_PIXELS
 
 
 def _trial(image: LazyImage, network: torch.nn.Module, record: Record, inferer: SeamlessInferer) -> float:

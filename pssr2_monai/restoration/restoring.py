@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,16 @@ from pssr2_monai.machine import default_device
 from pssr2_monai.profiling import profiled
 from pssr2_monai.record import Record, load_weights
 from pssr2_monai.restoration.engines import Engine, open_engine
-from pssr2_monai.restoration.estimating import Output, check_output_room, estimate, output_of, table
-from pssr2_monai.restoration.file_restoring import network_settings, restore_file
+from pssr2_monai.restoration.estimating import check_output_room
+from pssr2_monai.restoration.file_restoring import restore_file
 from pssr2_monai.restoration.inferer import OutOfMemory, SeamlessInferer
-from pssr2_monai.restoration.journals import FolderJournal, Unfinished
+from pssr2_monai.restoration.journals import Unfinished
+from pssr2_monai.restoration.planning import folder_journal, outputs_left
 from pssr2_monai.restoration.sharing import is_divided, restore_whole_files
 from pssr2_monai.restoration.targets import restore_pairs
 from pssr2_monai.restoration.workers import Model
 
-__all__ = ["estimate_restoring", "restore", "restoring_engine"]
+__all__ = ["restore", "restoring_engine"]
 
 PARTS = ("read", "network", "blend", "cast", "write")
 """Of restoring, which a profile tells apart."""
@@ -91,9 +91,9 @@ def restore(
     with open_engine(workers, scheduler) as engine:
         network, record = load_weights(weights, (device or default_device()) if engine is None else "cpu")
         inferer = SeamlessInferer(**windows, volume=is_volume(record.scale))
-        journal = None if overwrite else _folder_journal(target, network, record, inferer, axes)
+        journal = None if overwrite else folder_journal(target, network, record, inferer, axes)
         pairs = restore_pairs(source, target, record, axes, overwrite, skip_bad, format, journal or ())
-        outputs = _outputs_left(pairs, journal, record, inferer, axes)
+        outputs = outputs_left(pairs, journal, record, inferer, axes)
         left = list(outputs)
         check_output_room(list(outputs.values()))
         if len(left) < len(pairs):
@@ -114,67 +114,6 @@ def restore(
         if journal is not None:
             journal.end()
     return [output for _, output in pairs if output in done]
-
-
-def estimate_restoring(
-    source: str | Path,
-    target: str | Path,
-    weights: str | Path,
-    *,
-    window: int | None = None,
-    overlap: float | None = None,
-    precision: str = "auto",
-    backend: str = "torch",
-    device: str | None = None,
-    axes: str | None = None,
-    overwrite: bool = False,
-    skip_bad: bool = False,
-    format: str | None = None,
-    workers: int | None = None,
-    scheduler: str | None = None,
-) -> str:
-    """What ``restore`` with the same arguments would take, as a table; a few windows are restored, nothing is written.
-
-    Raises:
-        InputError: see ``restore``.
-    """
-    windows: dict[str, Any] = {"window": window, "overlap": overlap, "precision": precision, "backend": backend}
-    SeamlessInferer(**windows)
-    network, record = load_weights(weights, device or default_device())
-    inferer = SeamlessInferer(**windows, volume=is_volume(record.scale))
-    journal = None if overwrite else _folder_journal(target, network, record, inferer, axes)
-    pairs = restore_pairs(source, target, record, axes, overwrite, skip_bad, format, journal or ())
-    outputs = _outputs_left(pairs, journal, record, inferer, axes)
-    if not outputs:
-        return f"{target}: nothing is left to do"
-    count = workers or 1
-    if scheduler is not None:
-        with open_engine(workers, scheduler) as engine:
-            count = engine.workers if engine is not None else 1
-    told = table(estimate(list(outputs), list(outputs.values()), network, record, inferer, axes, count))
-    try:
-        check_output_room(list(outputs.values()))
-    except InputError as error:
-        told += f"\n{error}"
-    return told
-
-
-def _folder_journal(
-    target: str | Path, network: torch.nn.Module, record: Record, inferer: SeamlessInferer, axes: str | None
-) -> FolderJournal:
-    return FolderJournal(Path(target), network_settings(network, record, inferer) | {"axes": axes})
-
-
-def _outputs_left(
-    pairs: Sequence[tuple[Path, Path]],
-    journal: FolderJournal | None,
-    record: Record,
-    inferer: SeamlessInferer,
-    axes: str | None,
-) -> dict[tuple[Path, Path], Output]:
-    """What each pair will become that no interrupted run has finished."""
-    left = [pair for pair in pairs if journal is None or not journal.finished(*pair)]
-    return {pair: output_of(*pair, record, inferer, axes) for pair in left}
 
 
 def restoring_engine(

@@ -1,0 +1,135 @@
+"""``pssr2 restore`` and ``pssr2 evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pssr2_monai.commands.answer import Answer
+from pssr2_monai.errors import InputError
+
+__all__ = ["evaluate", "restore"]
+
+
+def restore(
+    source: str,
+    target: str,
+    *,
+    weights: str,
+    window: int | None = None,
+    overlap: float | None = None,
+    precision: str = "auto",
+    backend: str = "torch",
+    device: str | None = None,
+    axes: str | None = None,
+    overwrite: bool = False,
+    skip_bad: bool = False,
+    format: str | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    dry_run: bool = False,
+    estimate: bool = False,
+    profile: str | None = None,
+    fidelity: bool = False,
+    uncertainty: bool = False,
+) -> Answer:
+    """Restore an image, or every image of a folder.
+
+    pssr2 restore SOURCE TARGET --weights FILE [--window N] [--overlap 0.2] [--precision auto] [--backend torch]
+    [--device D] [--axes ZYX] [--overwrite] [--skip-bad] [--format ome.zarr] [--workers N | --scheduler ADDRESS]
+    [--dry-run] [--estimate] [--profile DIR] [--fidelity] [--uncertainty]
+
+    SOURCE         an image file, a folder of them, or a folder of slices where TARGET is a file
+    TARGET         the file to write, or the folder to write files of the same names into
+    --weights      a model.pt that a training wrote; with --uncertainty also several, joined by commas
+    --window       largest side of the windows in LR pixels, 640 or, of volumes, 96; smaller ones take less memory
+    --overlap      share of a window in common with the next; by default 64 LR pixels
+    --precision    auto, float32 or bfloat16
+    --backend      torch, or openvino, which is quicker on some processors
+    --device       cpu, cuda, cuda:1, ...; a GPU where there is one
+    --axes         axes of files that do not tell their own, such as ZYX
+    --overwrite    replace files that exist
+    --skip-bad     leave out files that cannot be read, instead of stopping before any work
+    --format       tif, ome.tif, ome.zarr or png for files written into a folder; by default that of the source
+    --workers      how many processes of this machine share the work, each with a network of its own
+    --scheduler    address of a Dask cluster that is to do the work, such as tcp://host:8786
+    --dry-run      tell which files would be written, their size and in what settings, and restore nothing
+    --estimate     tell memory and time as well, by a trial of a few windows, and write nothing
+    --profile      folder for a table of where the time went and a trace of it; for a small image
+    --fidelity     tell whether each output agrees with its source, and write maps of z-scores beside it
+    --uncertainty  restore as the mean over eight orientations, and write NAME_uncertainty, their spread, beside it
+
+    What was interrupted goes on where it stopped when the same command is given again.
+
+    Example: pssr2 restore scans/ restored/ --weights run/model.pt
+    """
+    options: dict[str, Any] = {"window": window, "overlap": overlap, "precision": precision, "device": device}
+    options |= {"backend": backend}
+    options |= {"axes": axes, "overwrite": overwrite, "skip_bad": skip_bad, "format": format}
+    options |= {"workers": workers, "scheduler": scheduler}
+    if estimate and uncertainty:
+        raise InputError("estimate: counts one look at each image; uncertainty has eight for each file of weights")
+    if profile is not None and (workers or scheduler or estimate or fidelity or uncertainty):
+        raise InputError("profile: tells of plain restoring in one process; leave the other options out")
+    if dry_run or estimate:
+        from pssr2_monai.restoration.planning import plan_restoring
+
+        plan = plan_restoring(source, target, weights.split(",")[0], **options, trial=estimate)
+        return Answer(str(plan), plan)
+    if fidelity or uncertainty:
+        from pssr2_monai.fidelity.maps import restore_with_maps, told
+
+        files = weights.split(",") if uncertainty else weights
+        mapped = restore_with_maps(source, target, files, fidelity=fidelity, uncertainty=uncertainty, **options)
+        return Answer("\n".join(line for each in mapped for line in told(each)), {"restored": mapped})
+    from pssr2_monai.restoration.restoring import restore as run
+
+    paths = run(source, target, weights, **options, profile=profile)
+    return Answer("\n".join(map(str, paths)), {"restored": [{"path": path} for path in paths]})
+
+
+def evaluate(
+    *,
+    hr: str,
+    weights: str,
+    out: str,
+    lr: str | None = None,
+    seed: int = 0,
+    normalise: str = "least_squares",
+    pixel_size: float | None = None,
+    window: int | None = None,
+    precision: str = "auto",
+    device: str | None = None,
+    axes: str | None = None,
+    pair_pattern: str | None = None,
+) -> Answer:
+    """Score weights beside bilinear and bicubic interpolation.
+
+    pssr2 evaluate --hr DIR [--lr DIR] --weights FILE --out DIR [--seed 0] [--normalise least_squares]
+    [--pixel-size 0.004] [--window N] [--precision auto] [--device D] [--axes ZYX] [--pair-pattern REGEX]
+
+    --hr            folder of high-resolution images
+    --lr            folder of their low-resolution partners of the same names; without it the HR images are crappified
+    --weights       a model.pt that a training wrote
+    --out           folder for report.html (open it in a browser), metrics.json, metrics.csv and the pictures
+    --seed          of the crappifier and of the intervals
+    --normalise     least_squares (gain and offset) or pssr2, before the metrics that are called fitted
+    --pixel-size    micrometres of the HR pixels, where the files do not tell; resolutions are then in nanometres, too
+    --window        side of the windows in LR pixels, 256 or, of volumes, 96
+    --precision     auto, float32 or bfloat16
+    --device        cpu, cuda, cuda:1, ...; a GPU where there is one
+    --axes          axes of files that do not tell their own, such as ZYX
+    --pair-pattern  regular expression whose group is what the names of partners have in common
+
+    Example: pssr2 evaluate --hr test/ --weights run/model.pt --out evaluation/
+    """
+    from pssr2_monai.evaluation.evaluating import evaluate as run
+    from pssr2_monai.evaluation.evaluating import table
+
+    options: dict[str, Any] = {"window": window, "precision": precision, "device": device, "axes": axes}
+    options |= {"pair_pattern": pair_pattern, "pixel_size": pixel_size}
+    result = run(hr, weights, out, lr=lr, seed=seed, normalise=normalise, **options)
+    files = {name: Path(out) / name for name in ("report.html", "metrics.json", "metrics.csv")}
+    told = {name: result[name] for name in ("verdict", "mean", "interval", "against", "settings")}
+    told |= {"report": files["report.html"], "metrics": files["metrics.json"], "table": files["metrics.csv"]}
+    return Answer(f"{table(result)}\n{files['report.html']}", told)

@@ -1,0 +1,160 @@
+"""What restoring would do, told before it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pssr2_monai.axes import is_volume
+from pssr2_monai.errors import InputError
+from pssr2_monai.io.image import open_image
+from pssr2_monai.machine import default_device
+from pssr2_monai.precision import choose_precision
+from pssr2_monai.record import Record, load_weights
+from pssr2_monai.restoration.engines import open_engine
+from pssr2_monai.restoration.estimating import Estimate, Output, check_output_room, estimate, output_of, table
+from pssr2_monai.restoration.file_restoring import network_settings
+from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.journals import FolderJournal
+from pssr2_monai.restoration.targets import restore_pairs
+
+__all__ = ["RestoringPlan", "folder_journal", "outputs_left", "plan_restoring"]
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """One file and what becomes of it.
+
+    Attributes:
+        source: the image file.
+        axes: letters out of TZCYX.
+        shape: its pixels along each.
+        dtype: of its pixels, and of the output's.
+        pixel_size: micrometres along the axes for which it is known.
+        output: the file to be.
+    """
+
+    source: Path
+    axes: str
+    shape: tuple[int, ...]
+    dtype: str
+    pixel_size: dict[str, float]
+    output: Output
+
+
+@dataclass(frozen=True)
+class RestoringPlan:
+    """What ``restore`` with the same arguments would do.
+
+    Attributes:
+        settings: the weights, their network, and how they are run.
+        files: what is left to do.
+        finished: how many files an interrupted run has done.
+        estimate: of memory and, after a trial, of time; None where nothing is left to do.
+        problem: why the outputs cannot be written, if they cannot.
+    """
+
+    settings: dict[str, Any]
+    files: tuple[PlannedFile, ...]
+    finished: int
+    estimate: Estimate | None
+    problem: str | None
+
+    def __str__(self) -> str:
+        told = [f"{name:12}{value}" for name, value in self.settings.items()]
+        told += [f"{'finished':12}{self.finished} files, by an interrupted run"] if self.finished else []
+        for file in self.files:
+            told.append(f"{file.source} ({file.axes}, {' x '.join(map(str, file.shape))} {file.dtype})")
+            told.append(f"  -> {file.output.path}")
+        told.append("nothing is left to do" if self.estimate is None else table(self.estimate))
+        return "\n".join([*told, self.problem] if self.problem else told)
+
+
+def plan_restoring(
+    source: str | Path,
+    target: str | Path,
+    weights: str | Path,
+    *,
+    window: int | None = None,
+    overlap: float | None = None,
+    precision: str = "auto",
+    backend: str = "torch",
+    device: str | None = None,
+    axes: str | None = None,
+    overwrite: bool = False,
+    skip_bad: bool = False,
+    format: str | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    trial: bool = False,
+) -> RestoringPlan:
+    """What ``restore`` with the same arguments would do; nothing is written.
+
+    With ``trial`` a few windows are restored, for the time and the memory that it takes.
+
+    Raises:
+        InputError: what ``restore`` would refuse.
+    """
+    windows: dict[str, Any] = {"window": window, "overlap": overlap, "precision": precision, "backend": backend}
+    SeamlessInferer(**windows)
+    device = device or default_device()
+    network, record = load_weights(weights, device)
+    inferer = SeamlessInferer(**windows, volume=is_volume(record.scale))
+    journal = None if overwrite else folder_journal(target, network, record, inferer, axes)
+    pairs = restore_pairs(source, target, record, axes, overwrite, skip_bad, format, journal or ())
+    outputs = outputs_left(pairs, journal, record, inferer, axes)
+    count = workers or 1
+    if scheduler is not None:
+        with open_engine(workers, scheduler) as engine:
+            count = engine.workers if engine is not None else 1
+    problem = None
+    try:
+        check_output_room(list(outputs.values()))
+    except InputError as error:
+        problem = str(error)
+    settings = {
+        "weights": str(weights),
+        "network": record.network.get("_target_"),
+        "parameters": sum(each.numel() for each in network.parameters()),
+        "scale": record.scale,
+        "n_frames": list(record.n_frames),
+        "device": device,
+        "precision": str(choose_precision(precision, torch.device(device))).removeprefix("torch."),
+        "backend": backend,
+        "window": inferer.window,
+        "overlap": inferer.overlap,
+        "workers": count,
+    }
+    expected = None
+    if outputs:
+        expected = estimate(list(outputs), list(outputs.values()), network, record, inferer, axes, count, trial)
+    files = tuple(_planned(file, output, axes) for (file, _), output in outputs.items())
+    return RestoringPlan(settings, files, len(pairs) - len(outputs), expected, problem)
+
+
+def folder_journal(
+    target: str | Path, network: torch.nn.Module, record: Record, inferer: SeamlessInferer, axes: str | None
+) -> FolderJournal:
+    """What is known of an interrupted run of the same settings into this folder."""
+    return FolderJournal(Path(target), network_settings(network, record, inferer) | {"axes": axes})
+
+
+def outputs_left(
+    pairs: Sequence[tuple[Path, Path]],
+    journal: FolderJournal | None,
+    record: Record,
+    inferer: SeamlessInferer,
+    axes: str | None,
+) -> dict[tuple[Path, Path], Output]:
+    """What each pair will become that no interrupted run has finished."""
+    left = [pair for pair in pairs if journal is None or not journal.finished(*pair)]
+    return {pair: output_of(*pair, record, inferer, axes) for pair in left}
+
+
+def _planned(source: Path, output: Output, axes: str | None) -> PlannedFile:
+    with open_image(source, axes=axes) as image:
+        return PlannedFile(source, image.axes, image.shape, str(image.dtype), dict(image.pixel_size), output)
