@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo test lint types tests format clean
+.PHONY: demo test lint types tests docs format clean
 
 demo: .venv/core
 	$(BIN)/pssr2 demo
@@ -25,12 +25,16 @@ tests: .venv/dev
 	$(BIN)/python -m pytest --ignore $(OPENVINO_TESTS)
 	$(BIN)/python -m pytest $(OPENVINO_TESTS)
 
+# The pages as a site in site/; `mkdocs serve` shows them while one writes.
+docs: .venv/dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv build dist site
 
 # torch first and pinned: an unpinned one brings gigabytes of CUDA where none is wanted.
 .venv/core: pyproject.toml constraints.txt
@@ -40,5 +44,5 @@ clean:
 	touch $@
 
 .venv/dev: .venv/core
-	$(PIP) --constraint constraints.txt --editable '.[dev,czi,mrc,export,bioimageio,dask,openvino,napari]'
+	$(PIP) --constraint constraints.txt --editable '.[dev,czi,mrc,export,bioimageio,dask,openvino,napari,docs]'
 	touch $@

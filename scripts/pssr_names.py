@@ -1,0 +1,61 @@
+"""The public classes, functions and options of an installed `pssr`, as JSON; its source is read, nothing of it is run.
+
+    python scripts/pssr_names.py PSSR_FOLDER > tests/docs/pssr-2.4.0.json
+
+docs/pssr2.md must name each of them, which tests/docs/test_coming_from_pssr2.py checks. PSSR_FOLDER is the folder
+``pssr`` in the site-packages of an environment that has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+from pathlib import Path
+
+MODULES = ("crappifiers", "data", "models/resunet", "models/rdresunet", "models/swinir", "predict", "train", "util")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    print(json.dumps(names(parser.parse_args().folder), indent=1))
+
+
+def names(folder: Path) -> dict[str, list[str]]:
+    """The options of every public class and function by its name, and those of the command under ``pssr``.
+
+    The fields of the napari widgets are under ``napari``.
+    """
+    exported = (folder / "models" / "__init__.py").read_text(encoding="utf-8")
+    found: dict[str, list[str]] = {}
+    for module in MODULES:
+        for node in ast.parse((folder / f"{module}.py").read_text(encoding="utf-8")).body:
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
+                continue
+            if not module.startswith("models/") or node.name in exported:
+                found[node.name] = _options(node)
+    command = (folder / "__main__.py").read_text(encoding="utf-8")
+    found["pssr"] = re.findall(r'add_argument\("-[\w-]+", "(--[\w-]+)"', command)
+    widgets = (folder / "napari" / "widgets.py").read_text(encoding="utf-8")
+    titles = re.findall(r'(?:name=|ObjectEdit\()"([A-Z][\w ]+)"', widgets)
+    found["napari"] = [*titles, *re.findall(r"class (\w+Widget)\(PSSRWidget\)", widgets)]
+    return found
+
+
+def _options(node: ast.FunctionDef | ast.ClassDef) -> list[str]:
+    """Parameters of a function, or of what constructs a class."""
+    if isinstance(node, ast.ClassDef):
+        makers = [
+            each for each in node.body if isinstance(each, ast.FunctionDef) and each.name in ("__init__", "__new__")
+        ]
+        methods = [each.name for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "crappify"]
+        return [name for maker in makers for name in _options(maker)] + methods
+    arguments = node.args
+    given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    return [each.arg for each in given if each is not None and each.arg not in ("self", "cls")]
+
+
+if __name__ == "__main__":
+    main()

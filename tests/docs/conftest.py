@@ -1,0 +1,111 @@
+"""The folder that the documents' code blocks run in: tiny images, tiny weights, and a bundle that trains in a second.
+
+What the pages show runs word for word. Only what it runs on is small: images of 192 pixels a side, and a copy of the
+bundle and the presets whose networks and tiles are tiny and whose trainings end after one epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from pssr2_monai import presets
+from pssr2_monai.crappify import Crappify
+from pssr2_monai.io.writer import write_image
+from pssr2_monai.noises import PoissonNoise
+
+SCALE = 4
+COUNT, SIDE = 5, 192
+"""How many HR images, and their side in pixels."""
+
+FAST_SIDE = 256
+"""Side of a scan without a partner, pixels."""
+
+PIXEL_SIZE = {"Y": 0.01, "X": 0.01}
+
+TINY: dict[str, dict[str, Any]] = {
+    "bundle/configs/train.json": {
+        "tile": 32,
+        "batch_size": 8,
+        "num_workers": 0,
+        "precision": "float32",
+        "val_tiles": 8,
+        "network_def#channels": [8, 16],
+        "network_def#depth": 1,
+        "train#trainer#max_epochs": 1,
+    },
+    "configs/resunet_small.json": {"network_def#channels": [8, 16]},
+    "configs/2.5d.json": {"tile": 32},
+}
+"""What is smaller than in the real bundle and presets, by file and id."""
+
+
+@pytest.fixture
+def world(tmp_path: Path, project_root: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of a page's blocks, holding what the documents speak of."""
+    folder = tmp_path
+    _small_bundle(folder, project_root)
+    with np.load(project_root / "tests" / "interop" / "cases" / "rdresunet.npz") as numbers:
+        tensors = {key: torch.from_numpy(numbers[key]) for key in numbers.files if key.startswith("tensor:")}
+    torch.save({key.removeprefix("tensor:"): tensor for key, tensor in tensors.items()}, folder / "original.pth")
+    (folder / "run").mkdir()
+    shutil.copy(tiny_weights, folder / "run" / "model.pt")
+    crappify = Crappify(SCALE, [PoissonNoise(1.0)]).set_random_state(0)
+    coarse = {axis: size * SCALE for axis, size in PIXEL_SIZE.items()}
+    planes = [_plane(number) for number in range(COUNT)]
+    for number, plane in enumerate(planes):
+        lr = crappify(plane.astype(np.float32)[None] / 255)[0]
+        grey = (lr * 255).round().astype(np.uint8)
+        for name in ("images", "test", "pairs/HR"):
+            write_image(_made(folder / name) / f"cell_{number}.tif", plane, axes="YX", pixel_size=PIXEL_SIZE)
+        for name in ("scans", "pairs/LR"):
+            write_image(_made(folder / name) / f"cell_{number}.tif", grey, axes="YX", pixel_size=coarse)
+    clean = _plane(COUNT, side=FAST_SIDE).astype(np.float32)[None] / 255
+    fast = (PoissonNoise(1.0).set_random_state(0)(clean)[0] * 255).round().clip(0, 255).astype(np.uint8)
+    write_image(_made(folder / "fast") / "overview.tif", fast, axes="YX", pixel_size=coarse)
+    for name, real in {"IMAGES": "images", "SCANS": "scans"}.items():
+        (folder / "bundle" / name).symlink_to(folder / real)
+    _made(folder / "stacks")
+    write_image(folder / "stacks" / "stack.ome.tif", np.stack(planes * 2), axes="ZYX", pixel_size={})
+    write_image(folder / "volume.ome.zarr", np.stack(planes)[:, ::4, ::4].copy(), axes="ZYX", pixel_size={})
+    # Where the package looks for its bundle and presets.
+    monkeypatch.setattr(presets, "_PACKAGE", folder / "pssr2_monai")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def _plane(number: int, side: int = SIDE) -> np.ndarray:
+    """An 8-bit image with structure at several sizes."""
+    noise = np.random.default_rng(number).normal(size=(side, side))
+    image = sum(gaussian_filter(noise, sigma) * sigma for sigma in (1, 2, 4, 8))
+    levels: np.ndarray = (128 + 60 * image / np.abs(image).max()).round().astype(np.uint8)
+    return levels
+
+
+def _small_bundle(folder: Path, root: Path) -> None:
+    """Copies of ``bundle`` and ``configs``, made tiny."""
+    shutil.copytree(root / "bundle" / "configs", folder / "bundle" / "configs")
+    shutil.copytree(root / "configs", folder / "configs")
+    for name, changes in TINY.items():
+        config = json.loads((folder / name).read_text(encoding="utf-8"))
+        for key, value in changes.items():
+            *sections, last = key.split("#")
+            section = config
+            for each in sections:
+                section = section[each]
+            if last not in section:
+                raise KeyError(f"{name}: there is no {key}")
+            section[last] = value
+        (folder / name).write_text(json.dumps(config), encoding="utf-8")
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,102 @@
+"""Every code block of README and of the documents runs as it stands, in the folder that ``world`` fills.
+
+Blocks of a page run in turn. One that needs what is not here (a cluster, a GPU, a browser) has a comment
+``<!-- skip: next "why" -->`` above it; a JSON block with a title is written to the file of that name.
+"""
+
+from __future__ import annotations
+
+import doctest
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from unittest import SkipTest
+
+import pytest
+from sybil import Example, Region
+from sybil.document import Document
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+
+from pssr2_monai.cli import main
+from pssr2_monai.commands import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "bundle" / "docs" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LANGUAGES = ("sh", "python", "json")
+FENCE = re.compile(r"^```(\S+)", re.MULTILINE)
+
+
+class FileParser(CodeBlockParser):
+    """JSON blocks with a title, which stand for a file."""
+
+    language = "json"
+
+    def __call__(self, document: Document) -> Iterable[Region]:
+        for region in self.lexers(document):
+            title = re.fullmatch(r'json title="(.+)"', region.lexemes["arguments"])
+            if title:
+                region.parsed, region.evaluator = (title[1], str(region.lexemes["source"])), self.evaluate
+                yield region
+
+    def evaluate(self, example: Example) -> None:
+        name, text = example.parsed
+        Path(name).write_text(text, encoding="utf-8")
+
+
+def _run_shell(example: Example) -> None:
+    """Each line of a block; ``pssr2`` and ``python -m`` run in this process, which has loaded torch already."""
+    for line in str(example.parsed).replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["pssr2"]:
+            with pytest.raises(SystemExit) as exit_:
+                main(words[1:])
+            assert not exit_.value.code, line
+        elif words[:2] == ["python", "-m"]:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sys, "argv", words[2:])
+                runpy.run_module(words[2], run_name="__main__", alter_sys=True)
+        elif words:
+            subprocess.run(["bash", "-c", line], check=True)
+
+
+PARSERS = [
+    SkipParser(),
+    FileParser(),
+    CodeBlockParser("sh", _run_shell),
+    PythonCodeBlockParser(doctest_optionflags=doctest.NORMALIZE_WHITESPACE),
+]
+
+
+def _with_blocks(pages: Iterable[Path]) -> list[Path]:
+    return [page for page in pages if set(FENCE.findall(page.read_text(encoding="utf-8"))) & set(LANGUAGES)]
+
+
+@pytest.mark.parametrize("page", _with_blocks(PAGES), ids=lambda page: str(page.relative_to(ROOT)))
+def test_blocks_run(page: Path, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if page.parent.parent.name == "bundle":  # which says "from this bundle's folder"
+        monkeypatch.chdir(world / "bundle")
+    document = Document.parse(str(page), *PARSERS)
+    run = 0
+    for example in document.examples():
+        try:
+            example.evaluate()
+        except SkipTest:
+            continue
+        run += document.text.startswith("```", example.start)
+    if not run:
+        pytest.skip("every block of this page needs what is not here")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_in_the_text_exist(page: Path) -> None:
+    for words in re.findall(r"`pssr2 ([^`]+)`", page.read_text(encoding="utf-8")):
+        name, *arguments = shlex.split(words.replace("...", ""))
+        assert name in COMMANDS or name.startswith("-") or name == "COMMAND", words
+        options = [each[2:].split("=")[0].replace("-", "_") for each in arguments if each.startswith("--")]
+        parameters = COMMANDS[name].__annotations__ if name in COMMANDS else {}
+        if "overrides" not in parameters:
+            assert set(options) <= {*parameters, "help"}, words

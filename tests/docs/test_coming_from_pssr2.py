@@ -1,0 +1,56 @@
+"""The page for those who come from `pssr` 2.4.0 names each of its classes, functions and options, and ours exist."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from pydoc import locate
+
+import pytest
+
+HERE = Path(__file__).parent
+NAMES: dict[str, list[str]] = json.loads((HERE / "pssr-2.4.0.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return (HERE.parents[1] / "docs" / "pssr2.md").read_text(encoding="utf-8")
+
+
+def _section_of(owner: str, page: str) -> str:
+    """The part of the page, from heading to heading, whose tables name a class or function."""
+    sections = re.split(r"^## ", page, flags=re.MULTILINE)
+    return next((each for each in sections if re.search(rf"^\|[^|]*`{owner}`", each, re.MULTILINE)), "")
+
+
+@pytest.mark.parametrize("owner", NAMES)
+def test_page_names_all_of(owner: str, page: str) -> None:
+    section = {"pssr": "| `pssr` | here", "napari": "`TrainWidget`"}.get(owner)
+    parts = re.split(r"^## ", page, flags=re.MULTILINE)
+    text = next(each for each in parts if section in each) if section else _section_of(owner, page)
+    assert text, f"{owner} is in no table"
+    left = "\n".join(line.rpartition(" | ")[0] or line for line in text.splitlines())
+    missing = [
+        option for option in NAMES[owner] if not re.search(rf"`[^`]*(?<![\w-]){re.escape(option)}\b[^`]*`", left)
+    ]
+    assert not missing, f"{owner}: {missing}"
+
+
+def test_names_here_exist(page: str) -> None:
+    dotted = set(re.findall(r"`(pssr2_monai\.[\w.]+)", page))
+    assert len(dotted) > 10
+    assert not [name for name in dotted if locate(name) is None]
+
+
+def test_names_are_those_of_the_installed_original() -> None:
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    installed = list((cache / "pssr2_monai" / "pssr==2.4.0").glob("lib/python3*/site-packages/pssr/data.py"))
+    if not installed:
+        pytest.skip("pssr 2.4.0 is not installed where the benchmarks put it")
+    script = HERE.parents[1] / "scripts" / "pssr_names.py"
+    found = subprocess.run([sys.executable, script, installed[0].parent], check=True, capture_output=True, text=True)
+    assert json.loads(found.stdout) == NAMES
