@@ -32,8 +32,10 @@ __all__ = [
     "load_weights",
     "read_checkpoint",
     "record_of_config",
+    "resolving_parser",
     "same_training",
     "save_atomically",
+    "save_plain",
 ]
 
 RECORD_VERSION = 1
@@ -110,7 +112,7 @@ def record_of_config(
     Raises:
         RuntimeError: no config is being resolved.
     """
-    parser = _resolving_parser()
+    parser = resolving_parser()
     return Record(
         network=_resolved(parser, "network_def"),
         scale=list(scale) if isinstance(scale, Sequence) else scale,
@@ -123,14 +125,19 @@ def record_of_config(
     )
 
 
-def _resolving_parser() -> ConfigParser:
+def resolving_parser() -> ConfigParser:
+    """The parser whose expression has called this, however far up.
+
+    Raises:
+        RuntimeError: no config is being resolved.
+    """
     frame = inspect.currentframe()
     while frame is not None:
         if isinstance(frame.f_locals.get("self"), ConfigParser):
             parser: ConfigParser = frame.f_locals["self"]
             return parser
         frame = frame.f_back
-    raise RuntimeError("record_of_config is for bundle configs: no ConfigParser is resolving one")
+    raise RuntimeError("this is for bundle configs: no ConfigParser is resolving one")
 
 
 def _resolved(parser: ConfigParser, config_id: str) -> Any:
@@ -175,6 +182,9 @@ def _read_safely(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(saved, dict):
         raise InputError(f"{path}: holds no weights with a record; give a model.pt of a training")
+    beside = path.with_suffix(".json")
+    if saved.keys().isdisjoint(RECORDED) and beside.is_file():
+        saved = {"model": saved, "record": json.loads(beside.read_text(encoding="utf-8"))}
     return saved
 
 
@@ -257,6 +267,19 @@ def convert(original: str | Path, target: str | Path, **options: Any) -> Path:
     network, record = load_weights(original, **options)
     save_atomically({"model": network.state_dict(), "record": record.state_dict()}, target)
     return target
+
+
+def save_plain(weights: str | Path, target: str | Path) -> None:
+    """Writes weights as a plain state dict, with their record beside it in a ``.json`` of the same name.
+
+    So MONAI's model zoo takes them, whose tools load what they find without a key; `load_weights` reads both.
+
+    Raises:
+        InputError: see `read_checkpoint`.
+    """
+    saved, target = read_checkpoint(weights), Path(target)
+    target.with_suffix(".json").write_text(json.dumps(saved["record"]), encoding="utf-8")
+    save_atomically(saved["model"], target)
 
 
 def save_atomically(content: Mapping[str, Any], path: Path) -> None:
