@@ -7,7 +7,7 @@ it does not, and where networks of other trainings do not agree with it, the dat
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from pssr2_monai.orientation import ORIENTATIONS, turned
 from pssr2_monai.record import Record, load_weights
 from pssr2_monai.restoration.blocks import Job
 from pssr2_monai.restoration.file_restoring import output_writer
-from pssr2_monai.restoration.image_restoring import Layout, Restoring
+from pssr2_monai.restoration.image_restoring import Restoring
 from pssr2_monai.restoration.inferer import SeamlessInferer
 
 __all__ = ["Calibration", "MeanAndSpread", "load_ensemble", "restore_with_uncertainty", "spread_calibration"]
@@ -135,9 +135,8 @@ def restore_with_uncertainty(
             output_writer(spread, image, record, overwrite, dtype=np.float32) as spreads,
         ):
             restoring = _Restoring(image, means, network, record, inferer, intensity, spreads)
-            for job in restoring.layout.jobs():
-                for _ in restoring.run(job):
-                    pass
+            for _ in restoring.run(restoring.layout.jobs()):
+                pass
     return target, spread
 
 
@@ -151,17 +150,17 @@ class _Restoring(Restoring):
 
     spreads: Writer
 
-    def _cast(self, slabs: Iterator[tuple[range, torch.Tensor]]) -> Iterator[tuple[range, np.ndarray]]:
-        """Slabs as they are, rows first: ``(rows, 2, frames, X)`` of planes, ``(frames, 2, Y, X)`` of a volume."""
-        for rows, slab in slabs:
-            yield rows, np.moveaxis(slab[0].cpu().numpy(), 1 if self.inferer.volume else 2, 0).copy()
+    def cast(self, pixels: np.ndarray) -> np.ndarray:
+        """Both as they are: ``(rows, 2, frames, X)`` of planes, ``(frames, 2, Y, X)`` of a volume."""
+        return pixels
 
-    def _write(self, layout: Layout, job: Job, rows: range, block: np.ndarray) -> None:
-        mean = self.intensity.cast(block[:, 0], self.writer.dtype)
-        super()._write(layout, job, rows, mean)
+    def write(self, job: Job, rows: range, block: np.ndarray) -> None:
+        """Casts and writes both."""
+        super().write(job, rows, self.intensity.cast(block[:, 0], self.writer.dtype))
         spread = block[:, 1] * np.float32(self.intensity.high - self.intensity.low)
-        beside = Restoring(self.image, self.spreads, self.network, self.record, self.inferer, self.intensity)
-        beside._write(layout, job, rows, spread)
+        Restoring(self.image, self.spreads, self.network, self.record, self.inferer, self.intensity).write(
+            job, rows, spread
+        )
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Writer:
         dtype: of the pixels.
         axes: letters out of "TZCYX", one a dimension.
         chunks: the grid on which regions may be written by several processes at once (each with a pickled copy of the
-            writer, one of them closing it); None where one process must write all.
+            writer, one of them closing it); None where one process must write all. Regions are best whole ones of it.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], axes: str, target: _Format) -> None:
@@ -135,6 +135,7 @@ def create_writer(
     channel_names: Sequence[str] = (),
     overwrite: bool = False,
     resume: bool = False,
+    shards: Sequence[int] | None = None,
 ) -> Writer:
     """A writer for the format that the suffix names.
 
@@ -151,9 +152,11 @@ def create_writer(
         channel_names: one a channel, or none.
         overwrite: replace what stands under this name (when the new image is complete).
         resume: go on with what a writer of the same arguments left ending in ``.part``, if it is there.
+        shards: of OME-Zarr, pixels along each axis that are stored in one file; a chunk of 512 x 512 by default.
 
     Raises:
-        InputError: the suffix, the dtype or the axes cannot be written; the file exists; no such folder; no room.
+        InputError: the suffix, the dtype or the axes cannot be written; the file exists; no such folder; no room;
+            shards of another format.
     """
     path, shape, dtype = Path(path), tuple(int(size) for size in shape), np.dtype(dtype).newbyteorder("=")
     check_axes(axes, shape, path.name)
@@ -169,7 +172,12 @@ def create_writer(
     sizes = {axis: float(size) for axis, size in pixel_size.items() if axis in axes}
     check_free(path, overwrite)
     target = _target_of(path)
-    return Writer(path, shape, dtype, axes, target(path, shape, dtype, axes, sizes, tuple(channel_names), resume))
+    options: dict[str, Any] = {"resume": resume}
+    if shards is not None:
+        if path.suffix.lower() != ".zarr":
+            raise InputError(f"{path.name}: has no shards; write .ome.zarr, or leave them out")
+        options["shards"] = tuple(shards)
+    return Writer(path, shape, dtype, axes, target(path, shape, dtype, axes, sizes, tuple(channel_names), **options))
 
 
 def write_image(

@@ -8,7 +8,7 @@ is finished. What is written does not depend on how the image is divided, and no
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from pssr2_monai.tiles import WindowAxis
 
-__all__ = ["Job", "columns", "divided", "regrouped", "rows_of_jobs"]
+__all__ = ["Gathered", "Job", "columns", "divided", "rows_of_jobs"]
 
 COLUMN_BYTES = 2**27
 """Memory for the sums of one column, in float32, of planes."""
@@ -26,6 +26,9 @@ VOLUME_COLUMN_BYTES = 2**28
 
 MOST_STEPS = 16
 """Windows that a job of several workers is long, at most: those at its ends are computed twice."""
+
+CAST_PIXELS = 2**18
+"""Pixels that are cast at a time: casting computes in float64, and what it computes should stay in the cache."""
 
 LEAST_STEPS = 2
 JOBS_PER_WORKER = 4
@@ -100,28 +103,46 @@ def divided(rows: range, length: int) -> list[range]:
     return [range(first, stop) for first, stop in pairwise(places)]
 
 
-def regrouped(
-    slabs: Iterable[tuple[range, np.ndarray]], multiple: int, first: int
-) -> Iterator[tuple[range, np.ndarray]]:
-    """Slabs of rows, joined and divided anew so that each ends at a multiple of so many LR rows, but for the last.
+class Gathered:
+    """The rows of a job, which come in slabs as the windows give them and leave in blocks of so many LR rows.
+
+    A block is used before the next slab is added: all of a job's are made in the same memory.
 
     Args:
-        slabs: consecutive LR rows, and the restored ones ``(rows, ...)``.
-        multiple: LR rows.
-        first: the first row of the first slab, a multiple of that.
+        job: the job.
+        length: LR rows of each block but the last.
     """
-    waiting: list[np.ndarray] = []
-    stop = first
-    for rows, slab in slabs:
-        waiting.append(slab)
+
+    def __init__(self, job: Job, length: int) -> None:
+        self.job = job
+        self._length = length
+        self._first = job.rows.start
+        self._memory: np.ndarray | None = None
+
+    def add(
+        self, rows: range, slab: np.ndarray, cast: Callable[[np.ndarray], np.ndarray]
+    ) -> Iterator[tuple[range, np.ndarray]]:
+        """Takes the next rows, and gives the blocks that they complete.
+
+        Args:
+            rows: LR rows.
+            slab: what they became, ``(restored rows, ...)``.
+            cast: makes of some restored rows what a block holds.
+        """
         factor = len(slab) // len(rows)
-        stop = rows.stop
-        ready = stop // multiple * multiple
-        if ready > first:
-            joined = np.concatenate(waiting)
-            yield range(first, ready), joined[: (ready - first) * factor]
-            # A copy, so that what was given does not stay in memory with what is left of it.
-            waiting, first = [joined[(ready - first) * factor :].copy()], ready
-            del joined
-    if stop > first:
-        yield range(first, stop), np.concatenate(waiting)
+        step = max(1, CAST_PIXELS // max(1, slab[0].size))
+        done = rows.start
+        while done < rows.stop:
+            stop = min(rows.stop, self._first + self._length)
+            for row in range((done - rows.start) * factor, (stop - rows.start) * factor, step):
+                cast_rows = cast(slab[row : min(row + step, (stop - rows.start) * factor)])
+                if self._memory is None:
+                    longest = min(self._length, len(self.job.rows)) * factor
+                    self._memory = np.empty((longest, *cast_rows.shape[1:]), cast_rows.dtype)
+                place = row + (rows.start - self._first) * factor
+                self._memory[place : place + len(cast_rows)] = cast_rows
+            done = stop
+            if stop == min(self._first + self._length, self.job.rows.stop):
+                assert self._memory is not None
+                yield range(self._first, stop), self._memory[: (stop - self._first) * factor]
+                self._first = stop

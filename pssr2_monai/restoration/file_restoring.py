@@ -7,7 +7,7 @@ import logging
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -207,8 +207,8 @@ def _run(
         logger.info("%s: goes on where it was interrupted", restoring.writer.path)
     with Progress(restoring.image.path.name, pixels, layout.blocks, before, not quiet and pixels > SHOWN_PIXELS) as bar:
         if engine is None or task is None:
-            for job in layout.jobs(journal):
-                for rows, written in restoring.run(job):
+            with closing(restoring.run(layout.jobs(journal))) as blocks:
+                for job, rows, written in blocks:
                     if journal is not None:
                         journal.note(job.name, rows)
                     bar.update(written)

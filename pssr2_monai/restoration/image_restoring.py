@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,17 +19,15 @@ from pssr2_monai.io.image import LazyImage
 from pssr2_monai.io.sheets import plane_size, read_window, write_window
 from pssr2_monai.io.writer import Writer
 from pssr2_monai.record import Record
-from pssr2_monai.restoration.blocks import Job, columns, divided, regrouped, rows_of_jobs
+from pssr2_monai.restoration.blocks import Gathered, Job, columns, divided, rows_of_jobs
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journals import Journal
+from pssr2_monai.restoration.overlapping import ahead, behind
 from pssr2_monai.tiles import Window, WindowAxis, reflect_indices
 
 __all__ = ["Layout", "Restoring"]
 
 logger = logging.getLogger(__name__)
-
-CAST_PIXELS = 2**22
-"""Pixels that are cast at a time: casting computes in float64."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,14 @@ class Layout:
         return [(frames.window(centre, lr_frames), frames.window(centre, hr_frames)) for centre in centres]
 
     @property
+    def rows_of_blocks(self) -> int:
+        """LR rows that are written at once: those of a step of the windows, in whole chunks."""
+        return math.ceil(self.axes[0].step / self.multiple) * self.multiple
+
+    @property
     def blocks(self) -> int:
         """How many blocks there are in all."""
-        rows = math.ceil(self.axes[0].step / self.multiple) * self.multiple
-        return len(self.samples) * len(self.columns) * math.ceil(self.sizes[0] / rows)
+        return len(self.samples) * len(self.columns) * math.ceil(self.sizes[0] / self.rows_of_blocks)
 
     def jobs(self, journal: Journal | None = None, workers: int = 1) -> Iterator[Job]:
         """The pieces of work that are left, each of which may be done on its own."""
@@ -135,47 +139,56 @@ class Restoring:
         run, y, x = (along.get(letter, 1) for letter in (frames.run_axis or "", "Y", "X"))
         return Layout(frames, plane_size(self.image), self.record, self.inferer, (run, y, x))
 
-    def run(self, job: Job) -> Iterator[tuple[range, int]]:
-        """Does a job.
+    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, range, int]]:
+        """Does jobs. A window is read, and what is finished is cast and written, while the network is busy with others.
 
         Yields:
-            After each block is written: its LR rows (of a volume, frames), and how many HR pixels it has.
+            After each block is written: its job, its LR rows (of a volume, frames), and how many HR pixels it has.
         """
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer, torch.inference_mode():
+            yield from behind(writer, self._finish, self._slabs(jobs, reader))
+
+    def _slabs(self, jobs: Iterable[Job], reader: Executor) -> Iterator[tuple[Gathered, range, torch.Tensor]]:
+        """What the network makes of jobs, and where the blocks of each are gathered."""
         layout = self.layout
         axes = layout.axes
         device = next(self.network.parameters()).device
+        mapped = partial(ahead, reader, depth=self.inferer.batch_size)
+        for job in jobs:
 
-        @record_function("read")
-        def read(starts: Sequence[int]) -> torch.Tensor:
-            frames, (y, x) = list(job.frames), starts[-2:]
-            if self.inferer.volume:
-                frames = [frames[index] for index in reflect_indices(starts[0], axes[0].length, axes[0].size)]
-            window = Window(y, x, axes[-2].length, axes[-1].length)
-            pixels = read_window(self.image, frames, window, self.record.stack)
-            if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-                logger.warning("%s: holds NaN or infinite pixels, which are taken for black and white", self.image.path)
-            return torch.from_numpy(self.intensity.apply(pixels))[None].to(device)
+            @record_function("read")
+            def read(starts: Sequence[int], job: Job = job) -> torch.Tensor:
+                frames, (y, x) = list(job.frames), starts[-2:]
+                if self.inferer.volume:
+                    frames = [frames[index] for index in reflect_indices(starts[0], axes[0].length, axes[0].size)]
+                window = Window(y, x, axes[-2].length, axes[-1].length)
+                pixels = read_window(self.image, frames, window, self.record.stack)
+                if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+                    told = "%s: holds NaN or infinite pixels, which are taken for black and white"
+                    logger.warning(told, self.image.path)
+                return torch.from_numpy(self.intensity.apply(pixels))[None].to(device)
 
-        with torch.inference_mode():
-            slabs = self.inferer.stream(read, axes, self.network, job.column, job.rows)
-            for rows, block in regrouped(self._cast(slabs), layout.multiple, job.rows.start):
-                self._write(layout, job, rows, block)
-                yield rows, block.size
+            gathered = Gathered(job, layout.rows_of_blocks)
+            for rows, slab in self.inferer.stream(read, axes, self.network, job.column, job.rows, mapped):
+                yield gathered, rows, slab
 
-    def _cast(self, slabs: Iterator[tuple[range, torch.Tensor]]) -> Iterator[tuple[range, np.ndarray]]:
-        """Slabs in the dtype of the target, rows first: of planes they are the axis after the frames."""
-        for rows, slab in slabs:
-            moved = np.moveaxis(slab[0].cpu().numpy(), 0 if self.inferer.volume else 1, 0)
-            cast = np.empty(moved.shape, self.writer.dtype)
-            step = max(1, CAST_PIXELS // max(1, cast[0].size))
-            with record_function("cast"):
-                for row in range(0, len(cast), step):
-                    cast[row : row + step] = self.intensity.cast(moved[row : row + step], self.writer.dtype)
-            yield rows, cast
+    def _finish(self, made: tuple[Gathered, range, torch.Tensor]) -> Iterator[tuple[Job, range, int]]:
+        """Casts a slab, and writes the blocks that it completes."""
+        gathered, rows, slab = made
+        pixels = np.moveaxis(slab[0].cpu().numpy(), -3 if self.inferer.volume else -2, 0)
+        for done, block in gathered.add(rows, pixels, self.cast):
+            with record_function("write"):
+                self.write(gathered.job, done, block)
+            yield gathered.job, done, block.size
 
-    @record_function("write")
-    def _write(self, layout: Layout, job: Job, rows: range, block: np.ndarray) -> None:
+    @record_function("cast")
+    def cast(self, pixels: np.ndarray) -> np.ndarray:
+        """What is written for rows of what the network makes, of the same shape and of any dtype."""
+        return self.intensity.cast(pixels, self.writer.dtype)
+
+    def write(self, job: Job, rows: range, block: np.ndarray) -> None:
         """Writes ``(rows, frames, X)`` of planes or ``(frames, Y, X)`` of a volume."""
+        layout = self.layout
         order = layout.frames.scaled(factors(self.record.scale)[0])
         spans = [
             (part.start * factor, len(part) * factor)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from monai.inferers import Inferer
 from torch.profiler import record_function
@@ -29,6 +31,9 @@ PLANE_WINDOW, VOLUME_WINDOW = 640, 96
 """The sides of a window unless others are asked for: larger ones have less in common, and take more memory."""
 
 BACKENDS = ("torch", "openvino")
+
+FloatArray = npt.NDArray[np.float32]
+Read = Callable[[Sequence[int]], torch.Tensor]
 
 SHARED = 64
 """LR pixels that neighbouring windows need to have in common; small windows a quarter of their side."""
@@ -125,13 +130,14 @@ class SeamlessInferer(Inferer):
 
     def stream(
         self,
-        read: Callable[[Sequence[int]], torch.Tensor],
+        read: Read,
         axes: Sequence[WindowAxis],
         network: Callable[[torch.Tensor], torch.Tensor],
         column: Sequence[range] | None = None,
         rows: range | None = None,
+        mapped: Callable[[Read, Iterable[Sequence[int]]], Iterator[torch.Tensor]] = map,
     ) -> Iterator[tuple[range, torch.Tensor]]:
-        """Restores an image from one end to the other, holding no more of it than the windows of one step.
+        """Restores an image from one end to the other, holding no more of it than the windows of two steps.
 
         Args:
             read: gives the window ``(batch, frames, Y, X)`` that begins at a pixel of each axis, continued by
@@ -140,10 +146,11 @@ class SeamlessInferer(Inferer):
             network: takes and gives ``(batch, frames, Y, X)``.
             column: the part along each of the other axes; all of them by default.
             rows: the part along the first axis; what is given does not depend on it, nor on the column.
+            mapped: what applies ``read`` to the windows in their order, as ``map`` does, perhaps ahead of their use.
 
         Yields:
             LR pixels along the first axis, and what they became: float32 ``(batch, frames, Y, X)``, which must be used
-            or copied before the next is asked for.
+            or copied before the next but one is asked for.
         """
         along, *across = axes
         first, last = (rows.start, rows.stop) if rows is not None else (0, along.size)
@@ -151,29 +158,30 @@ class SeamlessInferer(Inferer):
         covering = [axis.covering(part.start, part.stop) for axis, part in zip(across, column, strict=True)]
         corners = list(product(*covering))
         starts = along.covering(first, last)
+        groups = [corners[number : number + self.batch_size] for number in range(0, len(corners), self.batch_size)]
+        pixels = mapped(read, [(start, *corner) for start in starts for corner in corners])
         sums: torch.Tensor | None = None
+        spare: torch.Tensor | None = None
         for start, following in zip(starts, [*starts[1:], None], strict=True):
-            for number in range(0, len(corners), self.batch_size):
-                some = corners[number : number + self.batch_size]
-                windows = [read((start, *corner)) for corner in some]
+            for group in groups:
+                windows = [next(pixels) for _ in group]
                 outputs = self.predicted(windows, network)
                 sizes = zip(outputs[0].shape[-len(axes) :], windows[0].shape[-len(axes) :], strict=True)
                 scale = [restored // size for restored, size in sizes]
                 if sums is None:
                     lead = outputs[0].shape[: -len(axes)]
-                    sides = [len(part) * each for part, each in zip(column, scale[1:], strict=True)]
+                    sides = [len(part) * factor for part, factor in zip(column, scale[1:], strict=True)]
                     sums = outputs[0].new_zeros((*lead, along.length * scale[0], *sides))
-                for corner, output in zip(some, outputs, strict=True):
+                for corner, output in zip(group, outputs, strict=True):
                     _add(sums, output, along.weights(start, scale[0]), across, column, corner, scale)
             assert sums is not None
             axis = sums.ndim - len(axes)
             stop = last if following is None else min(following, last)
             if stop > first:
-                height = (stop - first) * scale[0]
-                yield range(first, stop), sums.narrow(axis, (first - start) * scale[0], height)
+                yield range(first, stop), sums.narrow(axis, (first - start) * scale[0], (stop - first) * scale[0])
                 first = stop
             if following is not None:
-                _move(sums, axis, (following - start) * scale[0])
+                sums, spare = _begun(sums, spare, axis, (following - start) * scale[0]), sums
 
     def halved(self) -> SeamlessInferer | None:
         """One that takes half the memory, by fewer windows at a time, else by smaller ones; None if there is none."""
@@ -230,31 +238,50 @@ def _shared(window: int, grid: int, overlap: float | None) -> int:
 def _add(
     sums: torch.Tensor,
     output: torch.Tensor,
-    weights: Any,
+    weights: FloatArray,
     across: Sequence[WindowAxis],
     column: Sequence[range],
     corner: Sequence[int],
     scale: Sequence[int],
 ) -> None:
     """Adds a window, weighted, to the part of the column that it covers."""
-    spatial = len(across) + 1
-    weight = torch.from_numpy(weights).reshape(-1, *[1] * len(across))
-    place: list[slice] = [slice(None)]
-    taken: list[slice] = [slice(None)]
-    for number, (axis, part, start) in enumerate(zip(across, column, corner, strict=True)):
-        each = scale[number + 1]
+    own, shifts = [weights], [0]
+    for axis, part, start, each in zip(across, column, corner, scale[1:], strict=True):
         low, high = max(start, part.start), min(start + axis.length, part.stop)
-        place.append(slice((low - part.start) * each, (high - part.start) * each))
-        taken.append(slice((low - start) * each, (high - start) * each))
-        own = torch.from_numpy(axis.weights(start, each))[taken[-1]]
-        weight = weight * own.reshape([-1 if other == number + 1 else 1 for other in range(spatial)])
+        inside = np.zeros(axis.length * each, np.float32)
+        taken = slice((low - start) * each, (high - start) * each)
+        inside[taken] = axis.weights(start, each)[taken]
+        own.append(inside)
+        shifts.append((start - part.start) * each)
+    spatial = len(own)
     lead = [slice(None)] * (sums.ndim - spatial)
-    sums[(*lead, *place)] += output[(*lead, *taken)] * weight.to(output.device)
+    for stretches in product(*map(_stretches, own)):
+        taken = [stretch for stretch, _ in stretches]
+        place = [slice(part.start + shift, part.stop + shift) for part, shift in zip(taken, shifts, strict=True)]
+        pixels = output[(*lead, *taken)]
+        if not all(whole for _, whole in stretches):
+            weight = torch.ones(1)
+            for number, (part, values) in enumerate(zip(taken, own, strict=True)):
+                weight = weight * torch.from_numpy(values[part]).reshape([-1] + [1] * (spatial - 1 - number))
+            pixels = pixels * weight.to(output.device)
+        sums[(*lead, *place)].add_(pixels)  # in place: += would copy the part onto itself, too
 
 
-def _move(sums: torch.Tensor, axis: int, by: int) -> None:
-    """Takes the first ``by`` pixels along an axis away, and puts as many empty ones behind."""
+def _stretches(weights: FloatArray) -> list[tuple[slice, bool]]:
+    """Where weights are not 0, in up to three parts, and whether all of a part are 1: most of a window is."""
+    counting, ones = np.flatnonzero(weights), np.flatnonzero(weights == 1)
+    first, stop = int(counting[0]), int(counting[-1]) + 1
+    if not len(ones) or ones[-1] - ones[0] >= len(ones):
+        return [(slice(first, stop), False)]
+    low, high = int(ones[0]), int(ones[-1]) + 1
+    parts = [(slice(first, low), False), (slice(low, high), True), (slice(high, stop), False)]
+    return [(part, whole) for part, whole in parts if part.stop > part.start]
+
+
+def _begun(sums: torch.Tensor, spare: torch.Tensor | None, axis: int, by: int) -> torch.Tensor:
+    """The sums of the next step, ``by`` pixels further along an axis, in the spare memory if there is any."""
     kept = sums.shape[axis] - by
-    rest = sums.narrow(axis, by, kept)
-    sums.narrow(axis, 0, kept).copy_(rest.clone() if kept > by else rest)  # a copy where both overlap
-    sums.narrow(axis, kept, by).zero_()
+    spare = torch.empty_like(sums) if spare is None else spare
+    spare.narrow(axis, 0, kept).copy_(sums.narrow(axis, by, kept))
+    spare.narrow(axis, kept, by).zero_()
+    return spare

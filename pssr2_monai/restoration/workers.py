@@ -96,7 +96,7 @@ def restore_job(assignment: Assignment, job: Job) -> int | InputError:
             network, record = assignment.model.load()
             image = _image(assignment.source, assignment.state, assignment.axes)
             restoring = Restoring(image, assignment.writer, network, record, assignment.inferer, assignment.intensity)
-            return sum(written for _, written in restoring.run(job))
+            return sum(written for *_, written in restoring.run([job]))
         except InputError as error:
             return error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from pssr2_monai.io.writer import write_image
 from pssr2_monai.networks import AsVolume, ResUNet
 from pssr2_monai.record import Record
 from pssr2_monai.restoration import blocks
-from pssr2_monai.restoration.blocks import columns, divided, regrouped, rows_of_jobs
+from pssr2_monai.restoration.blocks import Gathered, Job, columns, divided, rows_of_jobs
 from pssr2_monai.restoration.file_restoring import restore_file
 from pssr2_monai.restoration.image_restoring import Restoring
 from pssr2_monai.restoration.inferer import SeamlessInferer
@@ -117,9 +117,10 @@ def test_what_was_interrupted_goes_on_to_the_same_file(
             raise Interrupted
         note(journal, job, rows)
 
-    def recording(self: Restoring, job: blocks.Job) -> Iterator[tuple[range, int]]:
-        ran.append((job.name, job.rows.start))
-        return run(self, job)
+    def recording(self: Restoring, jobs: Iterable[blocks.Job]) -> Iterator[tuple[blocks.Job, range, int]]:
+        jobs = list(jobs)
+        ran.extend((job.name, job.rows.start) for job in jobs)
+        return run(self, jobs)
 
     monkeypatch.setattr(Journal, "note", interrupting)
     straight = restore_file(source, tmp_path / "straight" / target.name, network, record, inferer)
@@ -161,17 +162,20 @@ def test_other_settings_do_not_go_on_with_it(tmp_path: Path, monkeypatch: pytest
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9), st.integers(1, 7), st.integers(0, 3))
-def test_regrouped_slabs_end_where_chunks_do(lengths: list[int], multiple: int, skipped: int) -> None:
-    first = skipped * multiple
+def test_slabs_are_gathered_in_blocks_of_one_length(lengths: list[int], length: int, skipped: int) -> None:
+    first = skipped * length
     stops = first + np.cumsum(lengths)
-    slabs = [
-        (range(stop - length, stop), np.repeat(np.arange(stop - length, stop), 2))
-        for stop, length in zip(stops.tolist(), lengths, strict=True)
-    ]
-    found = list(regrouped(slabs, multiple, first))
-    assert all(rows.stop % multiple == 0 for rows, _ in found[:-1])
-    assert [row for rows, _ in found for row in rows] == list(range(first, stops[-1]))
-    np.testing.assert_array_equal(np.concatenate([slab for _, slab in found])[::2], np.arange(first, stops[-1]))
+    gathered = Gathered(Job("0.0", (0,), (0,), (range(3),), range(first, int(stops[-1]))), length)
+    found = []
+    for stop, count in zip(stops.tolist(), lengths, strict=True):
+        slab = np.repeat(np.arange(stop - count, stop), 2)[:, None].repeat(3, 1)
+        for rows, block in gathered.add(range(stop - count, stop), slab, lambda pixels: pixels.astype(np.int16)):
+            assert (block.dtype, block.shape) == (np.int16, (2 * len(rows), 3))
+            np.testing.assert_array_equal(block[::2, 1], rows)
+            np.testing.assert_array_equal(block[1::2, 2], rows)
+            found.append(rows)
+    assert [len(rows) for rows in found[:-1]] == [length] * (len(found) - 1)
+    assert [row for rows in found for row in rows] == list(range(first, stops[-1]))
 
 
 @pytest.mark.parametrize(("scale", "chunk"), [(4, 512), (3, 512), (1, 1)])
