@@ -24,6 +24,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.intensity import IntensitySettings
 from pssr2_monai.networks import load_pssr2
 from pssr2_monai.precision import channels_last
+from pssr2_monai.presets import bundle_dir
 
 __all__ = [
     "Record",
@@ -40,6 +41,8 @@ __all__ = [
 
 RECORD_VERSION = 1
 RECORDED = {"model", "record"}
+BROUGHT = {"em": "model.pt", "em_denoise": "denoise.pt"}
+"""Weights that the bundle brings along, by the name of the preset that they were trained with."""
 
 
 @dataclass
@@ -165,15 +168,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, is no checkpoint, or holds no record.
     """
-    saved = _read_safely(Path(path))
+    saved = _read_safely(path)
     if not saved.keys() >= RECORDED:
         raise InputError(f"{path}: holds no weights with a record; give a model.pt of a training")
     return saved
 
 
-def _read_safely(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file of weights")
+def weights_file(path: str | Path) -> Path:
+    """The file of weights: one of the user's, or one that the bundle brings along by its name, ``em``.
+
+    Raises:
+        InputError: there is no such file, or the name is unknown.
+    """
+    brought = bundle_dir() / "models" / BROUGHT.get(str(path), "")
+    found = next((each for each in (Path(path), brought) if each.is_file()), None)
+    if found is None:
+        raise InputError(f"{path}: there is no such file of weights; give a model.pt, or {' or '.join(BROUGHT)}")
+    return found
+
+
+def _read_safely(path: str | Path) -> dict[str, Any]:
+    path = weights_file(path)
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
@@ -222,7 +237,8 @@ def load_weights(
     """The network in evaluation mode with its weights, and their record.
 
     Args:
-        path: a file that a training wrote (``model.pt``), or a ``.pth`` of the original ``pssr`` package.
+        path: a file that a training wrote (``model.pt``), a ``.pth`` of the original ``pssr`` package, or ``em`` or
+            ``em_denoise``, which the bundle brings along.
         device: where the network is to run.
         options: for an original's file, what its tensors do not tell; see ``networks.load_pssr2``.
 
@@ -232,7 +248,7 @@ def load_weights(
     Example:
         >>> network, record = load_weights("run/model.pt")  # doctest: +SKIP
     """
-    saved = _read_safely(Path(path))
+    saved = _read_safely(path)
     if saved.keys() >= RECORDED:
         record = Record.from_state(saved["record"], str(path))
         network: torch.nn.Module = instantiate(record.network)
