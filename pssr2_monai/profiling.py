@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
-from torch.profiler import ProfilerActivity, _ExperimentalConfig, profile, record_function
+from torch._C._profiler import _ExperimentalConfig
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from pssr2_monai.io.part import finish, part_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -139,7 +139,7 @@ class Restoring:
         run, y, x = (along.get(letter, 1) for letter in (frames.run_axis or "", "Y", "X"))
         return Layout(frames, plane_size(self.image), self.record, self.inferer, (run, y, x))
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, range, int]]:
+    def run(self, jobs: Iterable[Job]) -> Generator[tuple[Job, range, int], None, None]:
         """Does jobs. A window is read, and what is finished is cast and written, while the network is busy with others.
 
         Yields:

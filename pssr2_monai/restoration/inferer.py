@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from monai.inferers import Inferer
 from torch.profiler import record_function
@@ -15,6 +13,7 @@ from torch.profiler import record_function
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks.blocks import rounded_up
 from pssr2_monai.precision import choose_precision, in_precision
+from pssr2_monai.restoration.blending import add_window, next_sums
 from pssr2_monai.restoration.openvino_network import OpenVINONetwork, check_openvino
 from pssr2_monai.tiles import WindowAxis, reflect_indices
 
@@ -32,7 +31,6 @@ PLANE_WINDOW, VOLUME_WINDOW = 640, 96
 
 BACKENDS = ("torch", "openvino")
 
-FloatArray = npt.NDArray[np.float32]
 Read = Callable[[Sequence[int]], torch.Tensor]
 
 SHARED = 64
@@ -173,7 +171,7 @@ class SeamlessInferer(Inferer):
                     sides = [len(part) * factor for part, factor in zip(column, scale[1:], strict=True)]
                     sums = outputs[0].new_zeros((*lead, along.length * scale[0], *sides))
                 for corner, output in zip(group, outputs, strict=True):
-                    _add(sums, output, along.weights(start, scale[0]), across, column, corner, scale)
+                    add_window(sums, output, along.weights(start, scale[0]), across, column, corner, scale)
             assert sums is not None
             axis = sums.ndim - len(axes)
             stop = last if following is None else min(following, last)
@@ -181,7 +179,7 @@ class SeamlessInferer(Inferer):
                 yield range(first, stop), sums.narrow(axis, (first - start) * scale[0], (stop - first) * scale[0])
                 first = stop
             if following is not None:
-                sums, spare = _begun(sums, spare, axis, (following - start) * scale[0]), sums
+                sums, spare = next_sums(sums, spare, axis, (following - start) * scale[0]), sums
 
     def halved(self) -> SeamlessInferer | None:
         """One that takes half the memory, by fewer windows at a time, else by smaller ones; None if there is none."""
@@ -232,56 +230,3 @@ def _shared(window: int, grid: int, overlap: float | None) -> int:
     if overlap is None:
         return _least_shared(window, grid)
     return window - max(grid, int(window * (1 - overlap)) // grid * grid)
-
-
-@record_function("blend")
-def _add(
-    sums: torch.Tensor,
-    output: torch.Tensor,
-    weights: FloatArray,
-    across: Sequence[WindowAxis],
-    column: Sequence[range],
-    corner: Sequence[int],
-    scale: Sequence[int],
-) -> None:
-    """Adds a window, weighted, to the part of the column that it covers."""
-    own, shifts = [weights], [0]
-    for axis, part, start, each in zip(across, column, corner, scale[1:], strict=True):
-        low, high = max(start, part.start), min(start + axis.length, part.stop)
-        inside = np.zeros(axis.length * each, np.float32)
-        taken = slice((low - start) * each, (high - start) * each)
-        inside[taken] = axis.weights(start, each)[taken]
-        own.append(inside)
-        shifts.append((start - part.start) * each)
-    spatial = len(own)
-    lead = [slice(None)] * (sums.ndim - spatial)
-    for stretches in product(*map(_stretches, own)):
-        taken = [stretch for stretch, _ in stretches]
-        place = [slice(part.start + shift, part.stop + shift) for part, shift in zip(taken, shifts, strict=True)]
-        pixels = output[(*lead, *taken)]
-        if not all(whole for _, whole in stretches):
-            weight = torch.ones(1)
-            for number, (part, values) in enumerate(zip(taken, own, strict=True)):
-                weight = weight * torch.from_numpy(values[part]).reshape([-1] + [1] * (spatial - 1 - number))
-            pixels = pixels * weight.to(output.device)
-        sums[(*lead, *place)].add_(pixels)  # in place: += would copy the part onto itself, too
-
-
-def _stretches(weights: FloatArray) -> list[tuple[slice, bool]]:
-    """Where weights are not 0, in up to three parts, and whether all of a part are 1: most of a window is."""
-    counting, ones = np.flatnonzero(weights), np.flatnonzero(weights == 1)
-    first, stop = int(counting[0]), int(counting[-1]) + 1
-    if not len(ones) or ones[-1] - ones[0] >= len(ones):
-        return [(slice(first, stop), False)]
-    low, high = int(ones[0]), int(ones[-1]) + 1
-    parts = [(slice(first, low), False), (slice(low, high), True), (slice(high, stop), False)]
-    return [(part, whole) for part, whole in parts if part.stop > part.start]
-
-
-def _begun(sums: torch.Tensor, spare: torch.Tensor | None, axis: int, by: int) -> torch.Tensor:
-    """The sums of the next step, ``by`` pixels further along an axis, in the spare memory if there is any."""
-    kept = sums.shape[axis] - by
-    spare = torch.empty_like(sums) if spare is None else spare
-    spare.narrow(axis, 0, kept).copy_(sums.narrow(axis, by, kept))
-    spare.narrow(axis, kept, by).zero_()
-    return spare
