@@ -1,4 +1,4 @@
-"""What Ignite and MONAI lack for this training: epochs of draws, clipping, a schedule by progress, panels, progress.
+"""What Ignite and MONAI lack for this training: draws by epoch, clipping, a schedule by progress, telling how far it is.
 
 Each handler has ``attach(engine)``, as Ignite's have; ``state_dict`` and ``load_state_dict`` where a resumed run needs
 its memory.
@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
@@ -21,9 +20,8 @@ from tqdm import tqdm
 
 from pssr2_monai.distributed import from_first, on_any, rank
 from pssr2_monai.errors import InputError
-from pssr2_monai.pictures import grey_window, panel
 
-__all__ = ["ClipGradients", "EpochDraws", "FiniteLoss", "PanelImages", "Progress", "ProgressSchedule"]
+__all__ = ["ClipGradients", "EpochDraws", "FiniteLoss", "Progress", "ProgressSchedule"]
 
 
 class EpochDraws:
@@ -170,52 +168,11 @@ class ProgressSchedule:
         self.seconds_before, self.heights = state["seconds"], list(state["heights"])
 
 
-class PanelImages:
-    """Writes panels LR | SR | HR of the first validation images to TensorBoard, all in one grey window.
-
-    The window is that of the HR images, the same for every epoch and image.
-
-    Args:
-        writer: a ``SummaryWriter``.
-        images: how many panels.
-        interval: every how many epochs.
-    """
-
-    def __init__(self, writer: Any, images: int = 4, interval: int = 1) -> None:
-        self.writer = writer
-        self.images = images
-        self.interval = interval
-        self.grey_window: tuple[float, float] | None = None
-        self._shown: list[list[np.ndarray]] = []
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self._shown.clear())
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
-
-    def _keep(self, engine: Engine) -> None:
-        for item in engine.state.output[: self.images - len(self._shown)]:
-            planes = [item[key].detach().float().cpu().numpy() for key in ("image", "pred", "label")]
-            lr, sr, hr = planes
-            # Of a volume whose depth is restored, a cut along Z shows it.
-            axis = 1 if hr.shape[0] > lr.shape[0] else 0
-            self._shown.append([plane.take(plane.shape[axis] // 2, axis) for plane in (lr, sr, hr)])
-
-    def _write(self, engine: Engine) -> None:
-        epoch = engine.state.epoch
-        if not self._shown or epoch % self.interval:
-            return
-        if self.grey_window is None:
-            self.grey_window = grey_window(np.concatenate([planes[-1].ravel() for planes in self._shown]))
-        for number, planes in enumerate(self._shown):
-            self.writer.add_image(f"LR_SR_HR/{number}", panel(planes, *self.grey_window)[None], epoch)
-        self.writer.flush()
-
-
 class Progress:
     """What the training is doing: a bar on a terminal, one line an epoch elsewhere, with the rate and the time left.
 
-    Where several processes train together, rank 0 tells it; the loss is that of its part of each step.
+    Where several processes train together, rank 0 tells it; the loss is that of its part of each step. The rate is left
+    in the engine's state as ``tiles_per_second``.
 
     Args:
         schedule: knows how far the training has come.
@@ -241,7 +198,7 @@ class Progress:
         self.logger = logging.getLogger("pssr2_monai")
         self._bar: Any = None
         self._losses: list[torch.Tensor] = []
-        self._epoch_started = 0.0
+        self._epoch_started = self._last_step = 0.0
 
     def attach(self, engine: Engine) -> None:
         if rank() > 0:
@@ -263,6 +220,7 @@ class Progress:
 
     def _step(self, engine: Engine) -> None:
         self._losses.append(engine.state.output["loss"].detach())
+        self._last_step = time.monotonic()
         if self._bar is not None:
             if engine.state.iteration % self.every == 0:
                 self._bar.set_postfix_str(f"loss {self._losses[-1]:.4f}, {self.time_left(engine)} left", refresh=False)
@@ -270,7 +228,9 @@ class Progress:
 
     def _end_epoch(self, engine: Engine) -> None:
         state = engine.state
-        rate = len(self._losses) * self.batch_size / max(time.monotonic() - self._epoch_started, 1e-9)
+        # Without the time that validating has taken since.
+        rate = len(self._losses) * self.batch_size / max(self._last_step - self._epoch_started, 1e-9)
+        state.tiles_per_second = rate
         validated = self.evaluator.state.metrics if self.evaluator.state.epoch == state.epoch else {}
         shown = [f"{name} {validated[name]:.4f}" for name in self.metrics if name in validated]
         shown.append(f"lr {self.schedule.optimizer.param_groups[0]['lr']:.1e}")

@@ -122,6 +122,8 @@ def training_workflow(
         "minutes": minutes,
         "resume": str(out / LAST) if resume else None,
     }
+    if "calibration" not in overrides:
+        chosen["calibration"] = _calibration_picture(files)
     return ConfigWorkflow(
         config_file=files,
         meta_file=str(bundle_dir() / "configs" / "metadata.json"),
@@ -144,6 +146,12 @@ def told_plainly() -> Iterator[None]:
         if ours is None:
             raise
         raise ours from error
+
+
+def _calibration_picture(files: Sequence[str]) -> str | None:
+    """The picture beside the last preset that a calibration wrote."""
+    calibrated = [Path(file) for file in files if Path(file).with_suffix(".report.json").is_file()]
+    return str(calibrated[-1].with_suffix(".png")) if calibrated else None
 
 
 def _files_to_begin(out: Path, preset: str | Sequence[str] | None) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.handlers import ClipGradients, EpochDraws, FiniteLoss, PanelImages, Progress, ProgressSchedule
+from pssr2_monai.handlers import ClipGradients, EpochDraws, FiniteLoss, Progress, ProgressSchedule
 from pssr2_monai.pictures import grey_window, labelled_panel, panel
 
 
@@ -102,30 +102,6 @@ def test_the_grey_window_leaves_out_a_few_extremes_and_never_closes() -> None:
     assert labelled_panel({"LR": image[:50, :50], "HR": image}, low, high).size == (204, 122)
 
 
-def test_panels_are_written_with_the_epoch_of_the_evaluator() -> None:
-    class Writer:
-        def __init__(self) -> None:
-            self.images: list[tuple[str, np.ndarray, int]] = []
-
-        def add_image(self, tag: str, image: np.ndarray, step: int) -> None:
-            self.images.append((tag, image, step))
-
-        def flush(self) -> None: ...
-
-    item = {
-        "image": torch.zeros(3, 4, 4),
-        "pred": torch.ones(1, 8, 8),
-        "label": torch.linspace(0, 1, 64).reshape(1, 8, 8),
-    }
-    writer, engine = Writer(), Engine(lambda engine, batch: [item, item])
-    PanelImages(writer, images=3, interval=2).attach(engine)
-    for epoch in (1, 2):
-        engine.state.epoch = epoch - 1
-        engine.run([0, 1], max_epochs=epoch)
-    assert [(tag, step) for tag, _, step in writer.images] == [(f"LR_SR_HR/{n}", 2) for n in range(3)]
-    assert writer.images[0][1].shape == (1, 8, 3 * 8 + 2 * 4)
-
-
 def test_progress_is_one_line_an_epoch_off_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
     schedule, engine, evaluator = ProgressSchedule(_optimizer()), _engine(0.25), Engine(lambda engine, batch: None)
     evaluator.state.metrics, evaluator.state.epoch = {"val_psnr": 20.0}, 1  # the second epoch is not validated
@@ -138,6 +114,19 @@ def test_progress_is_one_line_an_epoch_off_a_terminal(caplog: pytest.LogCaptureF
     assert lines[0].startswith("epoch 1/2 | loss 0.2500 | val_psnr 20.0000 | ")
     assert "val_psnr" not in lines[1]
     assert lines[1].endswith("| 0:00 left")
+
+
+def test_the_rate_leaves_out_the_validation(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("pssr2_monai.handlers.time.monotonic", lambda: clock[0])
+    schedule, engine = ProgressSchedule(_optimizer()), _engine()
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda _: clock.__setitem__(0, clock[0] + 0.5))
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda _: clock.__setitem__(0, clock[0] + 100))
+    Progress(schedule, Engine(lambda engine, batch: None), [], batch_size=4).attach(engine)
+    with caplog.at_level(logging.INFO, "pssr2_monai"):
+        engine.run(range(5), max_epochs=1)
+    assert engine.state.tiles_per_second == 5 * 4 / 2.5
+    assert " | 8.0 tiles/s | " in caplog.text
 
 
 def test_an_error_passes_through_the_progress() -> None:

@@ -22,10 +22,9 @@ from pssr2_monai.record import load_weights
 from pssr2_monai.workflow import train
 
 
-def _events(run: Path) -> EventAccumulator:
-    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0, "scalars": 0})
-    events.Reload()
-    return events
+def _events(run: Path, part: str = "validation") -> EventAccumulator:
+    folder = run / "tensorboard" / part
+    return EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0}).Reload()
 
 
 def test_a_training_leaves_weights_with_their_record_and_what_tensorboard_shows(
@@ -37,14 +36,23 @@ def test_a_training_leaves_weights_with_their_record_and_what_tensorboard_shows(
     assert network(torch.rand(1, 1, 9, 11)).shape == (1, 1, 36, 44)
     assert record.network["channels"] == [8, 16]
     assert record.crappifier["noises"][0]["_target_"] == "pssr2_monai.noises.PoissonNoise"
+    # 48 tiles of 32 pixels, 8 a step: six steps an epoch. Scalars of one name in two runs share a chart.
     events = _events(run)
-    scalars = {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    assert {"train_loss", "val_psnr", "val_ssim", "learning_rate"} <= scalars.keys()
-    assert len(scalars["val_ssim"]) == 2
-    assert scalars["val_psnr"][1] > 10
+    assert {"ssim", "psnr", "loss"} == set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("loss")] == [6, 12]
+    assert events.Scalars("psnr")[1].value > 10
     panels = [tag for tag in events.Tags()["images"] if tag.startswith("LR_SR_HR")]
     assert len(panels) == 4
     assert (events.Images(panels[0])[0].height, events.Images(panels[0])[0].width) == (32, 3 * 32 + 2 * 4)
+    training = _events(run, "train")
+    assert {"loss", "learning_rate", "tiles_per_second"} == set(training.Tags()["scalars"])
+    assert [event.step for event in training.Scalars("loss")] == [1, 6, 10, 12]
+    assert [event.step for event in training.Scalars("learning_rate")] == [6, 12]
+    assert min(event.value for event in training.Scalars("tiles_per_second")) > 0
+    assert training.Tags()["images"] == ["noise/crappified"]
+    text = training.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    written = json.loads((run / "config.json").read_text())
+    assert json.loads(text) == {name: each for name, each in written.items() if name != "_meta_"}
 
 
 def test_an_interrupted_training_resumed_equals_an_undisturbed_one(
@@ -154,18 +162,18 @@ def test_early_stopping_only_where_asked_and_a_checkpoint_every_so_many_epochs(
     # Without learning no epoch is better than the first.
     options = dict(tiny_options) | {"lr": 0.0, "checkpoint_every": 2}
     train(hr_folder, tmp_path / "patient", epochs=5, **options)
-    assert len(_events(tmp_path / "patient").Scalars("val_ssim")) == 5
+    assert len(_events(tmp_path / "patient").Scalars("ssim")) == 5
     kept = sorted(path.name for path in (tmp_path / "patient").glob("epoch_*.pt"))
     assert kept == ["epoch_0002.pt", "epoch_0004.pt"]
     assert load_weights(tmp_path / "patient" / "epoch_0004.pt")
     train(hr_folder, tmp_path / "hasty", epochs=50, patience=2, **options)
-    assert len(_events(tmp_path / "hasty").Scalars("val_ssim")) == 3
+    assert len(_events(tmp_path / "hasty").Scalars("ssim")) == 3
 
 
 def test_a_third_image_reaches_the_loss(hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path) -> None:
     options = dict(tiny_options) | {"loss": "$lambda sr, to: (sr - to['label']).abs().mean() + 7 * to['extra'].mean()"}
     train(hr_folder, tmp_path / "run", epochs=1, extra_dir=hr_folder, **options)
-    losses = [event.value for event in _events(tmp_path / "run").Scalars("train_loss")]
+    losses = [event.value for event in _events(tmp_path / "run", "train").Scalars("loss")]
     mean = np.mean([np.asarray(Image.open(path)).mean() / 255 for path in hr_folder.iterdir()])
     assert np.mean(losses) == pytest.approx(7 * mean, abs=0.4)
 

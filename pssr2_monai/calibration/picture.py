@@ -9,12 +9,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pssr2_monai.calibration.fit import Fit
 from pssr2_monai.calibration.flat_patches import FlatNoise
-from pssr2_monai.calibration.noise_profiles import NoiseProfile
+from pssr2_monai.calibration.noise_profiles import NoiseProfile, sort_pixels, summarise
 from pssr2_monai.calibration.pairs import Pairs
 from pssr2_monai.charts import BLUE, GREY, ORANGE, Chart
 from pssr2_monai.pictures import grey_window
 
-__all__ = ["picture_of_flat_patches", "picture_of_pairs"]
+__all__ = ["picture_of_flat_patches", "picture_of_noise", "picture_of_pairs"]
 
 WIDTH = 1500
 GAP = 10
@@ -63,6 +63,41 @@ def picture_of_flat_patches(image: np.ndarray, found: FlatNoise, heading: str) -
     )
     chart.line(x, np.sqrt(np.maximum(variance, 0)), BLUE, 3, "calibrated")
     return _composed(heading, _row_of_images({"real LR": (part, low, high)}, 3), [chart])
+
+
+def picture_of_noise(clean: np.ndarray, lr: np.ndarray, name: str) -> Image.Image:
+    """What noise LR images have: a tile clean, noisy, and the noise, above charts of its profile.
+
+    Args:
+        clean: downsampled HR images ``(images, Y, X)``, grey levels of 0..255.
+        lr: the LR images of the same places.
+        name: of the LR images.
+    """
+    noise = lr - clean
+    scene = sort_pixels(clean, np.ones(clean.shape, dtype=bool), flat_only=False)
+    profile = summarise(scene, noise)
+    number = int(np.argsort(clean.std(axis=(1, 2)))[len(clean) * 3 // 4])
+    low, high = (255 * end for end in grey_window(np.stack([clean[number], lr[number]]) / 255))
+    reach = max(1.0, NOISE_SHOWN * profile.spread)
+    shown = {
+        "HR, downsampled": (clean[number], low, high),
+        name: (lr[number], low, high),
+        f"noise, ±{reach:.0f} grey levels": (noise[number], -reach, reach),
+    }
+    size = ((WIDTH - 3 * GAP) // 2, 340)
+    histogram = Chart("How often each noise value occurs", "noise (grey levels)", "per grey level", size)
+    histogram.x_range = (-reach, reach)
+    histogram.area(*_density(profile), GREY)
+    spread = Chart("How strong it is at each brightness", "brightness (grey level)", "standard deviation", size)
+    spread.y_range = (0.0, max(1.0, 1.2 * float(profile.bin_spread.max())))
+    spread.x_range = _wider(scene.brightness)
+    spread.line(scene.brightness, profile.bin_spread, BLUE, 3)
+    spread.dots(scene.brightness, profile.bin_spread)
+    heading = (
+        f"{name}: noise of {profile.spread:.3g} grey levels (standard deviation) in {len(clean)} tiles; "
+        f"its mean {float(noise.mean()):+.2g}"
+    )
+    return _composed(heading, _row_of_images(shown, len(shown)), [histogram, spread])
 
 
 def _histogram(fit: Fit) -> Chart:

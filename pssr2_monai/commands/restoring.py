@@ -75,7 +75,7 @@ def restore(
         from pssr2_monai.restoration.planning import plan_restoring
 
         plan = plan_restoring(source, target, weights.split(",")[0], **options, trial=estimate)
-        return Answer(str(plan), plan)
+        return Answer(plan.table() if estimate else str(plan), plan)
     if fidelity or uncertainty:
         from pssr2_monai.fidelity.maps import restore_with_maps, told
 

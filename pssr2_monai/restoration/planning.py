@@ -70,8 +70,12 @@ class RestoringPlan:
         for file in self.files:
             told.append(f"{file.source} ({file.axes}, {' x '.join(map(str, file.shape))} {file.dtype})")
             told.append(f"  -> {file.output.path}")
-        told.append("nothing is left to do" if self.estimate is None else table(self.estimate))
-        return "\n".join([*told, self.problem] if self.problem else told)
+        return "\n".join([*told, self.table()])
+
+    def table(self) -> str:
+        """The outputs, a line each, with memory and time after a trial; and the problem, if there is one."""
+        told = "nothing is left to do" if self.estimate is None else table(self.estimate)
+        return f"{told}\n{self.problem}" if self.problem else told
 
 
 def plan_restoring(

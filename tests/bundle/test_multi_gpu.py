@@ -78,7 +78,7 @@ def _train_alone(configs: list[str], options: dict[str, object]) -> ConfigParser
 
 
 def _scalars(folder: Path) -> EventAccumulator:
-    (events,) = (folder / "tensorboard").iterdir()
+    (events,) = (folder / "tensorboard" / "validation").iterdir()
     return EventAccumulator(str(events)).Reload()
 
 
@@ -97,9 +97,10 @@ def test_two_processes_train_as_one_with_twice_the_batch(
     for epoch in (1, 2):  # one set of lines
         assert done.stderr.count(f"epoch {epoch}/2 | ") == 1
     here, there = _scalars(both), _scalars(alone)  # and of TensorBoard files
-    for name in ("val_ssim", "val_psnr"):
+    for name in ("ssim", "psnr", "loss"):
         pairs = list(zip(here.Scalars(name), there.Scalars(name), strict=True))
-        assert [ours.step for ours, _ in pairs] == [1, 2]
+        assert [ours.step for ours, _ in pairs] == [theirs.step for _, theirs in pairs]
+        assert len(pairs) == 2
         for ours, theirs in pairs:
             assert ours.value == pytest.approx(theirs.value, rel=0.01)
     lasts = [torch.load(folder / "last.pt", weights_only=True) for folder in (both, alone)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,17 +48,17 @@ def test_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_has_a_line_for_each_argument_and_one_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_tells_of_each_argument_and_has_one_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, help_, _ = _run(capsys, name, "--help")
     assert status == 0
     assert help_.count("Example:") == 1
     assert help_.count(f"Example: pssr2 {name}") == 1
-    begun = [line.split()[0] for line in help_.splitlines() if line.split()]
+    told = help_.split("\n\n", 2)[2]  # below the summary and the usage
     for option in options_of(COMMANDS[name]):
-        assert f"--{option.replace('_', '-')}" in begun
+        assert re.search(rf"--{option.replace('_', '-')}\b", told), option
     for parameter in inspect.signature(COMMANDS[name]).parameters.values():
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
-            assert parameter.name.upper() in begun
+            assert re.search(rf"^{parameter.name.upper()}\b", told, re.MULTILINE), parameter.name
     assert max(map(len, help_.splitlines())) <= 120
 
 
