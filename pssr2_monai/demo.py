@@ -29,7 +29,7 @@ from pssr2_monai.record import instantiate, load_weights
 from pssr2_monai.restoration.restoring import restore
 from pssr2_monai.workflow import train
 
-__all__ = ["demo", "sample_images"]
+__all__ = ["cache_dir", "demo", "made_images", "sample_images"]
 
 PACKAGE = "napari-pssr==0.1"
 SHA256 = "4db26e0dbb01776711446922bc80ef11a445a9d6736234b07be392b49c2550e2"
@@ -101,7 +101,7 @@ def sample_images(folder: Path) -> tuple[Path, Path]:
         if train_dir.is_dir() and test_dir.is_dir():
             return train_dir, test_dir
         try:
-            planes = _real_sections(cache_dir()) if kind == "em" else _made_images()
+            planes = _real_sections(cache_dir()) if kind == "em" else made_images()
         except OSError as error:
             logger.warning("the real sections cannot be had (%s); images made here are used instead", error)
             continue
@@ -162,7 +162,7 @@ def _binned(plane: np.ndarray) -> np.ndarray:
     return binned
 
 
-def _made_images(count: int = 6, side: int = 768) -> list[np.ndarray]:
+def made_images(count: int = 6, side: int = 768) -> list[np.ndarray]:
     """Images with cells, membranes and granules, for a machine that reaches no network."""
     images = []
     for number in range(count):

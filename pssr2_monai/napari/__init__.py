@@ -1,0 +1,1 @@
+"""The napari plugin: training, restoring, calibrating and evaluating in windows; needs the extra ``napari``."""

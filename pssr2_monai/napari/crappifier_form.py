@@ -1,0 +1,117 @@
+"""The crappifier of a training as sliders, over what the presets say."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+from magicgui.widgets import Container, FloatRangeSlider, SpinBox
+from monai.bundle import ConfigParser
+
+from pssr2_monai.calibration.noise_model import PARAMETERS
+from pssr2_monai.noises import NOISES
+from pssr2_monai.presets import config_files
+
+__all__ = ["CrappifierForm"]
+
+SLIDERS = {
+    "blur": ("Blur, pixels", 4.0, 0.05),
+    "poisson": ("Shot noise", 5.0, 0.05),
+    "gaussian": ("Read noise, grey levels", 60.0, 0.5),
+    "salt_pepper": ("Dead pixels, %", 10.0, 0.1),
+    "line": ("Line noise, grey levels", 30.0, 0.5),
+    "jitter": ("Line jitter, pixels", 4.0, 0.05),
+}
+"""Of each noise its name for microscopists, how far its slider goes, and by what steps; in the order they are added."""
+
+Noises = list[dict[str, Any]]
+
+
+class CrappifierForm(Container):
+    """Scale and noises; ``overrides`` are what was changed against the presets."""
+
+    def __init__(self) -> None:
+        self.scale = SpinBox(
+            label="Scale", min=1, max=16, value=4, tooltip="HR pixels for each LR pixel, along Y and X"
+        )
+        self.sliders = {
+            name: FloatRangeSlider(label=label, min=0.0, max=most, step=step, value=(0.0, 0.0), tooltip=_tip(name))
+            for name, (label, most, step) in SLIDERS.items()
+        }
+        self._noises: Noises = []
+        self._scale: Any = 4
+        self._set: dict[str, tuple[float, float]] = {}
+        super().__init__(widgets=[self.scale, *self.sliders.values()], labels=True)
+        self.margins = (0, 0, 0, 0)
+
+    def read(self, presets: Sequence[str]) -> None:
+        """Takes over what the training config with presets says.
+
+        Raises:
+            InputError: a preset is unknown or no preset.
+        """
+        config = ConfigParser()
+        config.read_config(config_files("train", list(presets)))
+        self._scale, self._noises = config.get("scale"), list(config.get("crappifier::noises"))
+        paired = config.get("lr_dir") is not None
+        with self.changed.blocked():
+            self.scale.enabled = isinstance(self._scale, int)
+            self.scale.value = self._scale if isinstance(self._scale, int) else max(self._scale)
+            for name, slider in self.sliders.items():
+                entry = self._entry(name)
+                ends = (0.0, 0.0) if entry is None else _ends(entry.get(PARAMETERS[name]))
+                slider.enabled = ends is not None and not paired
+                if ends is not None:
+                    slider.max = max(SLIDERS[name][1], ends[1])
+                    slider.value = ends
+            # As the sliders round them.
+            self._set = {name: tuple(slider.value) for name, slider in self.sliders.items()}
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """What differs from the presets, as ids of the training config."""
+        changed: dict[str, Any] = {}
+        if self.scale.enabled and self.scale.value != self._scale:
+            changed["scale"] = self.scale.value
+        moved = [name for name, slider in self.sliders.items() if tuple(slider.value) != self._set.get(name)]
+        if moved:
+            changed["crappifier#noises"] = self._changed(moved)
+        return changed
+
+    def _changed(self, moved: Sequence[str]) -> Noises:
+        noises = copy.deepcopy(self._noises)
+        for name in moved:
+            low, high = self.sliders[name].value
+            value: Any = low if low == high else [low, high]
+            entry = next((each for each in noises if _is(each, name)), None)
+            if high == 0:
+                noises = [each for each in noises if each is not entry]
+            elif entry is not None:
+                entry[PARAMETERS[name]] = value
+            else:
+                added = {"_target_": f"pssr2_monai.noises.{NOISES[name].__name__}", PARAMETERS[name]: value}
+                noises.insert(0 if name == "blur" else len(noises), added)
+        return noises
+
+    def _entry(self, name: str) -> dict[str, Any] | None:
+        return next((each for each in self._noises if _is(each, name)), None)
+
+
+def _is(entry: dict[str, Any], name: str) -> bool:
+    return str(entry.get("_target_", "")).rsplit(".", 1)[-1] == NOISES[name].__name__
+
+
+def _ends(value: Any) -> tuple[float, float] | None:
+    """Both ends of a parameter; None where it is neither a number nor a pair of them."""
+    if isinstance(value, Real):
+        return float(value), float(value)
+    if isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(each, Real) for each in value):
+        return float(value[0]), float(value[1])
+    return None
+
+
+def _tip(name: str) -> str:
+    meaning = (NOISES[name].__doc__ or "").strip().splitlines()[0]
+    return f"{meaning} Drawn anew between both ends for each tile; 0 leaves it out."

@@ -1,0 +1,49 @@
+"""The windows of the plugin need napari, its and Qt's pytest plugins, and a screen: see `make tests`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.pluginmanager.hasplugin("napari") or not config.pluginmanager.hasplugin("pytest-qt"):
+        reason = "napari's tests run in a process of their own: make napari-tests"
+        for item in items:
+            if Path(__file__).parent in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
+    """napari's viewer, without a window to be seen."""
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def panel_of(viewer: Any, qtbot: Any) -> Iterator[Callable[[str], Any]]:
+    """Docks a window of the plugin by its name, as its manifest has it."""
+    panels = []
+
+    def dock(name: str) -> Any:
+        panels.append(viewer.window.add_plugin_dock_widget("pssr2-monai", name)[1])
+        return panels[-1]
+
+    yield dock
+    for panel in panels:
+        panel.stop()
+        qtbot.waitUntil(lambda panel=panel: not panel.running, timeout=60_000)
+
+
+@pytest.fixture
+def done(qtbot: Any) -> Callable[..., None]:
+    """Waits until a panel's work is done; fails with what it says where it failed."""
+
+    def wait(panel: Any, words: str = "") -> None:
+        qtbot.waitUntil(lambda: not panel.running, timeout=120_000)
+        assert words in panel.words.text(), panel.words.text()
+
+    return wait

@@ -1,0 +1,72 @@
+"""Layers written as files and restored ones put in their place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.layers import Image
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.io.image import open_image
+from pssr2_monai.io.writer import write_image
+from pssr2_monai.napari.layers import axes_of, larger, layer_of_file, pixel_size_of, write_layer
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels", "axes"),
+    [((8, 9), None, "YX"), ((3, 8, 9), None, "ZYX"), ((2, 3, 8, 9), None, "TZYX"), ((3, 8, 9), ("c", "y", "x"), "CYX")],
+)
+def test_axes_are_those_that_the_layer_names_or_else_the_usual_ones(
+    shape: tuple[int, ...], labels: tuple[str, ...] | None, axes: str
+) -> None:
+    assert axes_of(Image(np.zeros(shape), axis_labels=labels)) == axes
+
+
+def test_an_rgb_layer_is_refused_by_name() -> None:
+    with pytest.raises(InputError, match="cell: is an RGB picture"):
+        axes_of(Image(np.zeros((8, 9, 3), np.uint8), rgb=True, name="cell"))
+
+
+def test_pixel_sizes_are_in_micrometres_and_unknown_ones_stay_unknown() -> None:
+    plane = np.zeros((8, 9))
+    assert pixel_size_of(Image(plane)) == {}
+    assert pixel_size_of(Image(plane, scale=(0.5, 0.25))) == {"Y": 0.5, "X": 0.25}
+    assert pixel_size_of(Image(plane, scale=(4, 4), units="nm")) == pytest.approx({"Y": 0.004, "X": 0.004})
+    assert pixel_size_of(Image(plane, scale=(1, 1), units="um")) == {"Y": 1.0, "X": 1.0}
+
+
+def test_a_part_of_a_layer_is_written_with_its_axes_and_pixel_size(tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).integers(0, 65536, (2, 5, 20, 30)).astype(np.uint16)
+    layer = Image(stack, scale=(1, 0.05, 0.01, 0.01), units=("pixel", "um", "um", "um"), name="my stack")
+    part = (slice(1, 2), slice(1, 4), slice(2, 20), slice(0, 17))
+    assert write_layer(layer, tmp_path / "part.ome.tif", part) == "TZYX"
+    with open_image(tmp_path / "part.ome.tif") as image:
+        assert image.axes == "ZYX"  # a single time point is no axis of a file
+        assert image.pixel_size == pytest.approx({"Z": 0.05, "Y": 0.01, "X": 0.01})
+        np.testing.assert_array_equal(image.read(), stack[1, 1:4, 2:20, :17])
+
+
+def test_a_file_is_shown_at_its_size_with_its_axes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = np.random.default_rng(0).integers(0, 256, (3, 20, 30)).astype(np.uint8)
+    write_image(tmp_path / "cell.ome.tif", stack, axes="TYX", pixel_size={"Y": 0.02, "X": 0.02})
+    pixels, shown = layer_of_file(tmp_path / "cell.ome.tif")
+    layer = Image(pixels, **shown)
+    assert (layer.name, axes_of(layer)) == ("cell", "TYX")
+    assert pixel_size_of(layer) == {"Y": 0.02, "X": 0.02}
+    np.testing.assert_array_equal(layer.data, stack)
+    monkeypatch.setattr("pssr2_monai.napari.layers.IN_MEMORY", 100)
+    lazy, _ = layer_of_file(tmp_path / "cell.ome.tif")
+    assert lazy.chunksize == (1, 20, 30)
+    np.testing.assert_array_equal(np.asarray(lazy[1, 3:5]), stack[1, 3:5])
+
+
+def test_a_larger_image_covers_the_same_place_of_a_turned_layer() -> None:
+    layer = Image(np.zeros((4, 20, 30)), scale=(2, 0.5, 0.25), translate=(1, 2, 3), rotate=(10, 20, 30))
+    part = (slice(1, 3), slice(4, 20), slice(0, 16))
+    sr = Image(np.zeros((2, 64, 64)), **larger(layer, (2, 64, 64), part))
+    # The corners of pixels, not their middles, coincide.
+    for lr_corner, sr_corner in (((1, 3.5, -0.5), (0, -0.5, -0.5)), ((2, 19.5, 15.5), (1, 63.5, 63.5))):
+        np.testing.assert_allclose(layer.data_to_world(lr_corner), sr.data_to_world(sr_corner), atol=1e-9)
+    np.testing.assert_allclose(sr.scale, (2, 0.125, 0.0625))
