@@ -7,6 +7,8 @@ Blocks of a page run in turn. One that needs what is not here (a cluster, a GPU,
 from __future__ import annotations
 
 import doctest
+import inspect
+import os
 import re
 import runpy
 import shlex
@@ -23,6 +25,9 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 
 from pssr2_monai.cli import main
 from pssr2_monai.commands import COMMANDS
+from pssr2_monai.commands.arguments import fire_words, takes_training_ids
+from pssr2_monai.errors import UsageError
+from pssr2_monai.presets import check_overrides, config_files
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "bundle" / "docs" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -48,19 +53,21 @@ class FileParser(CodeBlockParser):
 
 
 def _run_shell(example: Example) -> None:
-    """Each line of a block; ``pssr2`` and ``python -m`` run in this process, which has loaded torch already."""
+    """Each line; plain ones of ``pssr2`` and ``python -m`` run in this process, which has loaded torch already."""
     for line in str(example.parsed).replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
-        if words[:1] == ["pssr2"]:
+        plain = not {">", "|", "&&"} & set(words)
+        if words[:1] == ["pssr2"] and plain:
             with pytest.raises(SystemExit) as exit_:
                 main(words[1:])
             assert not exit_.value.code, line
-        elif words[:2] == ["python", "-m"]:
+        elif words[:2] == ["python", "-m"] and plain:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(sys, "argv", words[2:])
                 runpy.run_module(words[2], run_name="__main__", alter_sys=True)
         elif words:
-            subprocess.run(["bash", "-c", line], check=True)
+            path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+            subprocess.run(["bash", "-c", line], check=True, env=os.environ | {"PATH": path})
 
 
 PARSERS = [
@@ -94,9 +101,17 @@ def test_blocks_run(page: Path, world: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_in_the_text_exist(page: Path) -> None:
     for words in re.findall(r"`pssr2 ([^`]+)`", page.read_text(encoding="utf-8")):
-        name, *arguments = shlex.split(words.replace("...", ""))
-        assert name in COMMANDS or name.startswith("-") or name == "COMMAND", words
-        options = [each[2:].split("=")[0].replace("-", "_") for each in arguments if each.startswith("--")]
-        parameters = COMMANDS[name].__annotations__ if name in COMMANDS else {}
-        if "overrides" not in parameters:
-            assert set(options) <= {*parameters, "help"}, words
+        name, *arguments = (each for each in shlex.split(words) if each not in ("...", "--help", "--json"))
+        if name == "COMMAND" or name.startswith("--"):
+            continue
+        command = COMMANDS[name]
+        try:
+            given = fire_words(command, arguments)
+        except UsageError as error:
+            if "must be given" not in str(error):
+                pytest.fail(f"{words}: {error}")
+            continue
+        if takes_training_ids(command):
+            own = inspect.signature(command).parameters
+            ids = [word[2:].partition("=")[0] for word in given]
+            check_overrides(config_files("train"), dict.fromkeys(each for each in ids if each not in own))

@@ -12,6 +12,8 @@ from pydoc import locate
 
 import pytest
 
+from pssr2_monai.presets import check_overrides, config_files
+
 HERE = Path(__file__).parent
 NAMES: dict[str, list[str]] = json.loads((HERE / "pssr-2.4.0.json").read_text(encoding="utf-8"))
 
@@ -44,6 +46,16 @@ def test_names_here_exist(page: str) -> None:
     dotted = set(re.findall(r"`(pssr2_monai\.[\w.]+)", page))
     assert len(dotted) > 10
     assert not [name for name in dotted if locate(name) is None]
+
+
+def test_settings_here_exist(page: str) -> None:
+    """What stands first in the right column of data sets and of training, where it is an id and not prose."""
+    sections = [
+        each for each in re.split(r"^## ", page, flags=re.MULTILINE) if each.startswith(("Data sets", "Training"))
+    ]
+    ids = {found for each in sections for found in re.findall(r"\| `([a-z_]+)`[^|]*\|$", each, re.MULTILINE)}
+    assert len(ids) > 15
+    check_overrides(config_files("train"), dict.fromkeys(ids))
 
 
 def test_names_are_those_of_the_installed_original() -> None:
