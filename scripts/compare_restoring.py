@@ -60,7 +60,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--original-tile", type=int, default=256, help="side of the original's tiles in pixels")
+    parser.add_argument("--original-tile", type=int, default=512, help="side of the original's tiles in pixels")
+    parser.add_argument("--original-rate-falls", action="store_true", help="its learning rate, along half a cosine")
     parser.add_argument("--pssr-python", metavar="PATH", help="a Python that has pssr 2.4.0, else one is installed")
     parser.add_argument("--without-pssr", action="store_true", help="leave the original out")
     parser.add_argument(
@@ -148,8 +149,8 @@ def trainings(options: argparse.Namespace, seed: int) -> dict[str, list[Any]]:
     ours += [word for id_, value in options.set for word in ("--set", id_, value)]
     commands = {OURS: [*ours, train, lr]}
     if python := pssr_python(options):
-        tile = ["--tile", options.original_tile]
-        commands[ORIGINAL] = [python, here.with_name("pssr_training.py"), *common, *tile, train, lr]
+        chosen = ["--tile", options.original_tile] + ([] if options.original_rate_falls else ["--constant-rate"])
+        commands[ORIGINAL] = [python, here.with_name("pssr_training.py"), *common, *chosen, train, lr]
     return {name: [str(word) for word in command] for name, command in commands.items()}
 
 

@@ -1,9 +1,9 @@
 """Trains the original `pssr` 2.4.0 for so many minutes and restores a folder of LR images with it.
 
 Run by `compare_restoring.py` in that package's own environment. Its ResUNet 32-64-128-256, its MS-SSIM + L1, its data
-set and crappifier, its `train_paired`; AdamW at its rate of 0.001. In two things it is given more than its defaults:
-the rate falls along half a cosine over the time granted, instead of by 0.7 an epoch, which would stop it after 50
-steps; and the results are rounded, not cut off.
+set and crappifier, its `train_paired`; AdamW at its rate of 0.001, all along or, which is kinder to it, falling along
+half a cosine over the time granted (its command lets it fall by 0.7 an epoch, which would stop it after 50 steps).
+Results are rounded, not cut off as it does.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--scale", type=int, required=True)
     parser.add_argument("--sigma", type=float, help="of Gaussian noise; Poisson noise without it")
     parser.add_argument("--tile", type=int, required=True)
+    parser.add_argument("--constant-rate", action="store_true", help="instead of one that falls")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--threads", type=int, required=True)
     options = parser.parse_args()
@@ -77,7 +78,7 @@ def train(network: torch.nn.Module, options: argparse.Namespace) -> None:
         progress = (time.perf_counter() - began) / (60 * options.minutes)
         if progress >= 1:
             raise TimeIsOver
-        for group in optimizer.param_groups:
+        for group in [] if options.constant_rate else optimizer.param_groups:
             group["lr"] = 1e-3 * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * progress)))
 
     try:
