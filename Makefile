@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo test lint types tests docs format clean
+.PHONY: demo test lint types tests napari-tests docs format clean
 
 demo: .venv/core
 	$(BIN)/pssr2 demo
@@ -21,9 +21,21 @@ types: .venv/dev
 # OpenVINO brings kernels of its own, which have no business in the process of all other tests.
 OPENVINO_TESTS := tests/restoration/test_openvino_network.py
 
+# Those of the napari plugin need a screen, if only one in memory, and pytest plugins that no other test is to meet.
+NAPARI_TESTS := tests/napari
+SCREEN := xvfb-run -a -s "-screen 0 1400x900x24"
+
 tests: .venv/dev
-	$(BIN)/python -m pytest --ignore $(OPENVINO_TESTS)
+	$(BIN)/python -m pytest --ignore $(OPENVINO_TESTS) --ignore $(NAPARI_TESTS)
 	$(BIN)/python -m pytest $(OPENVINO_TESTS)
+	$(MAKE) --no-print-directory napari-tests
+
+napari-tests: .venv/dev
+	@if command -v xvfb-run >/dev/null; then \
+		$(SCREEN) $(BIN)/python -m pytest -p napari -p npe2 -p pytest-qt $(NAPARI_TESTS); \
+	else \
+		echo "$(NAPARI_TESTS): skipped, there is no xvfb-run (apt-get install xvfb libxcb-icccm4 libxcb-keysyms1)"; \
+	fi
 
 # The pages as a site in site/; `mkdocs serve` shows them while one writes.
 docs: .venv/dev

@@ -13,6 +13,7 @@ from pssr2_monai.commands.instrument import calibrate, register
 from pssr2_monai.commands.looking import crappify, info, preprocess
 from pssr2_monai.commands.restoring import evaluate, restore
 from pssr2_monai.commands.training import demo, train
+from pssr2_monai.commands.viewing import napari
 from pssr2_monai.commands.weights import convert, export
 
 __all__ = ["COMMANDS"]
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., Answer | None]] = {
         export,
         convert,
         demo,
+        napari,
         completion,
     )
 }

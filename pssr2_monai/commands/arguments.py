@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import UnionType
 from typing import Any, get_args, get_origin
 
-from fire.decorators import SetParseFns
+from fire.decorators import SetParseFn, SetParseFns
 from fire.parser import DefaultParseValue
 
 from pssr2_monai.errors import UsageError
@@ -35,18 +35,20 @@ def fire_words(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
         UsageError: an option that there is not or that has no value, a word too many, or something that is missing.
             A value of the wrong type is refused when fire reads it.
     """
-    given = _given(command, words)
+    given, more = _given(command, words)
     parameters = inspect.signature(command).parameters
     missing = [
         name.upper() if parameter.kind is parameter.POSITIONAL_OR_KEYWORD else f"--{name}"
         for name, parameter in parameters.items()
-        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD and name not in given
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        and name not in given
     ]
     if missing:
         verb = command.__name__
         raise UsageError(f"{verb}: {' and '.join(missing)} must be given; see pssr2 {verb} --help")
     _tell_fire(command)
-    return [f"--{name}={value}" for name, value in given.items()]
+    return [*(f"--{name}={value}" for name, value in given.items()), *more]
 
 
 def options_of(command: Callable[..., Any]) -> list[str]:
@@ -68,8 +70,8 @@ def takes_training_ids(command: Callable[..., Any]) -> bool:
     return any(each.kind is each.VAR_KEYWORD for each in inspect.signature(command).parameters.values())
 
 
-def _given(command: Callable[..., Any], words: Sequence[str]) -> dict[str, str]:
-    """The value of each argument that is given, as text."""
+def _given(command: Callable[..., Any], words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The value of each argument that is given, as text, and the words of a verb that takes any number of them."""
     verb, switches = command.__name__, switches_of(command)
     expected = _positional(command)
     places: list[str] = []
@@ -97,12 +99,18 @@ def _given(command: Callable[..., Any], words: Sequence[str]) -> dict[str, str]:
             else:
                 value = rest.pop(0)
         given[name] = value
+    if _takes_any_number(command):
+        return given, places
     if len(places) > len(expected):
         raise UsageError(
             f"{verb}: {places[len(expected)]!r} is one argument too many; it takes "
             f"{' '.join(name.upper() for name in expected) or 'options only'} (a folder instead of *.tif)"
         )
-    return dict(zip(expected, places, strict=False)) | given
+    return dict(zip(expected, places, strict=False)) | given, []
+
+
+def _takes_any_number(command: Callable[..., Any]) -> bool:
+    return any(each.kind is each.VAR_POSITIONAL for each in inspect.signature(command).parameters.values())
 
 
 def _positional(command: Callable[..., Any]) -> list[str]:
@@ -138,6 +146,8 @@ def _tell_fire(command: Callable[..., Any]) -> None:
     if takes_training_ids(command):
         readers = dict.fromkeys(text_ids(), _text) | readers
     SetParseFns(**readers)(command)
+    if _takes_any_number(command):
+        SetParseFn(_text)(command)
 
 
 def _reader(command: Callable[..., Any], name: str, kinds: set[Any]) -> Callable[[str], Any]:

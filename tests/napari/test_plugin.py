@@ -12,8 +12,9 @@ import pytest
 
 from pssr2_monai import demo
 from pssr2_monai.crappify import Downsample
+from pssr2_monai.errors import InputError
 from pssr2_monai.napari.samples import em_sections
-from pssr2_monai.napari.viewing import PANELS
+from pssr2_monai.napari.viewing import PANELS, open_viewer
 
 
 def test_the_manifest_is_found_and_names_what_there_is() -> None:
@@ -51,3 +52,20 @@ def test_em_sections_keep_their_pixel_size(tmp_path: Path, monkeypatch: pytest.M
     assert [shown["name"] for _, shown, _ in layers] == ["section_00", "section_01", "left out", "fast scan"]
     assert layers[2][1]["scale"] == [0.016, 0.016]
     np.testing.assert_allclose(layers[3][1]["scale"], [0.064, 0.064])
+
+
+def test_files_are_opened_beside_the_windows(
+    make_napari_viewer: Callable[..., Any], qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo.write_image(
+        tmp_path / "scan.ome.tif", np.zeros((3, 20, 30), np.uint8), axes="TYX", pixel_size={"Y": 0.02, "X": 0.02}
+    )
+    with pytest.raises(InputError, match="there is no such file"):
+        open_viewer([tmp_path / "scan.ome.tif", tmp_path / "other.tif"])
+    monkeypatch.setattr("napari.Viewer", make_napari_viewer)
+    viewer = open_viewer([tmp_path / "scan.ome.tif"], show=False)
+    assert viewer.title == "PSSR2"
+    np.testing.assert_allclose(viewer.layers["scan"].scale, (1, 0.02, 0.02))
+    assert viewer.layers["scan"].axis_labels == ("t", "y", "x")
+    assert {*viewer.window.dock_widgets} == {f"{name} (pssr2-monai)" for name in PANELS}
+    qtbot.wait(50)
