@@ -57,7 +57,11 @@ class LiveTraining:
         tiles: how many validation tiles are shown, spread over all there are.
 
     Example:
-        >>> train("images", "run", minutes=5, live=LiveTraining(lambda now: print(now.loss)))  # doctest: +SKIP
+        >>> from pssr2_monai import train
+        >>> seen = []
+        >>> weights = train("images", "run", epochs=1, tile=96, live=LiveTraining(seen.append))
+        >>> seen[-1].progress, sorted(seen[-1].scores)
+        (1.0, ['val_loss', 'val_psnr', 'val_ssim'])
     """
 
     def __init__(self, show: Callable[[Snapshot], None], seconds: float = 0.5, tiles: int = 4) -> None:
@@ -70,7 +74,7 @@ class LiveTraining:
         self._scores: dict[str, float] = {}
         self._shown = self._images_due = 0.0
         self._inputs: torch.Tensor | None = None
-        self._targets: np.ndarray | None = None
+        self._targets = self._lr = np.empty(0)
 
     def stop(self) -> None:
         """Ends the training after the step under way, from any thread: it is validated and saved, to be resumed."""
@@ -126,6 +130,9 @@ class LiveTraining:
         if all("image" in item for item in items):  # training tiles that are crappified on the device have none yet
             self._inputs = torch.stack([item["image"] for item in items]).float()
             self._targets = torch.stack([item["label"] for item in items]).float().numpy()
+            self._lr = self._inputs.numpy()
+            if self._lr.shape[1] > self._targets.shape[1]:
+                self._lr = self._lr[:, central(self._lr.shape[1], self._targets.shape[1])]
 
     def _look(self, trainer: Engine, evaluator: Any, schedule: ProgressSchedule) -> None:
         now = time.monotonic()
@@ -151,7 +158,7 @@ class LiveTraining:
         )
 
     def _images(self, evaluator: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        if self._inputs is None or self._targets is None:
+        if self._inputs is None:
             return None
         with eval_mode(evaluator.network):
             # One by one, for what they take of a device's memory beside the training.
@@ -159,7 +166,4 @@ class LiveTraining:
                 evaluator.inferer(each[None].to(evaluator.state.device), evaluator.network).float().cpu()
                 for each in self._inputs
             ]
-        lr, sr = self._inputs.numpy(), torch.cat(outputs).numpy()
-        if lr.shape[1] > sr.shape[1]:
-            lr = lr[:, central(lr.shape[1], sr.shape[1])]
-        return lr, sr, self._targets
+        return self._lr, torch.cat(outputs).numpy(), self._targets

@@ -20,6 +20,9 @@ __all__ = ["CalibratePanel"]
 WITHOUT = "none: a rougher estimate"
 CALLS = 40
 
+WIDTH = 1000
+"""Of the window with the picture, screen pixels."""
+
 
 class CalibratePanel(Panel):
     """Calibrates from two layers or two folders of partners with the same names."""
@@ -27,12 +30,12 @@ class CalibratePanel(Panel):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer, "Calibrate")
         self._folder = tempfile.TemporaryDirectory(prefix="pssr2_calibrate_")
-        self.lr = ImageSource(napari_viewer, "Fast scans (LR)", tooltip="Real low-resolution images")
+        self.lr = ImageSource(napari_viewer, "Fast scans", tooltip="Real low-resolution (LR) images")
         self.hr = ImageSource(
             napari_viewer,
-            "Slow scans (HR)",
+            "Slow scans",
             optional=WITHOUT,
-            tooltip="Their partners of high resolution; in a folder, of the same names",
+            tooltip="Their partners of high resolution (HR); in a folder, of the same names",
         )
         self.model = LineEdit(
             label="Noises",
@@ -42,12 +45,12 @@ class CalibratePanel(Panel):
         self.calls = SpinBox(label="Trials", min=12, max=500, value=CALLS, tooltip="Of the search, at most")
         self.fill([self.lr, self.hr, self.model, self.calls])
         self.stop_button.visible = False
-        self.preset = FileEdit(label="Preset", mode="w", filter="*.json", nullable=True)
+        self.preset = FileEdit(label="Save as", mode="w", filter="*.json", nullable=True)
         self.save_button = PushButton(text="Save preset", enabled=False)
         self.save_button.clicked.connect(lambda *_: self.attempt(self.save))
         self.buttons.append(self.save_button)
         self.fill([self.preset])
-        self.picture = Picture()
+        self.picture = Picture(whole=True)
         self.found: Calibration | None = None
 
     def begin(self) -> None:
@@ -64,7 +67,7 @@ class CalibratePanel(Panel):
         """Saves the preset, and its report and picture beside it, under the name that is chosen."""
         target = self.preset.value
         if self.found is None or target is None or str(target) in ("", "."):
-            raise InputError("Preset: choose a name for the file, such as microscope.json")
+            raise InputError("Save as: choose a name for the file, such as microscope.json")
         target = Path(target).with_suffix(".json")
         ends = (".json", ".report.json", ".png")
         for path, end in zip(self.found.files, ends, strict=True):
@@ -74,9 +77,11 @@ class CalibratePanel(Panel):
     def _show(self, found: Calibration) -> None:
         self.found = found
         self.save_button.enabled = True
-        lines = summary(found).splitlines()
-        self.say("\n".join(lines[: len(lines) - len(found.files)]), GOOD)
-        if self.picture.parent() is None:
-            self.viewer.window.add_dock_widget(self.picture, name="Calibration", area="bottom")
+        lines = [" ".join(line.split()) for line in summary(found).splitlines()]
+        self.say("\n".join(f"• {line}" for line in lines[: len(lines) - len(found.files)]), GOOD)
         with Image.open(found.files[2]) as picture:
+            if self.picture.parent() is None:
+                dock = self.viewer.window.add_dock_widget(self.picture, name="Calibration", area="bottom")
+                dock.setFloating(True)  # a window of its own, which its small print needs
+                dock.resize(WIDTH, round(WIDTH * picture.height / picture.width) + 30)
             self.picture.show_picture(picture)

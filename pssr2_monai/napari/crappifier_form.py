@@ -17,14 +17,23 @@ from pssr2_monai.presets import config_files
 __all__ = ["CrappifierForm"]
 
 SLIDERS = {
-    "blur": ("Blur, pixels", 4.0, 0.05),
+    "blur": ("Blur", 4.0, 0.05),
     "poisson": ("Shot noise", 5.0, 0.05),
-    "gaussian": ("Read noise, grey levels", 60.0, 0.5),
-    "salt_pepper": ("Dead pixels, %", 10.0, 0.1),
-    "line": ("Line noise, grey levels", 30.0, 0.5),
-    "jitter": ("Line jitter, pixels", 4.0, 0.05),
+    "gaussian": ("Read noise", 60.0, 0.5),
+    "salt_pepper": ("Dead pixels", 10.0, 0.1),
+    "line": ("Line noise", 30.0, 0.5),
+    "jitter": ("Line jitter", 4.0, 0.05),
 }
 """Of each noise its name for microscopists, how far its slider goes, and by what steps; in the order they are added."""
+
+UNITS = {
+    "blur": "standard deviation, LR pixels",
+    "poisson": "1 is that of as many counts as grey levels",
+    "gaussian": "standard deviation, grey levels of 255",
+    "salt_pepper": "per cent of the pixels",
+    "line": "standard deviation, grey levels of 255",
+    "jitter": "standard deviation, LR pixels",
+}
 
 Noises = list[dict[str, Any]]
 
@@ -43,6 +52,9 @@ class CrappifierForm(Container):
         self._noises: Noises = []
         self._scale: Any = 4
         self._set: dict[str, tuple[float, float]] = {}
+        for slider in self.sliders.values():
+            slider.native.setEdgeLabelMode(slider.native.EdgeLabelMode.NoLabel)
+            slider.native.setDecimals(2 if slider.max < 10 else 1)
         super().__init__(widgets=[self.scale, *self.sliders.values()], labels=True)
         self.margins = (0, 0, 0, 0)
 
@@ -114,4 +126,4 @@ def _ends(value: Any) -> tuple[float, float] | None:
 
 def _tip(name: str) -> str:
     meaning = (NOISES[name].__doc__ or "").strip().splitlines()[0]
-    return f"{meaning} Drawn anew between both ends for each tile; 0 leaves it out."
+    return f"{meaning} {UNITS[name].capitalize()}; drawn anew between both ends for each tile, 0 leaves it out."

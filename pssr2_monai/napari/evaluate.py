@@ -36,13 +36,16 @@ class EvaluatePanel(Panel):
         self._page = Path()
         self._folder = tempfile.TemporaryDirectory(prefix="pssr2_evaluate_")
         self.hr = ImageSource(
-            napari_viewer, "Good images (HR)", several=True, tooltip="Images that the training has not seen"
+            napari_viewer,
+            "Good images",
+            several=True,
+            tooltip="High-resolution (HR) images that the training has not seen",
         )
         self.lr = ImageSource(
             napari_viewer,
-            "Scans (LR)",
+            "Scans",
             optional=CRAPPIFIED,
-            tooltip="Their real partners; in a folder, of the same names",
+            tooltip="Their real low-resolution (LR) partners; in a folder, of the same names",
         )
         self.weights = FileEdit(label="Weights", mode="r", filter="*.pt *.pth", nullable=True)
         self.out = FileEdit(label="Save to", mode="d", nullable=True, tooltip="Folder for the page, as you like")

@@ -29,12 +29,19 @@ class Stopped(Exception):
 
 
 class Picture(QLabel):
-    """A picture as wide as there is room, in its own proportions."""
+    """A picture in its own proportions, as wide as there is room.
 
-    def __init__(self) -> None:
+    Args:
+        whole: whether its height is to fit as well, as in a window of its own.
+    """
+
+    def __init__(self, whole: bool = False) -> None:
         super().__init__()
         self._picture: QPixmap | None = None
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self._whole = whole
+        upright = QSizePolicy.Policy.Ignored if whole else QSizePolicy.Policy.Fixed
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, upright)
+        self.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.hide()
 
     def show_picture(self, picture: Image.Image) -> None:
@@ -50,12 +57,16 @@ class Picture(QLabel):
         self._fit()
 
     def _fit(self) -> None:
-        if self._picture is not None and self.width() > 1:
-            fine = self.devicePixelRatioF()
-            fitted = self._picture.scaledToWidth(round(self.width() * fine), Qt.TransformationMode.SmoothTransformation)
-            fitted.setDevicePixelRatio(fine)
-            self.setPixmap(fitted)
+        if self._picture is None or self.width() < 2:
+            return
+        fine, smooth = self.devicePixelRatioF(), Qt.TransformationMode.SmoothTransformation
+        if self._whole:
+            fitted = self._picture.scaled(self.size() * fine, Qt.AspectRatioMode.KeepAspectRatio, smooth)
+        else:
+            fitted = self._picture.scaledToWidth(round(self.width() * fine), smooth)
             self.setFixedHeight(round(fitted.height() / fine))
+        fitted.setDevicePixelRatio(fine)
+        self.setPixmap(fitted)
 
 
 class Panel(QScrollArea):
@@ -88,16 +99,15 @@ class Panel(QScrollArea):
         self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.outcome = QVBoxLayout()
         inside = QWidget()
-        rows = QVBoxLayout(inside)
+        self.rows = QVBoxLayout(inside)
         for each in (self.form.native, self.buttons.native, self.bar.native, self.words):
-            rows.addWidget(each)
-        rows.addLayout(self.outcome)
-        rows.addStretch(1)
+            self.rows.addWidget(each)
+        self.rows.addLayout(self.outcome)
+        self.rows.addStretch(1)
         self.setWidget(inside)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setMinimumWidth(390)
         self.told.connect(self.show_told)
         QApplication.instance().aboutToQuit.connect(self.stop)
 
@@ -105,6 +115,15 @@ class Panel(QScrollArea):
         """Puts widgets into the form."""
         self.form.extend(widgets)
         self.form.native.layout().setContentsMargins(0, 0, 0, 0)
+
+    def showEvent(self, event: Any) -> None:
+        super().showEvent(event)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Nothing is cut off on the right: what scrolls up and down does not scroll aside."""
+        bar = self.verticalScrollBar().sizeHint().width()
+        self.setMinimumWidth(max(390, self.widget().minimumSizeHint().width() + bar))
 
     def reset_choices(self, *_: Any) -> None:
         """Looks anew at which layers there are; napari calls it when that changes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from napari.layers import Image
 from pssr2_monai.pictures import grey_window
 
 __all__ = ["SideBySide"]
+
+AXES = ("tile", "frame", "y", "x")
 
 GAP = 0.04
 """Of the width of an image, between two."""
@@ -28,6 +30,7 @@ class SideBySide:
         self.viewer = viewer
         self.title = title
         self.layers: dict[str, Image] = {}
+        self._shown: dict[str, np.ndarray] = {}
         self._names: Any = None
 
     def show(self, images: Mapping[str, np.ndarray]) -> None:
@@ -36,20 +39,23 @@ class SideBySide:
         Layers that show the same names and shapes already get new pixels and keep the user's settings.
 
         Args:
-            images: ``(..., Y, X)`` by name, of one field; axes of length 1 that all have in common are left out.
+            images: ``(tiles, frames, Y, X)`` or ``(frames, Y, X)`` by name, of one field; axes along which all of them
+                have one pixel are left out.
         """
-        planes = _squeezed(images)
+        planes, axes = _squeezed(images)
         if not self._fits(planes):
-            self._build(planes)
+            self._build(planes, axes)
         for name, image in planes.items():
-            self.layers[name].data = image
+            if images[name] is not self._shown.get(name):
+                self.layers[name].data = image
+        self._shown = dict(images)
 
     def remove(self) -> None:
         """Takes the layers away."""
         for layer in [*self.layers.values(), self._names]:
             if layer is not None and layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
-        self.layers, self._names = {}, None
+        self.layers, self._shown, self._names = {}, {}, None
 
     def _fits(self, planes: Mapping[str, np.ndarray]) -> bool:
         return (
@@ -58,7 +64,7 @@ class SideBySide:
             and all(self.layers[name].data.shape == image.shape for name, image in planes.items())
         )
 
-    def _build(self, planes: Mapping[str, np.ndarray]) -> None:
+    def _build(self, planes: Mapping[str, np.ndarray], axes: Sequence[str]) -> None:
         self.remove()
         for layer in self.viewer.layers:
             layer.visible = False  # they would lie below
@@ -76,6 +82,7 @@ class SideBySide:
                 translate=aside,
                 contrast_limits=limits,
                 colormap="gray",
+                axis_labels=axes,
                 metadata={"pssr2_shown": True},
             )
         self.viewer.layers.link_layers(list(self.layers.values()), ("contrast_limits", "gamma", "colormap"))
@@ -91,8 +98,9 @@ class SideBySide:
         self.viewer.reset_view()
 
 
-def _squeezed(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The images without the axes, besides Y and X, along which all of them have one pixel."""
+def _squeezed(images: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The images and the names of their axes, without those along which all of them have one pixel."""
     shapes = np.array([image.shape for image in images.values()])
     gone = tuple(number for number in range(shapes.shape[1] - 2) if (shapes[:, number] == 1).all())
-    return {name: image.squeeze(gone) for name, image in images.items()}
+    axes = [name for number, name in enumerate(AXES[-shapes.shape[1] :]) if number not in gone]
+    return {name: image.squeeze(gone) for name, image in images.items()}, axes

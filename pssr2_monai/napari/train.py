@@ -29,7 +29,7 @@ from pssr2_monai.workflow import train
 
 __all__ = ["TrainPanel"]
 
-PLAIN = "–"
+PLAIN = "default"
 MINUTES, EPOCHS = "minutes", "epochs"
 DEBOUNCE = 400
 """Milliseconds that the crappifier's sliders must rest before the preview is made anew."""
@@ -65,10 +65,15 @@ class TrainPanel(Panel):
         self.device = ComboBox(label="Device", choices=devices())
         self.more = LineEdit(label="More settings", tooltip="Ids of the training config: tile=192 lr=3e-4 seed=1")
         self.crappifier = CrappifierForm()
-        self.crappifier.label = "Crappifier"
-        self.live = CheckBox(text="show what it makes of the first image", value=False)
-        self.fill([self.images, self.out, self.task, self.network, self.own, self.crappifier, self.live])
-        self.fill([length, self.device, self.more])
+        self.live = CheckBox(
+            text="adjust the crappifier, and see what it makes",
+            value=False,
+            tooltip="Of the middle of the first image; what is set stays set when this is switched off",
+        )
+        self.fill([self.images, self.out, self.task, self.network, self.own, length, self.device, self.more])
+        self.rows.insertWidget(1, self.live.native)
+        self.rows.insertWidget(2, self.crappifier.native)
+        self.crappifier.native.hide()
         self.resume_button = PushButton(
             text="Resume", enabled=False, tooltip="Goes on with the training in that folder"
         )
@@ -92,6 +97,7 @@ class TrainPanel(Panel):
             each.changed.connect(lambda *_: self.attempt(self._read_presets))
         for each in (self.crappifier.changed, self.live.changed, self.images.changed):
             each.connect(lambda *_: self._timer.start())
+        self.live.changed.connect(self._show_sliders)
         self.out.changed.connect(lambda *_: self._offer_resume())
         self.attempt(self._read_presets)
 
@@ -122,6 +128,7 @@ class TrainPanel(Panel):
         if not resume:
             options |= {"preset": self.presets, **self.overrides()}
             self._losses, self._validated = [], []
+        self.live.value = False
         self._timer.stop()
         self.previewed.remove()
         watch = self._watch = LiveTraining(self.told.emit)
@@ -162,6 +169,10 @@ class TrainPanel(Panel):
     def _offer_resume(self) -> None:
         there = self.out.value is not None and (Path(self.out.value) / LAST).is_file()
         self.resume_button.enabled = there and not self.running
+
+    def _show_sliders(self, shown: bool) -> None:
+        self.crappifier.native.setVisible(shown)
+        self._make_room()
 
     def _read_presets(self) -> None:
         config_files("train", self.presets)

@@ -30,7 +30,7 @@ def test_two_layers_are_calibrated_and_the_preset_saved(
     viewer.add_image((np.asarray(lr) * 255).round().astype(np.uint8), name="fast")
     panel = panel_of("Calibrate")
     panel.save_button.clicked.emit(True)
-    assert "Preset: choose a name" in panel.words.text()
+    assert "Save as: choose a name" in panel.words.text()
     panel.lr.choose(viewer.layers["fast"])
     assert panel.hr.choice.value == WITHOUT
     panel.hr.choose(viewer.layers["slow"])
