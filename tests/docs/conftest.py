@@ -69,7 +69,8 @@ def world(tmp_path: Path, project_root: Path, tiny_weights: Path, monkeypatch: p
             write_image(_made(folder / name) / f"cell_{number}.tif", grey, axes="YX", pixel_size=coarse)
     clean = _plane(COUNT, side=FAST_SIDE).astype(np.float32)[None] / 255
     fast = (PoissonNoise(1.0).set_random_state(0)(clean)[0] * 255).round().clip(0, 255).astype(np.uint8)
-    write_image(_made(folder / "fast") / "overview.tif", fast, axes="YX", pixel_size=coarse)
+    for path in (_made(folder / "fast") / "overview.tif", folder / "scan.tif"):
+        write_image(path, fast, axes="YX", pixel_size=coarse)
     for name, real in {"IMAGES": "images", "SCANS": "scans"}.items():
         (folder / "bundle" / name).symlink_to(folder / real)
     _made(folder / "stacks")

@@ -100,8 +100,10 @@ def test_blocks_run(page: Path, world: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_in_the_text_exist(page: Path) -> None:
-    for words in re.findall(r"`pssr2 ([^`]+)`", page.read_text(encoding="utf-8")):
-        name, *arguments = (each for each in shlex.split(words) if each not in ("...", "--help", "--json"))
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for words in re.findall(r"`pssr2 ([^`]+)`|^pssr2 ([^>|\n]+)", text, re.MULTILINE):
+        split = shlex.split("".join(words), comments=True)
+        name, *arguments = (each for each in split if each not in ("...", "--help", "--json"))
         if name == "COMMAND" or name.startswith("--"):
             continue
         command = COMMANDS[name]

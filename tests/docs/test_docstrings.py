@@ -1,0 +1,41 @@
+"""Every example in a docstring of the package runs as it stands, in the folder that ``world`` fills."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+import pssr2_monai
+from pssr2_monai import machine
+
+PACKAGE = Path(pssr2_monai.__file__).parent
+WITH_EXAMPLES = sorted(path for path in PACKAGE.rglob("*.py") if ">>> " in path.read_text(encoding="utf-8"))
+NOT_HERE = {"openvino_network.py"}
+"""OpenVINO's kernels have no business in the process of all tests."""
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_examples_run(path: Path, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 1)  # no workers beside this large process
+    words = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    module = importlib.import_module(".".join(words).removesuffix(".__init__"))
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    told: list[str] = []
+    for example in doctest.DocTestFinder().find(module):
+        runner.run(example, out=told.append)
+    assert runner.summarize(verbose=False).failed == 0, "".join(told)
+    assert runner.tries > 0
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_example_is_skipped(path: Path) -> None:
+    assert path.name in NOT_HERE or "+SKIP" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [name for name in pssr2_monai.__all__ if name != "InputError"])
+def test_every_public_name_has_an_example(name: str) -> None:
+    found = getattr(pssr2_monai, name)
+    assert [each for each in doctest.DocTestFinder(recurse=False).find(found, name) if each.examples]
