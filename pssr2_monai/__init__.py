@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pssr2_monai.calibration.calibrating import calibrate
     from pssr2_monai.crappify import Crappify, Downsample
+    from pssr2_monai.errors import InputError
     from pssr2_monai.evaluation.evaluating import evaluate
     from pssr2_monai.info import describe
     from pssr2_monai.io.image import open_image
@@ -28,6 +29,7 @@ __all__ = [
     "Crappify",
     "Downsample",
     "GaussianNoise",
+    "InputError",
     "MSSSIML1Loss",
     "PoissonNoise",
     "ResUNet",
@@ -45,6 +47,7 @@ _HOMES = {
     "Crappify": "crappify",
     "Downsample": "crappify",
     "GaussianNoise": "noises",
+    "InputError": "errors",
     "MSSSIML1Loss": "losses",
     "PoissonNoise": "noises",
     "ResUNet": "networks",
@@ -63,3 +66,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -118,6 +118,12 @@ class Crappify(Seeded, Transform):
             clean image reaches, where 1 is a percentile and not the detector's limit.
         downsample: ``bilinear``, ``area`` or ``nearest``; see ``Downsample``.
 
+    Raises:
+        InputError: an unknown downsampling or scale; in the call, an image that does not divide by the scale.
+
+    Source:
+        Stites and Manor 2024 (PSSR2): noise comes after downsampling; in PSSR (Fang et al. 2021) it came before.
+
     Example:
         >>> import numpy as np
         >>> from pssr2_monai.noises import PoissonNoise

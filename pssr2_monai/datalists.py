@@ -120,8 +120,8 @@ def tile_lists(
             not match, or the split leaves nothing to train on.
 
     Example:
-        >>> lists = tile_lists("images", TileSettings(tile=128, scale=4))  # doctest: +SKIP
-        >>> lists.training[0]["window"]  # doctest: +SKIP
+        >>> lists = tile_lists("images", TileSettings(tile=128, scale=4))
+        >>> lists.training[0]["window"]  # corner and size, in Y and X
         [0, 0, 128, 128]
     """
     if lr_dir is not None and settings.intensity.scope == "dataset":

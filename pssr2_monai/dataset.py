@@ -27,8 +27,10 @@ class TileDataset(Dataset):
         seed: seed of all draws.
 
     Example:
-        >>> dataset = TileDataset(lists.training, transform=transform, seed=0)  # doctest: +SKIP
-        >>> dataset.set_epoch(2)  # doctest: +SKIP
+        >>> dataset = TileDataset([{"name": "a", "pixels": 3}], transform=lambda item: item["pixels"], seed=0)
+        >>> dataset.set_epoch(2)
+        >>> dataset[0]
+        3
     """
 
     def __init__(self, data: Sequence[dict[str, Any]], transform: Callable[..., Any], seed: int = 0) -> None:

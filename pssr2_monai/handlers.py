@@ -1,4 +1,4 @@
-"""What Ignite and MONAI lack for this training: draws by epoch, clipping, a schedule by progress, telling how far it is.
+"""What Ignite and MONAI lack for this training: draws by epoch, clipping, a schedule by progress, telling of it all.
 
 Each handler has ``attach(engine)``, as Ignite's have; ``state_dict`` and ``load_state_dict`` where a resumed run needs
 its memory.

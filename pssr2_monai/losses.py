@@ -114,7 +114,10 @@ class MSSSIML1Loss(_Loss):
 
     Args:
         mix: share of MS-SSIM, from 0 (L1 alone) to 1 (MS-SSIM alone).
-        data_range, kernel_size, sigma, weights: as in :func:`ms_ssim`.
+        data_range: white level minus black level.
+        kernel_size: side of the Gaussian window in pixels, odd.
+        sigma: standard deviation of that window in pixels.
+        weights: exponent of each scale of MS-SSIM, finest first.
         reduction: ``"mean"`` or ``"sum"`` over the batch, or ``"none"`` for one value an image.
 
     Raises:
@@ -122,7 +125,7 @@ class MSSSIML1Loss(_Loss):
 
     Source:
         Zhao, Gallo, Frosio and Kautz 2017, "Loss functions for image restoration with neural networks"
-        (their loss "Mix").
+        (their loss "Mix", section III-D); MS-SSIM: see :func:`ms_ssim`.
 
     Example:
         >>> image = torch.rand(2, 1, 64, 64)

@@ -87,7 +87,7 @@ def plan_training(
     Example:
         >>> plan = plan_training("images", "run", epochs=2, tile=32, batch_size=8)
         >>> len(plan.images), plan.steps
-        (5, 6)
+        (5, 18)
     """
     out = Path(out).absolute()
     parser = training_workflow(data, out, preset, epochs, minutes, resume, overrides).parser

@@ -242,11 +242,17 @@ def load_weights(
         device: where the network is to run.
         options: for an original's file, what its tensors do not tell; see ``networks.load_pssr2``.
 
+    Returns:
+        The network, which takes and gives float32 ``(batch, frames, Y, X)`` in [0, 1], and the record: its scale,
+        frames, intensity scale, crappifier and pixel size (micrometres).
+
     Raises:
         InputError: the file cannot be read, or its weights do not fit the network that its record names.
 
     Example:
-        >>> network, record = load_weights("run/model.pt")  # doctest: +SKIP
+        >>> network, record = load_weights("run/model.pt")
+        >>> network(torch.zeros(1, 1, 24, 31)).shape, record.scale, record.n_frames
+        (torch.Size([1, 1, 96, 124]), 4, (1, 1))
     """
     saved = _read_safely(path)
     if saved.keys() >= RECORDED:

@@ -34,6 +34,9 @@ SECTIONS = ("network_def", "loss", "optimizer", "crappifier", "intensity")
 PATHS = ("_dir", "_root", "calibration")
 """What the names of ids end in whose values are paths."""
 
+MACHINERY = {"checkpoint_every", "compile", "log_every", "num_workers", "profile", "skip_bad", "val_interval"}
+"""Ids that do not change what is learnt."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -195,14 +198,14 @@ def show_config(writer: Writers) -> None:
     writer.validation.flush()
 
 
-def hyper_parameters(config: Mapping[str, Any]) -> dict[str, bool | float | str]:
+def hyper_parameters(config: Mapping[str, Any]) -> dict[str, float | str]:
     """What of a training config may differ between two trainings, by id; expressions are left out, paths are not told.
 
     Example:
         >>> hyper_parameters({"lr": 0.002, "dataset_dir": "$@bundle_root", "loss": {"_target_": "a.L1", "mix": 0.8}})
         {'lr': 0.002, 'loss': 'a.L1', 'loss#mix': 0.8}
     """
-    found: dict[str, bool | float | str] = {}
+    found: dict[str, float | str] = {}
 
     def add(name: str, value: Any) -> None:
         if isinstance(value, Mapping):
@@ -216,16 +219,18 @@ def hyper_parameters(config: Mapping[str, Any]) -> dict[str, bool | float | str]
                 add(f"{name}#{number}", each)
         elif isinstance(value, list):
             found[name] = json.dumps(value)
-        elif isinstance(value, (bool, int, float)) or (isinstance(value, str) and value[:1] not in tuple("$@%")):
+        elif isinstance(value, bool):  # which TensorBoard would show as 0.0000
+            found[name] = str(value)
+        elif isinstance(value, (int, float)) or (isinstance(value, str) and value[:1] not in tuple("$@%")):
             found[name] = value
 
     for name, value in config.items():
         if (name in SECTIONS or not isinstance(value, Mapping)) and not name.endswith(PATHS):
             add(name, value)
-    return {name: value for name, value in found.items() if name not in NOT_SET}
+    return {name: value for name, value in found.items() if name not in NOT_SET | MACHINERY}
 
 
-def _show_hyper_parameters(writer: Any, values: Mapping[str, bool | float | str]) -> None:
+def _show_hyper_parameters(writer: Any, values: Mapping[str, float | str]) -> None:
     """For TensorBoard's table of trainings, with the metrics of the run that ``writer`` writes."""
     from torch.utils.tensorboard.summary import hparams  # takes a second, and the other ranks need none
 

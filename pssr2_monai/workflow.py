@@ -70,7 +70,8 @@ def train(
             training already, nothing to resume, or images that cannot be read or tiled.
 
     Example:
-        >>> train("images", "run", minutes=10, tile=96)  # doctest: +SKIP
+        >>> train("images", "run", epochs=1, tile=96, batch_size=4).name
+        'model.pt'
     """
     out = Path(out).absolute()
     workflow = training_workflow(data, out, preset, epochs, minutes, resume, overrides)

@@ -151,6 +151,7 @@ def test_hyper_parameters_are_plain_values_by_their_ids() -> None:
     config = {
         "imports": ["$import torch"],
         "seed": 0,
+        "slide": False,
         "compile": False,
         "precision": "auto",
         "scale": [1, 4, 4],
@@ -162,7 +163,7 @@ def test_hyper_parameters_are_plain_values_by_their_ids() -> None:
     }
     assert hyper_parameters(config) == {
         "seed": 0,
-        "compile": False,
+        "slide": "False",
         "precision": "auto",
         "scale": "[1, 4, 4]",
         "crappifier": "crappify.Crappify",

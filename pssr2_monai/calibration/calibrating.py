@@ -88,11 +88,16 @@ def calibrate(
         pair_pattern: regular expression whose group is what the names of partners have in common.
         axes: axes of files that do not tell their own.
 
+    Returns:
+        The parameters, in grey levels of 0..255, with their standard errors, and the files written.
+
     Raises:
         InputError: before any work, for an option that cannot be; then for images that do not go together.
 
     Example:
-        >>> calibrate("pairs/LR", "scope.json", hr="pairs/HR")  # doctest: +SKIP
+        >>> found = calibrate("pairs/LR", "scope.json", hr="pairs/HR", model="poisson", calls=12)
+        >>> 0.9 < found.values["poisson"] < 1.1  # the images were made with 1
+        True
     """
     begun = time.perf_counter()
     noises, target = NoiseModel.parse(model), Path(out)

@@ -98,6 +98,13 @@ def evaluate(
 
     Raises:
         InputError: folders without images, images without partners, weights that cannot be read, or a wrong option.
+
+    Example:
+        >>> result = evaluate("test", "run/model.pt", "evaluation")
+        >>> [name for name in result["mean"]]
+        ['bilinear', 'bicubic', 'model']
+        >>> 0 < result["mean"]["model"]["ssim"] < 1
+        True
     """
     check_normalisation(normalise)
     if pixel_size is not None and not 0 < pixel_size < math.inf:

@@ -128,6 +128,11 @@ def open_image(path: str | Path, axes: str | None = None) -> LazyImage:
     Raises:
         InputError: no such file, an unknown format, damaged contents, pixels that are no real numbers, or axes that do
             not fit or are unknown; a package that reads the format is missing.
+
+    Example:
+        >>> with open_image("stacks/stack.ome.tif") as image:
+        ...     image.axes, image.shape, image.read((slice(2, 3), slice(0, 64), slice(0, 48))).shape
+        ('ZYX', (10, 192, 192), (1, 64, 48))
     """
     path = Path(path)
     if not path.exists():

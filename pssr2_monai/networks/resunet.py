@@ -78,6 +78,21 @@ class ResUNet(ScaledNetwork):
         value_range: what black (0) and white (1) are inside the network.
         pool: how many pixels become one at the next level, one number or one for each axis: ``[1, 2, 2]`` where those
             along Z are far apart.
+
+    It takes float32 ``(batch, in_channels, Y, X)`` in [0, 1], of any size, and gives ``(batch, out_channels, scale *
+    Y, scale * X)``; in three dimensions Z comes before Y.
+
+    Raises:
+        InputError: numbers that do not go together; see each argument.
+
+    Source:
+        Zhang, Liu and Wang 2018, "Road extraction by deep residual U-Net"; Stites and Manor 2024 (PSSR2) for the
+        reconstruction.
+
+    Example:
+        >>> network = ResUNet(channels=(8, 16), depth=1, scale=4)
+        >>> network(torch.zeros(2, 1, 24, 31)).shape
+        torch.Size([2, 1, 96, 124])
     """
 
     def __init__(

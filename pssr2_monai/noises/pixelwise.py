@@ -30,6 +30,9 @@ class PoissonNoise(Noise):
     Raises:
         InputError: both are given; see ``Noise`` for the rest.
 
+    Source:
+        Stites and Manor 2024 (PSSR2), whose ``intensity`` this is.
+
     Example:
         >>> import numpy as np
         >>> noise = PoissonNoise(intensity=(0.5, 1.0)).set_random_state(0)
@@ -64,6 +67,9 @@ class GaussianNoise(Noise):
     Args:
         sigma: standard deviation in grey levels, at least 0.
         gain: grey levels added to every pixel (PSSR2's word for an offset).
+
+    Raises:
+        InputError: see ``Noise``.
 
     Example:
         >>> import numpy as np

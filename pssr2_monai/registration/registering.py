@@ -113,7 +113,9 @@ def register(
             scale, an ``out`` that holds something; after it, where no pair reached the score (the table is written).
 
     Example:
-        >>> register("slow_scans", "fast_scans", "pairs", scale=4)  # doctest: +SKIP
+        >>> done = register("pairs/HR", "pairs/LR", "registered", scale=4)
+        >>> [each.kept for each in done]
+        [True, True, True, True, True]
     """
     if model not in MODELS:
         raise InputError(f"model: {model!r} is unknown; use {', '.join(MODELS)}")

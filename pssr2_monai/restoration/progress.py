@@ -35,8 +35,12 @@ def progress_told(listener: Listener) -> Iterator[None]:
     the same call goes on there.
 
     Example:
-        >>> with progress_told(lambda name, share: print(name, share)):  # doctest: +SKIP
-        ...     restore("scan.tif", "restored.tif", "run/model.pt")
+        >>> from pssr2_monai import restore
+        >>> shares = []
+        >>> with progress_told(lambda name, share: shares.append(share)):
+        ...     paths = restore("scans/cell_0.tif", "restored.tif", "run/model.pt")
+        >>> shares[-1]
+        1.0
     """
     token = _listener.set(listener)
     try:

@@ -58,8 +58,9 @@ def restore(
     written, and the files of a folder that are finished, are not made anew.
 
     Args:
-        source: an image file, a folder of them, or a folder of slices if the target is a file.
-        target: the file to write, or the folder to write files of the same names into.
+        source: an image file, a folder of them, or a folder of slices if the target is a file; any of the axes TZCYX.
+        target: the file to write, or the folder to write files of the same names into. Axes, data type and intensity
+            scale are those of the source, Y and X (and Z, of volumes) ``scale`` times as long, pixels as much smaller.
         weights: a ``model.pt`` with its record.
         window: largest side of the windows in LR pixels; see ``SeamlessInferer``.
         overlap: share of a window that it has in common with its neighbour.
@@ -84,7 +85,8 @@ def restore(
             ``restore_file``.
 
     Example:
-        >>> restore("scan.tif", "restored.tif", "run/model.pt")  # doctest: +SKIP
+        >>> [path.name for path in restore("scans/cell_0.tif", "restored.tif", "run/model.pt")]
+        ['restored.tif']
     """
     windows: dict[str, Any] = {"window": window, "overlap": overlap, "precision": precision, "backend": backend}
     SeamlessInferer(**windows)  # refuses what it does not take before the weights are read
