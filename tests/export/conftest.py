@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +36,17 @@ SMALL: dict[str, dict[str, Any]] = {
 """Networks by the name of their preset; the batch and the depth of the last two are those of a volume."""
 
 
-def save(network: nn.Module, path: Path, config: dict[str, Any], scale: int | list[int], frames: int) -> Path:
-    """Weights as a training writes them."""
-    record = Record(config, scale, (frames, 1), pixel_size={"Y": 0.004}, crappifier={"scale": 4})
-    torch.save({"model": network.state_dict(), "record": record.state_dict()}, path)
-    return path
-
-
 @pytest.fixture(params=SMALL)
 def network_name(request: pytest.FixtureRequest) -> str:
     """Each name in `SMALL`."""
     return str(request.param)
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> Callable[..., tuple[nn.Module, Path]]:
-    """A function from a name in `SMALL` to the network, all its layers at work, and a file of its weights."""
+@pytest.fixture(scope="session")
+def save_in() -> Callable[..., tuple[nn.Module, Path]]:
+    """A function from a folder and a name in `SMALL` to the network, all its layers at work, and its weights there."""
 
-    def make(name: str, frames: int = 1) -> tuple[nn.Module, Path]:
+    def make(folder: Path, name: str, frames: int = 1, **recorded: Any) -> tuple[nn.Module, Path]:
         torch.manual_seed(0)
         config = dict(SMALL[name])
         scale = config.setdefault("scale", 2)
@@ -70,6 +64,15 @@ def saved(tmp_path: Path) -> Callable[..., tuple[nn.Module, Path]]:
             if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
                 nn.init.uniform_(layer.running_mean, -0.5, 0.5)
                 nn.init.uniform_(layer.running_var, 0.5, 2)
-        return network, save(network, tmp_path / "model.pt", config, scale, frames)
+        recorded = {"pixel_size": {"Y": 0.004}, "crappifier": {"scale": 4}} | recorded
+        record = Record(config, scale, (frames, 1), **recorded)
+        torch.save({"model": network.state_dict(), "record": record.state_dict()}, folder / "model.pt")
+        return network, folder / "model.pt"
 
     return make
+
+
+@pytest.fixture
+def saved(save_in: Callable[..., tuple[nn.Module, Path]], tmp_path: Path) -> Callable[..., tuple[nn.Module, Path]]:
+    """`save_in` the folder of the test."""
+    return partial(save_in, tmp_path)

@@ -1,0 +1,103 @@
+"""Whatever needs an extra names the pip command that brings it; and what the release check of the wheel looks for."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from pssr2_monai.cli import main
+from pssr2_monai.commands import COMMANDS
+
+PACKAGES = {
+    "czi": ["pylibCZIrw"],
+    "mrc": ["mrcfile"],
+    "openvino": ["openvino"],
+    "dask": ["distributed"],
+    "export": ["onnx", "onnxscript", "onnxruntime"],
+    "bioimageio": ["bioimageio.core"],
+    "napari": ["napari"],
+}
+"""What is imported of each extra."""
+
+
+@pytest.fixture(scope="module")
+def wheel(project_root: Path) -> ModuleType:
+    """The script that checks a wheel before a release."""
+    spec = importlib.util.spec_from_file_location("check_wheel", project_root / "scripts" / "check_wheel.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("extra", PACKAGES)
+def test_a_missing_extra_is_named_with_its_pip_command(
+    extra: str,
+    wheel: ModuleType,
+    hr_folder: Path,
+    tiny_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [word.format(scans=hr_folder, weights=tiny_weights) for word in wheel.EXTRAS[extra]]
+    if words[0] not in COMMANDS:
+        pytest.skip(f"there is no command {words[0]}")
+    monkeypatch.chdir(tmp_path)
+    for name in ("scan.czi", "scan.mrc"):
+        Path(name).write_bytes(b"no image, but no reader gets to see that")
+    for package in PACKAGES[extra]:
+        for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, package, None)  # importing it fails, as if it were not installed
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert wheel.wrong_answer(extra, int(str(exit_.value.code)), capsys.readouterr().err) == []
+    assert {path.name for path in tmp_path.iterdir()} <= {"scan.czi", "scan.mrc"}
+
+
+def test_every_extra_for_users_is_tried(wheel: ModuleType, project_root: Path) -> None:
+    project = tomllib.loads((project_root / "pyproject.toml").read_text())["project"]
+    assert set(project["optional-dependencies"]) - {"dev", "docs"} == set(wheel.EXTRAS) == set(PACKAGES)
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "right"),
+    [
+        (1, "pssr2: needs it; pip install 'pssr2-monai[czi]'\n", True),
+        (1, 'a warning\npssr2: needs it; pip install "pssr2-monai[czi]"', True),
+        (0, "pssr2: needs it; pip install 'pssr2-monai[czi]'", False),
+        (1, "pssr2: needs it; pip install 'pssr2-monai[mrc]'", False),
+        (1, "ModuleNotFoundError: no pylibCZIrw; pip install 'pssr2-monai[czi]'", False),
+        (1, "", False),
+    ],
+)
+def test_an_answer_is_right_if_it_is_one_line_with_the_command(
+    status: int, told: str, right: bool, wheel: ModuleType
+) -> None:
+    assert (wheel.wrong_answer("czi", status, told) == []) is right
+
+
+def test_what_a_wheel_lacks_and_what_was_left_in_it_is_told(
+    wheel: ModuleType, project_root: Path, tmp_path: Path
+) -> None:
+    left = ["pssr2_monai/bundle/models/last.pt", "pssr2_monai/bundle/eval/train.log", "tests/conftest.py"]
+    kept = [*wheel.NEEDED[1:], "pssr2_monai/bundle/models/model.pt", "pssr2_monai/metrics/measures.py"]
+    with zipfile.ZipFile(tmp_path / "some.whl", "w") as archive:
+        for name in (*kept, *left):
+            archive.writestr(name, "")
+    wrong = wheel.wrong_content(tmp_path / "some.whl")
+    assert wrong == [f"lacks {wheel.NEEDED[0]}", *(f"holds {name}" for name in sorted(left))]
+    # What it asks for is where the build takes it from.
+    moved = {"pssr2_monai/bundle/": "bundle/", "pssr2_monai/configs/": "configs/"}
+    for name in wheel.NEEDED:
+        source = re.sub("|".join(moved), lambda match: moved[match[0]], name)
+        assert (project_root / source).is_file(), source
