@@ -2,9 +2,9 @@
 
     python scripts/make_readme_picture.py run/model.pt
 
-The section is the last plane of FIB-25 (FlyEM; Takemura et al. 2015, PNAS 112:13711; CC BY): train without it, on planes
-0 to 95, or by ``train_em_weights.py --held-out fib25``. What the record's crappifier makes of it is restored as any file
-is.
+The section is the last plane of FIB-25 (FlyEM; Takemura et al. 2015, PNAS 112:13711; CC BY): train without it, on
+planes 0 to 95, or by ``train_em_weights.py --held-out fib25``. What the record's crappifier makes of it is restored as
+any file is.
 """
 
 from __future__ import annotations
