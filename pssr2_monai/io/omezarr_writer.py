@@ -49,8 +49,10 @@ class OmeZarrWriter:
         pixel_size: micrometres along those of "Z", "Y" and "X" that are known; the others have no unit in the file.
         channel_names: one a channel, or none.
         resume: go on with the folder begun, if it is there.
-        shards: pixels along each axis that are stored together in one file, rounded up to whole chunks; each chunk has
-            a file of its own by default. A shard that is written in parts is read and written anew for each.
+        in_blocks: regions will be whole ones of the grid ``chunks``, from each of which the first level of the pyramid
+            is made at once; otherwise all of it is made at the end.
+        shards: of an image in blocks, pixels along each axis that are stored together in one file, rounded up to whole
+            chunks; each chunk has a file of its own by default.
     """
 
     def __init__(
@@ -62,35 +64,53 @@ class OmeZarrWriter:
         pixel_size: Mapping[str, float],
         channel_names: Sequence[str],
         resume: bool = False,
+        in_blocks: bool = False,
         shards: Sequence[int] | None = None,
     ) -> None:
         self._path, self._part = path, part_of(path)
         self._axes = "".join(axis for axis in STORED_ORDER if axis in axes)
         self._order = [axes.index(axis) for axis in self._axes]
         self._pixel_size, self._channel_names = dict(pixel_size), tuple(channel_names)
-        chunks = [CHUNK if axis in "YX" else 1 for axis in axes]
+        grid = [CHUNK * (1 + in_blocks) if axis in "YX" else 1 for axis in axes]
         if shards is not None:
-            chunks = [_whole(size, chunk) for size, chunk in zip(shards, chunks, strict=True)]
-        self.chunks: tuple[int, ...] | None = tuple(chunks)
-        self._shards = None if shards is None else [chunks[i] for i in self._order]
-        if resume and (self._part / "0" / "zarr.json").is_file():
-            self._level0 = zarr.open_array(str(self._part / "0"), mode="r+")
+            grid = [_whole(size, unit) for size, unit in zip(shards, grid, strict=True)]
+        self.chunks: tuple[int, ...] | None = tuple(grid)
+        self._grid, self._sharded = [grid[i] for i in self._order], shards is not None
+        stored = [shape[i] for i in self._order]
+        first = [stored, _halved_shape(stored)] if in_blocks and max(stored[-2:]) > SMALLEST_LEVEL else [stored]
+        names = [str(self._part / str(level)) for level in range(len(first))]
+        if resume and all(Path(name, "zarr.json").is_file() for name in names):
+            self._begun = [zarr.open_array(name, mode="r+") for name in names]
             return
         remove(self._part)  # of a run that was killed
         self._part.mkdir()
         try:
-            self._level0 = self._create(0, [shape[i] for i in self._order], dtype)
+            self._begun = [self._create(level, sizes, dtype) for level, sizes in enumerate(first)]
         except BaseException:
             remove(self._part)
             raise
 
     def write(self, region: Sequence[slice], array: np.ndarray) -> None:
         """Sets the pixels of a region; see `writer.Writer`."""
-        self._level0[tuple(region[i] for i in self._order)] = array.transpose(self._order)
+        stored, pixels = tuple(region[i] for i in self._order), array.transpose(self._order)
+        image, *halves = self._begun
+        if halves and not self._is_whole(stored):
+            raise ValueError(f"{self._path.name}: {stored} is not made of whole blocks of {self.chunks}, {self._axes}")
+        image[stored] = pixels
+        for half in halves:
+            whole = tuple(slice(0, size) for size in _halved_shape(pixels.shape))
+            half[(*stored[:-2], *(slice(part.start // 2, (part.stop + 1) // 2) for part in stored[-2:]))] = _means(
+                pixels, whole
+            )
+
+    def _is_whole(self, stored: Sequence[slice]) -> bool:
+        """Whether a region is made of whole blocks."""
+        ends = zip(stored, self._grid, self._begun[0].shape, strict=True)
+        return all(part.start % unit == 0 and (part.stop % unit == 0 or part.stop == size) for part, unit, size in ends)
 
     def close(self, spread: Spread = map) -> None:
         """Builds the pyramid, adds the metadata that make the folder an image, and moves it into place."""
-        levels = [self._level0]
+        levels = list(self._begun)
         while max(levels[-1].shape[-2:]) > SMALLEST_LEVEL:
             levels.append(self._halved(levels[-1], len(levels), spread))
         metadata = {"ome": self._metadata(levels)}
@@ -104,9 +124,12 @@ class OmeZarrWriter:
     def _create(self, level: int, shape: Sequence[int], dtype: np.dtype[Any]) -> zarr.Array:
         chunks = [min(CHUNK, size) if axis in "YX" else 1 for axis, size in zip(self._axes, shape, strict=True)]
         shards = None
-        if self._shards is not None:
-            sizes = zip(self._shards, shape, chunks, strict=True)
-            shards = tuple(_whole(min(shard, size), chunk) for shard, size, chunk in sizes)
+        if self._sharded:
+            # A block makes a whole shard of the image, and one of the first level of half its sides.
+            wanted = [
+                unit // 2 if level and axis in "YX" else unit for axis, unit in zip(self._axes, self._grid, strict=True)
+            ]
+            shards = tuple(_whole(min(part), chunk) for *part, chunk in zip(wanted, shape, chunks, strict=True))
         return zarr.create_array(
             str(self._part / str(level)),
             overwrite=True,  # a level that was under way when the run before was killed
@@ -123,7 +146,7 @@ class OmeZarrWriter:
 
     def _halved(self, fine: zarr.Array, level: int, spread: Spread) -> zarr.Array:
         """The next level: Y and X halved by the mean of 2 x 2 pixels, region by region."""
-        coarse = self._create(level, (*fine.shape[:-2], *((size + 1) // 2 for size in fine.shape[-2:])), fine.dtype)
+        coarse = self._create(level, _halved_shape(fine.shape), fine.dtype)
         steps = coarse.shards or (*[1] * (coarse.ndim - 2), REGION, REGION)
         halve = partial(_halve, str(self._part), level)
         for _ in spread(halve, _batches(coarse.shape, steps)):
@@ -171,18 +194,19 @@ def _halve(folder: str, level: int, regions: Sequence[tuple[slice, ...]]) -> Non
     fine = zarr.open_array(f"{folder}/{level - 1}", mode="r")
     coarse = zarr.open_array(f"{folder}/{level}", mode="r+")
     for region in regions:
-        pixels = np.empty([part.stop - part.start for part in region], coarse.dtype)
-        for piece in _regions(pixels.shape, (*[1] * (pixels.ndim - 2), PIECE, PIECE)):
-            at = [
-                slice(whole.start + part.start, whole.start + part.stop)
-                for whole, part in zip(region, piece, strict=True)
-            ]
-            wide = [
-                slice(2 * part.start, min(2 * part.stop, size))
-                for part, size in zip(at[-2:], fine.shape[-2:], strict=True)
-            ]
-            pixels[piece] = area_mean(fine[(*at[:-2], *wide)])
-        coarse[region] = pixels
+        coarse[region] = _means(fine, region)
+
+
+def _means(fine: np.ndarray | zarr.Array, region: Sequence[slice]) -> np.ndarray:
+    """A region of the level that comes after a fine one."""
+    pixels = np.empty([part.stop - part.start for part in region], fine.dtype)
+    for piece in _regions(pixels.shape, (*[1] * (pixels.ndim - 2), PIECE, PIECE)):
+        at = [slice(all_.start + part.start, all_.start + part.stop) for all_, part in zip(region, piece, strict=True)]
+        wide = [
+            slice(2 * part.start, min(2 * part.stop, size)) for part, size in zip(at[-2:], fine.shape[-2:], strict=True)
+        ]
+        pixels[piece] = area_mean(np.asarray(fine[(*at[:-2], *wide)]))
+    return pixels
 
 
 def area_mean(pixels: np.ndarray) -> np.ndarray:
@@ -200,6 +224,11 @@ def area_mean(pixels: np.ndarray) -> np.ndarray:
         return ((total + 1 + ((total >> 2) & 1)) >> 2).astype(pixels.dtype)
     mean = total / 4
     return (np.rint(mean) if pixels.dtype.kind in "ui" else mean).astype(pixels.dtype)
+
+
+def _halved_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of the next level."""
+    return (*shape[:-2], *((size + 1) // 2 for size in shape[-2:]))
 
 
 def _whole(size: int, chunk: int) -> int:

@@ -53,12 +53,27 @@ def plane_size(image: LazyImage) -> tuple[int, int]:
     return image.shape[image.axes.index("Y")], image.shape[image.axes.index("X")]
 
 
-def write_window(writer: Writer, order: Frames, frame: int, window: Window, plane: np.ndarray) -> None:
-    """Writes a window ``(Y, X)`` of one frame, numbered as in ``order``, where it belongs in the writer's axes."""
+def write_window(
+    writer: Writer, order: Frames, frame: int, window: Window, pixels: np.ndarray, count: int | None = None
+) -> None:
+    """Writes a window where it belongs in the writer's axes.
+
+    Args:
+        writer: of the sheet.
+        order: of its frames.
+        frame: number of the frame.
+        window: where, in pixels.
+        pixels: ``(Y, X)``, or ``(frames, Y, X)`` of neighbouring frames.
+        count: how many frames, if ``pixels`` has an axis of them.
+    """
     rows, columns = window.slices()
     at = {axis: slice(index, index + 1) for axis, index in order.position(frame).items()} | {"Y": rows, "X": columns}
-    block = plane if writer.axes.index("Y") < writer.axes.index("X") else plane.T
-    singletons = tuple(index for index, axis in enumerate(writer.axes) if axis not in "YX")
+    given = "YX"
+    if count is not None and order.run_axis is not None:
+        run = at[order.run_axis].start
+        at[order.run_axis], given = slice(run, run + count), order.run_axis + given
+    block = pixels.transpose([given.index(axis) for axis in writer.axes if axis in given])
+    singletons = tuple(index for index, axis in enumerate(writer.axes) if axis not in given)
     writer.write([at[axis] for axis in writer.axes], np.expand_dims(block, singletons))
 
 

@@ -135,6 +135,7 @@ def create_writer(
     channel_names: Sequence[str] = (),
     overwrite: bool = False,
     resume: bool = False,
+    in_blocks: bool = False,
     shards: Sequence[int] | None = None,
 ) -> Writer:
     """A writer for the format that the suffix names.
@@ -152,11 +153,13 @@ def create_writer(
         channel_names: one a channel, or none.
         overwrite: replace what stands under this name (when the new image is complete).
         resume: go on with what a writer of the same arguments left ending in ``.part``, if it is there.
-        shards: of OME-Zarr, pixels along each axis that are stored in one file; a chunk of 512 x 512 by default.
+        in_blocks: regions will be whole ones of the writer's ``chunks``, which saves reading them again for a pyramid.
+        shards: of OME-Zarr in blocks, pixels along each axis that are stored in one file, and written at once; chunks
+            have a file each by default.
 
     Raises:
         InputError: the suffix, the dtype or the axes cannot be written; the file exists; no such folder; no room;
-            shards of another format.
+            shards of another format, or of what is not written in blocks.
     """
     path, shape, dtype = Path(path), tuple(int(size) for size in shape), np.dtype(dtype).newbyteorder("=")
     check_axes(axes, shape, path.name)
@@ -173,10 +176,11 @@ def create_writer(
     check_free(path, overwrite)
     target = _target_of(path)
     options: dict[str, Any] = {"resume": resume}
-    if shards is not None:
-        if path.suffix.lower() != ".zarr":
-            raise InputError(f"{path.name}: has no shards; write .ome.zarr, or leave them out")
-        options["shards"] = tuple(shards)
+    is_zarr = path.suffix.lower() == ".zarr"
+    if shards is not None and not (is_zarr and in_blocks):
+        raise InputError(f"{path.name}: has no shards; write .ome.zarr, in blocks, or leave them out")
+    if is_zarr:
+        options |= {"in_blocks": in_blocks, "shards": shards}
     return Writer(path, shape, dtype, axes, target(path, shape, dtype, axes, sizes, tuple(channel_names), **options))
 
 
@@ -189,7 +193,23 @@ def write_image(
     channel_names: Sequence[str] = (),
     overwrite: bool = False,
 ) -> None:
-    """Writes a whole array; see `create_writer` for the arguments and errors."""
+    """Writes a whole array; what stands under the name appears when it is complete.
+
+    Args:
+        path: the file or folder to write; its suffix names the format: .tif, .ome.tif, .ome.zarr or .png.
+        array: pixels, of the shape that the axes say; its data type is kept.
+        axes: letters out of "TZCYX", one a dimension.
+        pixel_size: micrometres along "Z", "Y" and "X"; an axis that is missing stays unknown in the file.
+        channel_names: one a channel, or none.
+        overwrite: replace what stands under this name.
+
+    Raises:
+        InputError: the suffix, the data type or the axes cannot be written; the file exists; no such folder; no room.
+
+    Example:
+        >>> stack = np.zeros((5, 64, 48), dtype=np.uint16)
+        >>> write_image("new.ome.tif", stack, axes="ZYX", pixel_size={"Z": 0.03, "Y": 0.004, "X": 0.004})
+    """
     array = np.asarray(array)
     with create_writer(
         path,
@@ -199,6 +219,7 @@ def write_image(
         pixel_size=pixel_size,
         channel_names=channel_names,
         overwrite=overwrite,
+        in_blocks=True,
     ) as writer:
         writer.write([slice(None)] * array.ndim, array.astype(writer.dtype, copy=False))
 

@@ -18,12 +18,11 @@ from pssr2_monai.axes import frames_of, is_volume, scaled_shape
 from pssr2_monai.errors import InputError
 from pssr2_monai.io.formats import is_zarr
 from pssr2_monai.io.image import LazyImage, open_image
-from pssr2_monai.io.omezarr_writer import CHUNK
 from pssr2_monai.io.part import part_of
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window
 from pssr2_monai.record import Record
 from pssr2_monai.restoration.blocks import CAST_PIXELS
-from pssr2_monai.restoration.image_restoring import Layout
+from pssr2_monai.restoration.image_restoring import Layout, layout_of
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.tiles import Window
 
@@ -93,9 +92,8 @@ def output_of(source: Path, target: Path, record: Record, inferer: SeamlessInfer
         _check_chunks(image)
         frames = frames_of(image.axes, image.shape, record.stack)
         shape = scaled_shape(image.axes, image.shape, frames.scale_by_axis(record.scale))
-        zarr_written = target.suffix == ".zarr"
-        chunk = CHUNK if zarr_written else 1
-        layout = Layout(frames, plane_size(image), record, inferer, (1, chunk, chunk))
+        zarr_written = target.suffix.lower() == ".zarr"
+        layout = layout_of(image, target, record, inferer)
         nbytes = math.prod(shape) * image.dtype.itemsize
         whole = nbytes if target.suffix == ".png" else 0
         return Output(

@@ -27,7 +27,7 @@ from pssr2_monai.io.writer import Writer, create_writer
 from pssr2_monai.record import Record
 from pssr2_monai.restoration import workers
 from pssr2_monai.restoration.engines import Engine
-from pssr2_monai.restoration.image_restoring import Restoring
+from pssr2_monai.restoration.image_restoring import Layout, Restoring, layout_of
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journals import Journal, Unfinished, fingerprint, journal_of, was_finished
 from pssr2_monai.restoration.progress import Progress
@@ -116,13 +116,15 @@ def restore_file(
         return Path(target)
     with open_image(source, axes=axes) as image, _full_disk_told(path):
         state = fingerprint(source)
-        settings = {"source": [source.name, state, image.axes, list(image.shape)]}
+        settings: dict[str, Any] = {"source": [source.name, state, image.axes, list(image.shape)]}
         settings |= network_settings(network, record, inferer)
+        layout = layout_of(image, path, record, inferer)
+        settings["blocks"] = [*layout.chunks, len(layout.columns)]
         intensity = fit_image_intensity(image, record.intensity, record.stack)
         if overwrite or not part_of(path).exists():
             remove(notes)
         journal = Journal(notes, settings) if notes.exists() else None
-        writer = output_writer(path, image, record, overwrite, resume=journal is not None)
+        writer = output_writer(path, image, record, overwrite, resume=journal is not None, layout=layout)
         try:
             if writer.chunks is not None:
                 journal = journal or Journal(notes, settings)
@@ -175,8 +177,12 @@ def output_writer(
     overwrite: bool,
     resume: bool = False,
     dtype: npt.DTypeLike | None = None,
+    layout: Layout | None = None,
 ) -> Writer:
-    """The writer of what an image is restored to, in its own dtype or another."""
+    """The writer of what an image is restored to, block by block, in its own dtype or another.
+
+    A layout of larger blocks than there are by default is one of shards.
+    """
     frames = check_frames(image, record)
     scale = frames.scale_by_axis(record.scale)
     return create_writer(
@@ -188,6 +194,8 @@ def output_writer(
         channel_names=image.channel_names,
         overwrite=overwrite,
         resume=resume,
+        in_blocks=True,
+        shards=None if layout is None else layout.shards(image.axes),
     )
 
 

@@ -6,8 +6,9 @@ import logging
 import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch.profiler import record_function
 
 from pssr2_monai.axes import Frames, factors, frames_of, is_volume, sample_centres
 from pssr2_monai.intensity import Intensity
+from pssr2_monai.io import omezarr_writer
 from pssr2_monai.io.image import LazyImage
 from pssr2_monai.io.sheets import plane_size, read_window, write_window
 from pssr2_monai.io.writer import Writer
@@ -25,9 +27,15 @@ from pssr2_monai.restoration.journals import Journal
 from pssr2_monai.restoration.overlapping import ahead, behind
 from pssr2_monai.tiles import Window, WindowAxis, reflect_indices
 
-__all__ = ["Layout", "Restoring"]
+__all__ = ["Layout", "Restoring", "layout_of"]
 
 logger = logging.getLogger(__name__)
+
+MOST_FILES = 2**15
+"""Chunks of an OME-Zarr that have a file each; of more of them, those of a block are put together in a shard."""
+
+SHARD_BYTES = 2**26
+"""Of a shard at most, uncompressed: each is in memory whole when it is written."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +47,16 @@ class Layout:
         plane: LR pixels along Y and X.
         record: of the network.
         inferer: how the network is laid over the image.
-        chunks: HR pixels along the run of frames, Y and X that are written to one chunk of the target.
+        chunks: HR pixels along the run of frames, Y and X that are written to one chunk, or one shard, of the target.
+        in_shards: whether they are shards.
     """
 
     frames: Frames
     plane: tuple[int, int]
     record: Record
     inferer: SeamlessInferer
-    chunks: tuple[int, int, int]
+    chunks: tuple[int, ...]
+    in_shards: bool = False
 
     @property
     def scale(self) -> tuple[int, ...]:
@@ -88,6 +98,27 @@ class Layout:
         centres = sample_centres(frames, hr_frames, slide=False, edges=hr_frames == 1)
         return [(frames.window(centre, lr_frames), frames.window(centre, hr_frames)) for centre in centres]
 
+    def shards(self, axes: str) -> tuple[int, ...] | None:
+        """HR pixels of a shard along each axis of the image, if there are shards."""
+        along = dict(zip((self.frames.run_axis, "Y", "X"), self.chunks, strict=True))
+        return tuple(along.get(axis, 1) for axis in axes) if self.in_shards else None
+
+    def sharded(self, itemsize: int) -> Layout:
+        """With blocks for chunks, as large as shards may be, if there are very many chunks."""
+        factor, *others = self.scale
+        sizes = [size * each for size, each in zip(self.sizes, self.scale, strict=True)]
+        grid = self.chunks[-len(sizes) :]
+        planes = self.frames.count if not self.inferer.volume else self.frames.count // self.frames.run
+        if planes * math.prod(-(-size // chunk) for size, chunk in zip(sizes, grid, strict=True)) <= MOST_FILES:
+            return self
+        across = [
+            math.ceil(len(part) * each / math.lcm(chunk, each)) * math.lcm(chunk, each)
+            for part, each, chunk in zip(self.columns[0], others, grid[1:], strict=True)
+        ]
+        unit = self.multiple * factor
+        along = max(1, SHARD_BYTES // (itemsize * unit * math.prod(across))) * unit
+        return replace(self, chunks=(*self.chunks[: -len(sizes)], along, *across), in_shards=True)
+
     @property
     def rows_of_blocks(self) -> int:
         """LR rows that are written at once: those of a step of the windows, in whole chunks."""
@@ -109,6 +140,14 @@ class Layout:
                 for gap in journal.missing(name, size) if journal is not None else [range(size)]:
                     for rows in divided(gap, length):
                         yield Job(name, tuple(frames), tuple(given), column, rows)
+
+
+def layout_of(image: LazyImage, target: Path, record: Record, inferer: SeamlessInferer) -> Layout:
+    """How the restoring of an image into a file or folder of this name is divided."""
+    side = 2 * omezarr_writer.CHUNK if target.suffix.lower() == ".zarr" else 1
+    frames = frames_of(image.axes, image.shape, record.stack)
+    layout = Layout(frames, plane_size(image), record, inferer, (1, side, side))
+    return layout.sharded(image.dtype.itemsize) if side > 1 else layout
 
 
 @dataclass
@@ -196,9 +235,8 @@ class Restoring:
         ]
         if self.inferer.volume:
             (first, count), (y, height), (x, width) = spans
-            planes = {job.given[first + number]: block[number] for number in range(count)}
-        else:
-            (y, height), (x, width) = spans
-            planes = {frame: block[:, number] for number, frame in enumerate(job.given)}
-        for frame, plane in planes.items():
-            write_window(self.writer, order, frame, Window(y, x, height, width), plane)
+            write_window(self.writer, order, job.given[first], Window(y, x, height, width), block, count)
+            return
+        (y, height), (x, width) = spans
+        for number, frame in enumerate(job.given):
+            write_window(self.writer, order, frame, Window(y, x, height, width), block[:, number])

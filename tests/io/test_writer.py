@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import shutil
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.io import tiff_writer
+from pssr2_monai.io import omezarr_writer, tiff_writer
 from pssr2_monai.io.image import list_images, open_image
 from pssr2_monai.io.writer import create_writer, write_image
 
@@ -172,6 +175,35 @@ def test_a_folder_of_other_things_is_never_overwritten(tmp_path: Path, name: str
     assert os.listdir(tmp_path / name) == ["thesis.txt"]
 
 
+@pytest.mark.parametrize("shards", [None, (2, 256, 160)])
+def test_a_pyramid_made_block_by_block_is_that_made_at_the_end(
+    shards: tuple[int, ...] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(omezarr_writer, "CHUNK", 64)
+    data = np.random.default_rng(0).integers(0, 65535, (3, 301, 517), "uint16")
+    settings: dict[str, Any] = {"shape": data.shape, "dtype": "uint16", "axes": "ZYX", "pixel_size": {}}
+    with create_writer(tmp_path / "whole.zarr", **settings) as writer:
+        writer.write(np.s_[:, :, :], data)
+    with create_writer(tmp_path / "blocks.zarr", **settings, in_blocks=True, shards=shards) as writer:
+        assert writer.chunks == ((1, 128, 128) if shards is None else (2, 256, 256))
+        with pytest.raises(ValueError, match="is not made of whole blocks"):
+            writer.write(np.s_[:1, :64, :128], data[:1, :64, :128])
+        grid = [range(0, size, step) for size, step in zip(data.shape, writer.chunks, strict=True)]
+        for corner in itertools.product(*grid):
+            ends = zip(corner, writer.chunks, data.shape, strict=True)
+            block = tuple(slice(start, min(start + step, size)) for start, step, size in ends)
+            writer.write(block, data[block])
+    whole, blocks = (zarr.open_group(str(tmp_path / f"{name}.zarr"), mode="r") for name in ("whole", "blocks"))
+    assert list(whole.array_keys()) == list(blocks.array_keys())
+    for name in whole.array_keys():
+        np.testing.assert_array_equal(whole[name][:], blocks[name][:])
+    np.testing.assert_array_equal(blocks["0"][:], data)
+    assert blocks["0"].shards == (None if shards is None else (2, 256, 256))
+    assert blocks["1"].shards == (None if shards is None else (2, 128, 128))
+    with open_image(tmp_path / "blocks.zarr") as image:
+        np.testing.assert_array_equal(image.read(np.s_[1:, 100:300, 3:400]), data[1:, 100:300, 3:400])
+
+
 def test_the_same_output_is_the_same_file(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
@@ -205,6 +237,8 @@ def test_png_keeps_pixels_and_pixel_size(tmp_path: Path) -> None:
         ("a.tif", {"pixel_size": {"T": 2.0}}, "pixel size"),
         ("a.png", {}, "a PNG holds one"),
         ("nowhere/a.tif", {}, "no folder"),
+        ("a.tif", {"shards": (1, 20, 30), "in_blocks": True}, "a.tif: has no shards; write .ome.zarr"),
+        ("a.zarr", {"shards": (1, 20, 30)}, "a.zarr: has no shards"),
     ],
 )
 def test_refusals(tmp_path: Path, name: str, changes: dict[str, object], message: str) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.io.image import open_image
-from pssr2_monai.io.writer import write_image
+from pssr2_monai.io.writer import Writer, write_image
 from pssr2_monai.networks import AsVolume, ResUNet
 from pssr2_monai.record import Record
-from pssr2_monai.restoration import blocks
+from pssr2_monai.restoration import blocks, image_restoring
 from pssr2_monai.restoration.blocks import Gathered, Job, columns, divided, rows_of_jobs
 from pssr2_monai.restoration.file_restoring import restore_file
 from pssr2_monai.restoration.image_restoring import Restoring
@@ -139,6 +142,46 @@ def test_what_was_interrupted_goes_on_to_the_same_file(
     assert first_job not in ran
     assert _files(target) == _files(straight)
     assert {path.name for path in tmp_path.iterdir()} == {"in.tif", "straight", target.name}
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if name != "channels"], indirect=True)
+def test_many_chunks_are_put_together_in_shards(
+    case: tuple[Path, torch.nn.Module, Record, SeamlessInferer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, network, record, inferer = case
+    (tmp_path / "chunks").mkdir()
+    (tmp_path / "shards").mkdir()
+    monkeypatch.setattr("pssr2_monai.io.omezarr_writer.CHUNK", 16)
+    monkeypatch.setattr("pssr2_monai.io.omezarr_writer.SMALLEST_LEVEL", 32)
+    monkeypatch.setattr(blocks, "COLUMN_BYTES", COLUMN)
+    monkeypatch.setattr(blocks, "VOLUME_COLUMN_BYTES", COLUMN)
+    chunked = restore_file(source, tmp_path / "chunks" / "out.ome.zarr", network, record, inferer)
+    monkeypatch.setattr(image_restoring, "MOST_FILES", 10)
+    monkeypatch.setattr(image_restoring, "SHARD_BYTES", 2**15)
+    written: list[tuple[slice, ...]] = []
+    write = Writer.write
+
+    def recording(self: Writer, region: Sequence[slice], array: np.ndarray) -> None:
+        written.append(tuple(region))
+        write(self, region, array)
+
+    monkeypatch.setattr(Writer, "write", recording)
+    sharded = restore_file(source, tmp_path / "shards" / "out.ome.zarr", network, record, inferer)
+    levels = [zarr.open_group(str(path), mode="r") for path in (chunked, sharded)]
+    assert len(list(levels[0].array_keys())) == len(list(levels[1].array_keys())) > 2
+    for name in levels[0].array_keys():
+        np.testing.assert_array_equal(levels[0][name][:], levels[1][name][:])
+        assert levels[1][name].chunks == levels[0][name].chunks
+    image = levels[1]["0"]
+    assert math.prod(image.shards) <= 2**15
+    # Shards are written whole: what is written in parts would be read and compressed again.
+    grid = [range(0, size, shard) for size, shard in zip(image.shape, image.shards, strict=True)]
+    assert {tuple(part.start for part in region) for region in written} == set(itertools.product(*grid))
+    for region in written:
+        whole = [min(part.start + n, size) for part, n, size in zip(region, image.shards, image.shape, strict=True)]
+        assert [part.stop for part in region] == whole
+    files = [sum(each.is_file() for each in path.rglob("c/**/*")) for path in (chunked, sharded)]
+    assert files[1] < files[0] / 3
 
 
 def test_other_settings_do_not_go_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

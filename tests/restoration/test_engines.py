@@ -38,10 +38,10 @@ def _one_thread() -> Iterator[None]:
 def folder(_one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stack of 2 planes, weights, and the stack restored by this process alone."""
     made = tmp_path_factory.mktemp("engines")
-    arguments = {"in_channels": 1, "out_channels": 1, "channels": [4, 8], "scale": 3, "depth": 0, "interpolate": False}
+    arguments = {"in_channels": 1, "out_channels": 1, "channels": [4, 8], "scale": 4, "depth": 0, "interpolate": False}
     torch.manual_seed(0)
     network = ResUNet(**arguments)  # type: ignore[arg-type]
-    record = Record({"_target_": "pssr2_monai.networks.ResUNet", **arguments}, 3)
+    record = Record({"_target_": "pssr2_monai.networks.ResUNet", **arguments}, 4)
     save_atomically({"model": network.state_dict(), "record": record.state_dict()}, made / "model.pt")
     image = np.random.default_rng(0).integers(0, 256, (2, 600, 150)).astype(np.uint8)
     write_image(made / "in.ome.zarr", image, axes="ZYX", pixel_size={})
@@ -173,7 +173,7 @@ def test_a_process_that_is_killed_is_told_in_one_line() -> None:
     [
         (["--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], "workers and scheduler: give one of them"),
         (["--workers", "0"], "workers: 0 is not a number of processes"),
-        (["--workers", "many"], "workers: 'many' is not a number of processes"),
+        (["--workers", "many"], "--workers many: is not a whole number"),
         (["--scheduler", "tcp://127.0.0.1:1"], "no Dask scheduler answers at 'tcp://127.0.0.1:1' within"),
         (["--scheduler", "nonsense://x"], "no Dask scheduler answers at 'nonsense://x'"),
     ],

@@ -112,6 +112,7 @@ def test_a_full_disk_is_told_in_one_line_and_gone_on_from(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("pssr2_monai.io.omezarr_writer.CHUNK", 64)
+    monkeypatch.setattr("pssr2_monai.io.omezarr_writer.SMALLEST_LEVEL", 64)
     straight, target = tmp_path / f"straight{suffix}", tmp_path / f"out{suffix}"
     restore(scans / "0.tif", straight, weights, window=64)
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
