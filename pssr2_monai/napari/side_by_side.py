@@ -95,6 +95,7 @@ class SideBySide:
             size=1,
             metadata={"pssr2_shown": True},
         )
+        self.viewer.layers.selection.active = self.layers[list(planes)[-1]]
         self.viewer.reset_view()
 
 

@@ -87,6 +87,13 @@ class ImageSource(Container):
             write_layer(layer, folder / f"{name or f'{number:03d}_{file_name(layer)}'}.ome.tif")
         return folder
 
+    def reset_choices(self, *_: Any) -> None:
+        """Looks anew at which layers there are; the first that comes is chosen where nothing else was."""
+        super().reset_choices()
+        layers = [each for each in self.choice.choices if isinstance(each, Image)]
+        if self.choice.value == FILES and self.path.value is None and layers:
+            self.choice.value = layers[0]
+
     def _choices(self, _: Any) -> list[Any]:
         first = [self._optional] if self._optional is not None else []
         layers = [layer for layer in self._viewer.layers if _usable(layer)]

@@ -34,7 +34,7 @@ MINUTES, EPOCHS = "minutes", "epochs"
 DEBOUNCE = 400
 """Milliseconds that the crappifier's sliders must rest before the preview is made anew."""
 
-CHART = (390, 215)
+CHART = (390, 180)
 
 
 class TrainPanel(Panel):

@@ -30,6 +30,19 @@ def test_each_window_is_built(name: str, panel_of: Callable[[str], Any]) -> None
     assert not panel.running
 
 
+def test_a_layer_that_comes_is_chosen_unless_something_else_was(
+    viewer: Any, panel_of: Callable[[str], Any], tmp_path: Path
+) -> None:
+    restore, train = panel_of("Restore"), panel_of("Train")
+    train.images.choose(tmp_path)
+    assert restore.image.layers == []
+    layer = viewer.add_image(np.zeros((20, 30), np.uint8), name="scan")
+    assert restore.image.layers == [layer]
+    assert train.images.files(tmp_path / "unused") == tmp_path
+    viewer.layers.clear()
+    assert restore.image.layers == []
+
+
 def test_made_cells_are_sample_data(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pssr2_monai.napari.samples.made_images", lambda count: demo.made_images(count, side=64))
     viewer.open_sample("pssr2-monai", "made_cells")
