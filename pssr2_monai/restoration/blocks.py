@@ -31,8 +31,8 @@ CAST_PIXELS = 2**18
 """Pixels that are cast at a time: casting computes in float64, and what it computes should stay in the cache."""
 
 LEAST_STEPS = 2
-JOBS_PER_WORKER = 4
-"""So that the last of them to finish does not keep the others waiting for long."""
+SLACK = 1.05
+"""How much longer than in the best division the work may take in one of more jobs, which forgives a slow worker."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,15 @@ def rows_of_jobs(along: WindowAxis, multiple: int, columns: int, workers: int) -
     """
     if workers <= 1:
         return along.size
-    wanted = max(math.ceil(JOBS_PER_WORKER * workers / columns), math.ceil(along.size / (MOST_STEPS * along.step)))
-    length = max(math.ceil(along.size / wanted), LEAST_STEPS * along.step)
-    return math.ceil(length / multiple) * multiple
+    steps = math.ceil(along.size / along.step)
+    fewest = math.ceil(steps / MOST_STEPS)
+    # Jobs that the busiest worker does, and the windows of each along the column: one more than its steps.
+    took = {
+        parts: math.ceil(parts * columns / workers) * (steps / parts + 1)
+        for parts in range(fewest, max(fewest, steps // LEAST_STEPS) + 1)
+    }
+    parts = max(parts for parts, windows in took.items() if windows <= SLACK * min(took.values()))
+    return math.ceil(math.ceil(along.size / parts) / multiple) * multiple
 
 
 def divided(rows: range, length: int) -> list[range]:

@@ -245,8 +245,22 @@ def test_jobs_of_several_workers_cover_the_rows_in_whole_chunks(
     assert (parts[0].start, parts[-1].stop) == (first, size)
     assert all(part.start % multiple == 0 and len(part) for part in parts)
     if workers > 1:
-        assert max(map(len, parts)) <= max(16 * along.step, 2 * along.step) + multiple
-        share = len(parts) * columns
-        assert share >= min(workers, columns) or length <= 2 * along.step + multiple
+        assert max(map(len, parts)) <= 16 * along.step + multiple
     else:
         assert len(parts) == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "workers", "jobs"),
+    [
+        (1, 2, 2),  # one column: as many jobs as workers, and no more ends than that
+        (2, 2, 1),  # a column each
+        (3, 2, 2),
+        (64, 2, 1),
+        (1, 8, 8),
+    ],
+)
+def test_jobs_share_the_work_evenly_with_few_ends(columns: int, workers: int, jobs: int) -> None:
+    along = WindowAxis(16 * 192, 256, 64, 32)
+    length = rows_of_jobs(along, 1, columns, workers)
+    assert math.ceil(along.size / length) == jobs
