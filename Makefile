@@ -56,5 +56,5 @@ clean:
 	touch $@
 
 .venv/dev: .venv/core
-	$(PIP) --constraint constraints.txt --editable '.[dev,czi,mrc,export,bioimageio,dask,openvino,napari,docs]'
+	$(PIP) --constraint constraints.txt --editable '.[dev,czi,mrc,export,bioimageio,dask,openvino,mlflow,napari,docs]'
 	touch $@

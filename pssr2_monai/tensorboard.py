@@ -22,7 +22,7 @@ from pssr2_monai.pictures import grey_window, panel
 from pssr2_monai.presets import NOT_SET
 from pssr2_monai.record import resolving_parser
 
-__all__ = ["PanelImages", "Scalars", "Writers", "hyper_parameters", "show_config", "show_noise"]
+__all__ = ["PanelImages", "Scalars", "Writers", "config_parameters", "hyper_parameters", "show_config", "show_noise"]
 
 NOISE_TILES = 16
 METRICS = ("ssim", "psnr", "loss")
@@ -196,6 +196,11 @@ def show_config(writer: Writers) -> None:
     _show_hyper_parameters(writer.validation, hyper_parameters(config))
     writer.train.flush()
     writer.validation.flush()
+
+
+def config_parameters() -> dict[str, float | str]:
+    """For MLflow, which takes no ``#``: the hyper-parameters of the config that is being resolved, with ``::`` for it."""
+    return {name.replace("#", "::"): value for name, value in hyper_parameters(resolving_parser().get()).items()}
 
 
 def hyper_parameters(config: Mapping[str, Any]) -> dict[str, float | str]:
