@@ -74,7 +74,8 @@ class LiveTraining:
         self._scores: dict[str, float] = {}
         self._shown = self._images_due = 0.0
         self._inputs: torch.Tensor | None = None
-        self._targets = self._lr = np.empty(0)
+        self._lr: np.ndarray = np.empty(0)
+        self._targets: np.ndarray = np.empty(0)
 
     def stop(self) -> None:
         """Ends the training after the step under way, from any thread: it is validated and saved, to be resumed."""

@@ -11,7 +11,7 @@ import numpy as np
 from magicgui.widgets import ComboBox, FileEdit, PushButton
 from PIL import Image
 from qtpy.QtCore import Qt, QUrl
-from qtpy.QtGui import QDesktopServices
+from qtpy.QtGui import QBrush, QColor, QDesktopServices
 from qtpy.QtWidgets import QHeaderView, QTableWidget, QTableWidgetItem
 
 from pssr2_monai.errors import InputError
@@ -107,9 +107,8 @@ class EvaluatePanel(Panel):
                 told = "–" if value is None or not np.isfinite(value) else f"{value:.{metric.digits}f}"
                 item = QTableWidgetItem(told)
                 item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
-                font = item.font()
-                font.setBold(value == best)
-                item.setFont(font)
+                if value == best:
+                    item.setForeground(QBrush(QColor(GOOD)))
                 self.table.setItem(row, column, item)
             self.table.verticalHeaderItem(row).setToolTip(metric.meaning)
         self.table.show()

@@ -20,7 +20,7 @@ __all__ = ["Panel", "Picture", "Stopped"]
 
 logger = logging.getLogger(__name__)
 
-GOOD, BAD, PLAIN = "#5fb878", "#ff6b5e", ""
+GOOD, DOUBTFUL, BAD, PLAIN = "#5fb878", "#e8a33d", "#ff6b5e", ""
 """Colours of the words on how it went."""
 
 

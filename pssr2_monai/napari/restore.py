@@ -18,7 +18,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.fidelity.checking import Fidelity
 from pssr2_monai.fidelity.maps import Mapped, restore_with_maps
 from pssr2_monai.napari.layers import Part, axes_of, file_name, larger, layer_of_file, pixels_of, write_layer
-from pssr2_monai.napari.panel import GOOD, PLAIN, Panel, Stopped
+from pssr2_monai.napari.panel import DOUBTFUL, GOOD, Panel, Stopped
 from pssr2_monai.napari.source import ImageSource
 from pssr2_monai.napari.train import devices
 from pssr2_monai.record import Record, load_weights
@@ -30,6 +30,9 @@ WHOLE, VIEW = "all of it", "what is in view"
 SHOWN_SCORE = 6.0
 """Structure scores that are shown in full colour; up to half of it they are not shown at all."""
 Z_SCORE = 4.0
+
+CONSISTENT = "consistent"
+"""The level of a verdict that leaves no doubt."""
 
 DOUBT = Colormap([[0.1, 0.5, 1], [0, 0, 0], [0, 0, 0], [1, 0.35, 0]], controls=[0, 0.25, 0.75, 1], name="fidelity")
 """Black where SR and LR agree, to be added to the image: blue where SR is too dark, orange where it is too bright."""
@@ -169,7 +172,8 @@ class RestorePanel(Panel):
             if each.fidelity is not None:
                 lines.append(each.fidelity.verdict.headline)
                 lines += [f"- {reason}" for reason in each.fidelity.verdict.reasons]
-        self.say("\n".join(lines), GOOD if len(mapped) == 1 else PLAIN)
+        doubted = any(each.fidelity is not None and each.fidelity.verdict.level != CONSISTENT for each in mapped)
+        self.say("\n".join(lines), DOUBTFUL if doubted else GOOD)
 
     def _tell_record(self) -> None:
         """What the chosen weights are."""
