@@ -31,6 +31,14 @@ def test_pages_fetch_nothing_from_elsewhere(site: Path) -> None:
     assert not [(page.name, found) for page in pages for found in FETCHED.findall(page.read_text(encoding="utf-8"))]
 
 
+def test_links_of_readme_lead_somewhere() -> None:
+    root = Path(__file__).parents[2]
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", (root / "README.md").read_text(encoding="utf-8"))
+    inside = [link for link in links if not link.startswith("https://")]
+    assert len(inside) > 10
+    assert not [link for link in inside if not (root / link).is_file()]
+
+
 def test_public_names_are_documented(site: Path) -> None:
     import pssr2_monai
 
