@@ -8,7 +8,8 @@ compared with those at places elsewhere that lie alike on the network's pooling 
 volume while it is killed at random moments and compares all bytes; --dask restores it on one and on two workers of one
 thread each, in turns, beside the same two workers running the bare network.
 
-    python scripts/benchmark_volumes.py [--planes 6 64] [--side 4096] [--kills 10] [--dask] [--json FILE] [--folder DIR]
+    python scripts/benchmark_volumes.py --planes 6 64 --side 4096 --threads 2 [--folder DIR] [--json FILE]
+    python scripts/benchmark_volumes.py --planes 2 --side 2048 --kills 10 --dask
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from scipy.ndimage import gaussian_filter
 
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import create_writer
+from pssr2_monai.machine import keep_memory
 from pssr2_monai.networks import ResUNet
 from pssr2_monai.record import Record, load_weights, save_atomically
 from pssr2_monai.restoration import sharing, workers
@@ -40,11 +42,8 @@ from pssr2_monai.restoration.estimating import output_of
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.restoring import restore
 
-SCALE = 4
-NETWORK = {"in_channels": 1, "out_channels": 1, "channels": [16, 32, 64], "scale": SCALE, "depth": 1}
-WINDOW = 256
 GRID = 32
-BARE_WINDOWS = 60
+BARE_WINDOWS = 20
 TARGETS = {"peak GiB": 1.5, "of bare network": 0.9, "seams": 0.02, "speed-up": 1.7}
 
 
@@ -56,14 +55,15 @@ def heading(*cells: str) -> str:
     return f"{row(*cells)}\n|{'---|' * len(cells)}"
 
 
-def make_weights(path: Path) -> None:
+def make_weights(path: Path, channels: list[int], scale: int) -> None:
     """A small network with random weights: what it makes of an image does not matter here."""
     torch.manual_seed(0)
-    network = ResUNet(**NETWORK)
+    arguments = {"in_channels": 1, "out_channels": 1, "channels": channels, "scale": scale, "depth": 1}
+    network = ResUNet(**arguments)
     for parameter in network.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.05)
-    record = Record({"_target_": "pssr2_monai.networks.ResUNet", **NETWORK}, SCALE)
+    record = Record({"_target_": "pssr2_monai.networks.ResUNet", **arguments}, scale)
     save_atomically({"model": network.state_dict(), "record": record.state_dict()}, path)
 
 
@@ -77,59 +77,67 @@ def make_volume(path: Path, planes: int, side: int) -> None:
             writer.write(np.s_[z : z + 1, :, :], np.roll(plane, (17 * z, 31 * z), (0, 1))[None])
 
 
-def bare_seconds(weights: Path, windows: int = BARE_WINDOWS) -> float:
-    """Seconds a window of the network alone, on windows in memory."""
+def clocks() -> np.ndarray:
+    """Seconds on the wall and of the processor."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def bare_seconds(weights: Path, sides: tuple[int, int], windows: int = BARE_WINDOWS) -> np.ndarray:
+    """Seconds a window, on the wall and of the processor, of the network alone on windows in memory."""
     network, _ = load_weights(weights)
-    inferer = SeamlessInferer(WINDOW)
-    images = list(torch.rand(8, 1, 1, WINDOW, WINDOW))
+    inferer = SeamlessInferer()
+    images = list(torch.rand(4, 1, 1, *sides))
     with torch.inference_mode():
         inferer.predicted(images[:1], network)
-        began = time.perf_counter()
+        began = clocks()
         for number in range(windows):
             inferer.predicted([images[number % len(images)]], network)
-    return (time.perf_counter() - began) / windows
+    return (clocks() - began) / windows
 
 
-def windows_of(source: Path, target: Path, weights: Path) -> tuple[int, int]:
-    """Windows that restoring needs, and HR pixels."""
-    _, record = load_weights(weights)
-    output = output_of(source, target, record, SeamlessInferer(WINDOW), None)
-    return output.windows, int(np.prod(output.shape))
+def sides_of(source: Path) -> tuple[int, int]:
+    """LR pixels of a window along Y and X."""
+    with open_image(source) as image:
+        along, across = SeamlessInferer().axes(image.shape[-2:])
+    return along.length, across.length
 
 
 def measure(source: Path, target: Path, weights: Path) -> dict[str, float]:
     """The figures of one volume; in a process of its own, whose peak memory is then that of restoring."""
-    bare = [bare_seconds(weights)]
-    began = time.perf_counter()
+    sides = sides_of(source)
+    bare = [bare_seconds(weights, sides)]
+    began = clocks()
     restore(source, target, weights)
-    seconds = time.perf_counter() - began
+    wall, cpu = clocks() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    bare.append(bare_seconds(weights))
-    windows, pixels = windows_of(source, target, weights)
+    bare.append(bare_seconds(weights, sides))
+    _, record = load_weights(weights)
+    output = output_of(source, target, record, SeamlessInferer(), None)
+    bare_wall, bare_cpu = output.windows * sum(bare) / 2
     return {
-        "seconds": seconds,
+        "seconds": wall,
         "peak GiB": peak / 2**30,
-        "HR MP/s": pixels / seconds / 1e6,
-        "ms a window": 1e3 * seconds / windows,
-        "ms a window, bare": 1e3 * sum(bare) / 2,
-        "of bare network": windows * sum(bare) / 2 / seconds,
-        "seams": seams(source, target),
+        "HR MP/s": float(np.prod(output.shape)) / wall / 1e6,
+        "of bare network": bare_wall / wall,
+        "of bare network, CPU": bare_cpu / cpu,
+        "bare after / before": bare[1][0] / bare[0][0],
+        "seams": seams(source, target, record.scale),
     }
 
 
-def seams(source: Path, target: Path) -> float:
+def seams(source: Path, target: Path, scale: int) -> float:
     """How far the mean absolute step across borders exceeds that elsewhere, the worse of both axes."""
     with open_image(source) as lr, open_image(target) as restored:
         first = [slice(0, 1)] * (len(restored.shape) - 2)
         plane = restored.read([*first, slice(None), slice(None)]).reshape(restored.shape[-2:]).astype(np.float32)
-        axis = SeamlessInferer(WINDOW).axes(lr.shape[-2:])[0]
+        axis = SeamlessInferer().axes(lr.shape[-2:])[0]
     worst = 0.0
     for pixels in (plane, plane.T):
         steps = np.abs(np.diff(pixels, axis=0)).mean(axis=1)
         size = len(pixels)
-        ends = {place * SCALE for start in axis.starts for place in (start, start + axis.window)}
+        ends = {place * scale for start in axis.starts for place in (start, start + axis.window)}
         edges = {
-            place * SCALE
+            place * scale
             for start in axis.starts
             for place in (start + axis.shared // 4, start + axis.window - axis.shared // 4)
         }
@@ -137,8 +145,8 @@ def seams(source: Path, target: Path) -> float:
         # The same place within the network's pooling grid: elsewhere steps differ for reasons of their own.
         alike = {
             place
-            for phase in {border % (GRID * SCALE) for border in borders}
-            for place in range(phase, size, GRID * SCALE)
+            for phase in {border % (GRID * scale) for border in borders}
+            for place in range(phase, size, GRID * scale)
         }
         others = {place for place in alike - borders if GRID < place < size - GRID}
         at_borders, elsewhere = (steps[[place - 1 for place in sorted(places)]].mean() for places in (borders, others))
@@ -148,7 +156,8 @@ def seams(source: Path, target: Path) -> float:
 
 def in_own_process(source: Path, target: Path, weights: Path) -> dict[str, float]:
     """See ``measure``."""
-    command = [sys.executable, __file__, "--measure", str(source), str(target), str(weights)]
+    command = [sys.executable, __file__, "--threads", str(torch.get_num_threads())]
+    command += ["--measure", str(source), str(target), str(weights)]
     figures: dict[str, float] = json.loads(
         subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     )
@@ -196,7 +205,7 @@ def cluster(count: int) -> Iterator[Any]:
         yield made
 
 
-def bare_of_cluster(cluster: Any, weights: Path, windows: int) -> float:
+def bare_of_cluster(cluster: Any, weights: Path, sides: tuple[int, int], windows: int) -> float:
     """Seconds a share of the windows that each worker of a cluster takes through the network."""
     from distributed import Client
 
@@ -205,17 +214,18 @@ def bare_of_cluster(cluster: Any, weights: Path, windows: int) -> float:
     with Client(cluster.scheduler_address, set_as_default=False) as client:
         client.run(model.load)  # what restoring does first, too
         began = time.perf_counter()
-        client.gather([client.submit(bare_seconds, weights, windows, pure=False) for _ in range(count)])
+        client.gather([client.submit(bare_seconds, weights, sides, windows, pure=False) for _ in range(count)])
         return (time.perf_counter() - began) / count
 
 
 def dask(source: Path, folder: Path, weights: Path, rounds: int = 1) -> dict[str, float]:
     """Seconds of one and of two workers, in turns, for restoring and for the network alone."""
     sharing.SHARED_PIXELS = 0
+    sides = sides_of(source)
     times: dict[str, list[float]] = {}
     with cluster(1) as one, cluster(2) as two:
         for made in (one, two):
-            bare_of_cluster(made, weights, 2)  # imports what workers need
+            bare_of_cluster(made, weights, sides, 2)  # imports what workers need
         for _ in range(rounds):
             for name, made in (("one", one), ("two", two)):
                 target = folder / f"{name}.ome.zarr"
@@ -224,7 +234,7 @@ def dask(source: Path, folder: Path, weights: Path, rounds: int = 1) -> dict[str
                 seconds = time.perf_counter() - began
                 shutil.rmtree(target)
                 times.setdefault(name, []).append(seconds)
-                times.setdefault(f"{name}, bare", []).append(bare_of_cluster(made, weights, BARE_WINDOWS))
+                times.setdefault(f"{name}, bare", []).append(bare_of_cluster(made, weights, sides, BARE_WINDOWS))
     figures = {name: sum(each) / len(each) for name, each in times.items()}
     return figures | {
         "speed-up": figures["one"] / figures["two"],
@@ -236,6 +246,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--planes", type=int, nargs="+", default=[6, 64], help="sizes along Z, smallest first")
     parser.add_argument("--side", type=int, default=4096, help="pixels along Y and X")
+    parser.add_argument("--channels", type=int, nargs="+", default=[16, 32, 64], help="of the ResUNet's stages")
+    parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--kills", type=int, default=0, help="how often to kill the restoring of the smallest volume")
     parser.add_argument("--dask", action="store_true", help="one worker against two, of the smallest volume")
     parser.add_argument("--threads", type=int, default=1, help="of the network")
@@ -244,14 +256,18 @@ def main() -> None:
     parser.add_argument("--measure", type=Path, nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_memory()  # as the command does
     if options.measure:
         print(json.dumps(measure(*options.measure)))
         return
-    result: dict[str, Any] = {"settings": {"side": options.side, "threads": options.threads, "targets": TARGETS}}
+    result: dict[str, Any] = {
+        "settings": {name: getattr(options, name) for name in ("side", "threads", "channels", "scale")}
+    }
+    result["targets"] = TARGETS
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         weights = folder / "model.pt"
-        make_weights(weights)
+        make_weights(weights, options.channels, options.scale)
         for planes in options.planes:
             source = folder / f"in_{planes}.ome.zarr"
             make_volume(source, planes, options.side)
