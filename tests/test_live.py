@@ -24,7 +24,7 @@ def test_a_training_shows_its_loss_scores_and_the_same_tiles_restored_better_and
     assert (shown[0].epoch, shown[-1].epoch, shown[-1].epochs) == (1, 3, 3.0)
     assert 0 < shown[0].progress < shown[-1].progress == 1.0
     assert shown[0].scores == {}
-    assert shown[-1].scores.keys() == {"val_psnr", "val_ssim"}
+    assert shown[-1].scores.keys() >= {"val_psnr", "val_ssim"}
     assert shown[-1].seconds_left == 0.0
     losses = np.array([each.loss for each in shown])
     assert losses[-20:].mean() < losses[:20].mean()
