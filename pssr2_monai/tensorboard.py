@@ -199,7 +199,7 @@ def show_config(writer: Writers) -> None:
 
 
 def config_parameters() -> dict[str, float | str]:
-    """For MLflow, which takes no ``#``: the hyper-parameters of the config that is being resolved, with ``::`` for it."""
+    """The hyper-parameters of the config that is being resolved; with ``::`` for ``#``, which MLflow does not take."""
     return {name.replace("#", "::"): value for name, value in hyper_parameters(resolving_parser().get()).items()}
 
 

@@ -72,7 +72,7 @@ def test_without_the_sections_images_are_made_and_it_says_so(
 
 def test_the_whole_demonstration_runs_on_made_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _pip_gives(None, monkeypatch)
-    told = demo.demo(tmp_path / "demo", minutes=0.1)
+    told = str(demo.demo(tmp_path / "demo", minutes=0.1))
     assert [line.split()[0] for line in told.splitlines()[1:4]] == ["bilinear", "bicubic", "model"]
     for name in ("run/model.pt", "restored/section_00.tif", "evaluation/metrics.json", "evaluation/pictures"):
         assert (tmp_path / "demo" / name).exists()
