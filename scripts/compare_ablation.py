@@ -29,13 +29,13 @@ def poisson(intensity: Any) -> dict[str, Any]:
 
 
 def ways(scale: int, epochs: int) -> dict[str, dict[str, Any]]:
-    """What each training has other than the first."""
+    """What each training has other than the first one."""
     noise_first = {
         "_target_": "monai.transforms.Compose",
         "transforms": [poisson(DRAWN), {"_target_": "pssr2_monai.crappify.Downsample", "scale": scale}],
     }
     return {
-        "default": {},
+        "noise after downsampling, drawn intensity, mix 0.4": {},
         "noise before downsampling": {"crappifier": noise_first},
         "fixed intensity": {"crappifier#noises": [poisson(FIXED)]},
         "wide intensity": {"crappifier#noises": [poisson([0.0, 2.0])]},
@@ -68,6 +68,7 @@ def main() -> None:
                 shutil.rmtree(out, ignore_errors=True)
                 common = {"epochs": options.epochs, "scale": options.scale, "tile": options.tile, "batch_size": 8}
                 common |= {"preset": "resunet_small", "val_fraction": 0, "seed": seed, "num_workers": 0}
+                common |= {"loss#mix": 0.4}
                 weights = train(options.out / "train" / "HR", out, **(common | changed))
                 restore(held_out / "LR", out / "restored", weights, precision="float32")
                 (out / "done").touch()
