@@ -182,6 +182,35 @@ def test_an_input_that_changes_is_refused(
     assert _names(tmp_path) == ["scans"]
 
 
+def test_a_zarr_that_grows_while_it_is_read_is_refused(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, write = tmp_path / "in.ome.zarr", Writer.write
+    write_image(source, np.zeros((2, 80, 80), np.uint8), axes="ZYX", pixel_size={})
+
+    def growing(self: Writer, *arguments: Any) -> None:
+        write(self, *arguments)
+        zarr.open_array(str(source / "0"), mode="r+").append(np.ones((1, 80, 80), np.uint8))
+
+    monkeypatch.setattr(Writer, "write", growing)
+    with pytest.raises(
+        InputError, match=r"in\.ome\.zarr: was changed while it was read; restore it when it is complete"
+    ):
+        restore(source, tmp_path / "out.ome.zarr", weights)
+    assert _names(tmp_path) == ["in.ome.zarr"]
+
+
+def test_an_output_folder_that_exists_stays_as_it_is(scans: Path, weights: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.ome.zarr"
+    write_image(target, np.full((40, 30), 7, np.uint8), axes="YX", pixel_size={})
+    with pytest.raises(
+        InputError, match=r"out\.ome\.zarr: exists already; give another output, or ask to overwrite it"
+    ):
+        restore(scans / "0.tif", target, weights)
+    with open_image(target) as image:
+        assert (image.read() == 7).all()
+
+
 def test_what_cannot_be_written_is_refused_before_the_work(
     scans: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
