@@ -137,7 +137,7 @@ class OmeZarrWriter:
             dtype=dtype,
             chunks=tuple(chunks),
             shards=shards,
-            # Level 3 takes three to ten times as long for files that are 3 to 8 % smaller.
+            # Level 3 takes three to ten times as long for files that are 3 to 5 % smaller.
             compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
             fill_value=0,
             dimension_names=[axis.lower() for axis in self._axes],
