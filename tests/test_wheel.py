@@ -66,7 +66,9 @@ def test_a_missing_extra_is_named_with_its_pip_command(
 
 def test_every_extra_for_users_is_tried(wheel: ModuleType, project_root: Path) -> None:
     project = tomllib.loads((project_root / "pyproject.toml").read_text())["project"]
-    assert set(project["optional-dependencies"]) - {"dev", "docs"} == set(wheel.EXTRAS) == set(PACKAGES)
+    # That of mlflow is MONAI's to miss, in its own tracking.
+    for_users = set(project["optional-dependencies"]) - {"dev", "docs", "mlflow"}
+    assert for_users == set(wheel.EXTRAS) == set(PACKAGES)
 
 
 @pytest.mark.parametrize(
