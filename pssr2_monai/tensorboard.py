@@ -199,8 +199,8 @@ def show_config(writer: Writers) -> None:
 
 
 def config_parameters() -> dict[str, float | str]:
-    """The hyper-parameters of the config that is being resolved; with ``::`` for ``#``, which MLflow does not take."""
-    return {name.replace("#", "::"): value for name, value in hyper_parameters(resolving_parser().get()).items()}
+    """The hyper-parameters of the config that is being resolved; with ``.`` for ``#``, which MLflow does not take."""
+    return {name.replace("#", "."): value for name, value in hyper_parameters(resolving_parser().get()).items()}
 
 
 def hyper_parameters(config: Mapping[str, Any]) -> dict[str, float | str]:

@@ -41,4 +41,4 @@ def test_mlflow_gets_losses_scores_and_hyper_parameters(
         history = client.get_metric_history(run.info.run_id, name)
         assert [point.step for point in history] == [1, 2]
         assert history[-1].value == pytest.approx(value)
-    assert (run.data.params["tile"], run.data.params["network_def::channels"]) == ("32", "[8, 16]")
+    assert (run.data.params["tile"], run.data.params["network_def.channels"]) == ("32", "[8, 16]")
