@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pssr2_monai.calibration.fit import Fit
-from pssr2_monai.calibration.flat_patches import FlatNoise
 from pssr2_monai.calibration.noise_profiles import NoiseProfile, sort_pixels, summarise
-from pssr2_monai.calibration.pairs import Pairs
 from pssr2_monai.charts import BLUE, GREY, ORANGE, Chart
 from pssr2_monai.pictures import grey_window
+
+if TYPE_CHECKING:  # a training that shows its noise need not load what calibrates and registers
+    from pssr2_monai.calibration.fit import Fit
+    from pssr2_monai.calibration.flat_patches import FlatNoise
+    from pssr2_monai.calibration.pairs import Pairs
 
 __all__ = ["picture_of_flat_patches", "picture_of_noise", "picture_of_pairs"]
 
