@@ -30,6 +30,7 @@ from turns import pssr_python
 from pssr2_monai.crappify import Crappify
 from pssr2_monai.interpolation import INTERPOLATIONS, upscale
 from pssr2_monai.io.image import list_images, open_image
+from pssr2_monai.machine import cores
 from pssr2_monai.metrics.measures import psnr, ssim
 from pssr2_monai.noises import GaussianNoise, PoissonNoise
 
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--sigma", type=float, help="of Gaussian noise; Poisson noise without it")
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--original-tile", type=int, default=512, help="side of the original's tiles in pixels")
     parser.add_argument("--original-rate-falls", action="store_true", help="its learning rate, along half a cosine")
     parser.add_argument("--pssr-python", metavar="PATH", help="a Python that has pssr 2.4.0, else one is installed")

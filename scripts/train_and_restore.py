@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import shutil
 from pathlib import Path
 
 import torch
@@ -32,9 +33,11 @@ def main() -> None:
     if options.sigma:
         noise = {"_target_": "pssr2_monai.noises.GaussianNoise", "sigma": options.sigma}
         overrides["crappifier#noises"] = [noise]
+    out = options.out.parent / "training"
+    shutil.rmtree(out, ignore_errors=True)  # of a run that was interrupted
     weights = train(
         options.hr,
-        options.out.parent / "training",
+        out,
         minutes=options.minutes,
         seed=options.seed,
         scale=options.scale,

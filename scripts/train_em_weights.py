@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pssr2_monai.checkpoints import BEST
+from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.evaluating import evaluate
 from pssr2_monai.metrics.measures import METRICS
 from pssr2_monai.workflow import train
@@ -66,6 +68,7 @@ def trained(options: argparse.Namespace, sources: list[str], folder: Path) -> Pa
     """The weights of a training on some sources."""
     weights = folder / "training" / BEST
     if not (folder / "trained").exists():
+        shutil.rmtree(weights.parent, ignore_errors=True)  # of a run that was interrupted
         train(
             linked(options.data, sources, folder / "HR"),
             weights.parent,
@@ -82,7 +85,10 @@ def linked(data: Path, sources: list[str], folder: Path) -> Path:
     """A folder with links to the images of some sources, named after them."""
     folder.mkdir(parents=True, exist_ok=True)
     for source in sources:
-        for path in sorted(data.glob(SOURCES[source])):
+        paths = sorted(data.glob(SOURCES[source]))
+        if not paths:
+            raise InputError(f"{data}: holds no {SOURCES[source]}, the images of {source}; give the folder that does")
+        for path in paths:
             link = folder / f"{source}_{path.name}"
             if not link.is_symlink():
                 link.symlink_to(path.resolve())
