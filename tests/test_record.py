@@ -6,15 +6,19 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
 
 from pssr2_monai.crappify import Crappify
+from pssr2_monai.demo import made_images
 from pssr2_monai.errors import InputError
 from pssr2_monai.intensity import IntensitySettings
+from pssr2_monai.interpolation import upscale
+from pssr2_monai.metrics.measures import psnr
 from pssr2_monai.networks import ResUNet
-from pssr2_monai.noises import PoissonNoise
+from pssr2_monai.noises import GaussianNoise, PoissonNoise
 from pssr2_monai.record import Record, instantiate, load_weights
 
 CONFIG = {
@@ -131,3 +135,24 @@ def test_a_later_record_is_refused(record: Record, tmp_path: Path) -> None:
     torch.save({"model": {}, "record": record.state_dict() | {"version": 99}}, tmp_path / "model.pt")
     with pytest.raises(InputError, match="later release"):
         load_weights(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(("name", "scale"), [("em", 4), ("em_denoise", 1)])
+def test_the_weights_that_come_along_restore_better_than_interpolation(name: str, scale: int) -> None:
+    network, record = load_weights(name)
+    assert (record.scale, network.scale) == (scale, [scale, scale])
+    hr = made_images(1, side=256)[0].astype(np.float32) / 255
+    degrade = Crappify(scale, [PoissonNoise(1.0), GaussianNoise(8.0)]).set_random_state(seed=0)
+    lr = degrade(hr[None])
+    with torch.no_grad():
+        restored = network(torch.from_numpy(lr)[None])[0].numpy()
+    plain = upscale(lr, scale, "bicubic")
+    assert psnr(restored, hr[None], 1.0) > psnr(plain, hr[None], 1.0) + 1
+
+
+def test_a_name_that_is_neither_a_file_nor_comes_along_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="emm: there is no such file of weights; give a model.pt, or em or em_denoise"):
+        load_weights("emm")

@@ -41,7 +41,8 @@ def restore(
 
     SOURCE         an image file, a folder of them, or a folder of slices where TARGET is a file
     TARGET         the file to write, or the folder to write files of the same names into
-    --weights      a model.pt that a training wrote; with --uncertainty also several, joined by commas
+    --weights      a model.pt that a training wrote, or em or em_denoise, which come along; with --uncertainty also
+                   several, joined by commas
     --window       largest side of the windows in LR pixels, 640 or, of volumes, 96; smaller ones take less memory
     --overlap      share of a window in common with the next; by default 64 LR pixels
     --precision    auto, float32 or bfloat16
@@ -110,7 +111,7 @@ def evaluate(
 
     --hr            folder of high-resolution images
     --lr            folder of their low-resolution partners of the same names; without it the HR images are crappified
-    --weights       a model.pt that a training wrote
+    --weights       a model.pt that a training wrote, or em or em_denoise, which come along
     --out           folder for report.html (open it in a browser), metrics.json, metrics.csv and the pictures
     --seed          of the crappifier and of the intervals
     --normalise     least_squares (gain and offset) or pssr2, before the metrics that are called fitted

@@ -21,7 +21,7 @@ from pssr2_monai.napari.layers import Part, axes_of, file_name, larger, layer_of
 from pssr2_monai.napari.panel import DOUBTFUL, GOOD, Panel, Stopped
 from pssr2_monai.napari.source import ImageSource
 from pssr2_monai.napari.train import devices
-from pssr2_monai.record import Record, load_weights
+from pssr2_monai.record import Record, load_weights, weights_file
 from pssr2_monai.restoration.progress import progress_told
 
 __all__ = ["RestorePanel", "part_of_layer"]
@@ -50,7 +50,12 @@ class RestorePanel(Panel):
         )
         self.frame = CheckBox(text="only the frame that is shown", value=False)
         self.weights = FileEdit(
-            label="Weights", mode="r", filter="*.pt *.pth", nullable=True, tooltip="model.pt of a training"
+            label="Weights",
+            mode="r",
+            filter="*.pt *.pth",
+            nullable=True,
+            value=weights_file("em"),
+            tooltip="model.pt of a training; at first the weights for electron micrographs that come along",
         )
         self.target = FileEdit(
             label="Save to",
@@ -65,6 +70,7 @@ class RestorePanel(Panel):
         self.fill([self.image, self.part, self.frame, self.weights, self.target, self.check, self.device])
         self.outcome.addWidget(self.known)
         self.weights.changed.connect(lambda *_: self.attempt(self._tell_record))
+        self._tell_record()
 
     def begin(self) -> None:
         """Restores what is chosen."""

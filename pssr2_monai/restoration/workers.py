@@ -20,7 +20,7 @@ from pssr2_monai.intensity import Intensity
 from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.writer import Writer
 from pssr2_monai.machine import keep_memory
-from pssr2_monai.record import Record, load_weights
+from pssr2_monai.record import Record, load_weights, weights_file
 from pssr2_monai.restoration.blocks import Job
 from pssr2_monai.restoration.image_restoring import Restoring
 from pssr2_monai.restoration.inferer import SeamlessInferer
@@ -49,7 +49,7 @@ class Model:
     @classmethod
     def of(cls, weights: str | Path, device: str | None) -> Model:
         """The model of a file that has been read."""
-        path = Path(weights).absolute()
+        path = weights_file(weights).absolute()
         status = path.stat()
         return cls(path, (status.st_size, status.st_mtime_ns), device)
 

@@ -43,6 +43,8 @@ def test_a_stack_is_restored_where_it_lies(
         stack, name="scan", scale=(0.1, 0.02, 0.02), units="um", translate=(0, 5, 7), contrast_limits=(20, 200)
     )
     panel = panel_of("Restore")
+    assert "ResUNet, scale 4" in panel.known.text()  # the weights that come along
+    panel.weights.value = None
     panel.start_button.clicked.emit(True)
     assert "Weights: choose a model.pt" in panel.words.text()
     panel.weights.value = tiny_weights
