@@ -5,7 +5,7 @@ One scorer judges the files that they write, after a least-squares gain and offs
 
     pssr2 register --hr ../shared/data/em_pairs/sem_real2x/train/HR --lr ../shared/data/em_pairs/sem_real2x/train/LR \
         --out PAIRS
-    python scripts/compare_ablation.py PAIRS --scale 2 --test 'f(2[89]|3)' --epochs 36 --out OUT
+    python scripts/compare_ablation.py PAIRS --scale 2 --test 'f(2[89]|3)' --epochs 9 --out OUT
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def main() -> None:
     parser.add_argument("pairs", type=Path, help="folder that holds LR and HR images of the same names")
     parser.add_argument("--test", required=True, help="regular expression of the names that are held out")
     parser.add_argument("--scale", type=int, required=True)
-    parser.add_argument("--tile", type=int, default=128)
-    parser.add_argument("--epochs", type=int, default=36)
+    parser.add_argument("--tile", type=int, default=80)
+    parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
