@@ -197,10 +197,17 @@ def _read_safely(path: str | Path) -> dict[str, Any]:
         ) from error
     if not isinstance(saved, dict):
         raise InputError(f"{path}: holds no weights with a record; give a model.pt of a training")
-    beside = path.with_suffix(".json")
-    if saved.keys().isdisjoint(RECORDED) and beside.is_file():
-        saved = {"model": saved, "record": json.loads(beside.read_text(encoding="utf-8"))}
-    return saved
+    record = _record_beside(path) if saved.keys().isdisjoint(RECORDED) else None
+    return saved if record is None else {"model": saved, "record": record}
+
+
+def _record_beside(path: Path) -> dict[str, Any] | None:
+    """The record that ``save_plain`` wrote beside weights; another file of that name is none of ours."""
+    try:
+        found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.keys() == {"version", "json"} else None
 
 
 def instantiate(config: Any) -> Any:

@@ -121,6 +121,9 @@ def test_metadata_of_other_weights_is_refused(zoo: ModuleType, tiny_weights: Pat
 def test_plain_weights_need_their_record(tiny_weights: Path, tmp_path: Path) -> None:
     save_plain(tiny_weights, tmp_path / "model.pt")
     assert load_weights(tmp_path / "model.pt")[1].scale == 4
-    (tmp_path / "model.json").unlink()
-    with pytest.raises(InputError, match=r"model\.pt"):
-        load_weights(tmp_path / "model.pt")
+    for other in ('{"notes": "of the training"}', "[1, 2", None):  # of the same name, but no record
+        (tmp_path / "model.json").unlink()
+        if other is not None:
+            (tmp_path / "model.json").write_text(other)
+        with pytest.raises(InputError, match=r"model\.pt"):
+            load_weights(tmp_path / "model.pt")
