@@ -28,6 +28,8 @@ NEEDED = (
     "pssr2_monai/bundle/configs/inference.json",
     "pssr2_monai/bundle/configs/logging.conf",
     "pssr2_monai/bundle/configs/metadata.json",
+    "pssr2_monai/bundle/models/model.pt",
+    "pssr2_monai/bundle/models/denoise.pt",
     "pssr2_monai/configs/resunet_small.json",
     "pssr2_monai/evaluation/report.html",
     "pssr2_monai/napari/napari.yaml",
@@ -35,7 +37,7 @@ NEEDED = (
 """Files other than code, without which something fails."""
 
 LEFT_BEHIND = re.compile(
-    r"/bundle/(eval|data|restored)/|/bundle/models/(?!model\.pt$)|\.part$|__pycache__|^(tests|docs)/"
+    r"/bundle/(eval|data|restored)/|/bundle/models/(?!(?:model|denoise)\.pt$)|\.part$|__pycache__|^(tests|docs)/"
 )
 """What a training or a test leaves in the working tree, and a wheel must not hold."""
 
