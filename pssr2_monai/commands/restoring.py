@@ -72,15 +72,15 @@ def restore(
         raise InputError("estimate: counts one look at each image; uncertainty has eight for each file of weights")
     if profile is not None and (workers or scheduler or estimate or fidelity or uncertainty):
         raise InputError("profile: tells of plain restoring in one process; leave the other options out")
+    files = weights.split(",") if uncertainty else [weights]
     if dry_run or estimate:
         from pssr2_monai.restoration.planning import plan_restoring
 
-        plan = plan_restoring(source, target, weights.split(",")[0], **options, trial=estimate)
+        plan = plan_restoring(source, target, files[0], **options, trial=estimate)
         return Answer(plan.table() if estimate else str(plan), plan)
     if fidelity or uncertainty:
         from pssr2_monai.fidelity.maps import restore_with_maps, told
 
-        files = weights.split(",") if uncertainty else weights
         mapped = restore_with_maps(source, target, files, fidelity=fidelity, uncertainty=uncertainty, **options)
         return Answer("\n".join(line for each in mapped for line in told(each)), {"restored": mapped})
     from pssr2_monai.restoration.restoring import restore as run
