@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_listed_ids_exist_with_their_defaults() -> None:
     text = (ROOT / "bundle" / "docs" / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (`[^|]+) \| ([^|]+) \|", text.split("## Ids")[1], re.MULTILINE)
+    section = text.split("\n## Ids")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]+) \| ([^|]+) \|", section, re.MULTILINE)
     config = json.loads((ROOT / "bundle" / "configs" / "train.json").read_text(encoding="utf-8"))
     listed, compared = [], 0
     for ids, defaults in rows:
