@@ -21,7 +21,10 @@ from tqdm import tqdm
 from pssr2_monai.distributed import from_first, on_any, rank
 from pssr2_monai.errors import InputError
 
-__all__ = ["ClipGradients", "EpochDraws", "FiniteLoss", "Progress", "ProgressSchedule"]
+__all__ = ["UNLIMITED_EPOCHS", "ClipGradients", "EpochDraws", "FiniteLoss", "Progress", "ProgressSchedule"]
+
+UNLIMITED_EPOCHS = 1_000_000
+"""Epochs of a training that the minutes alone end: Ignite wants a number."""
 
 
 class EpochDraws:
@@ -234,7 +237,8 @@ class Progress:
         validated = self.evaluator.state.metrics if self.evaluator.state.epoch == state.epoch else {}
         shown = [f"{name} {validated[name]:.4f}" for name in self.metrics if name in validated]
         shown.append(f"lr {self.schedule.optimizer.param_groups[0]['lr']:.1e}")
-        words = [f"epoch {state.epoch}/{state.max_epochs}", f"loss {torch.stack(self._losses).mean():.4f}", *shown]
+        of_all = f"/{state.max_epochs}" if (state.max_epochs or 0) < UNLIMITED_EPOCHS else ""
+        words = [f"epoch {state.epoch}{of_all}", f"loss {torch.stack(self._losses).mean():.4f}", *shown]
         self._close()
         self.logger.info(" | ".join([*words, f"{rate:.1f} tiles/s", f"{self.time_left(engine)} left"]))
 

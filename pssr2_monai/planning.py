@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pssr2_monai.checkpoints import BEST, LAST
+from pssr2_monai.handlers import UNLIMITED_EPOCHS
 from pssr2_monai.precision import choose_precision
-from pssr2_monai.workflow import CONFIG, UNLIMITED_EPOCHS, told_plainly, training_workflow
+from pssr2_monai.workflow import CONFIG, told_plainly, training_workflow
 
 __all__ = ["TrainingPlan", "plan_training"]
 

@@ -12,13 +12,13 @@ from monai.bundle import ConfigWorkflow
 
 from pssr2_monai.checkpoints import BEST, LAST
 from pssr2_monai.errors import InputError, causes
+from pssr2_monai.handlers import UNLIMITED_EPOCHS
 from pssr2_monai.live import LiveTraining
 from pssr2_monai.presets import TEXT, bundle_dir, check_overrides, config_files
 
 __all__ = ["CONFIG", "told_plainly", "train", "training_workflow"]
 
 CONFIG = "config.json"
-UNLIMITED_EPOCHS = 1_000_000
 
 RESUMABLE = {
     "cache_mb",

@@ -12,7 +12,14 @@ import torch
 from ignite.engine import Engine, Events
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.handlers import ClipGradients, EpochDraws, FiniteLoss, Progress, ProgressSchedule
+from pssr2_monai.handlers import (
+    UNLIMITED_EPOCHS,
+    ClipGradients,
+    EpochDraws,
+    FiniteLoss,
+    Progress,
+    ProgressSchedule,
+)
 from pssr2_monai.pictures import grey_window, labelled_panel, panel
 
 
@@ -114,6 +121,15 @@ def test_progress_is_one_line_an_epoch_off_a_terminal(caplog: pytest.LogCaptureF
     assert lines[0].startswith("epoch 1/2 | loss 0.2500 | val_psnr 20.0000 | ")
     assert "val_psnr" not in lines[1]
     assert lines[1].endswith("| 0:00 left")
+
+
+def test_epochs_without_a_bound_are_not_counted_down(caplog: pytest.LogCaptureFixture) -> None:
+    schedule, engine = ProgressSchedule(_optimizer(), minutes=1e-9), _engine()
+    Progress(schedule, Engine(lambda engine, batch: None), []).attach(engine)
+    schedule.attach(engine)
+    with caplog.at_level(logging.INFO, "pssr2_monai"):
+        engine.run(range(5), max_epochs=UNLIMITED_EPOCHS)
+    assert [line.split(" | ")[0] for line in caplog.messages if line.startswith("epoch")] == ["epoch 1"]
 
 
 def test_the_rate_leaves_out_the_validation(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
