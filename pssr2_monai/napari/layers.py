@@ -16,13 +16,26 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.writer import create_writer
 
-__all__ = ["Part", "axes_of", "file_name", "larger", "layer_of_file", "pixel_size_of", "pixels_of", "write_layer"]
+__all__ = [
+    "SIZE_UNKNOWN",
+    "Part",
+    "axes_of",
+    "file_name",
+    "larger",
+    "layer_of_file",
+    "pixel_size_of",
+    "pixels_of",
+    "write_layer",
+]
 
 GUESSED = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
 """What layers that do not name their axes are taken for."""
 
 IN_MEMORY = 2**29
 """Files of more bytes are read plane by plane while they are looked at."""
+
+SIZE_UNKNOWN = "pssr2_pixel_size_unknown"
+"""In the metadata of this plugin's own layers whose scale only lays them over another."""
 
 Part = tuple[slice, ...]
 
@@ -51,7 +64,8 @@ def axes_of(layer: Image) -> str:
 def pixel_size_of(layer: Image) -> dict[str, float]:
     """Micrometres along Z, Y and X as far as known: the layer's scale where it has a unit of length.
 
-    A scale without unit is taken for micrometres, as napari's users do; a scale of 1 without unit says nothing.
+    A scale without unit is taken for micrometres, as napari's users do; a scale of 1 without unit says nothing,
+    and neither does that of a layer that this plugin has made of one of unknown size.
     """
     sizes = {}
     for axis, step, unit in zip(axes_of(layer), layer.scale, layer.units, strict=True):
@@ -59,7 +73,7 @@ def pixel_size_of(layer: Image) -> dict[str, float]:
             continue
         if unit.is_compatible_with("micrometer"):
             sizes[axis] = float((step * unit).to("micrometer").magnitude)
-        elif step != 1:
+        elif step != 1 and not layer.metadata.get(SIZE_UNKNOWN):
             sizes[axis] = float(step)
     return {axis: abs(size) for axis, size in sizes.items()}
 

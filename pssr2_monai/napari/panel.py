@@ -111,6 +111,17 @@ class Panel(QScrollArea):
         self.told.connect(self.show_told)
         QApplication.instance().aboutToQuit.connect(self.stop)
 
+    def tell(self, told: Any) -> None:
+        """Hands on what the work tells, from its thread; stops it where the window has gone meanwhile."""
+        try:
+            self.told.emit(told)
+        except RuntimeError:  # Qt has taken the panel apart
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Asks the work to stop, without a word, for there is no window any more."""
+        self._stopping = True
+
     def fill(self, widgets: Sequence[Widget]) -> None:
         """Puts widgets into the form."""
         self.form.extend(widgets)

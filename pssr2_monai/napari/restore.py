@@ -17,7 +17,17 @@ from qtpy.QtWidgets import QLabel
 from pssr2_monai.errors import InputError
 from pssr2_monai.fidelity.checking import Fidelity
 from pssr2_monai.fidelity.maps import Mapped, restore_with_maps
-from pssr2_monai.napari.layers import Part, axes_of, file_name, larger, layer_of_file, pixels_of, write_layer
+from pssr2_monai.napari.layers import (
+    SIZE_UNKNOWN,
+    Part,
+    axes_of,
+    file_name,
+    larger,
+    layer_of_file,
+    pixel_size_of,
+    pixels_of,
+    write_layer,
+)
 from pssr2_monai.napari.panel import DOUBTFUL, GOOD, Panel, Stopped
 from pssr2_monai.napari.source import ImageSource
 from pssr2_monai.napari.train import devices
@@ -101,7 +111,7 @@ class RestorePanel(Panel):
                 raise Stopped(
                     "Stopped; what is done is kept, and Restore goes on there." if layer is None else "Stopped."
                 )
-            self.told.emit(share)
+            self.tell(share)
 
         def work_on() -> tuple[list[Mapped], Record]:
             if layer is not None:
@@ -144,6 +154,7 @@ class RestorePanel(Panel):
                 colormap=layer.colormap,
                 metadata={
                     "axes": axes,
+                    SIZE_UNKNOWN: not pixel_size_of(layer),
                     "pssr2": {"source": layer.name, "weights": str(weights), "record": asdict(record)},
                 },
                 **larger(layer, shape, part),

@@ -10,7 +10,7 @@ import numpy as np
 from pssr2_monai.crappify import Crappify
 from pssr2_monai.demo import SCALE, cache_dir, made_images, sample_images
 from pssr2_monai.io.image import list_images
-from pssr2_monai.napari.layers import layer_of_file
+from pssr2_monai.napari.layers import SIZE_UNKNOWN, layer_of_file
 from pssr2_monai.noises import PoissonNoise
 
 __all__ = ["em_sections", "made_cells"]
@@ -46,7 +46,7 @@ def _described(images: list[tuple[Any, dict[str, Any]]]) -> list[LayerData]:
         "name": "fast scan",
         "scale": scale * SCALE,
         "translate": scale * (SCALE - 1) / 2,
-        "metadata": {"axes": "YX"},
+        "metadata": {"axes": "YX", SIZE_UNKNOWN: "micrometer" not in shown.get("units", ())},
     }
     grey = np.asarray(lr * 255).round().astype(np.uint8)
     return [(image, {"visible": False, **each}, "image") for image, each in images] + [(grey, scan, "image")]

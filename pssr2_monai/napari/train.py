@@ -131,7 +131,7 @@ class TrainPanel(Panel):
         self.live.value = False
         self._timer.stop()
         self.previewed.remove()
-        watch = self._watch = LiveTraining(self.told.emit)
+        watch = self._watch = LiveTraining(self.tell)
         self.resume_button.enabled = False
         self.run(lambda: train(data, out, live=watch, **options), self._done)
         self.say("preparing: the images are read …")
@@ -141,6 +141,11 @@ class TrainPanel(Panel):
         if self.running and self._watch is not None:
             self._watch.stop()
             self.say("stopping: validates and saves …")
+
+    def abandon(self) -> None:
+        super().abandon()
+        if self._watch is not None:
+            self._watch.stop()
 
     def show_told(self, told: Snapshot) -> None:
         """Shows how the training stands."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -171,7 +172,8 @@ def peak_memory() -> int:
         import resource
     except ImportError:  # Windows
         return 2**29
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _row(name: str, pixels: str, outputs: Sequence[Output], estimated: Estimate) -> str:

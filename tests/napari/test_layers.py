@@ -11,7 +11,8 @@ from napari.layers import Image
 from pssr2_monai.errors import InputError
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import write_image
-from pssr2_monai.napari.layers import axes_of, larger, layer_of_file, pixel_size_of, write_layer
+from pssr2_monai.napari.layers import SIZE_UNKNOWN, axes_of, larger, layer_of_file, pixel_size_of, write_layer
+from pssr2_monai.napari.samples import made_cells
 
 
 @pytest.mark.parametrize(
@@ -70,3 +71,11 @@ def test_a_larger_image_covers_the_same_place_of_a_turned_layer() -> None:
     for lr_corner, sr_corner in (((1, 3.5, -0.5), (0, -0.5, -0.5)), ((2, 19.5, 15.5), (1, 63.5, 63.5))):
         np.testing.assert_allclose(layer.data_to_world(lr_corner), sr.data_to_world(sr_corner), atol=1e-9)
     np.testing.assert_allclose(sr.scale, (2, 0.125, 0.0625))
+
+
+def test_a_layer_laid_over_one_of_unknown_size_has_none() -> None:
+    step = {"scale": (0.25, 0.25)}
+    assert pixel_size_of(Image(np.zeros((8, 8)), **step)) == {"Y": 0.25, "X": 0.25}
+    assert pixel_size_of(Image(np.zeros((8, 8)), metadata={SIZE_UNKNOWN: True}, **step)) == {}
+    scan = next(shown for _, shown, _ in made_cells() if shown["name"] == "fast scan")
+    assert pixel_size_of(Image(np.zeros((8, 8)), **scan)) == {}

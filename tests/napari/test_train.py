@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from pssr2_monai.checkpoints import BEST, LAST
 from pssr2_monai.crappifying import preview
 from pssr2_monai.io.image import list_images, open_image
+from pssr2_monai.live import LiveTraining
 from pssr2_monai.napari.source import SELECTED
 from pssr2_monai.napari.train import EPOCHS, parsed_settings
 from pssr2_monai.pictures import grey_window
@@ -136,3 +138,12 @@ def test_presets_set_the_sliders(panel_of: Callable[[str], Any]) -> None:
     assert not panel.crappifier.scale.enabled
     panel.task.value = "paired"
     assert not panel.crappifier.sliders["gaussian"].enabled
+
+
+def test_work_whose_window_has_gone_is_stopped(panel_of: Callable[[str], Any]) -> None:
+    panel = panel_of("Train")
+    panel._watch = LiveTraining(panel.tell)
+    pytest.importorskip("shiboken6").delete(panel)  # as closing the window does
+    panel.tell(None)
+    assert panel.stopping
+    assert panel._watch.stopped
