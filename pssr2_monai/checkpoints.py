@@ -6,6 +6,7 @@ written beside and renamed, and the score is part of the state.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ from pssr2_monai.record import read_checkpoint, same_training, save_atomically
 __all__ = ["Checkpoints", "TorchRandomState"]
 
 BEST, LAST = "model.pt", "last.pt"
+
+logger = logging.getLogger(__name__)
 
 
 class TorchRandomState:
@@ -73,11 +76,18 @@ class Checkpoints:
         self.every = every
         self.resume = resume
         self.best_score: float | None = None
+        self.best_epoch: int | None = None
 
     def attach(self, engine: Engine) -> None:
         if self.resume is not None:
             engine.add_event_handler(Events.STARTED, self.load)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        engine.add_event_handler(Events.COMPLETED, self.tell)
+
+    def tell(self, _: Engine) -> None:
+        """Which epoch's weights are the best, since these need not be the last."""
+        if self.best_epoch is not None and rank() == 0:
+            logger.info("%s: of epoch %d, %s %.4f", BEST, self.best_epoch, self.key_metric, self.best_score)
 
     def save(self, engine: Engine) -> None:
         """Writes the files of this epoch; to be called after it was validated."""
@@ -88,12 +98,13 @@ class Checkpoints:
         validated = self.evaluator.state.epoch == engine.state.epoch
         score = self.evaluator.state.metrics.get(self.key_metric) if validated else None
         if score is not None and math.isfinite(score) and (self.best_score is None or score > self.best_score):
-            self.best_score = float(score)
+            self.best_score, self.best_epoch = float(score), engine.state.epoch
             save_atomically(weights, self.save_dir / BEST)
         elif self.best_score is None:
             save_atomically(weights, self.save_dir / BEST)
         rest = {name: each.state_dict() for name, each in self.state.items() if name not in weights}
-        everything = weights | rest | {"trainer": engine.state_dict(), "best_score": self.best_score}
+        everything = weights | rest | {"trainer": engine.state_dict()}
+        everything |= {"best_score": self.best_score, "best_epoch": self.best_epoch}
         save_atomically(everything, self.save_dir / LAST)
         if self.every and engine.state.epoch % self.every == 0:
             save_atomically(weights, self.save_dir / f"epoch_{engine.state.epoch:04d}.pt")
@@ -126,7 +137,7 @@ class Checkpoints:
             trainer |= {"iteration": trainer["iteration"] * length // trainer["epoch_length"], "epoch_length": length}
         engine.load_state_dict(trainer)
         engine.state.max_epochs = planned
-        self.best_score = saved["best_score"]
+        self.best_score, self.best_epoch = saved["best_score"], saved.get("best_epoch")
         if planned is not None and engine.state.epoch >= planned:
             raise InputError(
                 f"{path}: {engine.state.epoch} epochs are done already; ask for more than that with epochs"

@@ -24,7 +24,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.intensity import IntensitySettings
 from pssr2_monai.networks import load_pssr2
 from pssr2_monai.precision import channels_last
-from pssr2_monai.presets import bundle_dir
+from pssr2_monai.presets import bundle_dir, nearest
 
 __all__ = [
     "Record",
@@ -182,8 +182,11 @@ def weights_file(path: str | Path) -> Path:
     """
     brought = bundle_dir() / "models" / BROUGHT.get(str(path), "")
     found = next((each for each in (Path(path), brought) if each.is_file()), None)
+    if found is None and str(path) in BROUGHT:
+        raise InputError(f"{path}: {brought} is missing; install the package anew, or give a model.pt of a training")
     if found is None:
-        raise InputError(f"{path}: there is no such file of weights; give a model.pt, or {' or '.join(BROUGHT)}")
+        near = nearest(str(path), BROUGHT) or f"; give a model.pt of a training, or {' or '.join(BROUGHT)}"
+        raise InputError(f"{path}: there is no such file of weights{near}")
     return found
 
 

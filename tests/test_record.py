@@ -154,5 +154,7 @@ def test_a_name_that_is_neither_a_file_nor_comes_along_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="emm: there is no such file of weights; give a model.pt, or em or em_denoise"):
+    with pytest.raises(InputError, match="emm: there is no such file of weights; did you mean 'em'"):
         load_weights("emm")
+    with pytest.raises(InputError, match="run/x.pt: there is no such file .* of a training, or em or em_denoise"):
+        load_weights("run/x.pt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import signal
 import subprocess
@@ -92,8 +93,12 @@ def test_an_interrupted_training_resumed_equals_an_undisturbed_one(
             torch.testing.assert_close(halted[key], straight[key], rtol=0, atol=0)
 
 
-def test_resuming_keeps_the_best_weights(hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path) -> None:
+def test_resuming_keeps_the_best_weights(
+    hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pssr2_monai")
     train(hr_folder, tmp_path / "run", epochs=1, **tiny_options)
+    assert "model.pt: of epoch 1, val_ssim" in caplog.text
     best = tmp_path / "run" / "model.pt"
     last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     # A score that cannot be beaten: the weights that had it must stay.
@@ -110,7 +115,7 @@ def test_minutes_end_a_training_with_a_validation(
     weights = train(hr_folder, tmp_path / "run", minutes=0.1, **tiny_options)
     assert 5 < time.monotonic() - started < 30
     assert load_weights(weights)
-    rates = [event.value for event in _events(tmp_path / "run").Scalars("learning_rate")]
+    rates = [event.value for event in _events(tmp_path / "run", "train").Scalars("learning_rate")]
     assert rates[-1] < 0.1 * max(rates)
 
 

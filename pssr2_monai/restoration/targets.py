@@ -73,6 +73,10 @@ def target_files(
         pairs = [(source, target)]
     elif source.is_dir() and not is_zarr(source):
         pairs = [(file, target / _written_name(file, format)) for file in list_images(source)]
+    elif target.suffix and not target.exists():
+        raise InputError(
+            f"{target.name}: {target.suffix} is not written; use tif, ome.tif, ome.zarr or png, or give a folder"
+        )
     else:
         pairs = [(source, target / _written_name(source, format))]
     outputs = [output for _, output in pairs]

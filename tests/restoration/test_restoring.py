@@ -224,6 +224,9 @@ def test_the_format_follows_the_input_unless_asked(
         assert image.shape == (64, 64)
     with pytest.raises(InputError, match="'jp2' is not written"):
         restore(tmp_path / "a.png", tmp_path / "out", tiny_weights, format="jp2")
+    with pytest.raises(InputError, match=r"b\.jp2: \.jp2 is not written; use tif"):
+        restore(tmp_path / "a.png", tmp_path / "b.jp2", tiny_weights)
+    assert not (tmp_path / "b.jp2").exists()
 
 
 def test_nan_and_infinity_stay_where_they_are(tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
