@@ -153,7 +153,7 @@ def _preset_file(name: str) -> Path:
     known = {path.stem: path for path in _beside_or_inside("configs").glob("*.json")}
     path = known.get(name, Path(name))
     if not path.is_file():
-        raise InputError(
+        raise UsageError(
             f"--preset {name}: there is no such preset or file{nearest(name, known)}; "
             f"there are {', '.join(sorted(known))}"
         )

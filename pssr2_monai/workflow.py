@@ -11,7 +11,7 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 
 from pssr2_monai.checkpoints import BEST, LAST
-from pssr2_monai.errors import InputError, causes
+from pssr2_monai.errors import InputError, UsageError, causes
 from pssr2_monai.handlers import UNLIMITED_EPOCHS
 from pssr2_monai.live import LiveTraining
 from pssr2_monai.presets import TEXT, bundle_dir, check_overrides, config_files
@@ -107,9 +107,9 @@ def training_workflow(
         if "#" in str(path) or "::" in str(path):
             raise InputError(f"{name}: {path}: '#' and '::' divide the ids of a MONAI config; rename the folder")
     if (minutes is not None and minutes <= 0) or (epochs is not None and epochs < 1):
-        raise InputError(
-            f"minutes {minutes}, epochs {epochs}: a training takes more than 0 minutes and at least 1 epoch"
-        )
+        given = {"minutes": minutes, "epochs": epochs}
+        found = ", ".join(f"{name} {value:g}" for name, value in given.items() if value is not None)
+        raise UsageError(f"{found}: a training takes more than 0 minutes and at least 1 epoch")
     files = _files_to_resume(out, preset, overrides) if resume else _files_to_begin(out, preset)
     check_overrides(files, overrides)
     if epochs is None and minutes is not None:

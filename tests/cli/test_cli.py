@@ -72,7 +72,7 @@ def test_help_tells_of_each_argument_and_has_one_example(name: str, capsys: pyte
             2,
             "--epoch: there is no 'epoch'; did you mean 'epochs'?",
         ),
-        (["train", "IMAGES", "--out", "OUT", "--preset", "denoize"], 1, "did you mean 'denoise'"),
+        (["train", "IMAGES", "--out", "OUT", "--preset", "denoize"], 2, "did you mean 'denoise'"),
         (["train", "IMAGES"], 2, "--out must be given"),
         (["restore", "IMAGES", "--weights", "WEIGHTS"], 2, "TARGET must be given"),
         (["restore", "IMAGES", "OUT", "extra", "--weights", "WEIGHTS"], 2, "'extra' is one argument too many"),
