@@ -180,6 +180,8 @@ def validation_sampler(dataset: Sized) -> DistributedSampler:
 class _SilentWriter:
     """Takes what a ``SummaryWriter`` takes and writes nothing."""
 
+    file_writer = None
+
     def __getattr__(self, name: str) -> Any:
         return lambda *_, **__: None
 

@@ -31,7 +31,7 @@ def test_the_line_tells_share_rate_time_left_and_blocks(
 
 
 def test_a_listener_is_told_the_share_and_can_stop_what_then_goes_on(tiny_weights: Path, tmp_path: Path) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (150, 90)).astype(np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (300, 40)).astype(np.uint8)  # three blocks
     write_image(tmp_path / "scan.tif", image, axes="YX", pixel_size={})
     options: dict[str, Any] = {"window": 64, "precision": "float32", "device": "cpu"}
     restore(tmp_path / "scan.tif", tmp_path / "whole.ome.zarr", tiny_weights, **options)
