@@ -37,6 +37,7 @@ __all__ = [
     "same_training",
     "save_atomically",
     "save_plain",
+    "weights_file",
 ]
 
 RECORD_VERSION = 1

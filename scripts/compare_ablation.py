@@ -16,7 +16,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from compare_calibration import interpolated, score, split
+from compare_calibration import interpolated, score, split, table
 
 from pssr2_monai.restoration.restoring import restore
 from pssr2_monai.workflow import train
@@ -75,10 +75,7 @@ def main() -> None:
             scores.setdefault(way, []).append(score(out / "restored", held_out / "HR"))
             print(seed, way, scores[way][-1], flush=True)
     (options.out / "scores.json").write_text(json.dumps(scores, indent=2))
-    print("| | PSNR (dB), each seed | SSIM, each seed |\n|---|---|---|")
-    for way, found in scores.items():
-        psnr, ssim = (", ".join(f"{each[number]:.{2 + 2 * number}f}" for each in found) for number in (0, 1))
-        print(f"| {way} | {psnr} | {ssim} |")
+    print(table("", scores))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import argparse
 import json
 import re
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +74,7 @@ def main() -> None:
             scores.setdefault(way, []).append(score(out / "restored", held_out / "HR"))
             print(seed, way, scores[way][-1], flush=True)
     (options.out / "scores.json").write_text(json.dumps(scores, indent=2))
-    print("| trained on | PSNR (dB), each seed | SSIM, each seed |\n|---|---|---|")
-    for way, found in scores.items():
-        psnr, ssim = (", ".join(f"{each[number]:.{2 + 2 * number}f}" for each in found) for number in (0, 1))
-        print(f"| {way} | {psnr} | {ssim} |")
+    print(table("trained on", scores))
 
 
 def split(pairs: Path, held_out: str, out: Path) -> None:
@@ -116,6 +114,15 @@ def fitted(image: np.ndarray, target: np.ndarray) -> tuple[float, float]:
 def mean(found: list[tuple[float, float]]) -> tuple[float, float]:
     psnr, ssim = np.mean(found, axis=0)
     return float(psnr), float(ssim)
+
+
+def table(heading: str, scores: Mapping[str, Sequence[Sequence[float]]]) -> str:
+    """PSNR and SSIM of each way, in Markdown."""
+    rows = [f"| {heading} | PSNR (dB), each seed | SSIM, each seed |", "|---|---|---|"]
+    for way, found in scores.items():
+        psnr, ssim = (", ".join(f"{each[number]:.{2 + 2 * number}f}" for each in found) for number in (0, 1))
+        rows.append(f"| {way} | {psnr} | {ssim} |")
+    return "\n".join(rows)
 
 
 def read(path: Path) -> np.ndarray:

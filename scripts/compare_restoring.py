@@ -23,13 +23,14 @@ from typing import Any
 
 import numpy as np
 import tifffile
+from compare_calibration import read, table
 from scipy.ndimage import gaussian_filter
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 from turns import pssr_python
 
 from pssr2_monai.crappify import Crappify
 from pssr2_monai.interpolation import INTERPOLATIONS, upscale
-from pssr2_monai.io.image import list_images, open_image
+from pssr2_monai.io.image import list_images
 from pssr2_monai.machine import cores
 from pssr2_monai.metrics.measures import psnr, ssim
 from pssr2_monai.noises import GaussianNoise, PoissonNoise
@@ -83,10 +84,7 @@ def main() -> None:
             scores.setdefault(name, []).append(score(restored, options.out))
             print(seed, name, scores[name][-1], flush=True)
     (options.out / "scores.json").write_text(json.dumps(scores, indent=2))
-    print("| | PSNR (dB), each seed | SSIM, each seed |\n|---|---|---|")
-    for name, found in scores.items():
-        psnr, ssim = (", ".join(f"{each[number]:.{2 + 2 * number}f}" for each in found) for number in (0, 1))
-        print(f"| {name} | {psnr} | {ssim} |")
+    print(table("", scores))
 
 
 def crappifier(options: argparse.Namespace) -> Crappify:
@@ -169,11 +167,6 @@ def measure(image: np.ndarray, hr: np.ndarray) -> tuple[float, float]:
 
 def to_grey_levels(image: np.ndarray) -> np.ndarray:
     return np.clip(np.round(image), 0, 255).astype(np.uint8)
-
-
-def read(path: Path) -> np.ndarray:
-    with open_image(path) as image:
-        return image.read()
 
 
 def write(path: Path, image: np.ndarray) -> None:
