@@ -8,7 +8,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,14 @@ from pssr2_monai.restoration import workers
 from pssr2_monai.restoration.engines import Engine
 from pssr2_monai.restoration.image_restoring import Layout, Restoring, layout_of
 from pssr2_monai.restoration.inferer import SeamlessInferer
-from pssr2_monai.restoration.journals import Journal, Unfinished, fingerprint, journal_of, was_finished
+from pssr2_monai.restoration.journals import (
+    Journal,
+    Unfinished,
+    fingerprint,
+    journal_of,
+    settings_begun_with,
+    was_finished,
+)
 from pssr2_monai.restoration.progress import Progress
 
 __all__ = ["check_frames", "network_settings", "restore_file", "restore_frames", "restore_whole"]
@@ -89,7 +96,8 @@ def restore_file(
     """Restores one image file, keeping its axes, dtype and intensity scale; the pixel size is divided by the scale.
 
     Neither the source nor the target is ever whole in memory. What was interrupted goes on where it stopped when the
-    same is asked for again, and gives the same file, whoever did which part of it.
+    same is asked for again, and gives the same file, whoever did which part of it. Where there is no room for the
+    windows, it begins anew with half of them at a time, else with smaller ones, and says so.
 
     Args:
         source: an image file of any supported format.
@@ -110,33 +118,72 @@ def restore_file(
     """
     inferer = inferer or SeamlessInferer(volume=is_volume(record.scale))
     source, path = Path(source).absolute(), Path(target).absolute()
-    notes = journal_of(path)
     if was_finished(path) and not overwrite:
-        remove(notes)
+        remove(journal_of(path))
         return Path(target)
-    with open_image(source, axes=axes) as image, _full_disk_told(path):
-        state = fingerprint(source)
-        settings: dict[str, Any] = {"source": [source.name, state, image.axes, list(image.shape)]}
-        settings |= network_settings(network, record, inferer)
-        layout = layout_of(image, path, record, inferer)
-        settings["blocks"] = [*layout.chunks, len(layout.columns)]
-        intensity = fit_image_intensity(image, record.intensity, record.stack)
+    task = Task(source, path, network, record, inferer, axes, engine, model, quiet)
+    halvings = 0
+    while True:
+        try:
+            _restore(task, halvings, overwrite)
+            return Path(target)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            smaller = inferer.halved(halvings + 1)
+            if smaller is None:
+                raise InputError(f"{source}: out of memory even for the smallest window; use another device") from error
+            told = "%s: out of memory; begins anew with %d of %d LR pixels at a time"
+            logger.warning(told, source, smaller.batch_size, smaller.window)
+        # The windows decide a little about the output, so that what was written by larger ones does not fit.
+        halvings, overwrite = halvings + 1, True
+
+
+@dataclass(frozen=True)
+class Task:
+    """What ``restore_file`` is asked for."""
+
+    source: Path
+    target: Path
+    network: torch.nn.Module
+    record: Record
+    inferer: SeamlessInferer
+    axes: str | None
+    engine: Engine | None
+    model: workers.Model | None
+    quiet: bool
+
+
+def _restore(task: Task, halvings: int, overwrite: bool) -> None:
+    """Restores a file, or what an interrupted run has left of it, with windows that were halved some times."""
+    path, notes = task.target, journal_of(task.target)
+    with open_image(task.source, axes=task.axes) as image, _full_disk_told(path):
+        state = fingerprint(task.source)
         if overwrite or not part_of(path).exists():
             remove(notes)
+        halvings = settings_begun_with(notes).get("halvings", halvings)
+        inferer = task.inferer.halved(halvings) or task.inferer
+        layout = layout_of(image, path, task.record, inferer)
+        settings: dict[str, Any] = {"source": [task.source.name, state, image.axes, list(image.shape)]}
+        settings |= network_settings(task.network, task.record, task.inferer) | {"halvings": halvings}
+        settings["blocks"] = [*layout.chunks, len(layout.columns)]
+        intensity = fit_image_intensity(image, task.record.intensity, task.record.stack)
         journal = Journal(notes, settings) if notes.exists() else None
-        writer = output_writer(path, image, record, overwrite, resume=journal is not None, layout=layout)
+        writer = output_writer(path, image, task.record, overwrite, resume=journal is not None, layout=layout)
         try:
             if writer.chunks is not None:
                 journal = journal or Journal(notes, settings)
-            restoring = Restoring(image, writer, network, record, inferer, intensity)
-            if engine is None or model is None:
-                _run(restoring, journal, quiet)
+            restoring = Restoring(image, writer, task.network, task.record, inferer, intensity)
+            if task.engine is None or task.model is None:
+                _run(restoring, journal, task.quiet)
             else:
-                task = workers.Assignment(model, source, tuple(state), axes, writer, inferer, intensity)
-                _run(restoring, journal, quiet, engine, task)
-            if fingerprint(source) != state:
-                raise InputError(f"{source}: was changed while it was read; restore it when it is complete")
-            writer.close(keep=True, spread=map if engine is None else partial(_spread, engine))
+                shared = workers.Assignment(
+                    task.model, task.source, tuple(state), task.axes, writer, inferer, intensity
+                )
+                _run(restoring, journal, task.quiet, task.engine, shared)
+            if fingerprint(task.source) != state:
+                raise InputError(f"{task.source}: was changed while it was read; restore it when it is complete")
+            writer.close(keep=True, spread=map if task.engine is None else partial(_spread, task.engine))
         except BaseException as error:
             if journal is not None and journal.done and _kept(error):
                 writer.suspend()  # for the same command to go on with
@@ -145,7 +192,6 @@ def restore_file(
                 remove(notes)
             raise
         remove(notes)
-    return Path(target)
 
 
 def restore_whole(
@@ -233,6 +279,11 @@ def _run(
 def _spread(engine: Engine, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     """``map`` on an engine's workers."""
     return (result for _, result in engine.run(function, items))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was no room: torch says so of a GPU by a class of its own, of the processor by words alone."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in str(error)
 
 
 def _kept(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from pssr2_monai.restoration.blending import add_window, next_sums
 from pssr2_monai.restoration.openvino_network import OpenVINONetwork, check_openvino
 from pssr2_monai.tiles import WindowAxis, reflect_indices
 
-__all__ = ["OutOfMemory", "SeamlessInferer"]
+__all__ = ["SeamlessInferer"]
 
 GRID = 32
 """Windows begin at multiples of this in Y and X: a network that pools gives another output where its grid lies
@@ -35,10 +35,6 @@ Read = Callable[[Sequence[int]], torch.Tensor]
 
 SHARED = 64
 """LR pixels that neighbouring windows need to have in common; small windows a quarter of their side."""
-
-
-class OutOfMemory(MemoryError):
-    """The device has no room for so many windows, or for such large ones."""
 
 
 class SeamlessInferer(Inferer):
@@ -181,23 +177,22 @@ class SeamlessInferer(Inferer):
             if following is not None:
                 sums, spare = next_sums(sums, spare, axis, (following - start) * scale[0]), sums
 
-    def halved(self) -> SeamlessInferer | None:
+    def halved(self, times: int = 1) -> SeamlessInferer | None:
         """One that takes half the memory, by fewer windows at a time, else by smaller ones; None if there is none."""
+        if times == 0:
+            return self
         batch, window = max(1, self.batch_size // 2), self.window
         if batch == self.batch_size:
             window = rounded_up(window // 2, GRID)
             if window < 2 * GRID or window == self.window:
                 return None
-        return SeamlessInferer(window, None, batch, precision=self.precision, backend=self.backend, volume=self.volume)
+        overlap = None if self.overlap is None else max(self.overlap, _least_shared(window, GRID) / window)
+        return SeamlessInferer(window, overlap, batch, self.precision, self.backend, self.volume).halved(times - 1)
 
     def predicted(
         self, windows: Sequence[torch.Tensor], network: Callable[[torch.Tensor], torch.Tensor]
     ) -> Sequence[torch.Tensor]:
-        """What the network makes of some windows, each ``(batch, frames, Y, X)``, taken together.
-
-        Raises:
-            OutOfMemory: the device has no room for what they take.
-        """
+        """What the network makes of some windows, each ``(batch, frames, Y, X)``, taken together."""
         inputs = torch.cat(list(windows)).float()
         dtype = choose_precision(self.precision, inputs.device)
         predict = in_precision(network, dtype)
@@ -208,17 +203,7 @@ class SeamlessInferer(Inferer):
                 self._openvino[id(network)] = OpenVINONetwork(network, dtype)
             predict = self._openvino[id(network)]
         with record_function("network"):
-            try:
-                return predict(inputs).split(len(windows[0]))
-            except RuntimeError as error:
-                if not _is_out_of_memory(error):
-                    raise
-                raise OutOfMemory(f"{len(inputs)} windows of {inputs.shape[-2]} x {inputs.shape[-1]}") from error
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch says so: of a GPU by a class of its own, of the processor by words alone."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+            return predict(inputs).split(len(windows[0]))
 
 
 def _least_shared(window: int, grid: int) -> int:

@@ -13,7 +13,15 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.io.formats import is_zarr, list_images
 from pssr2_monai.io.part import part_of, remove
 
-__all__ = ["FolderJournal", "Journal", "Unfinished", "fingerprint", "journal_of", "was_finished"]
+__all__ = [
+    "FolderJournal",
+    "Journal",
+    "Unfinished",
+    "fingerprint",
+    "journal_of",
+    "settings_begun_with",
+    "was_finished",
+]
 
 FOLDER_JOURNAL = ".restoring.json"
 ZARR_METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
@@ -78,6 +86,15 @@ class Journal:
             else:
                 merged.append(each)
         self.done[job] = merged
+
+
+def settings_begun_with(path: Path) -> dict[str, Any]:
+    """The settings of a journal; none where there is no journal, or its first line was cut off."""
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8") as file:
+        line = file.readline()
+    return dict(json.loads(line)) if line.endswith("\n") else {}
 
 
 def journal_of(target: Path) -> Path:

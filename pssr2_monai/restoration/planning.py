@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journals import FolderJournal
 from pssr2_monai.restoration.targets import restore_pairs
 
-__all__ = ["RestoringPlan", "folder_journal", "outputs_left", "plan_restoring"]
+__all__ = ["Preparation", "RestoringPlan", "plan_restoring", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -103,14 +102,10 @@ def plan_restoring(
     Raises:
         InputError: what ``restore`` would refuse.
     """
-    windows: dict[str, Any] = {"window": window, "overlap": overlap, "precision": precision, "backend": backend}
-    SeamlessInferer(**windows)
     device = device or default_device()
-    network, record = load_weights(weights, device)
-    inferer = SeamlessInferer(**windows, volume=is_volume(record.scale))
-    journal = None if overwrite else folder_journal(target, network, record, inferer, axes)
-    pairs = restore_pairs(source, target, record, axes, overwrite, skip_bad, format, journal or ())
-    outputs = outputs_left(pairs, journal, record, inferer, axes)
+    windows = {"window": window, "overlap": overlap, "precision": precision, "backend": backend}
+    work = prepare(source, target, weights, windows, device, axes, overwrite, skip_bad, format)
+    network, record, inferer, outputs = work.network, work.record, work.inferer, work.outputs
     count = workers or 1
     if scheduler is not None:
         with open_engine(workers, scheduler) as engine:
@@ -137,26 +132,55 @@ def plan_restoring(
     if outputs:
         expected = estimate(list(outputs), list(outputs.values()), network, record, inferer, axes, count, trial)
     files = tuple(_planned(file, output, axes) for (file, _), output in outputs.items())
-    return RestoringPlan(settings, files, len(pairs) - len(outputs), expected, problem)
+    return RestoringPlan(settings, files, len(work.pairs) - len(outputs), expected, problem)
 
 
-def folder_journal(
-    target: str | Path, network: torch.nn.Module, record: Record, inferer: SeamlessInferer, axes: str | None
-) -> FolderJournal:
-    """What is known of an interrupted run of the same settings into this folder."""
-    return FolderJournal(Path(target), network_settings(network, record, inferer) | {"axes": axes})
+@dataclass(frozen=True)
+class Preparation:
+    """What is known when all has been checked and nothing is restored.
+
+    Attributes:
+        network: of the weights, on its device.
+        record: of the weights.
+        inferer: how the network is laid over the images.
+        journal: of an interrupted run into the folder; None where all is begun anew.
+        pairs: each source and what it becomes.
+        outputs: of the pairs that no interrupted run has finished.
+    """
+
+    network: torch.nn.Module
+    record: Record
+    inferer: SeamlessInferer
+    journal: FolderJournal | None
+    pairs: list[tuple[Path, Path]]
+    outputs: dict[tuple[Path, Path], Output]
 
 
-def outputs_left(
-    pairs: Sequence[tuple[Path, Path]],
-    journal: FolderJournal | None,
-    record: Record,
-    inferer: SeamlessInferer,
+def prepare(
+    source: str | Path,
+    target: str | Path,
+    weights: str | Path,
+    windows: dict[str, Any],
+    device: str,
     axes: str | None,
-) -> dict[tuple[Path, Path], Output]:
-    """What each pair will become that no interrupted run has finished."""
+    overwrite: bool,
+    skip_bad: bool,
+    format: str | None,
+) -> Preparation:
+    """Checks all that restoring is asked for, ``windows`` being arguments of ``SeamlessInferer``.
+
+    Raises:
+        InputError: see ``restoring.restore``.
+    """
+    SeamlessInferer(**windows)  # refuses what it does not take before the weights are read
+    network, record = load_weights(weights, device)
+    inferer = SeamlessInferer(**windows, volume=is_volume(record.scale))
+    settings = network_settings(network, record, inferer) | {"axes": axes}
+    journal = None if overwrite else FolderJournal(Path(target), settings)
+    pairs = restore_pairs(source, target, record, axes, overwrite, skip_bad, format, journal or ())
     left = [pair for pair in pairs if journal is None or not journal.finished(*pair)]
-    return {pair: output_of(*pair, record, inferer, axes) for pair in left}
+    outputs = {pair: output_of(*pair, record, inferer, axes) for pair in left}
+    return Preparation(network, record, inferer, journal, pairs, outputs)
 
 
 def _planned(source: Path, output: Output, axes: str | None) -> PlannedFile:

@@ -11,19 +11,17 @@ import torch
 from ignite.engine import Engine as IgniteEngine
 from ignite.engine import Events
 
-from pssr2_monai.axes import is_volume
 from pssr2_monai.errors import InputError
 from pssr2_monai.machine import default_device
 from pssr2_monai.profiling import profiled
-from pssr2_monai.record import Record, load_weights
+from pssr2_monai.record import Record
 from pssr2_monai.restoration.engines import Engine, open_engine
 from pssr2_monai.restoration.estimating import check_output_room
 from pssr2_monai.restoration.file_restoring import restore_file
-from pssr2_monai.restoration.inferer import OutOfMemory, SeamlessInferer
+from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journals import Unfinished
-from pssr2_monai.restoration.planning import folder_journal, outputs_left
+from pssr2_monai.restoration.planning import prepare
 from pssr2_monai.restoration.sharing import is_divided, restore_whole_files
-from pssr2_monai.restoration.targets import restore_pairs
 from pssr2_monai.restoration.workers import Model
 
 __all__ = ["restore", "restoring_engine"]
@@ -88,14 +86,11 @@ def restore(
         >>> [path.name for path in restore("scans/cell_0.tif", "restored.tif", "run/model.pt")]
         ['restored.tif']
     """
-    windows: dict[str, Any] = {"window": window, "overlap": overlap, "precision": precision, "backend": backend}
-    SeamlessInferer(**windows)  # refuses what it does not take before the weights are read
+    windows = {"window": window, "overlap": overlap, "precision": precision, "backend": backend}
     with open_engine(workers, scheduler) as engine:
-        network, record = load_weights(weights, (device or default_device()) if engine is None else "cpu")
-        inferer = SeamlessInferer(**windows, volume=is_volume(record.scale))
-        journal = None if overwrite else folder_journal(target, network, record, inferer, axes)
-        pairs = restore_pairs(source, target, record, axes, overwrite, skip_bad, format, journal or ())
-        outputs = outputs_left(pairs, journal, record, inferer, axes)
+        own = (device or default_device()) if engine is None else "cpu"
+        work = prepare(source, target, weights, windows, own, axes, overwrite, skip_bad, format)
+        pairs, outputs, journal, inferer = work.pairs, work.outputs, work.journal, work.inferer
         left = list(outputs)
         check_output_room(list(outputs.values()))
         if len(left) < len(pairs):
@@ -108,7 +103,7 @@ def restore(
             whole = [pair for pair in left if not is_divided(outputs[pair], engine)]
             done.update(restore_whole_files(whole, engine, model, inferer, axes, overwrite, skip_bad))
             left = [pair for pair in left if pair not in whole]
-        steps = restoring_engine(network, record, inferer, axes, overwrite, skip_bad, engine, model)
+        steps = restoring_engine(work.network, work.record, inferer, axes, overwrite, skip_bad, engine, model)
         steps.add_event_handler(Events.ITERATION_COMPLETED, lambda running: done.update(running.state.output))
         if left:
             with profiled(profile, PARTS) if profile is not None else nullcontext():
@@ -139,7 +134,7 @@ def restoring_engine(
         target.parent.mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {"axes": axes, "engine": workers, "model": model}
         try:
-            _restore_in_memory(source, target, network, record, inferer, overwrite, options)
+            restore_file(source, target, network, record, inferer, overwrite=overwrite, **options)
         except InputError as error:
             if not skip_bad or isinstance(error, Unfinished):
                 raise
@@ -149,33 +144,3 @@ def restoring_engine(
         return [target]
 
     return IgniteEngine(step)
-
-
-def _restore_in_memory(
-    source: Path,
-    target: Path,
-    network: torch.nn.Module,
-    record: Record,
-    inferer: SeamlessInferer | None,
-    overwrite: bool,
-    options: dict[str, Any],
-) -> None:
-    """``restore_file``, with half of what the device had no room for until it has."""
-    inferer = inferer or SeamlessInferer(volume=is_volume(record.scale))
-    while True:
-        try:
-            restore_file(source, target, network, record, inferer, overwrite=overwrite, **options)
-            return
-        except OutOfMemory as error:
-            smaller = inferer.halved()
-            if smaller is None:
-                raise InputError(f"{source}: out of memory even for the smallest window; use another device") from error
-            logger.warning(
-                "%s: out of memory for %s; begins anew with %d of %d LR pixels at a time",
-                source,
-                error,
-                smaller.batch_size,
-                smaller.window,
-            )
-        # The windows decide a little about the output, so that what was written by larger ones does not fit.
-        inferer, overwrite = smaller, True

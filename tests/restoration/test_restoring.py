@@ -259,9 +259,12 @@ def test_options_out_of_range_are_refused() -> None:
         SeamlessInferer(window=100)
 
 
-@pytest.mark.parametrize("told", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("not enough memory: you")])
+@pytest.mark.parametrize(
+    "told",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("not enough memory: you"), MemoryError("no array")],
+)
 def test_out_of_memory_it_goes_on_with_less(
-    told: RuntimeError,
+    told: Exception,
     tiny_weights: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -280,12 +283,51 @@ def test_out_of_memory_it_goes_on_with_less(
     monkeypatch.setattr(ResUNet, "forward", short_of_memory)
     with caplog.at_level(logging.WARNING, "pssr2_monai"):
         restore(tmp_path / "lr.tif", tmp_path / "hr.tif", tiny_weights, window=256)
-    assert "lr.tif: out of memory for 1 windows of 200 x 224; begins anew with 1 of 128" in caplog.text
+    assert "lr.tif: out of memory; begins anew with 1 of 128 LR pixels at a time" in caplog.text
     assert (tmp_path / "hr.tif").read_bytes() == (tmp_path / "small.tif").read_bytes()
     most = 100
     with pytest.raises(InputError, match=r"lr\.tif: out of memory even for the smallest window"):
         restore(tmp_path / "lr.tif", tmp_path / "none.tif", tiny_weights, window=256)
     assert not list(tmp_path.glob("none.tif*"))
+
+
+def test_what_ran_out_of_memory_and_was_interrupted_goes_on(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (400, 300)).astype(np.uint8)
+    write_image(tmp_path / "lr.tif", pixels, axes="YX", pixel_size={})
+    restore(tmp_path / "lr.tif", tmp_path / "small.tif", tiny_weights, window=128)
+    forward, calls = ResUNet.forward, 0
+
+    def short_of_memory(network: ResUNet, x: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if x.numel() > 128 * 128:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if calls == 16:
+            raise KeyboardInterrupt
+        return forward(network, x)
+
+    monkeypatch.setattr(ResUNet, "forward", short_of_memory)
+    with pytest.raises(KeyboardInterrupt):
+        restore(tmp_path / "lr.tif", tmp_path / "hr.tif", tiny_weights, window=256)
+    with pytest.raises(InputError, match="a restoring of other settings"):
+        restore(tmp_path / "lr.tif", tmp_path / "hr.tif", tiny_weights, window=128)
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "pssr2_monai"):
+        restore(tmp_path / "lr.tif", tmp_path / "hr.tif", tiny_weights, window=256)
+    assert "goes on where it was interrupted" in caplog.text
+    assert "out of memory" not in caplog.text
+    assert (tmp_path / "hr.tif").read_bytes() == (tmp_path / "small.tif").read_bytes()
+
+
+def test_less_memory_keeps_the_overlap_that_was_asked_for() -> None:
+    smaller = SeamlessInferer(window=512, overlap=0.5, batch_size=2).halved(2)
+    assert smaller is not None
+    assert (smaller.window, smaller.overlap, smaller.batch_size) == (256, 0.5, 1)
+    least = SeamlessInferer(window=512, overlap=0.125).halved()
+    assert least is not None and least.overlap == 0.25
+    assert SeamlessInferer(window=64).halved() is None
 
 
 def test_another_failure_is_not_taken_for_a_lack_of_memory(
