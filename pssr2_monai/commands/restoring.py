@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,11 @@ def restore(
         raise InputError("profile: tells of plain restoring in one process; leave the other options out")
     files = weights.split(",") if uncertainty else [weights]
     if dry_run or estimate:
+        from pssr2_monai.fidelity.maps import map_outputs
         from pssr2_monai.restoration.planning import plan_restoring
 
-        plan = plan_restoring(source, target, files[0], **options, trial=estimate)
+        maps = partial(map_outputs, axes=axes, fidelity=fidelity, uncertainty=uncertainty)
+        plan = plan_restoring(source, target, files[0], **options, trial=estimate, maps=maps)
         return Answer(plan.table() if estimate else str(plan), plan)
     if fidelity or uncertainty:
         from pssr2_monai.fidelity.maps import restore_with_maps, told

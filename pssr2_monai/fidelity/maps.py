@@ -12,13 +12,15 @@ from pssr2_monai.axes import is_volume
 from pssr2_monai.errors import InputError
 from pssr2_monai.fidelity.checking import Fidelity, beside, check_fidelity
 from pssr2_monai.fidelity.uncertainty import load_ensemble, restore_with_uncertainty
+from pssr2_monai.io.image import open_image
 from pssr2_monai.machine import default_device
 from pssr2_monai.record import Record, load_weights
+from pssr2_monai.restoration.estimating import Output, check_output_room, output_of, stored_bytes
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.restoring import restore
 from pssr2_monai.restoration.targets import restore_pairs
 
-__all__ = ["Mapped", "restore_with_maps", "told"]
+__all__ = ["Mapped", "map_outputs", "restore_with_maps", "told"]
 
 logger = logging.getLogger(__name__)
 
@@ -78,13 +80,22 @@ def restore_with_maps(
     # An output may exist where an interrupted run goes on; without uncertainty it is `restore` that judges.
     replaced = overwrite or not uncertainty
     pairs = restore_pairs(source, target, record, axes, replaced, skip_bad, format)
-    wanted = ["fidelity", "structures"] * fidelity + ["uncertainty"] * uncertainty
-    for _, output in pairs:
-        for path in (beside(output, what) for what in wanted):
-            if path.exists() and not overwrite and not output.exists():
-                raise InputError(f"{path}: exists already; give another output, or ask to overwrite it")
+    windows = {name: options[name] for name in ("window", "overlap", "precision", "backend") if name in options}
+    inferer = SeamlessInferer(**windows, volume=is_volume(record.scale))
+    to_write: list[Output] = []
+    for file, output in pairs:
+        if output.exists() and not overwrite:
+            continue
+        planned = output_of(file, output, record, inferer, axes)
+        maps = map_outputs(file, planned, axes, fidelity, uncertainty)
+        for each in maps:
+            if each.path.exists() and not overwrite:
+                raise InputError(f"{each.path}: exists already; give another output, or ask to overwrite it")
+        to_write += [planned, *maps]
+    check_output_room(to_write)
     if uncertainty:
-        spreads = _restored(pairs, several, record, axes, overwrite, skip_bad, options)
+        device = options.get("device") or default_device()
+        spreads = _restored(pairs, several, record, inferer, device, axes, overwrite, skip_bad)
     else:
         told: dict[str, Any] = {"axes": axes, "overwrite": overwrite, "skip_bad": skip_bad, "format": format}
         spreads = dict.fromkeys(restore(source, target, several[0], **told, **options))
@@ -93,6 +104,24 @@ def restore_with_maps(
         for file, output in pairs
         if output in spreads
     ]
+
+
+def map_outputs(
+    source: Path, output: Output, axes: str | None = None, fidelity: bool = True, uncertainty: bool = False
+) -> list[Output]:
+    """The maps beside an output: float32, those of fidelity with the pixels of the source, that of the spread with its.
+
+    Raises:
+        InputError: the source cannot be read.
+    """
+    with open_image(source, axes=axes) as image:
+        shapes = dict.fromkeys(["fidelity", "structures"] if fidelity else [], image.shape)
+    shapes |= {"uncertainty": output.shape} if uncertainty else {}
+    found = []
+    for what, shape in shapes.items():
+        path = beside(output.path, what)
+        found.append(Output(path, shape, stored_bytes(path, shape, 4), blocks=0, windows=0, memory=0))
+    return found
 
 
 def told(mapped: Mapped) -> list[str]:
@@ -115,15 +144,14 @@ def _restored(
     pairs: Sequence[tuple[Path, Path]],
     weights: Sequence[str | Path],
     record: Record,
+    inferer: SeamlessInferer,
+    device: str,
     axes: str | None,
     overwrite: bool,
     skip_bad: bool,
-    options: dict[str, Any],
 ) -> dict[Path, Path | None]:
     """Restores files as means; gives the file of the spread of each."""
-    networks, _ = load_ensemble(weights, options.get("device") or default_device())
-    windows = {name: options[name] for name in ("window", "overlap", "precision", "backend") if name in options}
-    inferer = SeamlessInferer(**windows, volume=is_volume(record.scale))
+    networks, _ = load_ensemble(weights, device)
     spreads: dict[Path, Path | None] = {}
     for file, output in pairs:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ from pssr2_monai.restoration.image_restoring import Layout, layout_of
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.tiles import Window
 
-__all__ = ["Estimate", "Output", "check_output_room", "estimate", "output_of", "table"]
+__all__ = ["Estimate", "Output", "check_output_room", "estimate", "output_of", "stored_bytes", "table"]
 
 TRIAL_WINDOWS = 4
 PYRAMID = 4 / 3
@@ -43,7 +43,7 @@ class Output:
         shape: its pixels along each axis.
         nbytes: on the disk, uncompressed, with its pyramid.
         blocks: that are written on their own.
-        windows: that go through the network.
+        windows: that go through the network; none for a map beside an output.
         memory: bytes that a worker holds for it besides the network and its windows.
     """
 
@@ -60,7 +60,7 @@ class Estimate:
     """The outputs, and what was measured in a short trial, if there was one.
 
     Attributes:
-        outputs: one a file.
+        outputs: one a file, and the maps beside them.
         workers: that are to share the work.
         window_seconds: for reading, restoring and casting one window.
         process_bytes: that this process held at most during the trial.
@@ -72,8 +72,12 @@ class Estimate:
     process_bytes: int | None = None
 
     def seconds(self, output: Output) -> float | None:
-        """How long a file takes, the workers being equally busy."""
-        return None if self.window_seconds is None else output.windows * self.window_seconds / self.workers
+        """How long a file takes, the workers being equally busy; None of one that does not go through the network."""
+        return (
+            None
+            if self.window_seconds is None or not output.windows
+            else output.windows * self.window_seconds / self.workers
+        )
 
     @property
     def memory(self) -> int | None:
@@ -93,18 +97,22 @@ def output_of(source: Path, target: Path, record: Record, inferer: SeamlessInfer
         _check_chunks(image)
         frames = frames_of(image.axes, image.shape, record.stack)
         shape = scaled_shape(image.axes, image.shape, frames.scale_by_axis(record.scale))
-        zarr_written = target.suffix.lower() == ".zarr"
         layout = layout_of(image, target, record, inferer)
         nbytes = math.prod(shape) * image.dtype.itemsize
         whole = nbytes if target.suffix == ".png" else 0
         return Output(
             target,
             tuple(shape),
-            int(nbytes * PYRAMID) if zarr_written else nbytes,
+            stored_bytes(target, shape, image.dtype.itemsize),
             layout.blocks,
             _windows(layout),
             _memory(layout, image.dtype.itemsize) + whole,
         )
+
+
+def stored_bytes(path: Path, shape: Sequence[int], itemsize: int) -> int:
+    """What an image takes on the disk, uncompressed, with its pyramid where the format has one."""
+    return int(math.prod(shape) * itemsize * (PYRAMID if path.suffix.lower() == ".zarr" else 1))
 
 
 def check_output_room(outputs: Sequence[Output]) -> None:
@@ -139,7 +147,10 @@ def estimate(
     workers: int = 1,
     trial: bool = True,
 ) -> Estimate:
-    """What the outputs take; a trial measures a few windows of the largest file. Nothing is written."""
+    """What the outputs take, those of the pairs first; a trial measures a few windows of the largest file.
+
+    Nothing is written.
+    """
     if not trial:
         return Estimate(tuple(outputs), workers)
     largest = max(range(len(pairs)), key=lambda number: outputs[number].windows)
@@ -162,6 +173,7 @@ def table(estimated: Estimate) -> str:
         lines.append(
             f"peak memory about {estimated.memory / 2**30:.1f} GiB ({workers}); GB on the disk are uncompressed; time "
             f"by a trial of {TRIAL_WINDOWS} windows ({estimated.window_seconds * 1e3:.0f} ms each)"
+            + (", without that of the maps" if any(not output.windows for output in estimated.outputs) else "")
         )
     return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from pssr2_monai.restoration.targets import restore_pairs
 
 __all__ = ["Preparation", "RestoringPlan", "plan_restoring", "prepare"]
 
+MapsOf = Callable[[Path, Output], Sequence[Output]]
+"""What is written beside the output of a source, such as ``fidelity.maps.map_outputs``."""
+
 
 @dataclass(frozen=True)
 class PlannedFile:
@@ -35,6 +39,7 @@ class PlannedFile:
         dtype: of its pixels, and of the output's.
         pixel_size: micrometres along the axes for which it is known.
         output: the file to be.
+        maps: files beside it that tell how far to trust it.
     """
 
     source: Path
@@ -43,6 +48,7 @@ class PlannedFile:
     dtype: str
     pixel_size: dict[str, float]
     output: Output
+    maps: tuple[Output, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class RestoringPlan:
         told += [f"{'finished':12}{self.finished} files, by an interrupted run"] if self.finished else []
         for file in self.files:
             told.append(f"{file.source} ({file.axes}, {' x '.join(map(str, file.shape))} {file.dtype})")
-            told.append(f"  -> {file.output.path}")
+            told += [f"  -> {output.path}" for output in (file.output, *file.maps)]
         return "\n".join([*told, self.table()])
 
     def table(self) -> str:
@@ -94,10 +100,12 @@ def plan_restoring(
     workers: int | None = None,
     scheduler: str | None = None,
     trial: bool = False,
+    maps: MapsOf | None = None,
 ) -> RestoringPlan:
     """What ``restore`` with the same arguments would do; nothing is written.
 
-    With ``trial`` a few windows are restored, for the time and the memory that it takes.
+    With ``trial`` a few windows are restored, for the time and the memory that it takes; what is written beside each
+    output is told by ``maps``.
 
     Raises:
         InputError: what ``restore`` would refuse.
@@ -111,8 +119,10 @@ def plan_restoring(
         with open_engine(workers, scheduler) as engine:
             count = engine.workers if engine is not None else 1
     problem = None
+    beside = [tuple(maps(file, output)) if maps is not None else () for (file, _), output in outputs.items()]
+    written = [*outputs.values(), *(each for own in beside for each in own)]
     try:
-        check_output_room(list(outputs.values()))
+        check_output_room(written)
     except InputError as error:
         problem = str(error)
     settings = {
@@ -130,8 +140,10 @@ def plan_restoring(
     }
     expected = None
     if outputs:
-        expected = estimate(list(outputs), list(outputs.values()), network, record, inferer, axes, count, trial)
-    files = tuple(_planned(file, output, axes) for (file, _), output in outputs.items())
+        expected = estimate(list(outputs), written, network, record, inferer, axes, count, trial)
+    files = tuple(
+        _planned(file, output, axes, own) for ((file, _), output), own in zip(outputs.items(), beside, strict=True)
+    )
     return RestoringPlan(settings, files, len(work.pairs) - len(outputs), expected, problem)
 
 
@@ -183,6 +195,6 @@ def prepare(
     return Preparation(network, record, inferer, journal, pairs, outputs)
 
 
-def _planned(source: Path, output: Output, axes: str | None) -> PlannedFile:
+def _planned(source: Path, output: Output, axes: str | None, maps: tuple[Output, ...]) -> PlannedFile:
     with open_image(source, axes=axes) as image:
-        return PlannedFile(source, image.axes, image.shape, str(image.dtype), dict(image.pixel_size), output)
+        return PlannedFile(source, image.axes, image.shape, str(image.dtype), dict(image.pixel_size), output, maps)

@@ -85,3 +85,26 @@ def test_the_command_tells_the_verdict(
         *verdict["reasons"],
     ):
         assert words in told
+
+
+def test_the_plan_counts_the_maps(
+    scans: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["restore", str(scans / "cell_0.png"), str(tmp_path / "a.ome.zarr"), "--weights", str(tiny_weights)]
+    with pytest.raises(SystemExit):
+        main([*arguments, "--fidelity", "--uncertainty", "--dry-run", "--json"])
+    (planned,) = json.loads(capsys.readouterr().out)["files"]
+    sizes = {Path(each["path"]).name: each["nbytes"] for each in [planned["output"], *planned["maps"]]}
+    lr, hr = 24 * 28, 96 * 112
+    assert sizes == {
+        "a.ome.zarr": hr * 4 // 3,
+        "a_fidelity.ome.zarr": lr * 4 * 4 // 3,
+        "a_structures.ome.zarr": lr * 4 * 4 // 3,
+        "a_uncertainty.ome.zarr": hr * 4 * 4 // 3,
+    }
+    with pytest.raises(SystemExit):
+        main([*arguments, "--fidelity", "--estimate"])
+    told = capsys.readouterr().out
+    assert "a_fidelity.ome.zarr" in told
+    assert "without that of the maps" in told
+    assert list(tmp_path.glob("a*")) == []

@@ -326,7 +326,8 @@ def test_less_memory_keeps_the_overlap_that_was_asked_for() -> None:
     assert smaller is not None
     assert (smaller.window, smaller.overlap, smaller.batch_size) == (256, 0.5, 1)
     least = SeamlessInferer(window=512, overlap=0.125).halved()
-    assert least is not None and least.overlap == 0.25
+    assert least is not None
+    assert least.overlap == 0.25
     assert SeamlessInferer(window=64).halved() is None
 
 
