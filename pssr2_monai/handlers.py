@@ -21,7 +21,15 @@ from tqdm import tqdm
 from pssr2_monai.distributed import from_first, on_any, rank
 from pssr2_monai.errors import InputError
 
-__all__ = ["UNLIMITED_EPOCHS", "ClipGradients", "EpochDraws", "FiniteLoss", "Progress", "ProgressSchedule"]
+__all__ = [
+    "UNLIMITED_EPOCHS",
+    "ClipGradients",
+    "EpochDraws",
+    "FiniteLoss",
+    "Progress",
+    "ProgressSchedule",
+    "minutes_and_seconds",
+]
 
 UNLIMITED_EPOCHS = 1_000_000
 """Epochs of a training that the minutes alone end: Ignite wants a number."""
@@ -245,7 +253,7 @@ class Progress:
     def time_left(self, engine: Engine) -> str:
         """Minutes and seconds until the training ends, going by its progress so far."""
         seconds = self.schedule.seconds_left(engine)
-        return "?" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+        return "?" if seconds is None else minutes_and_seconds(seconds)
 
     def _close(self, *_: Any) -> None:
         if self._bar is not None:
@@ -255,3 +263,8 @@ class Progress:
     def _close_and_raise(self, _: Engine, error: BaseException) -> None:
         self._close()
         raise error
+
+
+def minutes_and_seconds(seconds: float) -> str:
+    """``75`` as ``1:15``."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

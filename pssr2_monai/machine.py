@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["cores", "default_device", "keep_memory", "loader_workers"]
+__all__ = ["cores", "default_device", "devices", "keep_memory", "loader_workers"]
 
 MOST_WORKERS = 8
 
@@ -29,6 +29,14 @@ def default_device() -> str:
     import torch  # takes seconds, which those who ask for the cores alone need not spend
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def devices() -> list[str]:
+    """What networks can run on here, the quickest first."""
+    import torch
+
+    found = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return [*found, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
 
 
 def loader_workers(device: torch.device, processes: int = 1) -> int:

@@ -18,6 +18,8 @@ from skopt.learning.gaussian_process.kernels import ConstantKernel, DotProduct, 
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from pssr2_monai.progress import tell
+
 __all__ = ["Found", "search"]
 
 NEGLIGIBLE = 0.02
@@ -98,6 +100,7 @@ def search(
             points.append([min(max(float(x), 0.0), 1.0) for x in point])
             distances.append(distance(points[-1]))
             bar.update()
+            tell(progress or "", len(points) / calls)
             bar.set_postfix_str(f"distance {min(distances):.3f}")
             return distances[-1]
 

@@ -29,6 +29,7 @@ from pssr2_monai.metrics.fourier_ring_correlation import LEAST_SIDE, ring_correl
 from pssr2_monai.metrics.measures import METRICS, check_normalisation
 from pssr2_monai.pairs import Sheet, check_pairs, sheets_of
 from pssr2_monai.pictures import PICTURE_SIDE, comparison_picture
+from pssr2_monai.progress import tell
 from pssr2_monai.record import Record, load_weights
 from pssr2_monai.restoration.inferer import SeamlessInferer
 
@@ -118,16 +119,18 @@ def evaluate(
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     pictures = _picture_paths(sheets, out / "pictures")
     images = []
-    for sheet in tqdm(sheets, desc="evaluating", unit="image", disable=None):
+    for done, sheet in enumerate(tqdm(sheets, desc="evaluating", unit="image", disable=None)):
         with ExitStack() as opened:
             hr_image = opened.enter_context(open_image(sheet.label, axes))
             lr_image = opened.enter_context(open_image(sheet.image, axes)) if sheet.image else None
             scored = _Scored(sheet.label.name, _pixel_size_nm(hr_image, lr_image, record, pixel_size))
             for number, comparison in enumerate(compare(hr_image, lr_image, network, record, inferer, seed)):
+                tell(scored.name, done / len(sheets))
                 _add(scored, comparison, record, normalise)
                 if number == 0:
                     _picture(comparison, scored.pixel_size_nm).save(pictures[scored.name])
         images.append(scored)
+        tell(scored.name, len(images) / len(sheets))
     settings = {
         "weights": Path(weights).name,
         "scale": record.scale,

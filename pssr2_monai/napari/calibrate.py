@@ -44,7 +44,6 @@ class CalibratePanel(Panel):
         )
         self.calls = SpinBox(label="Trials", min=12, max=500, value=CALLS, tooltip="Of the search, at most")
         self.fill([self.lr, self.hr, self.model, self.calls])
-        self.stop_button.visible = False
         self.preset = FileEdit(label="Save as", mode="w", filter="*.json", nullable=True)
         self.save_button = PushButton(text="Save preset", enabled=False)
         self.save_button.clicked.connect(lambda *_: self.attempt(self.save))
@@ -60,7 +59,7 @@ class CalibratePanel(Panel):
         assert lr is not None
         model, calls, target = self.model.value, int(self.calls.value), work / "calibrated.json"
         self.save_button.enabled = False
-        self.run(lambda: calibrate(lr, target, hr=hr, model=model, calls=calls), self._show)
+        self.run(self.watched(lambda: calibrate(lr, target, hr=hr, model=model, calls=calls)), self._show)
         self.say("calibrating: some seconds to a minute …")
 
     def save(self) -> None:

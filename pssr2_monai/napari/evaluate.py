@@ -17,10 +17,10 @@ from qtpy.QtWidgets import QHeaderView, QTableWidget, QTableWidgetItem
 from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.box_charts import FEW, NAMES, box_charts
 from pssr2_monai.evaluation.evaluating import evaluate
+from pssr2_monai.machine import devices
 from pssr2_monai.metrics.measures import METRICS
 from pssr2_monai.napari.panel import GOOD, Panel, Picture
 from pssr2_monai.napari.source import ImageSource
-from pssr2_monai.napari.train import devices
 
 __all__ = ["EvaluatePanel"]
 
@@ -51,7 +51,6 @@ class EvaluatePanel(Panel):
         self.out = FileEdit(label="Save to", mode="d", nullable=True, tooltip="Folder for the page, as you like")
         self.device = ComboBox(label="Device", choices=devices())
         self.fill([self.hr, self.lr, self.weights, self.out, self.device])
-        self.stop_button.visible = False
         self.page_button = PushButton(text="Open the page", enabled=False)
         self.page_button.clicked.connect(lambda *_: QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._page))))
         self.buttons.append(self.page_button)
@@ -81,7 +80,7 @@ class EvaluatePanel(Panel):
         out = work / "evaluation" if chosen is None or str(chosen) in ("", ".") else Path(chosen)
         device = self.device.value
         assert hr is not None
-        self.run(lambda: (evaluate(hr, weights, out, lr=lr, device=device), out), self._show)
+        self.run(self.watched(lambda: (evaluate(hr, weights, out, lr=lr, device=device), out)), self._show)
         self.say("evaluating …")
 
     def _show(self, found: tuple[Mapping[str, Any], Path]) -> None:

@@ -15,6 +15,7 @@ from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QApplication, QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from pssr2_monai.errors import InputError, causes
+from pssr2_monai.progress import progress_told
 
 __all__ = ["Panel", "Picture", "Stopped"]
 
@@ -164,6 +165,20 @@ class Panel(QScrollArea):
     def show_told(self, told: Any) -> None:
         """Shows what the work tells: by default, a share that is done."""
         self.progress(float(told))
+
+    def watched(self, work: Callable[[], Any], stopped: str = "Stopped.") -> Callable[[], Any]:
+        """Work that tells how far it is, and that ends with these words where it is asked to stop."""
+
+        def listen(_: str, share: float) -> None:
+            if self.stopping:
+                raise Stopped(stopped)
+            self.tell(share)
+
+        def watched_work() -> Any:
+            with progress_told(listen):
+                return work()
+
+        return watched_work
 
     def run(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Does some work in a thread, and then, in that of the window, something with its result."""

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QLabel
 from pssr2_monai.errors import InputError
 from pssr2_monai.fidelity.checking import Fidelity
 from pssr2_monai.fidelity.maps import Mapped, restore_with_maps
+from pssr2_monai.machine import devices
 from pssr2_monai.napari.layers import (
     SIZE_UNKNOWN,
     Part,
@@ -28,11 +29,9 @@ from pssr2_monai.napari.layers import (
     pixels_of,
     write_layer,
 )
-from pssr2_monai.napari.panel import DOUBTFUL, GOOD, Panel, Stopped
+from pssr2_monai.napari.panel import DOUBTFUL, GOOD, Panel
 from pssr2_monai.napari.source import ImageSource
-from pssr2_monai.napari.train import devices
 from pssr2_monai.record import Record, load_weights, weights_file
-from pssr2_monai.restoration.progress import progress_told
 
 __all__ = ["RestorePanel", "part_of_layer"]
 
@@ -106,24 +105,16 @@ class RestorePanel(Panel):
         options: dict[str, Any] = {"device": self.device.value, "fidelity": self.check.value}
         options["overwrite"] = layer is not None
 
-        def listen(_: str, share: float) -> None:
-            if self.stopping:
-                raise Stopped(
-                    "Stopped; what is done is kept, and Restore goes on there." if layer is None else "Stopped."
-                )
-            self.tell(share)
-
         def work_on() -> tuple[list[Mapped], Record]:
             if layer is not None:
                 write_layer(layer, source, part)
-            with progress_told(listen):
-                mapped = restore_with_maps(source, output, weights, **options)
-            return mapped, load_weights(weights)[1]
+            return restore_with_maps(source, output, weights, **options), load_weights(weights)[1]
 
         def done(found: tuple[list[Mapped], Record]) -> None:
             self._show(layer, part, source, *found, Path(weights))
 
-        self.run(work_on, done)
+        stopped = "Stopped; what is done is kept, and Restore goes on there." if layer is None else "Stopped."
+        self.run(self.watched(work_on, stopped), done)
         self.say("restoring …")
 
     def _show(

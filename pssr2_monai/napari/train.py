@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, FloatSpinBox, LineEdit, PushButton
 from qtpy.QtCore import QTimer
 
@@ -18,8 +17,10 @@ from pssr2_monai.charts import BLUE, ORANGE, Chart
 from pssr2_monai.checkpoints import LAST
 from pssr2_monai.crappifying import preview
 from pssr2_monai.errors import InputError
+from pssr2_monai.handlers import minutes_and_seconds
 from pssr2_monai.io.image import list_images
 from pssr2_monai.live import LiveTraining, Snapshot
+from pssr2_monai.machine import devices
 from pssr2_monai.napari.crappifier_form import CrappifierForm
 from pssr2_monai.napari.panel import GOOD, Panel, Picture
 from pssr2_monai.napari.side_by_side import SideBySide
@@ -207,14 +208,6 @@ class TrainPanel(Panel):
         self._previewing = False
 
 
-def devices() -> list[str]:
-    """What networks can run on here, the quickest first."""
-    found = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        found.append("mps")
-    return [*found, "cpu"]
-
-
 def parsed_settings(text: str) -> dict[str, Any]:
     """``name=value`` pairs, divided by spaces, as ids of the training config and their values.
 
@@ -247,7 +240,7 @@ def _words(now: Snapshot) -> str:
     words = [f"epoch {now.epoch}", f"loss {now.loss:.4f}"]
     words += [f"PSNR {now.scores['val_psnr']:.2f} dB, SSIM {now.scores['val_ssim']:.3f}"] if now.scores else []
     if now.seconds_left is not None:
-        words.append(f"{int(now.seconds_left) // 60}:{int(now.seconds_left) % 60:02d} left")
+        words.append(f"{minutes_and_seconds(now.seconds_left)} left")
     return " | ".join(words)
 
 

@@ -24,6 +24,7 @@ from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.part import part_of, remove
 from pssr2_monai.io.sheets import fit_image_intensity
 from pssr2_monai.io.writer import Writer, create_writer
+from pssr2_monai.progress import Progress
 from pssr2_monai.record import Record
 from pssr2_monai.restoration import workers
 from pssr2_monai.restoration.engines import Engine
@@ -37,7 +38,6 @@ from pssr2_monai.restoration.journals import (
     settings_begun_with,
     was_finished,
 )
-from pssr2_monai.restoration.progress import Progress
 
 __all__ = ["check_frames", "network_settings", "restore_file", "restore_frames", "restore_whole"]
 

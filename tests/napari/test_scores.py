@@ -88,3 +88,25 @@ def test_layers_are_evaluated(
     done(panel, "Box plots need 3 images")
     assert all(box.isHidden() for box in panel.boxes)
     assert panel.table.item(0, 2).text() != ""
+
+
+def test_evaluating_and_calibrating_stop_when_asked(
+    viewer: Any, panel_of: Callable[[str], Any], done: Callable[..., None], hr_folder: Path, tiny_weights: Path
+) -> None:
+    y, x = np.mgrid[:512, :512]
+    hr = (128 + 50 * np.sin(x / 19) * np.cos(y / 23)).astype(np.uint8)
+    noise = np.random.default_rng(0).normal(0, 9, (128, 128))
+    viewer.add_image(hr, name="slow")
+    viewer.add_image((hr[::4, ::4] + noise).clip(0, 255).astype(np.uint8), name="fast")
+    evaluating, calibrating = panel_of("Evaluate"), panel_of("Calibrate")
+    evaluating.hr.choose(hr_folder)
+    evaluating.weights.value = tiny_weights
+    calibrating.lr.choose(viewer.layers["fast"])
+    calibrating.hr.choose(viewer.layers["slow"])
+    for panel in (evaluating, calibrating):
+        panel.told.connect(lambda share, panel=panel: panel.stop())
+        panel.start_button.clicked.emit(True)
+        done(panel, "Stopped.")
+        assert panel.start_button.enabled
+    assert len(viewer.layers) == 2
+    assert not calibrating.save_button.enabled

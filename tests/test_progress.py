@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pssr2_monai import progress
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import write_image
-from pssr2_monai.restoration import progress
-from pssr2_monai.restoration.progress import Progress, progress_told
+from pssr2_monai.progress import Progress, progress_told
 from pssr2_monai.restoration.restoring import restore
 
 

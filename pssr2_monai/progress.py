@@ -1,4 +1,4 @@
-"""How far the restoring of an image is: a bar on a terminal, a line now and then elsewhere."""
+"""How far some work is: a bar on a terminal or a line now and then, and whoever listens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-__all__ = ["Progress", "progress_told"]
+__all__ = ["Progress", "progress_told", "tell"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +29,11 @@ _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 @contextmanager
 def progress_told(listener: Listener) -> Iterator[None]:
-    """Whatever this thread restores within tells a listener the image's name and the share of it that is written.
+    """Whatever this thread does within tells a listener what it is at and the share of that which is done.
 
-    What the listener raises ends the restoring, as an interruption does: what is written is kept where it can be, and
-    the same call goes on there.
+    Restoring tells the image's name and the share of it that is written, ``evaluate`` the image's name and the share of
+    all images, ``calibrate`` the share of its trials. What the listener raises ends the work; of restoring, what is
+    written is kept where it can be, and the same call goes on there.
 
     Example:
         >>> from pssr2_monai import restore
@@ -47,6 +48,13 @@ def progress_told(listener: Listener) -> Iterator[None]:
         yield
     finally:
         _listener.reset(token)
+
+
+def tell(name: str, share: float) -> None:
+    """Tells whoever listens."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(name, share)
 
 
 class Progress:
@@ -64,7 +72,6 @@ class Progress:
         self._name, self._pixels, self._blocks, self._shown = name, pixels, blocks, shown
         self._before, self._written = before, 0
         self._began = self._told = time.monotonic()
-        self._listener = _listener.get()
         hidden = not (shown and sys.stderr.isatty())
         self._bar = tqdm(total=pixels / 1e6, initial=before / 1e6, desc=name, unit="MP", bar_format=BAR, disable=hidden)
 
@@ -76,8 +83,7 @@ class Progress:
         if self._bar.disable and self._shown and time.monotonic() - self._told > SECONDS:
             self._told = time.monotonic()
             logger.info("%s", self.line())
-        if self._listener is not None:
-            self._listener(self._name, (self._before + self._written) / self._pixels)
+        tell(self._name, (self._before + self._written) / self._pixels)
 
     @property
     def _done(self) -> int:
