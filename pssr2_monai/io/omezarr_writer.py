@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -115,6 +116,10 @@ class OmeZarrWriter:
             levels.append(self._halved(levels[-1], len(levels), spread))
         metadata = {"ome": self._metadata(levels)}
         zarr.open_group(str(self._part), mode="a", zarr_format=3, attributes=metadata)
+        for folder, _, names in os.walk(self._part):
+            for name in names:
+                if name.endswith(".partial"):  # a chunk that zarr was writing when its process was killed
+                    os.remove(os.path.join(folder, name))
         finish(self._part, self._path)
 
     def abort(self) -> None:

@@ -279,3 +279,14 @@ def test_big_images_are_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     image = open_image(tmp_path / "a.tif")
     assert image.pixel_size == pytest.approx(SIZE)
     np.testing.assert_array_equal(image.read(), data)
+
+
+def test_what_a_killed_process_was_writing_is_not_left(tmp_path: Path) -> None:
+    data = ramp(20, 30)
+    writer = create_writer(tmp_path / "a.zarr", shape=data.shape, dtype=data.dtype, axes="YX", pixel_size={})
+    writer.write(np.s_[:, :], data)
+    (chunk,) = tmp_path.glob("*/0/c/0/0")
+    chunk.with_suffix(".0ad99ddda494434abc46a61be09b7d46.partial").write_bytes(chunk.read_bytes()[:9])  # as zarr does
+    writer.close(keep=True)
+    assert not list(tmp_path.rglob("*.partial"))
+    np.testing.assert_array_equal(open_image(tmp_path / "a.zarr").read(), data)
