@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pssr2_monai.losses import MSSSIML1Loss
     from pssr2_monai.networks import ResUNet
     from pssr2_monai.noises import GaussianNoise, PoissonNoise
-    from pssr2_monai.record import load_weights
     from pssr2_monai.restoration.restoring import restore
+    from pssr2_monai.weights import load_weights
     from pssr2_monai.workflow import train
 
 __all__ = [

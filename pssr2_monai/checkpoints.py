@@ -17,7 +17,8 @@ from ignite.engine import Engine, Events
 
 from pssr2_monai.distributed import rank
 from pssr2_monai.errors import InputError
-from pssr2_monai.record import read_checkpoint, same_training, save_atomically
+from pssr2_monai.record import same_training
+from pssr2_monai.weights import read_checkpoint, save_atomically
 
 __all__ = ["Checkpoints", "TorchRandomState"]
 

@@ -26,8 +26,9 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.evaluating import evaluate, table
 from pssr2_monai.io.image import list_images, open_image
 from pssr2_monai.io.writer import write_image
-from pssr2_monai.record import instantiate, load_weights
+from pssr2_monai.record import instantiate
 from pssr2_monai.restoration.restoring import restore
+from pssr2_monai.weights import load_weights
 from pssr2_monai.workflow import train
 
 __all__ = ["cache_dir", "demo", "made_images", "sample_images"]

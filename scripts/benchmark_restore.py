@@ -74,8 +74,8 @@ def work_bare(options: argparse.Namespace, precision: str) -> None:
     """The network on as many windows as restoring takes, in memory."""
     import torch
 
-    from pssr2_monai.record import load_weights
     from pssr2_monai.restoration.inferer import SeamlessInferer
+    from pssr2_monai.weights import load_weights
 
     network, _ = load_weights(options.folder / "weights.pth", options.device)
     inferer = SeamlessInferer(options.window, precision=precision)

@@ -36,11 +36,12 @@ from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import create_writer
 from pssr2_monai.machine import keep_memory
 from pssr2_monai.networks import ResUNet
-from pssr2_monai.record import Record, load_weights, save_atomically
+from pssr2_monai.record import Record
 from pssr2_monai.restoration import sharing, workers
 from pssr2_monai.restoration.estimating import output_of
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.restoring import restore
+from pssr2_monai.weights import load_weights, save_atomically
 
 GRID = 32
 BARE_WINDOWS = 20

@@ -22,8 +22,9 @@ from pssr2_monai.io.writer import write_image
 from pssr2_monai.metrics.measures import psnr, ssim
 from pssr2_monai.noises import GREY_LEVELS
 from pssr2_monai.pictures import grey_window, labelled_panel
-from pssr2_monai.record import instantiate, load_weights
+from pssr2_monai.record import instantiate
 from pssr2_monai.restoration.restoring import restore
+from pssr2_monai.weights import load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTION = ROOT.parent / "shared/data/em_hr/fib25/medulla_train_z128.tif"

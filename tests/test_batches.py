@@ -15,8 +15,8 @@ from pssr2_monai.datalists import TileSettings, tile_lists
 from pssr2_monai.dataset import TileDataset
 from pssr2_monai.errors import InputError
 from pssr2_monai.noises import GaussianNoise
-from pssr2_monai.record import load_weights
 from pssr2_monai.transforms import LoadTiled
+from pssr2_monai.weights import load_weights
 from pssr2_monai.workflow import train
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pssr2_monai.live import LiveTraining, Snapshot
-from pssr2_monai.record import load_weights
+from pssr2_monai.weights import load_weights
 from pssr2_monai.workflow import train
 
 

@@ -19,7 +19,8 @@ from pssr2_monai.interpolation import upscale
 from pssr2_monai.metrics.measures import psnr
 from pssr2_monai.networks import ResUNet
 from pssr2_monai.noises import GaussianNoise, PoissonNoise
-from pssr2_monai.record import Record, instantiate, load_weights
+from pssr2_monai.record import Record, instantiate
+from pssr2_monai.weights import load_weights
 
 CONFIG = {
     "scale": 2,

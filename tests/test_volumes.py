@@ -17,9 +17,9 @@ from pssr2_monai.evaluation.evaluating import evaluate
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.networks import AsVolume
-from pssr2_monai.record import load_weights
 from pssr2_monai.restoration.restoring import restore
 from pssr2_monai.transforms import LoadTiled
+from pssr2_monai.weights import load_weights
 from pssr2_monai.workflow import train
 
 TINY = {

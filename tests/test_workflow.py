@@ -19,7 +19,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.record import load_weights
+from pssr2_monai.weights import load_weights
 from pssr2_monai.workflow import train
 
 

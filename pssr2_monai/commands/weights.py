@@ -87,7 +87,7 @@ def convert(
 
     Example: pssr2 convert weights.pth model.pt
     """
-    from pssr2_monai.record import convert as run
+    from pssr2_monai.weights import convert as run
 
     options = {"dilations": dilations, "pool_sizes": pool_sizes, "qk_scale": qk_scale, "scale": scale}
     written = run(original, target, **{name: value for name, value in options.items() if value is not None})

@@ -30,8 +30,9 @@ from pssr2_monai.metrics.measures import METRICS, check_normalisation
 from pssr2_monai.pairs import Sheet, check_pairs, sheets_of
 from pssr2_monai.pictures import PICTURE_SIDE, comparison_picture
 from pssr2_monai.progress import tell
-from pssr2_monai.record import Record, load_weights
+from pssr2_monai.record import Record
 from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.weights import load_weights
 
 __all__ = ["evaluate", "table"]
 

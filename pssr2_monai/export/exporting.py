@@ -18,7 +18,8 @@ from pssr2_monai.export.checking import TOLERANCE, Case, cases, free_axes, large
 from pssr2_monai.export.formats import BIOIMAGEIO, FORMATS, format_of
 from pssr2_monai.export.run import Run
 from pssr2_monai.export.settings import PackageSettings
-from pssr2_monai.record import Record, load_weights
+from pssr2_monai.record import Record
+from pssr2_monai.weights import load_weights
 
 __all__ = ["Exported", "export", "load_export"]
 

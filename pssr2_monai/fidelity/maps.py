@@ -14,11 +14,12 @@ from pssr2_monai.fidelity.checking import Fidelity, beside, check_fidelity
 from pssr2_monai.fidelity.uncertainty import load_ensemble, restore_with_uncertainty
 from pssr2_monai.io.image import open_image
 from pssr2_monai.machine import default_device
-from pssr2_monai.record import Record, load_weights
+from pssr2_monai.record import Record
 from pssr2_monai.restoration.estimating import Output, check_output_room, output_of, stored_bytes
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.restoring import restore
 from pssr2_monai.restoration.targets import restore_pairs
+from pssr2_monai.weights import load_weights
 
 __all__ = ["Mapped", "map_outputs", "restore_with_maps", "told"]
 

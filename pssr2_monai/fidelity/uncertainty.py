@@ -22,11 +22,12 @@ from pssr2_monai.io.image import open_image
 from pssr2_monai.io.sheets import fit_image_intensity
 from pssr2_monai.io.writer import Writer
 from pssr2_monai.orientation import ORIENTATIONS, turned
-from pssr2_monai.record import Record, load_weights
+from pssr2_monai.record import Record
 from pssr2_monai.restoration.blocks import Job
 from pssr2_monai.restoration.file_restoring import output_writer
 from pssr2_monai.restoration.image_restoring import Restoring
 from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.weights import load_weights
 
 __all__ = ["Calibration", "MeanAndSpread", "load_ensemble", "restore_with_uncertainty", "spread_calibration"]
 

@@ -31,7 +31,8 @@ from pssr2_monai.napari.layers import (
 )
 from pssr2_monai.napari.panel import DOUBTFUL, GOOD, Panel
 from pssr2_monai.napari.source import ImageSource
-from pssr2_monai.record import Record, load_weights, weights_file
+from pssr2_monai.record import Record
+from pssr2_monai.weights import load_weights, weights_file
 
 __all__ = ["RestorePanel", "part_of_layer"]
 

@@ -14,13 +14,14 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.io.image import open_image
 from pssr2_monai.machine import default_device
 from pssr2_monai.precision import choose_precision
-from pssr2_monai.record import Record, load_weights
+from pssr2_monai.record import Record
 from pssr2_monai.restoration.engines import open_engine
 from pssr2_monai.restoration.estimating import Estimate, Output, check_output_room, estimate, output_of, table
 from pssr2_monai.restoration.file_restoring import network_settings
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journals import FolderJournal
 from pssr2_monai.restoration.targets import restore_pairs
+from pssr2_monai.weights import load_weights
 
 __all__ = ["Preparation", "RestoringPlan", "plan_restoring", "prepare"]
 

@@ -20,10 +20,11 @@ from pssr2_monai.intensity import Intensity
 from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.writer import Writer
 from pssr2_monai.machine import keep_memory
-from pssr2_monai.record import Record, load_weights, weights_file
+from pssr2_monai.record import Record
 from pssr2_monai.restoration.blocks import Job
 from pssr2_monai.restoration.image_restoring import Restoring
 from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.weights import load_weights, weights_file
 
 __all__ = ["Assignment", "Model", "restore_job", "versions"]
 

@@ -18,8 +18,8 @@ from pssr2_monai.axes import factors, frames_of, scaled_shape
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.presets import config_files, preset_names
-from pssr2_monai.record import load_weights
 from pssr2_monai.restoration.restoring import restore
+from pssr2_monai.weights import load_weights
 from pssr2_monai.workflow import train
 
 

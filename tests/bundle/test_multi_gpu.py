@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pssr2_monai.presets import bundle_dir
-from pssr2_monai.record import load_weights
+from pssr2_monai.weights import load_weights
 
 CONFIGS = [str(bundle_dir() / "configs" / f"{name}.json") for name in ("train", "multi_gpu_train")]
 BATCH = 4

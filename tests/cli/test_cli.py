@@ -19,7 +19,7 @@ from pssr2_monai.cli import main
 from pssr2_monai.commands import COMMANDS
 from pssr2_monai.commands.answer import as_json
 from pssr2_monai.commands.arguments import options_of
-from pssr2_monai.record import read_checkpoint
+from pssr2_monai.weights import read_checkpoint
 
 
 def _run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

@@ -18,9 +18,9 @@ from pssr2_monai.evaluation.comparing import compare
 from pssr2_monai.evaluation.evaluating import evaluate, table
 from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import write_image
-from pssr2_monai.record import load_weights
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.restoring import restore
+from pssr2_monai.weights import load_weights
 
 
 def _lr_folder(hr_folder: Path, folder: Path) -> Path:

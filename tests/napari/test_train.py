@@ -17,7 +17,7 @@ from pssr2_monai.live import LiveTraining
 from pssr2_monai.napari.source import SELECTED
 from pssr2_monai.napari.train import EPOCHS, parsed_settings
 from pssr2_monai.pictures import grey_window
-from pssr2_monai.record import load_weights
+from pssr2_monai.weights import load_weights
 
 TINY = "tile=32 batch_size=8 precision=float32 overlap=16 network_def#channels=[8,16] network_def#depth=1"
 

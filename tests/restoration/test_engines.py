@@ -15,12 +15,13 @@ from pssr2_monai.cli import main
 from pssr2_monai.errors import InputError
 from pssr2_monai.io.writer import write_image
 from pssr2_monai.networks import ResUNet
-from pssr2_monai.record import Record, load_weights, save_atomically
+from pssr2_monai.record import Record
 from pssr2_monai.restoration import engines, restoring, workers
 from pssr2_monai.restoration.engines import open_engine
 from pssr2_monai.restoration.file_restoring import restore_file
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journals import Journal, Unfinished
+from pssr2_monai.weights import load_weights, save_atomically
 
 INFERER = SeamlessInferer(64, precision="float32")
 

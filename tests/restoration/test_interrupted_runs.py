@@ -24,10 +24,11 @@ from pssr2_monai.io.image import open_image
 from pssr2_monai.io.omezarr_writer import OmeZarrWriter
 from pssr2_monai.io.writer import Writer, write_image
 from pssr2_monai.networks import ResUNet
-from pssr2_monai.record import Record, save_atomically
+from pssr2_monai.record import Record
 from pssr2_monai.restoration import estimating
 from pssr2_monai.restoration.journals import Unfinished
 from pssr2_monai.restoration.restoring import restore
+from pssr2_monai.weights import save_atomically
 
 
 @pytest.fixture(scope="module")
