@@ -31,9 +31,9 @@ _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 def progress_told(listener: Listener) -> Iterator[None]:
     """Whatever this thread does within tells a listener what it is at and the share of that which is done.
 
-    Restoring tells the image's name and the share of it that is written, ``evaluate`` the image's name and the share of
-    all images, ``calibrate`` the share of its trials. What the listener raises ends the work; of restoring, what is
-    written is kept where it can be, and the same call goes on there.
+    Restoring tells the image's name and the share of it that is written, again before each window; ``evaluate`` the
+    image's name and the share of all images, ``calibrate`` the share of its trials. What the listener raises ends the
+    work; of restoring, what is written is kept where it can be, and the same call goes on there.
 
     Example:
         >>> from pssr2_monai import restore
@@ -83,6 +83,10 @@ class Progress:
         if self._bar.disable and self._shown and time.monotonic() - self._told > SECONDS:
             self._told = time.monotonic()
             logger.info("%s", self.line())
+        self.again()
+
+    def again(self) -> None:
+        """Tells the share once more, for whoever wants to stop the work before there is more of it."""
         tell(self._name, (self._before + self._written) / self._pixels)
 
     @property

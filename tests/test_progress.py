@@ -41,19 +41,48 @@ def test_a_listener_is_told_the_share_and_can_stop_what_then_goes_on(tiny_weight
 
     def listen(name: str, share: float) -> None:
         told.append((name, share))
-        if len(told) == 1:
+        if share and told[-2][1] == 0:
             raise Enough
 
     with pytest.raises(Enough), progress_told(listen):
         restore(tmp_path / "scan.tif", tmp_path / "out.ome.zarr", tiny_weights, **options)
+    stopped = len(told)
     with progress_told(listen):
         restore(tmp_path / "scan.tif", tmp_path / "out.ome.zarr", tiny_weights, **options)
     shares = [share for _, share in told]
     assert shares == sorted(shares)
-    assert 0 < shares[0] < shares[1], "what was done before the stop was not done again"
+    assert 0 < shares[stopped] < 1, "what was done before the stop was not done again"
     assert shares[-1] == 1.0
     assert {name for name, _ in told} == {"scan.tif"}
     with open_image(tmp_path / "whole.ome.zarr") as whole, open_image(tmp_path / "out.ome.zarr") as out:
         np.testing.assert_array_equal(out.read(), whole.read())
     restore(tmp_path / "scan.tif", tmp_path / "after.tif", tiny_weights, **options)
     assert shares == [share for _, share in told], "nobody listens any more"
+
+
+def test_a_listener_can_stop_before_each_window_of_a_wide_image(tiny_weights: Path, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 300)).astype(np.uint8)  # one block of several windows
+    write_image(tmp_path / "scan.tif", image, axes="YX", pixel_size={})
+    told: list[float] = []
+
+    def restored(listen: Any) -> Path:
+        with progress_told(listen):
+            options: dict[str, Any] = {"window": 64, "precision": "float32", "device": "cpu", "overwrite": True}
+            return restore(tmp_path / "scan.tif", tmp_path / "out.tif", tiny_weights, **options)[0]
+
+    restored(lambda _, share: told.append(share))
+    assert told.count(0.0) > 5
+    assert told[-1] == 1.0
+
+    class Enough(Exception): ...
+
+    asked: list[float] = []
+
+    def stop(_: str, share: float) -> None:
+        asked.append(share)
+        if len(asked) == 2:
+            raise Enough
+
+    with pytest.raises(Enough):
+        restored(stop)
+    assert asked == [0.0, 0.0]

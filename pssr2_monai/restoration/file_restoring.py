@@ -261,7 +261,7 @@ def _run(
         logger.info("%s: goes on where it was interrupted", restoring.writer.path)
     with Progress(restoring.image.path.name, pixels, layout.blocks, before, not quiet and pixels > SHOWN_PIXELS) as bar:
         if engine is None or task is None:
-            with closing(restoring.run(layout.jobs(journal))) as blocks:
+            with closing(restoring.run(layout.jobs(journal), bar.again)) as blocks:
                 for job, rows, written in blocks:
                     if journal is not None:
                         journal.note(job.name, rows)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from pssr2_monai.io.sheets import plane_size, read_window, write_window
 from pssr2_monai.io.writer import Writer
 from pssr2_monai.record import Record
 from pssr2_monai.restoration.blocks import Gathered, Job, columns, divided, rows_of_jobs
-from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.inferer import Read, SeamlessInferer
 from pssr2_monai.restoration.journals import Journal
 from pssr2_monai.restoration.overlapping import ahead, behind
 from pssr2_monai.tiles import Window, WindowAxis, reflect_indices
@@ -178,21 +177,34 @@ class Restoring:
         run, y, x = (along.get(letter, 1) for letter in (frames.run_axis or "", "Y", "X"))
         return Layout(frames, plane_size(self.image), self.record, self.inferer, (run, y, x))
 
-    def run(self, jobs: Iterable[Job]) -> Generator[tuple[Job, range, int], None, None]:
+    def run(
+        self, jobs: Iterable[Job], before_window: Callable[[], None] = lambda: None
+    ) -> Generator[tuple[Job, range, int], None, None]:
         """Does jobs. A window is read, and what is finished is cast and written, while the network is busy with others.
+
+        Args:
+            jobs: see ``Layout.jobs``.
+            before_window: called before each window that goes through the network; what it raises ends the work.
 
         Yields:
             After each block is written: its job, its LR rows (of a volume, frames), and how many HR pixels it has.
         """
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer, torch.inference_mode():
-            yield from behind(writer, self._finish, self._slabs(jobs, reader))
+            yield from behind(writer, self._finish, self._slabs(jobs, reader, before_window))
 
-    def _slabs(self, jobs: Iterable[Job], reader: Executor) -> Iterator[tuple[Gathered, range, torch.Tensor]]:
+    def _slabs(
+        self, jobs: Iterable[Job], reader: Executor, before_window: Callable[[], None]
+    ) -> Iterator[tuple[Gathered, range, torch.Tensor]]:
         """What the network makes of jobs, and where the blocks of each are gathered."""
         layout = self.layout
         axes = layout.axes
         device = next(self.network.parameters()).device
-        mapped = partial(ahead, reader, depth=self.inferer.batch_size)
+
+        def mapped(read: Read, places: Iterable[Sequence[int]]) -> Iterator[torch.Tensor]:
+            for window in ahead(reader, read, places, depth=self.inferer.batch_size):
+                before_window()
+                yield window
+
         for job in jobs:
 
             @record_function("read")

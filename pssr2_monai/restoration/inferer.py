@@ -17,7 +17,7 @@ from pssr2_monai.restoration.blending import add_window, next_sums
 from pssr2_monai.restoration.openvino_network import OpenVINONetwork, check_openvino
 from pssr2_monai.tiles import WindowAxis, reflect_indices
 
-__all__ = ["SeamlessInferer"]
+__all__ = ["Read", "SeamlessInferer"]
 
 GRID = 32
 """Windows begin at multiples of this in Y and X: a network that pools gives another output where its grid lies
@@ -32,6 +32,7 @@ PLANE_WINDOW, VOLUME_WINDOW = 640, 96
 BACKENDS = ("torch", "openvino")
 
 Read = Callable[[Sequence[int]], torch.Tensor]
+"""Gives the window that begins at a pixel of each axis."""
 
 SHARED = 64
 """LR pixels that neighbouring windows need to have in common; small windows a quarter of their side."""

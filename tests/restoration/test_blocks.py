@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,10 +121,10 @@ def test_what_was_interrupted_goes_on_to_the_same_file(
             raise Interrupted
         note(journal, job, rows)
 
-    def recording(self: Restoring, jobs: Iterable[blocks.Job]) -> Iterator[tuple[blocks.Job, range, int]]:
+    def recording(self: Restoring, jobs: Iterable[blocks.Job], *rest: Any) -> Iterator[tuple[blocks.Job, range, int]]:
         jobs = list(jobs)
         ran.extend((job.name, job.rows.start) for job in jobs)
-        return run(self, jobs)
+        return run(self, jobs, *rest)
 
     monkeypatch.setattr(Journal, "note", interrupting)
     straight = restore_file(source, tmp_path / "straight" / target.name, network, record, inferer)
