@@ -14,13 +14,12 @@ from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QBrush, QColor, QDesktopServices
 from qtpy.QtWidgets import QHeaderView, QTableWidget, QTableWidgetItem
 
-from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.box_charts import FEW, NAMES, box_charts
 from pssr2_monai.evaluation.evaluating import evaluate
 from pssr2_monai.machine import devices
 from pssr2_monai.metrics.measures import METRICS
 from pssr2_monai.napari.panel import GOOD, Panel, Picture
-from pssr2_monai.napari.source import ImageSource
+from pssr2_monai.napari.source import ImageSource, chosen_weights
 
 __all__ = ["EvaluatePanel"]
 
@@ -47,7 +46,13 @@ class EvaluatePanel(Panel):
             optional=CRAPPIFIED,
             tooltip="Their real low-resolution (LR) partners; in a folder, of the same names",
         )
-        self.weights = FileEdit(label="Weights", mode="r", filter="*.pt *.pth", nullable=True)
+        self.weights = FileEdit(
+            label="Weights",
+            mode="r",
+            filter="*.pt *.pth",
+            nullable=True,
+            tooltip="model.pt of a training, or em or em_denoise, which come along",
+        )
         self.out = FileEdit(label="Save to", mode="d", nullable=True, tooltip="Folder for the page, as you like")
         self.device = ComboBox(label="Device", choices=devices())
         self.fill([self.hr, self.lr, self.weights, self.out, self.device])
@@ -69,9 +74,7 @@ class EvaluatePanel(Panel):
 
     def begin(self) -> None:
         """Evaluates."""
-        weights = self.weights.value
-        if weights is None or not Path(weights).is_file():
-            raise InputError("Weights: choose a model.pt that a training has written")
+        weights = chosen_weights(self.weights)
         work = Path(self._folder.name)
         alone = len(self.hr.layers) == 1
         hr = self.hr.files(work / "HR", "image" if alone else None)

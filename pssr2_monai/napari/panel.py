@@ -222,6 +222,11 @@ class Panel(QScrollArea):
         self.words.setStyleSheet(f"color: {colour};" if colour else "")
         self.words.setText(words)
 
+    def clear_error(self) -> None:
+        """Takes back what was said of an error that is mended."""
+        if BAD in self.words.styleSheet():
+            self.say("")
+
     def progress(self, share: float | None) -> None:
         """A share that is done, in [0, 1]; None where there is no telling."""
         self.bar.visible = True
@@ -234,6 +239,8 @@ class Panel(QScrollArea):
             self.say(str(told))
         elif told is not None:
             self.say(str(told), BAD)
+        elif isinstance(error, OSError) and error.filename is not None:
+            self.say(f"{error.filename}: {error.strerror}; choose another place, or make room for it", BAD)
         else:
             logger.error("%s", error, exc_info=error)
             self.say(f"{type(error).__name__}: {error}", BAD)

@@ -30,7 +30,7 @@ from pssr2_monai.napari.layers import (
     write_layer,
 )
 from pssr2_monai.napari.panel import DOUBTFUL, GOOD, Panel
-from pssr2_monai.napari.source import ImageSource
+from pssr2_monai.napari.source import ImageSource, chosen_weights
 from pssr2_monai.record import Record
 from pssr2_monai.weights import load_weights, weights_file
 
@@ -65,7 +65,7 @@ class RestorePanel(Panel):
             filter="*.pt *.pth",
             nullable=True,
             value=weights_file("em"),
-            tooltip="model.pt of a training; at first the weights for electron micrographs that come along",
+            tooltip="model.pt of a training; at first em, for electron micrographs; em_denoise comes along, too",
         )
         self.target = FileEdit(
             label="Save to",
@@ -84,9 +84,7 @@ class RestorePanel(Panel):
 
     def begin(self) -> None:
         """Restores what is chosen."""
-        weights = self.weights.value
-        if weights is None or not Path(weights).is_file():
-            raise InputError("Weights: choose a model.pt that a training has written")
+        weights = chosen_weights(self.weights)
         target = self.target.value
         named = target is not None and str(target) not in ("", ".")
         layer, part = (self.image.layers or [None])[0], None
@@ -112,7 +110,7 @@ class RestorePanel(Panel):
             return restore_with_maps(source, output, weights, **options), load_weights(weights)[1]
 
         def done(found: tuple[list[Mapped], Record]) -> None:
-            self._show(layer, part, source, *found, Path(weights))
+            self._show(layer, part, source, *found, weights)
 
         stopped = "Stopped; what is done is kept, and Restore goes on there." if layer is None else "Stopped."
         self.run(self.watched(work_on, stopped), done)
@@ -186,11 +184,9 @@ class RestorePanel(Panel):
 
     def _tell_record(self) -> None:
         """What the chosen weights are."""
-        path = self.weights.value
-        if path is None or not Path(path).is_file():
-            self.known.setText("")
-            return
-        _, record = load_weights(path)
+        self.known.setText("")
+        _, record = load_weights(chosen_weights(self.weights))
+        self.clear_error()
         network = str(record.network.get("_target_")).rsplit(".", 1)[-1]
         size = record.pixel_size.get("X")
         at = f", trained at {1000 * size:g} nm" if size else ""
@@ -198,7 +194,8 @@ class RestorePanel(Panel):
         self.known.setText(f"These weights: {network}, scale {record.scale}{frames}{at}")
 
     def _parts(self, _: Any) -> list[Any]:
-        return [WHOLE, VIEW, *(layer for layer in self.viewer.layers if isinstance(layer, Shapes) and len(layer.data))]
+        # Those without shapes, too: napari does not tell when something is drawn in them.
+        return [WHOLE, VIEW, *(layer for layer in self.viewer.layers if isinstance(layer, Shapes))]
 
 
 def part_of_layer(layer: Image, viewer: Any, part: Any, shown_frame: bool = False) -> Part:
@@ -211,7 +208,7 @@ def part_of_layer(layer: Image, viewer: Any, part: Any, shown_frame: bool = Fals
         shown_frame: whether only the plane that is shown is meant, of layers with more axes than Y and X.
 
     Raises:
-        InputError: the part lies outside the layer.
+        InputError: the part lies outside the layer, or no shape is drawn.
     """
     pixels = pixels_of(layer)
     bounds = [slice(0, size) for size in pixels.shape]
@@ -220,6 +217,8 @@ def part_of_layer(layer: Image, viewer: Any, part: Any, shown_frame: bool = Fals
     ends: list[tuple[float, float]] = []
     if isinstance(part, Shapes):
         chosen = [part.data[number] for number in part.selected_data] or list(part.data)
+        if not chosen:
+            raise InputError(f"Part: nothing is drawn in {part.name}; draw a rectangle there, or take all of it")
         corners = np.array([part.data_to_world(point)[-2:] for shape in chosen for point in np.asarray(shape)])
         world = np.repeat(np.asarray(layer.data_to_world([0] * layer.ndim))[None], len(corners), axis=0)
         world[:, -2:] = corners

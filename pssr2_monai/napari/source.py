@@ -1,4 +1,4 @@
-"""Choosing images: a layer, the selected layers, or a file or folder."""
+"""Choosing images, a layer, the selected layers, or a file or folder; and choosing weights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from napari.layers import Image
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.napari.layers import file_name, write_layer
+from pssr2_monai.weights import weights_file
 
-__all__ = ["FILES", "SELECTED", "ImageSource"]
+__all__ = ["FILES", "SELECTED", "ImageSource", "chosen_weights"]
 
 FILES, SELECTED, NOTHING = "files …", "the selected layers", "–"
 
@@ -105,3 +106,15 @@ class ImageSource(Container):
 
 def _usable(layer: Any) -> bool:
     return isinstance(layer, Image) and not layer.rgb and not layer.metadata.get("pssr2_shown")
+
+
+def chosen_weights(edit: FileEdit) -> Path:
+    """The file of weights that is chosen, or typed as the name of some that come along.
+
+    Raises:
+        InputError: nothing is chosen, or there is no such file.
+    """
+    if edit.value is None or str(edit.value) in ("", "."):
+        raise InputError("Weights: choose a model.pt that a training has written")
+    path = Path(edit.value)  # which the widget has made absolute
+    return weights_file(path.name if path == Path(path.name).absolute() else path)

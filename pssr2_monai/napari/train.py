@@ -107,7 +107,11 @@ class TrainPanel(Panel):
         """The presets that are chosen, in the order they are laid over the config."""
         named = [each for each in (self.task.value, self.network.value) if each != PLAIN]
         own = self.own.value
-        return [*named, str(own)] if own is not None and Path(own).is_file() else named
+        if own is None or str(own) in ("", "."):
+            return named
+        if not Path(own).is_file():
+            raise InputError(f"Own preset: there is no file {own}; choose another, or leave it empty")
+        return [*named, str(own)]
 
     def overrides(self) -> dict[str, Any]:
         """What the form sets of the training config besides presets."""
@@ -118,6 +122,10 @@ class TrainPanel(Panel):
         if self.out.value is None or str(self.out.value) in ("", "."):
             raise InputError("Save to: choose a new folder for the weights")
         out = Path(self.out.value)
+        if not resume and (out / LAST).exists():
+            raise InputError(
+                "Save to: holds a training already; press Resume to go on with it, or choose another folder"
+            )
         data = self.images.files(Path(self._folder.name) / "images")
         assert data is not None
         options: dict[str, Any] = {"minutes": float(self.time.value)}
@@ -183,6 +191,7 @@ class TrainPanel(Panel):
     def _read_presets(self) -> None:
         config_files("train", self.presets)
         self.crappifier.read(self.presets)
+        self.clear_error()
         self._timer.start()
 
     def _preview(self) -> None:
@@ -202,6 +211,7 @@ class TrainPanel(Panel):
 
     def _show_preview(self, images: tuple[np.ndarray, np.ndarray]) -> None:
         if not self.running:
+            self.clear_error()
             self.previewed.show(dict(zip(("crappified", "good image"), images, strict=True)))
 
     def _preview_finished(self) -> None:

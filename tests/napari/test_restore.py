@@ -47,8 +47,13 @@ def test_a_stack_is_restored_where_it_lies(
     panel.weights.value = None
     panel.start_button.clicked.emit(True)
     assert "Weights: choose a model.pt" in panel.words.text()
+    panel.weights.value = "em_denoise"
+    assert "scale 1" in panel.known.text()
+    panel.weights.value = "em_denoised"
+    assert "em_denoised: there is no such file of weights" in panel.words.text()
     panel.weights.value = tiny_weights
     assert "ResUNet, scale 4" in panel.known.text()
+    assert not panel.words.text(), "what is mended is not told any more"
     told: list[float] = []
     panel.told.connect(told.append)
     panel.start_button.clicked.emit(True)
@@ -80,13 +85,16 @@ def test_a_drawn_part_of_the_frame_that_is_shown(
     tmp_path: Path,
 ) -> None:
     viewer.add_image(stack, name="scan", scale=(1, 0.5, 0.5))
-    # Drawn from the middle of pixel (4, 6) to that of pixel (23, 33).
-    shapes = viewer.add_shapes([[[2, 3], [2, 16.5], [11.5, 16.5], [11.5, 3]]], shape_type="rectangle", name="here")
+    shapes = viewer.add_shapes(ndim=2, name="here")
     viewer.dims.set_point(0, 2)
     panel = panel_of("Restore")
     panel.weights.value, panel.check.value, panel.frame.value = tiny_weights, False, True
     panel.image.choose(viewer.layers["scan"])
     panel.part.value = shapes
+    panel.start_button.clicked.emit(True)
+    assert "Part: nothing is drawn in here" in panel.words.text()
+    # Drawn from the middle of pixel (4, 6) to that of pixel (23, 33).
+    shapes.add_rectangles([[2, 3], [2, 16.5], [11.5, 16.5], [11.5, 3]])
     panel.start_button.clicked.emit(True)
     done(panel, "Restored.")
     restored = viewer.layers["scan restored"]

@@ -60,7 +60,11 @@ def test_a_folder_is_evaluated(
     panel = panel_of("Evaluate")
     panel.hr.choose(hr_folder)
     assert panel.lr.choice.value == CRAPPIFIED
-    panel.weights.value, panel.out.value = tiny_weights, tmp_path / "scores"
+    panel.weights.value, panel.out.value = tiny_weights, tiny_weights / "scores"
+    panel.start_button.clicked.emit(True)
+    done(panel, "choose another place")
+    assert str(tiny_weights) in panel.words.text()
+    panel.out.value = tmp_path / "scores"
     panel.start_button.clicked.emit(True)
     done(panel)
     expected = evaluate(hr_folder, tiny_weights, tmp_path / "expected", device="cpu")

@@ -67,6 +67,8 @@ def test_a_training_is_seen_stopped_and_resumed(
     epochs = -(-saved["iteration"] // saved["epoch_length"]) + 1
 
     assert panel.resume_button.enabled
+    panel.start_button.clicked.emit(True)
+    assert "press Resume" in panel.words.text()
     panel.time.value = epochs
     panel.resume_button.clicked.emit(True)
     done(panel, f"Done. Weights: {tmp_path / 'run' / BEST}")
@@ -138,6 +140,10 @@ def test_presets_set_the_sliders(panel_of: Callable[[str], Any]) -> None:
     assert not panel.crappifier.scale.enabled
     panel.task.value = "paired"
     assert not panel.crappifier.sliders["gaussian"].enabled
+    panel.own.value = "absent.json"
+    assert "Own preset: there is no file" in panel.words.text()
+    panel.own.value = None
+    assert not panel.words.text()
 
 
 def test_work_whose_window_has_gone_is_stopped(panel_of: Callable[[str], Any]) -> None:
