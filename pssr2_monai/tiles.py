@@ -96,11 +96,13 @@ def regions_by_place(
     side = _pair(tile)[0 if along_y else 1]
     validation = round(length * fraction)
     training = length - validation - guard
-    if min(validation, training) < side:
+    least = min(validation, training)
+    if least < side:
+        smaller = f"tile of {least} px at most" if least > 0 else "smaller guard"
         raise InputError(
             f"split by place: a sheet of {height} x {width} px leaves {max(training, 0)} px for training and "
             f"{validation} px for validation (fraction {fraction:g}, guard {guard}), but a tile is {side} px; "
-            "use a smaller tile, another fraction, or split by file"
+            f"use a {smaller}, another fraction, or split by file"
         )
     if along_y:
         return replace(whole, height=training), replace(whole, y=length - validation, height=validation)

@@ -113,12 +113,19 @@ def test_the_longer_side_is_split_and_rows_where_both_are_equal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "fraction", "guard"), [((50, 40), 0.1, 0), ((50, 40), 0.9, 0), ((50, 40), 0.4, 28), ((9, 5), 0.5, 0)]
+    ("shape", "fraction", "guard", "smaller"),
+    [
+        ((50, 40), 0.1, 0, "tile of 5 px at most"),
+        ((50, 40), 0.9, 0, "tile of 5 px at most"),
+        ((50, 40), 0.4, 28, "tile of 2 px at most"),
+        ((50, 40), 0.4, 30, "smaller guard"),
+        ((9, 5), 0.5, 0, "tile of 4 px at most"),
+    ],
 )
 def test_a_split_that_leaves_less_than_a_tile_says_what_to_do(
-    shape: tuple[int, int], fraction: float, guard: int
+    shape: tuple[int, int], fraction: float, guard: int, smaller: str
 ) -> None:
-    with pytest.raises(InputError, match="a tile is 10 px; use a smaller tile, another fraction, or split by file"):
+    with pytest.raises(InputError, match=f"a tile is 10 px; use a {smaller}, another fraction, or split by file"):
         regions_by_place(shape, 10, fraction, guard)
 
 
