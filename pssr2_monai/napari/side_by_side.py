@@ -96,6 +96,8 @@ class SideBySide:
             metadata={"pssr2_shown": True},
         )
         self.viewer.layers.selection.active = self.layers[list(planes)[-1]]
+        for axis in range(self.viewer.dims.ndim - last.ndim, self.viewer.dims.ndim - 2):
+            self.viewer.dims.set_point(axis, 0)  # a stack in another layer may be looked at where there is no tile
         self.viewer.reset_view()
 
 

@@ -14,6 +14,7 @@ from pssr2_monai.checkpoints import BEST, LAST
 from pssr2_monai.crappifying import preview
 from pssr2_monai.io.image import list_images, open_image
 from pssr2_monai.live import LiveTraining
+from pssr2_monai.napari.side_by_side import SideBySide
 from pssr2_monai.napari.source import SELECTED
 from pssr2_monai.napari.train import EPOCHS, parsed_settings
 from pssr2_monai.pictures import grey_window
@@ -102,6 +103,15 @@ def test_layers_are_trained_on(
         "GaussianNoise",
     ]
     assert record.crappifier["noises"][1]["sigma"] == [2, 6]
+
+
+@pytest.mark.parametrize("shape", [(40, 8, 8), (3, 40, 8, 8)])
+def test_the_first_tile_is_shown_where_a_stack_was_looked_at(viewer: Any, shape: tuple[int, ...]) -> None:
+    viewer.add_image(np.zeros(shape, np.uint8))
+    viewer.dims.set_point(len(shape) - 3, 20)
+    tiles = np.random.default_rng(0).random((4, 1, 8, 8)).astype(np.float32)
+    SideBySide(viewer, "training").show({"SR": tiles, "HR": tiles})
+    assert viewer.dims.point[-3] == 0
 
 
 def test_the_crappifier_is_previewed_as_its_sliders_move(
