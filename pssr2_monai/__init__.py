@@ -54,7 +54,7 @@ _HOMES = {
     "calibrate": "calibration.calibrating",
     "describe": "info",
     "evaluate": "evaluation.evaluating",
-    "load_weights": "record",
+    "load_weights": "weights",
     "open_image": "io.image",
     "restore": "restoration.restoring",
     "train": "workflow",
