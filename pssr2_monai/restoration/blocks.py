@@ -19,7 +19,8 @@ from pssr2_monai.tiles import WindowAxis
 __all__ = ["Gathered", "Job", "columns", "divided", "rows_of_jobs"]
 
 COLUMN_BYTES = 2**27
-"""Memory for the sums of one column, in float32, of planes."""
+"""Memory for the sums of one column, in float32, of planes; twice as much is held, for the next sums are begun
+while these are written."""
 
 VOLUME_COLUMN_BYTES = 2**28
 """The same of volumes, whose columns have windows of their neighbours all around them, so that narrow ones cost."""
@@ -77,6 +78,8 @@ def columns(
     for axis, factor, chunk in zip(across, scale[1:], chunks[1:], strict=True):
         multiple = math.lcm(chunk, factor) // factor
         length = max(1, int(side / factor) // multiple) * multiple
+        # As many parts as that takes, but alike.
+        length = math.ceil(axis.size / math.ceil(axis.size / length) / multiple) * multiple
         parts.append([range(first, min(first + length, axis.size)) for first in range(0, axis.size, length)])
     return [tuple(part) for part in product(*parts)]
 

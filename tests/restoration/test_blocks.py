@@ -232,6 +232,10 @@ def test_columns_cover_an_image_in_whole_chunks(scale: int, chunk: int, monkeypa
     assert (parts[0].start, parts[-1].stop) == (0, 90_001)
     assert all(part.start * scale % chunk == 0 for part in parts)
     assert 4 * 256 * scale * scale * max(map(len, parts)) <= blocks.COLUMN_BYTES
+    unit = math.lcm(chunk, scale) // scale
+    widest = blocks.COLUMN_BYTES // (4 * 256 * scale * scale) // unit * unit
+    assert len(parts) == math.ceil(90_001 / widest), "no more of them than memory asks for"
+    assert len(parts[0]) - len(parts[-1]) <= len(parts) * unit, "and alike"
 
 
 @given(st.integers(1, 30_000), st.integers(1, 600), st.integers(1, 50), st.integers(1, 9), st.data())
