@@ -6,7 +6,7 @@ tuned on the training images are scored, too. What is finished is not done again
 
     python scripts/compare_restoring.py ../shared/data/em_hr/isbi2012_train --test '2[2-9]' --minutes 12 --out OUT
     python scripts/compare_restoring.py ../shared/data/em_hr/isbi2012_train --test '2[2-9]' --scale 1 --sigma 25 \
-        --minutes 12 --out OUT
+        --original-tile 192 --minutes 12 --out OUT
 """
 
 from __future__ import annotations
