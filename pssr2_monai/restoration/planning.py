@@ -188,8 +188,9 @@ def prepare(
     SeamlessInferer(**windows)  # refuses what it does not take before the weights are read
     network, record = load_weights(weights, device)
     inferer = SeamlessInferer(**windows, volume=is_volume(record.scale))
-    settings = network_settings(network, record, inferer) | {"axes": axes}
-    journal = None if overwrite else FolderJournal(Path(target), settings)
+    journal = None
+    if not overwrite:
+        journal = FolderJournal(Path(target), network_settings(network, record, inferer) | {"axes": axes})
     pairs = restore_pairs(source, target, record, axes, overwrite, skip_bad, format, journal or ())
     left = [pair for pair in pairs if journal is None or not journal.finished(*pair)]
     outputs = {pair: output_of(*pair, record, inferer, axes) for pair in left}
