@@ -243,12 +243,14 @@ class Reconstruction(nn.Module):
         along_y, along_x = self.shuffle.factors
         padded = F.pad(x, (0, 0, 1, 1))
         grouped = self._grouped()
-        strips = []
+        taps = None
         for top in range(0, height, STRIP):
             weighted = self._taps(padded[:, :, top : top + STRIP + 2], *grouped)
-            planes = weighted.view(-1, along_y * along_x * 9 * frames).t().contiguous()
-            strips.append(planes.view(along_y, along_x, 3, 3, frames, batch, -1, width))
-        taps = torch.cat(strips, dim=-2)
+            if taps is None:  # of the type that the weights are in
+                taps = weighted.new_empty(along_y, along_x, 3, 3, frames, batch, height, width)
+            strip = taps[..., top : top + STRIP, :]
+            strip.copy_(weighted.view(-1, along_y * along_x * 9 * frames).t().view(strip.shape))
+        assert taps is not None
         summed = torch.zeros(along_y, along_x, frames, batch, height, width, dtype=self.conv.bias.dtype)
         summed += self.conv.bias.view(-1, 1, 1, 1)
         for i, down, j, right in product(range(along_y), range(3), range(along_x), range(3)):

@@ -21,12 +21,13 @@ from pssr2_monai.io.writer import Writer, write_image
 from pssr2_monai.networks import AsVolume, ResUNet
 from pssr2_monai.record import Record
 from pssr2_monai.restoration import blocks, image_restoring
+from pssr2_monai.restoration.blending import SumMemory
 from pssr2_monai.restoration.blocks import Gathered, Job, columns, divided, rows_of_jobs
 from pssr2_monai.restoration.file_restoring import restore_file
 from pssr2_monai.restoration.image_restoring import Restoring
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journals import Journal
-from pssr2_monai.tiles import WindowAxis
+from pssr2_monai.tiles import WindowAxis, reflect_indices
 
 
 def _network(scale: int | list[int], frames: tuple[int, int] = (1, 1)) -> torch.nn.Module:
@@ -203,6 +204,27 @@ def test_other_settings_do_not_go_on_with_it(tmp_path: Path, monkeypatch: pytest
         restore_file(tmp_path / "in.tif", target, _network(2), record, SeamlessInferer(96))
     restore_file(tmp_path / "in.tif", target, _network(2), record, SeamlessInferer(96), overwrite=True)
     assert {path.name for path in tmp_path.iterdir()} == {"in.tif", "out.tif"}
+
+
+def test_what_was_given_lasts_until_the_next_but_one() -> None:
+    image = torch.from_numpy(np.random.default_rng(0).random((1, 1, 300, 200), np.float32))
+    inferer = SeamlessInferer(64, precision="float32")
+    axes = inferer.axes(image.shape[2:])
+
+    def read(starts: Sequence[int]) -> torch.Tensor:
+        y, x = (reflect_indices(start, axis.length, axis.size) for axis, start in zip(axes, starts, strict=True))
+        return image[:, :, y][..., x]
+
+    restored, memory = torch.zeros_like(image), SumMemory()
+    last: tuple[torch.Tensor, torch.Tensor] | None = None
+    # Rows that begin between windows: the first of these give nothing.
+    for rows, column in itertools.product([range(97), range(97, 211), range(211, 300)], [range(128), range(128, 200)]):
+        for given_rows, slab in inferer.stream(read, axes, torch.nn.Identity(), [column], rows, memory=memory):
+            if last is not None:
+                torch.testing.assert_close(*last, rtol=0, atol=0)
+            last = slab, slab.clone()
+            restored[:, :, given_rows.start : given_rows.stop, column.start : column.stop] = slab
+    torch.testing.assert_close(restored, image)
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9), st.integers(1, 7), st.integers(0, 3))
