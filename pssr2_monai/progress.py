@@ -31,8 +31,8 @@ _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 def progress_told(listener: Listener) -> Iterator[None]:
     """Whatever this thread does within tells a listener what it is at and the share of that which is done.
 
-    Restoring tells the image's name and the share of it that is written, again before each window; ``evaluate`` the
-    image's name and the share of all images, ``calibrate`` the share of its trials. What the listener raises ends the
+    Restoring tells the image's name and the share of it that is done, before each window; ``evaluate`` the image's
+    name and the share of all images, ``calibrate`` the share of its trials. What the listener raises ends the
     work; of restoring, what is written is kept where it can be, and the same call goes on there.
 
     Example:
@@ -58,19 +58,23 @@ def tell(name: str, share: float) -> None:
 
 
 class Progress:
-    """Megapixels written, their rate, the time left and the blocks done.
+    """Megapixels done, their rate, the time left and the blocks written.
+
+    What the windows since the last block have done counts, too, but for no more than a block.
 
     Args:
         name: of the image.
         pixels: HR pixels in all.
         blocks: in all.
+        windows: in all.
         before: pixels that an interrupted run has written already, which do not count for the rate.
         shown: whether anything is to be shown.
     """
 
-    def __init__(self, name: str, pixels: int, blocks: int, before: int = 0, shown: bool = True) -> None:
-        self._name, self._pixels, self._blocks, self._shown = name, pixels, blocks, shown
-        self._before, self._written = before, 0
+    def __init__(self, name: str, pixels: int, blocks: int, windows: int, before: int = 0, shown: bool = True) -> None:
+        self._name, self._pixels, self._blocks, self._windows = name, pixels, blocks, windows
+        self._before, self._written, self._since, self._shown = before, 0, 0, shown
+        self._share = before / pixels
         self._began = self._told = time.monotonic()
         hidden = not (shown and sys.stderr.isatty())
         self._bar = tqdm(total=pixels / 1e6, initial=before / 1e6, desc=name, unit="MP", bar_format=BAR, disable=hidden)
@@ -78,16 +82,24 @@ class Progress:
     def update(self, pixels: int) -> None:
         """So many more pixels are written."""
         self._written += pixels
+        self._since = 0
         self._bar.set_postfix_str(f"{self._done}/{self._blocks} blocks", refresh=False)
-        self._bar.update(pixels / 1e6)
         if self._bar.disable and self._shown and time.monotonic() - self._told > SECONDS:
             self._told = time.monotonic()
             logger.info("%s", self.line())
-        self.again()
+        self._tell()
 
-    def again(self) -> None:
-        """Tells the share once more, for whoever wants to stop the work before there is more of it."""
-        tell(self._name, (self._before + self._written) / self._pixels)
+    def window(self) -> None:
+        """Another window is begun: tells the share, for whoever wants to stop the work before there is more of it."""
+        self._tell()
+        self._since += 1
+
+    def _tell(self) -> None:
+        written = (self._before + self._written) / self._pixels
+        share = max(self._share, written + min(self._since / self._windows, 1 / self._blocks, 1 - written))
+        self._bar.update((share - self._share) * self._pixels / 1e6)
+        self._share = share
+        tell(self._name, share)
 
     @property
     def _done(self) -> int:

@@ -105,7 +105,7 @@ def output_of(source: Path, target: Path, record: Record, inferer: SeamlessInfer
             tuple(shape),
             stored_bytes(target, shape, image.dtype.itemsize),
             layout.blocks,
-            _windows(layout),
+            layout.windows,
             _memory(layout, image.dtype.itemsize) + whole,
         )
 
@@ -200,18 +200,6 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _windows(layout: Layout) -> int:
-    """Windows that go through the network, those on the borders of columns once for each."""
-    along, *across = layout.axes
-    count = 0
-    for column in layout.columns:
-        each = len(along.covering(0, along.size))
-        for axis, part in zip(across, column, strict=True):
-            each *= len(axis.covering(part.start, part.stop))
-        count += each
-    return count * len(layout.samples)
 
 
 def _memory(layout: Layout, itemsize: int) -> int:

@@ -259,9 +259,10 @@ def _run(
     before = pixels * rows_done // rows_in_all
     if rows_done:
         logger.info("%s: goes on where it was interrupted", restoring.writer.path)
-    with Progress(restoring.image.path.name, pixels, layout.blocks, before, not quiet and pixels > SHOWN_PIXELS) as bar:
+    shown = not quiet and pixels > SHOWN_PIXELS
+    with Progress(restoring.image.path.name, pixels, layout.blocks, layout.windows, before, shown) as bar:
         if engine is None or task is None:
-            with closing(restoring.run(layout.jobs(journal), bar.again)) as blocks:
+            with closing(restoring.run(layout.jobs(journal), bar.window)) as blocks:
                 for job, rows, written in blocks:
                     if journal is not None:
                         journal.note(job.name, rows)

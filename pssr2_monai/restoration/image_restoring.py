@@ -129,6 +129,17 @@ class Layout:
         """How many blocks there are in all."""
         return len(self.samples) * len(self.columns) * math.ceil(self.sizes[0] / self.rows_of_blocks)
 
+    @property
+    def windows(self) -> int:
+        """Windows that go through the network, those on the borders of columns once for each."""
+        along, *across = self.axes
+        rows = len(along.covering(0, along.size))
+        of_columns = [
+            math.prod(len(axis.covering(part.start, part.stop)) for axis, part in zip(across, column, strict=True))
+            for column in self.columns
+        ]
+        return len(self.samples) * rows * sum(of_columns)
+
     def jobs(self, journal: Journal | None = None, workers: int = 1) -> Iterator[Job]:
         """The pieces of work that are left, each of which may be done on its own."""
         parts, samples = self.columns, self.samples
