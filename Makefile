@@ -25,7 +25,7 @@ OPENVINO_TESTS := tests/restoration/test_openvino_network.py
 NAPARI_TESTS := tests/napari
 SCREEN := xvfb-run -a -s "-screen 0 1400x900x24"
 
-# Most tests are small: two processes of one thread each take half the time of one process of two.
+# Most tests are too small for two threads: two processes of one thread each keep both cores busy.
 tests: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore $(OPENVINO_TESTS) --ignore $(NAPARI_TESTS)
 	$(BIN)/python -m pytest $(OPENVINO_TESTS)
