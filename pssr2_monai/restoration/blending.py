@@ -75,8 +75,7 @@ def _stretches(weights: FloatArray) -> list[tuple[slice, bool]]:
 class SumMemory:
     """Memory for sums, of which two are in use at a time: those that windows are added to, and those being written.
 
-    It serves one job after the other: large memory that is freed and asked for anew comes to lie in pieces, and a tenth
-    more was in use after a few planes.
+    It serves one job after the other: large memory that is freed and asked for anew may come to lie in pieces.
     """
 
     def __init__(self) -> None:
