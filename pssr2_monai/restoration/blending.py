@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import product
 
@@ -13,7 +12,7 @@ from torch.profiler import record_function
 
 from pssr2_monai.tiles import WindowAxis
 
-__all__ = ["SumMemory", "add_window", "move_sums"]
+__all__ = ["add_window", "next_sums"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -72,34 +71,10 @@ def _stretches(weights: FloatArray) -> list[tuple[slice, bool]]:
     return [(part, whole) for part, whole in parts if part.stop > part.start]
 
 
-class SumMemory:
-    """Memory for sums, of which two are in use at a time: those that windows are added to, and those being written.
-
-    It serves one job after the other: large memory that is freed and asked for anew may come to lie in pieces.
-    """
-
-    def __init__(self) -> None:
-        self._held: list[torch.Tensor | None] = [None, None]
-
-    def next(self, like: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-        """Sums not yet set, in the memory that was given the time before last.
-
-        Args:
-            like: a tensor of their type, on their device.
-            shape: of the sums.
-        """
-        self._held.reverse()
-        size = math.prod(shape)
-        held = self._held[0]
-        if held is None or held.numel() < size:
-            self._held[0] = None  # freed before more is asked for
-            self._held[0] = held = like.new_empty(size)
-        return held[:size].view(*shape)
-
-
-def move_sums(sums: torch.Tensor, into: torch.Tensor, axis: int, by: int) -> torch.Tensor:
-    """The sums of the next step, ``by`` pixels further along an axis, in the memory ``into``, perhaps their own."""
-    kept = sums.narrow(axis, by, sums.shape[axis] - by).clone()
-    into.narrow(axis, 0, kept.shape[axis]).copy_(kept)
-    into.narrow(axis, kept.shape[axis], by).zero_()
-    return into
+def next_sums(sums: torch.Tensor, spare: torch.Tensor | None, axis: int, by: int) -> torch.Tensor:
+    """The sums of the next step, ``by`` pixels further along an axis, in the spare memory if there is any."""
+    kept = sums.shape[axis] - by
+    spare = torch.empty_like(sums) if spare is None else spare
+    spare.narrow(axis, 0, kept).copy_(sums.narrow(axis, by, kept))
+    spare.narrow(axis, kept, by).zero_()
+    return spare

@@ -20,7 +20,6 @@ from pssr2_monai.io.image import LazyImage
 from pssr2_monai.io.sheets import plane_size, read_window, write_window
 from pssr2_monai.io.writer import Writer
 from pssr2_monai.record import Record
-from pssr2_monai.restoration.blending import SumMemory
 from pssr2_monai.restoration.blocks import Gathered, Job, columns, divided, rows_of_jobs
 from pssr2_monai.restoration.inferer import Read, SeamlessInferer
 from pssr2_monai.restoration.journals import Journal
@@ -211,7 +210,6 @@ class Restoring:
         layout = self.layout
         axes = layout.axes
         device = next(self.network.parameters()).device
-        memory = SumMemory()
 
         def mapped(read: Read, places: Iterable[Sequence[int]]) -> Iterator[torch.Tensor]:
             for window in ahead(reader, read, places, depth=self.inferer.batch_size):
@@ -233,7 +231,7 @@ class Restoring:
                 return torch.from_numpy(self.intensity.apply(pixels))[None].to(device)
 
             gathered = Gathered(job, layout.rows_of_blocks)
-            for rows, slab in self.inferer.stream(read, axes, self.network, job.column, job.rows, mapped, memory):
+            for rows, slab in self.inferer.stream(read, axes, self.network, job.column, job.rows, mapped):
                 yield gathered, rows, slab
 
     def _finish(self, made: tuple[Gathered, range, torch.Tensor]) -> Iterator[tuple[Job, range, int]]:

@@ -13,7 +13,7 @@ from torch.profiler import record_function
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks.blocks import rounded_up
 from pssr2_monai.precision import choose_precision, in_precision
-from pssr2_monai.restoration.blending import SumMemory, add_window, move_sums
+from pssr2_monai.restoration.blending import add_window, next_sums
 from pssr2_monai.restoration.openvino_network import OpenVINONetwork, check_openvino
 from pssr2_monai.tiles import WindowAxis, reflect_indices
 
@@ -131,7 +131,6 @@ class SeamlessInferer(Inferer):
         column: Sequence[range] | None = None,
         rows: range | None = None,
         mapped: Callable[[Read, Iterable[Sequence[int]]], Iterator[torch.Tensor]] = map,
-        memory: SumMemory | None = None,
     ) -> Iterator[tuple[range, torch.Tensor]]:
         """Restores an image from one end to the other, holding no more of it than the windows of two steps.
 
@@ -143,7 +142,6 @@ class SeamlessInferer(Inferer):
             column: the part along each of the other axes; all of them by default.
             rows: the part along the first axis; what is given does not depend on it, nor on the column.
             mapped: what applies ``read`` to the windows in their order, as ``map`` does, perhaps ahead of their use.
-            memory: for the sums, kept by who restores one part after the other.
 
         Yields:
             LR pixels along the first axis, and what they became: float32 ``(batch, frames, Y, X)``, which must be used
@@ -157,8 +155,8 @@ class SeamlessInferer(Inferer):
         starts = along.covering(first, last)
         groups = [corners[number : number + self.batch_size] for number in range(0, len(corners), self.batch_size)]
         pixels = mapped(read, [(start, *corner) for start in starts for corner in corners])
-        memory = memory or SumMemory()
         sums: torch.Tensor | None = None
+        spare: torch.Tensor | None = None
         for start, following in zip(starts, [*starts[1:], None], strict=True):
             for group in groups:
                 windows = [next(pixels) for _ in group]
@@ -168,20 +166,17 @@ class SeamlessInferer(Inferer):
                 if sums is None:
                     lead = outputs[0].shape[: -len(axes)]
                     sides = [len(part) * factor for part, factor in zip(column, scale[1:], strict=True)]
-                    sums = memory.next(outputs[0], (*lead, along.length * scale[0], *sides)).zero_()
+                    sums = outputs[0].new_zeros((*lead, along.length * scale[0], *sides))
                 for corner, output in zip(group, outputs, strict=True):
                     add_window(sums, output, along.weights(start, scale[0]), across, column, corner, scale)
             assert sums is not None
             axis = sums.ndim - len(axes)
             stop = last if following is None else min(following, last)
-            given = stop > first
-            if given:
+            if stop > first:
                 yield range(first, stop), sums.narrow(axis, (first - start) * scale[0], (stop - first) * scale[0])
                 first = stop
             if following is not None:
-                # What was given may be in use still; what a part before gave is, until something of this one is given.
-                into = memory.next(sums, sums.shape) if given else sums
-                sums = move_sums(sums, into, axis, (following - start) * scale[0])
+                sums, spare = next_sums(sums, spare, axis, (following - start) * scale[0]), sums
 
     def halved(self, times: int = 1) -> SeamlessInferer | None:
         """One that takes half the memory, by fewer windows at a time, else by smaller ones; None if there is none."""

@@ -21,7 +21,6 @@ from pssr2_monai.io.writer import Writer, write_image
 from pssr2_monai.networks import AsVolume, ResUNet
 from pssr2_monai.record import Record
 from pssr2_monai.restoration import blocks, image_restoring
-from pssr2_monai.restoration.blending import SumMemory
 from pssr2_monai.restoration.blocks import Gathered, Job, columns, divided, rows_of_jobs
 from pssr2_monai.restoration.file_restoring import restore_file
 from pssr2_monai.restoration.image_restoring import Restoring
@@ -215,11 +214,11 @@ def test_what_was_given_lasts_until_the_next_but_one() -> None:
         y, x = (reflect_indices(start, axis.length, axis.size) for axis, start in zip(axes, starts, strict=True))
         return image[:, :, y][..., x]
 
-    restored, memory = torch.zeros_like(image), SumMemory()
+    restored = torch.zeros_like(image)
     last: tuple[torch.Tensor, torch.Tensor] | None = None
     # Rows that begin between windows: the first of these give nothing.
     for rows, column in itertools.product([range(97), range(97, 211), range(211, 300)], [range(128), range(128, 200)]):
-        for given_rows, slab in inferer.stream(read, axes, torch.nn.Identity(), [column], rows, memory=memory):
+        for given_rows, slab in inferer.stream(read, axes, torch.nn.Identity(), [column], rows):
             if last is not None:
                 torch.testing.assert_close(*last, rtol=0, atol=0)
             last = slab, slab.clone()
