@@ -148,6 +148,11 @@ class WindowAxis:
         return min(self.size, self.window)
 
     @property
+    def edge(self) -> int:
+        """Pixels at each end of a window that count for nothing, where another window counts."""
+        return self.shared // 4
+
+    @property
     def step(self) -> int:
         """Pixels from one window to the next."""
         return self.window - self.shared
@@ -162,11 +167,10 @@ class WindowAxis:
 
     def covering(self, first: int, stop: int) -> list[int]:
         """The starts of the windows that count for something between two pixels."""
-        edge = self.shared // 4
         return [
             start
             for start in self.starts
-            if len(self.starts) == 1 or (start + edge < stop and start + self.window - edge > first)
+            if len(self.starts) == 1 or (start + self.edge < stop and start + self.window - self.edge > first)
         ]
 
     def weights(self, start: int, scale: int = 1) -> npt.NDArray[np.float32]:
@@ -187,7 +191,7 @@ class WindowAxis:
 
     def _profile(self, scale: int) -> npt.NDArray[np.float64]:
         """The weights of a window before they are made to add up to 1."""
-        edge = self.shared // 4 * scale
+        edge = self.edge * scale
         ramp = self.shared * scale - 2 * edge
         rising = np.ones(self.window * scale)
         rising[:edge] = 0

@@ -151,6 +151,11 @@ class _Restoring(Restoring):
 
     spreads: Writer
 
+    @property
+    def itemsize(self) -> int:
+        """Of both, uncast."""
+        return 8
+
     def cast(self, pixels: np.ndarray) -> np.ndarray:
         """Both as they are: ``(rows, 2, frames, X)`` of planes, ``(frames, 2, Y, X)`` of a volume."""
         return pixels

@@ -83,9 +83,10 @@ def load_pssr2(path: str | Path, **options: Any) -> tuple[ScaledNetwork, dict[st
         network = kind(**arguments)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    names = {_original_name(name, arguments): name for name in network.state_dict()}
-    _compare(path, {theirs: tuple(network.state_dict()[ours].shape) for theirs, ours in names.items()}, shapes)
-    network.load_state_dict({ours: tensors[theirs] for theirs, ours in names.items()})
+    ours = network.state_dict()
+    names = {_original_name(name, arguments): name for name in ours}
+    _compare(path, {theirs: tuple(ours[name].shape) for theirs, name in names.items()}, shapes)
+    network.load_state_dict({name: tensors[theirs] for theirs, name in names.items()})
     return network.eval(), {"_target_": f"pssr2_monai.networks.{kind.__name__}", **arguments}
 
 

@@ -11,19 +11,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 
 from pssr2_monai.tiles import WindowAxis
 
-__all__ = ["Gathered", "Job", "columns", "divided", "rows_of_jobs"]
+__all__ = ["Gathered", "Job", "bytes_across", "columns", "divided", "rows_of_jobs"]
 
-COLUMN_BYTES = 2**27
-"""Memory for the sums of one column, in float32, of planes; twice as much is held, for the next sums are begun
-while these are written."""
-
-VOLUME_COLUMN_BYTES = 2**28
-"""The same of volumes, whose columns have windows of their neighbours all around them, so that narrow ones cost."""
+COLUMN_BYTES = 2**28
+"""Memory for one column: narrow ones cost, since the windows at their borders are computed for both sides."""
 
 MOST_STEPS = 16
 """Windows that a job of several workers is long, at most: those at its ends are computed twice."""
@@ -55,8 +52,20 @@ class Job:
     rows: range
 
 
+def bytes_across(along: WindowAxis, factor: int, itemsize: int) -> int:
+    """Memory for each HR pixel across a column: two blocks of what is written, float32 sums where windows overlap.
+
+    Args:
+        along: windows along the axis that is gone along.
+        factor: HR over LR pixels along it.
+        itemsize: bytes of a pixel that is written.
+    """
+    shared = along.shared - 2 * along.edge if len(along.starts) > 1 else 0
+    return factor * (itemsize * min(along.size, 2 * along.step) + 4 * shared)
+
+
 def columns(
-    axes: Sequence[WindowAxis], scale: Sequence[int], chunks: Sequence[int], frames: int = 1
+    axes: Sequence[WindowAxis], scale: Sequence[int], chunks: Sequence[int], itemsize: int, frames: int = 1
 ) -> list[tuple[range, ...]]:
     """The parts into which an image is divided across the axis that is gone along.
 
@@ -64,16 +73,15 @@ def columns(
         axes: windows along each axis; the first is gone along.
         scale: HR over LR pixels along each.
         chunks: HR pixels along each that parts are to be multiples of, since two of them never write to one chunk.
+        itemsize: bytes of a pixel that is written.
         frames: that are restored at once, of planes.
 
     Returns:
         For each part its range of LR pixels along the axes but the first.
     """
     along, *across = axes
-    memory = COLUMN_BYTES if len(across) == 1 else VOLUME_COLUMN_BYTES
-    budget = memory / (4 * frames * along.length * scale[0])
     # Of planes a width, of volumes the side of a square.
-    side = budget ** (1 / len(across))
+    side = (COLUMN_BYTES / frames / bytes_across(along, scale[0], itemsize)) ** (1 / len(across))
     parts = []
     for axis, factor, chunk in zip(across, scale[1:], chunks[1:], strict=True):
         multiple = math.lcm(chunk, factor) // factor
@@ -113,9 +121,9 @@ def divided(rows: range, length: int) -> list[range]:
 
 
 class Gathered:
-    """The rows of a job, which come in slabs as the windows give them and leave in blocks of so many LR rows.
+    """The pieces of a job as the windows give them, put together to blocks of so many LR rows across the column.
 
-    A block is used before the next slab is added: all of a job's are made in the same memory.
+    A block is used before the next piece is added: all of a job's are made in the same memory.
 
     Args:
         job: the job.
@@ -125,33 +133,49 @@ class Gathered:
     def __init__(self, job: Job, length: int) -> None:
         self.job = job
         self._length = length
-        self._first = job.rows.start
-        self._memory: np.ndarray | None = None
+        self._begun: dict[int, np.ndarray] = {}
+        self._spare: list[np.ndarray] = []
 
     def add(
-        self, rows: range, slab: np.ndarray, cast: Callable[[np.ndarray], np.ndarray]
+        self, place: Sequence[range], piece: np.ndarray, cast: Callable[[np.ndarray], np.ndarray]
     ) -> Iterator[tuple[range, np.ndarray]]:
-        """Takes the next rows, and gives the blocks that they complete.
+        """Takes a piece, and gives the blocks that it completes.
 
         Args:
-            rows: LR rows.
-            slab: what they became, ``(restored rows, ...)``.
+            place: LR rows of the piece, and its LR pixels across.
+            piece: what they became, ``(restored rows, ..., restored pixels across)``.
             cast: makes of some restored rows what a block holds.
+
+        Yields:
+            LR rows, and what is written for them.
         """
-        factor = len(slab) // len(rows)
-        step = max(1, CAST_PIXELS // max(1, slab[0].size))
-        done = rows.start
-        while done < rows.stop:
-            stop = min(rows.stop, self._first + self._length)
-            for row in range((done - rows.start) * factor, (stop - rows.start) * factor, step):
-                cast_rows = cast(slab[row : min(row + step, (stop - rows.start) * factor)])
-                if self._memory is None:
-                    longest = min(self._length, len(self.job.rows)) * factor
-                    self._memory = np.empty((longest, *cast_rows.shape[1:]), cast_rows.dtype)
-                place = row + (rows.start - self._first) * factor
-                self._memory[place : place + len(cast_rows)] = cast_rows
-            done = stop
-            if stop == min(self._first + self._length, self.job.rows.stop):
-                assert self._memory is not None
-                yield range(self._first, stop), self._memory[: (stop - self._first) * factor]
-                self._first = stop
+        (rows, *across), job = place, self.job
+        factor = len(piece) // len(rows)
+        factors = [size // len(part) for size, part in zip(piece.shape[-len(across) :], across, strict=True)]
+        within: tuple[Any, ...] = (
+            ...,
+            *(
+                slice((part.start - whole.start) * each, (part.stop - whole.start) * each)
+                for part, whole, each in zip(across, job.column, factors, strict=True)
+            ),
+        )
+        widths = [len(whole) * each for whole, each in zip(job.column, factors, strict=True)]
+        last = all(part.stop == whole.stop for part, whole in zip(across, job.column, strict=True))
+        step = max(1, CAST_PIXELS // max(1, piece[0].size))
+        top = job.rows.start
+        for part in divided(range(rows.start - top, rows.stop - top), self._length):
+            first = part.start // self._length * self._length
+            pixels = piece[(top + part.start - rows.start) * factor : (top + part.stop - rows.start) * factor]
+            for row in range(0, len(pixels), step):
+                written = cast(pixels[row : row + step])
+                if first not in self._begun:
+                    longest = min(self._length, len(job.rows)) * factor
+                    shape = (longest, *written.shape[1 : -len(across)], *widths)
+                    self._begun[first] = self._spare.pop() if self._spare else np.empty(shape, written.dtype)
+                begin = (part.start - first) * factor + row
+                self._begun[first][begin : begin + len(written)][within] = written
+            stop = min(first + self._length, len(job.rows))
+            if last and part.stop == stop:
+                block = self._begun.pop(first)
+                yield range(top + first, top + stop), block[: (stop - first) * factor]
+                self._spare.append(block)

@@ -22,7 +22,7 @@ from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.part import part_of
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window
 from pssr2_monai.record import Record
-from pssr2_monai.restoration.blocks import CAST_PIXELS
+from pssr2_monai.restoration.blocks import CAST_PIXELS, bytes_across
 from pssr2_monai.restoration.image_restoring import Layout, layout_of
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.tiles import Window
@@ -106,7 +106,7 @@ def output_of(source: Path, target: Path, record: Record, inferer: SeamlessInfer
             stored_bytes(target, shape, image.dtype.itemsize),
             layout.blocks,
             layout.windows,
-            _memory(layout, image.dtype.itemsize) + whole,
+            _memory(layout) + whole,
         )
 
 
@@ -202,17 +202,16 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _memory(layout: Layout, itemsize: int) -> int:
-    """The sums of a column, those of a step being written while those of the next are made, and a block of it."""
+def _memory(layout: Layout) -> int:
+    """The blocks of a column, the sums that its windows have in common, and two windows being weighted."""
     along = layout.axes[0]
-    together = 1 if layout.inferer.volume else layout.record.n_frames[1]
     widths = [
         math.prod(len(part) * each for part, each in zip(column, layout.scale[1:], strict=True))
         for column in layout.columns
     ]
-    row = max(widths) * together * layout.scale[0]
-    steps = min(2, len(along.starts))
-    return row * (4 * along.length * steps + itemsize * min(layout.rows_of_blocks, along.size)) + 24 * CAST_PIXELS
+    column = max(widths) * bytes_across(along, layout.scale[0], layout.itemsize)
+    window = math.prod(axis.length * each for axis, each in zip(layout.axes, layout.scale, strict=True))
+    return layout.together * (column + 2 * 4 * window) + 24 * CAST_PIXELS
 
 
 def _trial(image: LazyImage, network: torch.nn.Module, record: Record, inferer: SeamlessInferer) -> float:

@@ -20,6 +20,7 @@ from pssr2_monai.io.image import LazyImage
 from pssr2_monai.io.sheets import plane_size, read_window, write_window
 from pssr2_monai.io.writer import Writer
 from pssr2_monai.record import Record
+from pssr2_monai.restoration.blending import Place
 from pssr2_monai.restoration.blocks import Gathered, Job, columns, divided, rows_of_jobs
 from pssr2_monai.restoration.inferer import Read, SeamlessInferer
 from pssr2_monai.restoration.journals import Journal
@@ -47,6 +48,7 @@ class Layout:
         record: of the network.
         inferer: how the network is laid over the image.
         chunks: HR pixels along the run of frames, Y and X that are written to one chunk, or one shard, of the target.
+        itemsize: bytes of a pixel that is written.
         in_shards: whether they are shards.
     """
 
@@ -55,6 +57,7 @@ class Layout:
     record: Record
     inferer: SeamlessInferer
     chunks: tuple[int, ...]
+    itemsize: int
     in_shards: bool = False
 
     @property
@@ -81,8 +84,12 @@ class Layout:
     @property
     def columns(self) -> list[tuple[range, ...]]:
         """The parts of each sample."""
-        together = 1 if self.inferer.volume else self.record.n_frames[1]
-        return columns(self.axes, self.scale, self.chunks[-len(self.scale) :], together)
+        return columns(self.axes, self.scale, self.chunks[-len(self.scale) :], self.itemsize, self.together)
+
+    @property
+    def together(self) -> int:
+        """How many planes windows give at once; of a volume it is one of the axes that they lie along."""
+        return 1 if self.inferer.volume else self.record.n_frames[1]
 
     @property
     def samples(self) -> list[tuple[Sequence[int], Sequence[int]]]:
@@ -102,7 +109,7 @@ class Layout:
         along = dict(zip((self.frames.run_axis, "Y", "X"), self.chunks, strict=True))
         return tuple(along.get(axis, 1) for axis in axes) if self.in_shards else None
 
-    def sharded(self, itemsize: int) -> Layout:
+    def sharded(self) -> Layout:
         """With blocks for chunks, as large as shards may be, if there are very many chunks."""
         factor, *others = self.scale
         sizes = [size * each for size, each in zip(self.sizes, self.scale, strict=True)]
@@ -115,7 +122,7 @@ class Layout:
             for part, each, chunk in zip(self.columns[0], others, grid[1:], strict=True)
         ]
         unit = self.multiple * factor
-        along = max(1, SHARD_BYTES // (itemsize * unit * math.prod(across))) * unit
+        along = max(1, SHARD_BYTES // (self.itemsize * unit * math.prod(across))) * unit
         return replace(self, chunks=(*self.chunks[: -len(sizes)], along, *across), in_shards=True)
 
     @property
@@ -156,8 +163,8 @@ def layout_of(image: LazyImage, target: Path, record: Record, inferer: SeamlessI
     """How the restoring of an image into a file or folder of this name is divided."""
     side = 2 * omezarr_writer.CHUNK if target.suffix.lower() == ".zarr" else 1
     frames = frames_of(image.axes, image.shape, record.stack)
-    layout = Layout(frames, plane_size(image), record, inferer, (1, side, side))
-    return layout.sharded(image.dtype.itemsize) if side > 1 else layout
+    layout = Layout(frames, plane_size(image), record, inferer, (1, side, side), image.dtype.itemsize)
+    return layout.sharded() if side > 1 else layout
 
 
 @dataclass
@@ -186,7 +193,12 @@ class Restoring:
         frames = frames_of(self.image.axes, self.image.shape, self.record.stack)
         along = dict(zip(self.writer.axes, self.writer.chunks or (), strict=False))
         run, y, x = (along.get(letter, 1) for letter in (frames.run_axis or "", "Y", "X"))
-        return Layout(frames, plane_size(self.image), self.record, self.inferer, (run, y, x))
+        return Layout(frames, plane_size(self.image), self.record, self.inferer, (run, y, x), self.itemsize)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a pixel of a block."""
+        return self.image.dtype.itemsize
 
     def run(
         self, jobs: Iterable[Job], before_window: Callable[[], None] = lambda: None
@@ -205,7 +217,7 @@ class Restoring:
 
     def _slabs(
         self, jobs: Iterable[Job], reader: Executor, before_window: Callable[[], None]
-    ) -> Iterator[tuple[Gathered, range, torch.Tensor]]:
+    ) -> Iterator[tuple[Gathered, Place, torch.Tensor]]:
         """What the network makes of jobs, and where the blocks of each are gathered."""
         layout = self.layout
         axes = layout.axes
@@ -231,14 +243,14 @@ class Restoring:
                 return torch.from_numpy(self.intensity.apply(pixels))[None].to(device)
 
             gathered = Gathered(job, layout.rows_of_blocks)
-            for rows, slab in self.inferer.stream(read, axes, self.network, job.column, job.rows, mapped):
-                yield gathered, rows, slab
+            for place, piece in self.inferer.stream(read, axes, self.network, (job.rows, *job.column), mapped):
+                yield gathered, place, piece
 
-    def _finish(self, made: tuple[Gathered, range, torch.Tensor]) -> Iterator[tuple[Job, range, int]]:
-        """Casts a slab, and writes the blocks that it completes."""
-        gathered, rows, slab = made
-        pixels = np.moveaxis(slab[0].cpu().numpy(), -3 if self.inferer.volume else -2, 0)
-        for done, block in gathered.add(rows, pixels, self.cast):
+    def _finish(self, made: tuple[Gathered, Place, torch.Tensor]) -> Iterator[tuple[Job, range, int]]:
+        """Casts a piece, and writes the blocks that it completes."""
+        gathered, place, piece = made
+        pixels = np.moveaxis(piece[0].cpu().numpy(), -3 if self.inferer.volume else -2, 0)
+        for done, block in gathered.add(place, pixels, self.cast):
             with record_function("write"):
                 self.write(gathered.job, done, block)
             yield gathered.job, done, block.size

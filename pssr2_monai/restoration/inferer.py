@@ -13,7 +13,7 @@ from torch.profiler import record_function
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks.blocks import rounded_up
 from pssr2_monai.precision import choose_precision, in_precision
-from pssr2_monai.restoration.blending import add_window, next_sums
+from pssr2_monai.restoration.blending import Place, blended
 from pssr2_monai.restoration.openvino_network import OpenVINONetwork, check_openvino
 from pssr2_monai.tiles import WindowAxis, reflect_indices
 
@@ -47,8 +47,8 @@ class SeamlessInferer(Inferer):
     outermost pixels of a window, which saw zeros instead of their surroundings, a share that shows as lines.
 
     Args:
-        window: largest side of the windows in LR pixels, by default 640, of volumes 96; those of an image are as much
-            smaller as lets the same number of them cover it.
+        window: largest side of the windows in LR pixels, by default 640, of volumes 96; those of an image are of the
+            size that covers it with the fewest pixels.
         overlap: share of a window that it has in common with its neighbour; by default 64 LR pixels, of windows below
             256 a quarter, which is the least.
         batch_size: windows that go through the network at a time.
@@ -100,9 +100,10 @@ class SeamlessInferer(Inferer):
         shared = _shared(window, grid, self.overlap)
         margin = rounded_up(shared // 2, grid)
         if size > window:
-            # No larger than as many windows need to be: what reaches beyond the image is computed for nothing.
-            count = 1 + -(-(size + 2 * margin - window) // (window - shared))
-            window = rounded_up(-(-(size + 2 * margin + (count - 1) * shared) // count), grid)
+            # Of windows no larger than that, those which have the fewest pixels in all.
+            lengths = range(window, max(shared, window // 2), -grid)
+            axes = [WindowAxis(size, length, shared, margin) for length in lengths]
+            return min(axes, key=lambda axis: len(axis.starts) * axis.length)
         return WindowAxis(size, window, shared, margin)
 
     def __call__(
@@ -120,63 +121,52 @@ class SeamlessInferer(Inferer):
             return pixels
 
         predict = (lambda windows: network(windows, *args, **kwargs)) if args or kwargs else network
-        slabs = self.stream(read, axes, predict)
-        return torch.cat([slab.clone() for _, slab in slabs], dim=first_axis)
+        restored: torch.Tensor | None = None
+        for place, piece in self.stream(read, axes, predict):
+            scale = [size // len(part) for size, part in zip(piece.shape[first_axis:], place, strict=True)]
+            if restored is None:
+                sizes = [axis.size * factor for axis, factor in zip(axes, scale, strict=True)]
+                restored = piece.new_empty((*piece.shape[:first_axis], *sizes))
+            into = restored
+            for number, (part, factor) in enumerate(zip(place, scale, strict=True)):
+                into = into.narrow(first_axis + number, part.start * factor, len(part) * factor)
+            into.copy_(piece)
+        assert restored is not None
+        return restored
 
     def stream(
         self,
         read: Read,
         axes: Sequence[WindowAxis],
         network: Callable[[torch.Tensor], torch.Tensor],
-        column: Sequence[range] | None = None,
-        rows: range | None = None,
+        parts: Sequence[range] | None = None,
         mapped: Callable[[Read, Iterable[Sequence[int]]], Iterator[torch.Tensor]] = map,
-    ) -> Iterator[tuple[range, torch.Tensor]]:
-        """Restores an image from one end to the other, holding no more of it than the windows of two steps.
+    ) -> Iterator[tuple[Place, torch.Tensor]]:
+        """Restores an image piece by piece from one end to the other, holding little more of it than a window.
 
         Args:
             read: gives the window ``(batch, frames, Y, X)`` that begins at a pixel of each axis, continued by
                 reflection where it leaves the image.
-            axes: see ``axes``; the first is gone along.
+            axes: see ``axes``.
             network: takes and gives ``(batch, frames, Y, X)``.
-            column: the part along each of the other axes; all of them by default.
-            rows: the part along the first axis; what is given does not depend on it, nor on the column.
+            parts: LR pixels along each axis, all of them by default; what is given does not depend on it.
             mapped: what applies ``read`` to the windows in their order, as ``map`` does, perhaps ahead of their use.
 
         Yields:
-            LR pixels along the first axis, and what they became: float32 ``(batch, frames, Y, X)``, which must be used
-            or copied before the next but one is asked for.
+            LR pixels along each axis, and what they became: float32 ``(batch, frames, Y, X)``; see ``blended``.
         """
-        along, *across = axes
-        first, last = (rows.start, rows.stop) if rows is not None else (0, along.size)
-        column = column or [range(axis.size) for axis in across]
-        covering = [axis.covering(part.start, part.stop) for axis, part in zip(across, column, strict=True)]
-        corners = list(product(*covering))
-        starts = along.covering(first, last)
+        parts = parts or [range(axis.size) for axis in axes]
+        steps, *across = [axis.covering(part.start, part.stop) for axis, part in zip(axes, parts, strict=True)]
+        corners = list(product(*across))
         groups = [corners[number : number + self.batch_size] for number in range(0, len(corners), self.batch_size)]
-        pixels = mapped(read, [(start, *corner) for start in starts for corner in corners])
-        sums: torch.Tensor | None = None
-        spare: torch.Tensor | None = None
-        for start, following in zip(starts, [*starts[1:], None], strict=True):
-            for group in groups:
-                windows = [next(pixels) for _ in group]
-                outputs = self.predicted(windows, network)
-                sizes = zip(outputs[0].shape[-len(axes) :], windows[0].shape[-len(axes) :], strict=True)
-                scale = [restored // size for restored, size in sizes]
-                if sums is None:
-                    lead = outputs[0].shape[: -len(axes)]
-                    sides = [len(part) * factor for part, factor in zip(column, scale[1:], strict=True)]
-                    sums = outputs[0].new_zeros((*lead, along.length * scale[0], *sides))
-                for corner, output in zip(group, outputs, strict=True):
-                    add_window(sums, output, along.weights(start, scale[0]), across, column, corner, scale)
-            assert sums is not None
-            axis = sums.ndim - len(axes)
-            stop = last if following is None else min(following, last)
-            if stop > first:
-                yield range(first, stop), sums.narrow(axis, (first - start) * scale[0], (stop - first) * scale[0])
-                first = stop
-            if following is not None:
-                sums, spare = next_sums(sums, spare, axis, (following - start) * scale[0]), sums
+        pixels = mapped(read, [(start, *corner) for start in steps for corner in corners])
+        outputs = (
+            output
+            for _ in steps
+            for group in groups
+            for output in self.predicted([next(pixels) for _ in group], network)
+        )
+        return blended(outputs, axes, parts)
 
     def halved(self, times: int = 1) -> SeamlessInferer | None:
         """One that takes half the memory, by fewer windows at a time, else by smaller ones; None if there is none."""

@@ -26,7 +26,7 @@ from pssr2_monai.restoration.file_restoring import restore_file
 from pssr2_monai.restoration.image_restoring import Restoring
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journals import Journal
-from pssr2_monai.tiles import WindowAxis, reflect_indices
+from pssr2_monai.tiles import WindowAxis
 
 
 def _network(scale: int | list[int], frames: tuple[int, int] = (1, 1)) -> torch.nn.Module:
@@ -37,8 +37,8 @@ def _network(scale: int | list[int], frames: tuple[int, int] = (1, 1)) -> torch.
     return ResUNet(*frames, channels=(4, 8), scale=scale, depth=0, interpolate=False).eval()
 
 
-COLUMN = 4 * 64 * 64 * 9
-"""Bytes for the sums of a column that divide the images here into a few."""
+COLUMN = 9 * 64 * 64
+"""Bytes for a column that divide the images here into a few."""
 
 CASES = {
     "plane": ("YX", (170, 140), Record({}, 3)),
@@ -52,7 +52,6 @@ CASES = {
 def _divide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes columns and chunks so small that the images here have several."""
     monkeypatch.setattr(blocks, "COLUMN_BYTES", COLUMN)
-    monkeypatch.setattr(blocks, "VOLUME_COLUMN_BYTES", COLUMN)
     monkeypatch.setattr("pssr2_monai.io.omezarr_writer.CHUNK", 64)
 
 
@@ -155,7 +154,6 @@ def test_many_chunks_are_put_together_in_shards(
     monkeypatch.setattr("pssr2_monai.io.omezarr_writer.CHUNK", 16)
     monkeypatch.setattr("pssr2_monai.io.omezarr_writer.SMALLEST_LEVEL", 32)
     monkeypatch.setattr(blocks, "COLUMN_BYTES", COLUMN)
-    monkeypatch.setattr(blocks, "VOLUME_COLUMN_BYTES", COLUMN)
     chunked = restore_file(source, tmp_path / "chunks" / "out.ome.zarr", network, record, inferer)
     monkeypatch.setattr(image_restoring, "MOST_FILES", 10)
     monkeypatch.setattr(image_restoring, "SHARD_BYTES", 2**15)
@@ -205,56 +203,50 @@ def test_other_settings_do_not_go_on_with_it(tmp_path: Path, monkeypatch: pytest
     assert {path.name for path in tmp_path.iterdir()} == {"in.tif", "out.tif"}
 
 
-def test_what_was_given_lasts_until_the_next_but_one() -> None:
-    image = torch.from_numpy(np.random.default_rng(0).random((1, 1, 300, 200), np.float32))
-    inferer = SeamlessInferer(64, precision="float32")
-    axes = inferer.axes(image.shape[2:])
-
-    def read(starts: Sequence[int]) -> torch.Tensor:
-        y, x = (reflect_indices(start, axis.length, axis.size) for axis, start in zip(axes, starts, strict=True))
-        return image[:, :, y][..., x]
-
-    restored = torch.zeros_like(image)
-    last: tuple[torch.Tensor, torch.Tensor] | None = None
-    # Rows that begin between windows: the first of these give nothing.
-    for rows, column in itertools.product([range(97), range(97, 211), range(211, 300)], [range(128), range(128, 200)]):
-        for given_rows, slab in inferer.stream(read, axes, torch.nn.Identity(), [column], rows):
-            if last is not None:
-                torch.testing.assert_close(*last, rtol=0, atol=0)
-            last = slab, slab.clone()
-            restored[:, :, given_rows.start : given_rows.stop, column.start : column.stop] = slab
-    torch.testing.assert_close(restored, image)
-
-
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=9), st.integers(1, 7), st.integers(0, 3))
-def test_slabs_are_gathered_in_blocks_of_one_length(lengths: list[int], length: int, skipped: int) -> None:
-    first = skipped * length
-    stops = first + np.cumsum(lengths)
-    gathered = Gathered(Job("0.0", (0,), (0,), (range(3),), range(first, int(stops[-1]))), length)
-    found = []
-    for stop, count in zip(stops.tolist(), lengths, strict=True):
-        slab = np.repeat(np.arange(stop - count, stop), 2)[:, None].repeat(3, 1)
-        for rows, block in gathered.add(range(stop - count, stop), slab, lambda pixels: pixels.astype(np.int16)):
-            assert (block.dtype, block.shape) == (np.int16, (2 * len(rows), 3))
-            np.testing.assert_array_equal(block[::2, 1], rows)
-            np.testing.assert_array_equal(block[1::2, 2], rows)
-            found.append(rows)
-    assert [len(rows) for rows in found[:-1]] == [length] * (len(found) - 1)
-    assert [row for rows in found for row in rows] == list(range(first, stops[-1]))
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=9),
+    st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    st.integers(1, 7),
+    st.integers(0, 3),
+    st.booleans(),
+)
+def test_pieces_are_gathered_in_blocks_of_one_length(
+    heights: list[int], widths: list[int], length: int, skipped: int, volume: bool
+) -> None:
+    first, left = skipped * length, 5
+    rows = [range(*pair) for pair in itertools.pairwise(itertools.accumulate(heights, initial=first))]
+    columns = [range(*pair) for pair in itertools.pairwise(itertools.accumulate(widths, initial=left))]
+    whole = (range(left, columns[-1].stop),) * (2 if volume else 1)
+    job = Job("0.0", (0,), (0,), whole, range(first, rows[-1].stop))
+    sides = [2 * rows[-1].stop, *[3 * part.stop for part in whole]]
+    places = np.arange(np.prod(sides)).reshape(sides)
+    restored = places if volume else places[:, None]  # a frame
+    gathered, found = Gathered(job, length), []
+    for place in itertools.product(rows, *[columns] * len(whole)):
+        index = [slice(factor * part.start, factor * part.stop) for factor, part in zip((2, 3, 3), place, strict=False)]
+        piece = restored[(index[0], ..., *index[1:])]
+        for done, block in gathered.add(place, piece, lambda pixels: pixels.astype(np.int32)):
+            assert block.dtype == np.int32
+            across = [slice(3 * part.start, 3 * part.stop) for part in whole]
+            np.testing.assert_array_equal(block, restored[(slice(2 * done.start, 2 * done.stop), ..., *across)])
+            found.append(done)
+    assert [len(done) for done in found[:-1]] == [length] * (len(found) - 1)
+    assert [row for done in found for row in done] == list(range(first, rows[-1].stop))
 
 
 @pytest.mark.parametrize(("scale", "chunk"), [(4, 512), (3, 512), (1, 1)])
 def test_columns_cover_an_image_in_whole_chunks(scale: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "COLUMN_BYTES", 2**25)
     axes = [WindowAxis(size, 256, 64, 32) for size in (20_000, 90_001)]
-    parts = [column[0] for column in columns(axes, (scale, scale), (chunk, chunk))]
+    parts = [column[0] for column in columns(axes, (scale, scale), (chunk, chunk), 2, 3)]
+    across = 3 * blocks.bytes_across(axes[0], scale, 2)
     assert len(parts) > 1
     assert [place for part in parts for place in (part.start, part.stop)][1:-1:2] == [part.start for part in parts[1:]]
     assert (parts[0].start, parts[-1].stop) == (0, 90_001)
     assert all(part.start * scale % chunk == 0 for part in parts)
-    assert 4 * 256 * scale * scale * max(map(len, parts)) <= blocks.COLUMN_BYTES
+    assert across * scale * max(map(len, parts)) <= blocks.COLUMN_BYTES
     unit = math.lcm(chunk, scale) // scale
-    widest = blocks.COLUMN_BYTES // (4 * 256 * scale * scale) // unit * unit
+    widest = blocks.COLUMN_BYTES // (across * scale) // unit * unit
     assert len(parts) == math.ceil(90_001 / widest), "no more of them than memory asks for"
     assert len(parts[0]) - len(parts[-1]) <= len(parts) * unit, "and alike"
 
