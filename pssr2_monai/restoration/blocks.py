@@ -17,7 +17,7 @@ import numpy as np
 
 from pssr2_monai.tiles import WindowAxis
 
-__all__ = ["Gathered", "Job", "bytes_across", "columns", "divided", "rows_of_jobs"]
+__all__ = ["Gathered", "Job", "columns", "divided", "rows_of_jobs"]
 
 COLUMN_BYTES = 2**28
 """Memory for one column: narrow ones cost, since the windows at their borders are computed for both sides."""
@@ -52,20 +52,8 @@ class Job:
     rows: range
 
 
-def bytes_across(along: WindowAxis, factor: int, itemsize: int) -> int:
-    """Memory for each HR pixel across a column: two blocks of what is written, float32 sums where windows overlap.
-
-    Args:
-        along: windows along the axis that is gone along.
-        factor: HR over LR pixels along it.
-        itemsize: bytes of a pixel that is written.
-    """
-    shared = along.shared - 2 * along.edge if len(along.starts) > 1 else 0
-    return factor * (itemsize * min(along.size, 2 * along.step) + 4 * shared)
-
-
 def columns(
-    axes: Sequence[WindowAxis], scale: Sequence[int], chunks: Sequence[int], itemsize: int, frames: int = 1
+    axes: Sequence[WindowAxis], scale: Sequence[int], chunks: Sequence[int], bytes_across: int
 ) -> list[tuple[range, ...]]:
     """The parts into which an image is divided across the axis that is gone along.
 
@@ -73,15 +61,14 @@ def columns(
         axes: windows along each axis; the first is gone along.
         scale: HR over LR pixels along each.
         chunks: HR pixels along each that parts are to be multiples of, since two of them never write to one chunk.
-        itemsize: bytes of a pixel that is written.
-        frames: that are restored at once, of planes.
+        bytes_across: memory for each HR pixel across.
 
     Returns:
         For each part its range of LR pixels along the axes but the first.
     """
-    along, *across = axes
+    _, *across = axes
     # Of planes a width, of volumes the side of a square.
-    side = (COLUMN_BYTES / frames / bytes_across(along, scale[0], itemsize)) ** (1 / len(across))
+    side = (COLUMN_BYTES / bytes_across) ** (1 / len(across))
     parts = []
     for axis, factor, chunk in zip(across, scale[1:], chunks[1:], strict=True):
         multiple = math.lcm(chunk, factor) // factor

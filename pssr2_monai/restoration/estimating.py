@@ -22,7 +22,7 @@ from pssr2_monai.io.image import LazyImage, open_image
 from pssr2_monai.io.part import part_of
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window
 from pssr2_monai.record import Record
-from pssr2_monai.restoration.blocks import CAST_PIXELS, bytes_across
+from pssr2_monai.restoration.blocks import CAST_PIXELS
 from pssr2_monai.restoration.image_restoring import Layout, layout_of
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.tiles import Window
@@ -204,14 +204,12 @@ def _duration(seconds: float) -> str:
 
 def _memory(layout: Layout) -> int:
     """The blocks of a column, the sums that its windows have in common, and two windows being weighted."""
-    along = layout.axes[0]
     widths = [
         math.prod(len(part) * each for part, each in zip(column, layout.scale[1:], strict=True))
         for column in layout.columns
     ]
-    column = max(widths) * bytes_across(along, layout.scale[0], layout.itemsize)
     window = math.prod(axis.length * each for axis, each in zip(layout.axes, layout.scale, strict=True))
-    return layout.together * (column + 2 * 4 * window) + 24 * CAST_PIXELS
+    return max(widths) * layout.bytes_across + layout.together * 2 * 4 * window + 24 * CAST_PIXELS
 
 
 def _trial(image: LazyImage, network: torch.nn.Module, record: Record, inferer: SeamlessInferer) -> float:

@@ -84,7 +84,15 @@ class Layout:
     @property
     def columns(self) -> list[tuple[range, ...]]:
         """The parts of each sample."""
-        return columns(self.axes, self.scale, self.chunks[-len(self.scale) :], self.itemsize, self.together)
+        return columns(self.axes, self.scale, self.chunks[-len(self.scale) :], self.bytes_across)
+
+    @property
+    def bytes_across(self) -> int:
+        """Memory for each HR pixel across: two blocks to be written, and float32 sums where windows overlap."""
+        along = self.axes[0]
+        shared = along.shared - 2 * along.edge if len(along.starts) > 1 else 0
+        rows = min(along.size, 2 * self.rows_of_blocks)
+        return self.together * self.scale[0] * (self.itemsize * rows + 4 * shared)
 
     @property
     def together(self) -> int:

@@ -238,8 +238,8 @@ def test_pieces_are_gathered_in_blocks_of_one_length(
 def test_columns_cover_an_image_in_whole_chunks(scale: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "COLUMN_BYTES", 2**25)
     axes = [WindowAxis(size, 256, 64, 32) for size in (20_000, 90_001)]
-    parts = [column[0] for column in columns(axes, (scale, scale), (chunk, chunk), 2, 3)]
-    across = 3 * blocks.bytes_across(axes[0], scale, 2)
+    across = 4 * 256 * scale
+    parts = [column[0] for column in columns(axes, (scale, scale), (chunk, chunk), across)]
     assert len(parts) > 1
     assert [place for part in parts for place in (part.start, part.stop)][1:-1:2] == [part.start for part in parts[1:]]
     assert (parts[0].start, parts[-1].stop) == (0, 90_001)
