@@ -4,7 +4,7 @@
     python scripts/benchmark_restore.py --growth 512 1024 2048 4096 --channels 32 64 --threads 2
 
 Rivals, with the same weights: this package's whole restoring (reading, windows with their overlap, blending, writing)
-at the default precision, in float32 and by OpenVINO; its bare network, on as many windows of the same size in memory;
+at the default precision, in float32 and by OpenVINO, there also in 8-bit integers; its bare network, on as many windows of the same size in memory;
 and the network of pssr 2.4.0 on tiles in memory, as its datasets cut them by default, which neither overlap nor are
 read or written. ``--growth`` restores larger and larger sheets instead. A ratio is taken within a round; its spread is
 the least and most.
@@ -21,10 +21,11 @@ from typing import Any
 
 from turns import add_options, laps, pssr_python, ratios, take_turns, tell
 
-WHOLE, WHOLE32, OPENVINO = "pssr2_monai", "pssr2_monai, float32", "pssr2_monai, OpenVINO"
+WHOLE, WHOLE32 = "pssr2_monai", "pssr2_monai, float32"
+OPENVINO, INT8 = "pssr2_monai, OpenVINO", "pssr2_monai, OpenVINO, int8"
 BARE, BARE32 = "bare network", "bare network, float32"
 ORIGINAL, WEIGHTS = "pssr 2.4.0, bare network", "weights"
-RIVALS = (WHOLE, WHOLE32, BARE, BARE32, ORIGINAL, OPENVINO)
+RIVALS = (WHOLE, WHOLE32, BARE, BARE32, ORIGINAL, OPENVINO, INT8)
 SCALE, DEPTH = 4, 3
 ORIGINAL_TILE = 128  # LR pixels, of 512 HR pixels
 
@@ -53,7 +54,7 @@ def work(options: argparse.Namespace) -> None:
     from pssr2_monai.restoration.restoring import restore
 
     keep_memory()
-    precision = "float32" if options.worker in (WHOLE32, BARE32) else "auto"
+    precision = {WHOLE32: "float32", BARE32: "float32", INT8: "int8"}.get(options.worker, "auto")
     if options.worker in (BARE, BARE32):
         work_bare(options, precision)
         return
@@ -64,7 +65,7 @@ def work(options: argparse.Namespace) -> None:
             options.folder / "weights.pth",
             window=options.window,
             precision=precision,
-            backend="openvino" if options.worker == OPENVINO else "torch",
+            backend="openvino" if options.worker in (OPENVINO, INT8) else "torch",
             device=options.device,
             overwrite=True,
         )
@@ -133,6 +134,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         "over the original, CPU": (WHOLE, ORIGINAL, "cpu"),
         "over the original in float32, CPU": (WHOLE32, ORIGINAL, "cpu"),
         "over the original by OpenVINO, CPU": (OPENVINO, ORIGINAL, "cpu"),
+        "over the original by OpenVINO in int8, CPU": (INT8, ORIGINAL, "cpu"),
         "share of the bare network, CPU": (WHOLE, BARE, "cpu"),
         "share of the bare network in float32, CPU": (WHOLE32, BARE32, "cpu"),
         "share of the bare network, wall": (WHOLE, BARE, "wall"),

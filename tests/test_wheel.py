@@ -18,7 +18,7 @@ from pssr2_monai.commands import COMMANDS
 PACKAGES = {
     "czi": ["pylibCZIrw"],
     "mrc": ["mrcfile"],
-    "openvino": ["openvino"],
+    "openvino": ["openvino", "nncf"],
     "dask": ["distributed"],
     "export": ["onnx", "onnxscript", "onnxruntime"],
     "bioimageio": ["bioimageio.core"],

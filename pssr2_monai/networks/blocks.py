@@ -30,7 +30,7 @@ __all__ = [
 
 RELU = ("relu", {"inplace": True})
 
-STRIP = 16
+STRIP = 48
 """Rows of features that are held at a time where no gradient needs them."""
 
 
@@ -243,20 +243,18 @@ class Reconstruction(nn.Module):
         along_y, along_x = self.shuffle.factors
         padded = F.pad(x, (0, 0, 1, 1))
         grouped = self._grouped()
-        taps = None
-        for top in range(0, height, STRIP):
-            weighted = self._taps(padded[:, :, top : top + STRIP + 2], *grouped)
-            if taps is None:  # of the type that the weights are in
-                taps = weighted.new_empty(along_y, along_x, 3, 3, frames, batch, height, width)
-            strip = taps[..., top : top + STRIP, :]
-            strip.copy_(weighted.view(-1, along_y * along_x * 9 * frames).t().view(strip.shape))
-        assert taps is not None
         summed = torch.zeros(along_y, along_x, frames, batch, height, width, dtype=self.conv.bias.dtype)
         summed += self.conv.bias.view(-1, 1, 1, 1)
-        for i, down, j, right in product(range(along_y), range(3), range(along_x), range(3)):
-            (pixel_y, from_i), (pixel_x, from_j) = divmod(i + down - 1, along_y), divmod(j + right - 1, along_x)
-            (to_rows, rows), (to_columns, columns) = _shifted(pixel_y, height), _shifted(pixel_x, width)
-            summed[i, j, ..., to_rows, to_columns] += taps[from_i, from_j, down, right, ..., rows, columns]
+        for top in range(0, height, STRIP):
+            strip = range(top, min(top + STRIP, height))
+            taps = self._taps(padded[:, :, top : strip.stop + 2], *grouped)
+            taps = taps.view(-1, along_y * along_x * 9 * frames).t().contiguous()
+            taps = taps.view(along_y, along_x, 3, 3, frames, batch, len(strip), width)
+            for i, down, j, right in product(range(along_y), range(3), range(along_x), range(3)):
+                (pixel_y, from_i), (pixel_x, from_j) = divmod(i + down - 1, along_y), divmod(j + right - 1, along_x)
+                to_rows, rows = _shifted(pixel_y, strip, height)
+                to_columns, columns = _shifted(pixel_x, range(width), width)
+                summed[i, j, ..., to_rows, to_columns] += taps[from_i, from_j, down, right, ..., rows, columns]
         return summed.permute(3, 2, 4, 0, 5, 1).reshape(batch, frames, height * along_y, width * along_x)
 
     def _grouped(self) -> tuple[Tensor, Tensor]:
@@ -278,9 +276,10 @@ class Reconstruction(nn.Module):
         return F.linear(y.permute(0, 2, 3, 1).reshape(-1, features), kernels)
 
 
-def _shifted(by: int, size: int) -> tuple[slice, slice]:
-    """Where pixels are, and where those are that lie ``by`` further on, as far as both are within ``size``."""
-    return slice(max(0, -by), size - max(0, by)), slice(max(0, by), size - max(0, -by))
+def _shifted(by: int, part: range, size: int) -> tuple[slice, slice]:
+    """Pixels whose neighbours ``by`` further on lie in a part of ``size``, and where in the part these lie."""
+    first, stop = max(0, part.start - by), min(size, part.stop - by)
+    return slice(first, stop), slice(first + by - part.start, stop + by - part.start)
 
 
 def upsampling_steps(scale: Sequence[int]) -> list[list[int]]:

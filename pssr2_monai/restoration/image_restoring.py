@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 MOST_FILES = 2**15
 """Chunks of an OME-Zarr that have a file each; of more of them, those of a block are put together in a shard."""
 
+SAMPLES, SAMPLE_SIDE = 8, 128
+"""Inputs that tell the range of a network's activations, and their sides in LR pixels."""
+
 SHARD_BYTES = 2**26
 """Of a shard at most, uncompressed: each is in memory whole when it is written."""
 
@@ -229,7 +232,6 @@ class Restoring:
         """What the network makes of jobs, and where the blocks of each are gathered."""
         layout = self.layout
         axes = layout.axes
-        device = next(self.network.parameters()).device
 
         def mapped(read: Read, places: Iterable[Sequence[int]]) -> Iterator[torch.Tensor]:
             for window in ahead(reader, read, places, depth=self.inferer.batch_size):
@@ -238,17 +240,11 @@ class Restoring:
 
         for job in jobs:
 
-            @record_function("read")
             def read(starts: Sequence[int], job: Job = job) -> torch.Tensor:
                 frames, (y, x) = list(job.frames), starts[-2:]
                 if self.inferer.volume:
                     frames = [frames[index] for index in reflect_indices(starts[0], axes[0].length, axes[0].size)]
-                window = Window(y, x, axes[-2].length, axes[-1].length)
-                pixels = read_window(self.image, frames, window, self.record.stack)
-                if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-                    told = "%s: holds NaN or infinite pixels, which are taken for black and white"
-                    logger.warning(told, self.image.path)
-                return torch.from_numpy(self.intensity.apply(pixels))[None].to(device)
+                return self.read(frames, Window(y, x, axes[-2].length, axes[-1].length))
 
             gathered = Gathered(job, layout.rows_of_blocks)
             for place, piece in self.inferer.stream(read, axes, self.network, (job.rows, *job.column), mapped):
@@ -262,6 +258,33 @@ class Restoring:
             with record_function("write"):
                 self.write(gathered.job, done, block)
             yield gathered.job, done, block.size
+
+    @record_function("read")
+    def read(self, frames: Sequence[int], window: Window) -> torch.Tensor:
+        """``(1, frames, Y, X)`` as the network takes them, on its device."""
+        pixels = read_window(self.image, frames, window, self.record.stack)
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            told = "%s: holds NaN or infinite pixels, which are taken for black and white"
+            logger.warning(told, self.image.path)
+        return torch.from_numpy(self.intensity.apply(pixels))[None].to(next(self.network.parameters()).device)
+
+    def samples(self) -> list[torch.Tensor]:
+        """Small inputs of the network from all over the image: from one corner to the other, of the first frames to
+        the last.
+        """
+        layout, last = self.layout, SAMPLES - 1
+        runs = [frames for frames, _ in layout.samples]
+        found = []
+        for number in range(SAMPLES):
+            frames = runs[number * (len(runs) - 1) // last]
+            if self.inferer.volume:
+                depth = layout.axes[0].length
+                first = number * (len(frames) - depth) // last
+                frames = frames[first : first + depth]
+            sides = [min(SAMPLE_SIDE, axis.length) for axis in layout.axes[-2:]]
+            y, x = (number * (size - side) // last for size, side in zip(layout.plane, sides, strict=True))
+            found.append(self.read(frames, Window(y, x, *sides)))
+        return found
 
     @record_function("cast")
     def cast(self, pixels: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from itertools import product
 from typing import Any
 
@@ -14,10 +15,10 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.networks.blocks import rounded_up
 from pssr2_monai.precision import choose_precision, in_precision
 from pssr2_monai.restoration.blending import Place, blended
-from pssr2_monai.restoration.openvino_network import OpenVINONetwork, check_openvino
+from pssr2_monai.restoration.openvino_network import check_openvino, openvino_network
 from pssr2_monai.tiles import WindowAxis, reflect_indices
 
-__all__ = ["Read", "SeamlessInferer"]
+__all__ = ["INT8", "Read", "SeamlessInferer"]
 
 GRID = 32
 """Windows begin at multiples of this in Y and X: a network that pools gives another output where its grid lies
@@ -29,7 +30,7 @@ DEPTH, DEPTH_GRID = 48, 8
 PLANE_WINDOW, VOLUME_WINDOW = 640, 96
 """The sides of a window unless others are asked for: larger ones have less in common, and take more memory."""
 
-BACKENDS = ("torch", "openvino")
+BACKENDS, INT8 = ("torch", "openvino"), "int8"
 
 Read = Callable[[Sequence[int]], torch.Tensor]
 """Gives the window that begins at a pixel of each axis."""
@@ -52,7 +53,8 @@ class SeamlessInferer(Inferer):
         overlap: share of a window that it has in common with its neighbour; by default 64 LR pixels, of windows below
             256 a quarter, which is the least.
         batch_size: windows that go through the network at a time.
-        precision: see ``precision.choose_precision``.
+        precision: see ``precision.choose_precision``; by ``openvino`` also ``int8``: convolutions in 8-bit integers,
+            whose range is found from the first windows, or those of ``quantized_by``.
         backend: ``torch``, or ``openvino`` for networks on the processor.
         volume: whether the frames are the depth of a volume, divided into windows, too.
     """
@@ -70,7 +72,9 @@ class SeamlessInferer(Inferer):
         if backend not in BACKENDS:
             raise InputError(f"backend: {backend!r} is unknown; use {' or '.join(BACKENDS)}")
         if backend == "openvino":
-            check_openvino()
+            check_openvino(precision == INT8)
+        elif precision == INT8:
+            raise InputError("precision 'int8': for backend 'openvino' alone; take that, or auto, float32 or bfloat16")
         window = window or (VOLUME_WINDOW if volume else PLANE_WINDOW)
         if window < 2 * GRID or window % GRID:
             raise InputError(f"window: {window} LR pixels; take a multiple of {GRID}, at least {2 * GRID}")
@@ -86,10 +90,13 @@ class SeamlessInferer(Inferer):
         self.precision = precision
         self.backend = backend
         self.volume = volume
-        self._openvino: dict[int, OpenVINONetwork] = {}
+        self._samples: Sequence[torch.Tensor] | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_openvino": {}}  # a worker compiles its own
+    def quantized_by(self, samples: Sequence[torch.Tensor]) -> SeamlessInferer:
+        """The same, with inputs ``(1, frames, Y, X)`` of one size that tell what range 8-bit integers are to have."""
+        made = copy(self)
+        made._samples = samples
+        return made
 
     def axes(self, sizes: Sequence[int]) -> list[WindowAxis]:
         """The windows along each axis of an image ``(Y, X)``, or of a volume ``(Z, Y, X)``."""
@@ -185,14 +192,12 @@ class SeamlessInferer(Inferer):
     ) -> Sequence[torch.Tensor]:
         """What the network makes of some windows, each ``(batch, frames, Y, X)``, taken together."""
         inputs = torch.cat(list(windows)).float()
-        dtype = choose_precision(self.precision, inputs.device)
+        dtype = choose_precision("auto" if self.precision == INT8 else self.precision, inputs.device)
         predict = in_precision(network, dtype)
         if self.backend == "openvino":
             if not isinstance(network, torch.nn.Module) or inputs.device.type != "cpu":
                 raise InputError("backend 'openvino': runs networks on the processor alone; leave it or the device out")
-            if id(network) not in self._openvino:
-                self._openvino[id(network)] = OpenVINONetwork(network, dtype)
-            predict = self._openvino[id(network)]
+            predict = openvino_network(network, dtype, (self._samples or windows) if self.precision == INT8 else None)
         with record_function("network"):
             return predict(inputs).split(len(windows[0]))
 

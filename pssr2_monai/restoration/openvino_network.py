@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import os
+import zlib
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
 from pssr2_monai.errors import InputError
 
-__all__ = ["OpenVINONetwork", "check_openvino"]
+__all__ = ["OpenVINONetwork", "check_openvino", "openvino_network"]
 
 EXAMPLE_SIDE = 64
 
+Key = tuple[torch.dtype, int, int | None]
 
-def check_openvino() -> None:
-    """Refuses to go on without it.
+
+def check_openvino(quantizing: bool = False) -> None:
+    """Refuses to go on without it, or without what quantises networks for it.
 
     Raises:
         InputError: says how to install it.
     """
-    if find_spec("openvino") is None:
-        raise InputError("backend 'openvino': it is not installed; pip install 'pssr2-monai[openvino]'")
+    missing = [name for name in ("openvino", *(["nncf"] if quantizing else [])) if find_spec(name) is None]
+    if missing:
+        raise InputError(f"backend 'openvino': {missing[0]} is not installed; pip install 'pssr2-monai[openvino]'")
 
 
 class OpenVINONetwork:
@@ -31,15 +41,20 @@ class OpenVINONetwork:
         network: in evaluation mode.
         dtype: what it computes in, ``torch.float32`` or ``torch.bfloat16``; the latter for all of the network, where
             torch's autocast keeps sums in float32, so that it is off by up to a grey level of 255.
+        samples: inputs ``(1, frames, Y, X)`` of one size, from whose range the network's convolutions are quantised to
+            8-bit integers (NNCF's quantisation after training); None leaves them as they are.
 
     Example:
         >>> OpenVINONetwork(network, torch.float32)(torch.rand(1, 1, 64, 64)).shape  # doctest: +SKIP
         torch.Size([1, 1, 256, 256])
     """
 
-    def __init__(self, network: torch.nn.Module, dtype: torch.dtype) -> None:
-        check_openvino()
+    def __init__(
+        self, network: torch.nn.Module, dtype: torch.dtype, samples: Sequence[torch.Tensor] | None = None
+    ) -> None:
+        check_openvino(samples is not None)
         self.network = network
+        self.samples = samples
         self.options = {
             "INFERENCE_PRECISION_HINT": "bf16" if dtype is torch.bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -62,5 +77,53 @@ class OpenVINONetwork:
         example = torch.zeros(*image.shape[:-2], EXAMPLE_SIDE, EXAMPLE_SIDE)
         with torch.inference_mode(False), torch.no_grad():
             model = openvino.convert_model(self.network, example_input=example)
+        if self.samples is not None:
+            model = _quantized(model, [sample.expand(len(image), -1, -1, -1) for sample in self.samples])
         model.reshape(list(image.shape))
         return openvino.Core().compile_model(model, "CPU", self.options)
+
+
+def openvino_network(
+    network: torch.nn.Module, dtype: torch.dtype, samples: Sequence[torch.Tensor] | None = None
+) -> OpenVINONetwork:
+    """See ``OpenVINONetwork``: the one that was made last for a network, if it was made in the same way."""
+    digest = None
+    if samples is not None:
+        digest = 0
+        for sample in samples:
+            digest = zlib.crc32(sample.numpy().tobytes(), digest)
+    key = dtype, torch.get_num_threads(), digest
+    found = _made.get(network)
+    if found is None or found[0] != key:
+        found = key, OpenVINONetwork(network, dtype, samples)
+        _made[network] = found
+    return found[1]
+
+
+_made: WeakKeyDictionary[torch.nn.Module, tuple[Key, OpenVINONetwork]] = WeakKeyDictionary()
+"""The compiled network outlives what it was made for: a worker is given one job after the other."""
+
+
+def _quantized(model: Any, samples: Sequence[torch.Tensor]) -> Any:
+    """An OpenVINO model whose convolutions compute in 8-bit integers."""
+    os.environ.setdefault("NNCF_CI", "1")  # without it NNCF reports its use to its makers unasked
+    import nncf
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    nncf.set_log_level(logging.ERROR)
+    model.reshape(list(samples[0].shape))
+    # What is brighter or darker than all samples must not be cut off: by default ranges are the mean of the samples'.
+    inputs = nncf.Dataset([each.contiguous().numpy() for each in (*samples, *map(_stretched, samples))])
+    ranges = AdvancedQuantizationParameters(activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX)
+    mixed = nncf.QuantizationPreset.MIXED  # not all activations are positive
+    with redirect_stdout(io.StringIO()):
+        return nncf.quantize(model, inputs, preset=mixed, subset_size=2 * len(samples), advanced_parameters=ranges)
+
+
+def _stretched(sample: torch.Tensor) -> torch.Tensor:
+    """With the contrast of an image from black to white; noise, where there is no contrast."""
+    low, high = sample.min(), sample.max()
+    if low == high:
+        return torch.rand(sample.shape, generator=torch.Generator().manual_seed(0))
+    return (sample - low) / (high - low)

@@ -18,7 +18,7 @@ from pssr2_monai.record import Record
 from pssr2_monai.restoration.engines import open_engine
 from pssr2_monai.restoration.estimating import Estimate, Output, check_output_room, estimate, output_of, table
 from pssr2_monai.restoration.file_restoring import network_settings
-from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.inferer import INT8, SeamlessInferer
 from pssr2_monai.restoration.journals import FolderJournal
 from pssr2_monai.restoration.targets import restore_pairs
 from pssr2_monai.weights import load_weights
@@ -133,7 +133,9 @@ def plan_restoring(
         "scale": record.scale,
         "n_frames": list(record.n_frames),
         "device": device,
-        "precision": str(choose_precision(precision, torch.device(device))).removeprefix("torch."),
+        "precision": precision
+        if precision == INT8
+        else str(choose_precision(precision, torch.device(device))).removeprefix("torch."),
         "backend": backend,
         "window": inferer.window,
         "overlap": inferer.overlap,

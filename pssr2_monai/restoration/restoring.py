@@ -62,7 +62,7 @@ def restore(
         weights: a ``model.pt`` with its record.
         window: largest side of the windows in LR pixels; see ``SeamlessInferer``.
         overlap: share of a window that it has in common with its neighbour.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
+        precision: ``auto``, ``float32`` or ``bfloat16``; by ``openvino`` also ``int8``.
         backend: ``torch`` or, on the processor, ``openvino``.
         device: ``cpu``, ``cuda`` and so on; by default a GPU where there is one, one a worker.
         axes: axes of files that do not tell their own.

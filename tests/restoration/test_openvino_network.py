@@ -70,3 +70,43 @@ def test_what_it_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_network, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'pssr2-monai\[openvino\]'"):
         SeamlessInferer(backend="openvino")
+
+
+@pytest.mark.parametrize("brightness", [1.0, 0.1, 0.0])
+def test_quantised_to_integers_it_stays_near_for_all_intensities(network: ResUNet, brightness: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    samples = [brightness * torch.rand(1, 1, 32, 32, generator=generator) for _ in range(3)]
+    image = torch.rand(2, 1, 40, 64, generator=generator)
+    with torch.inference_mode():
+        expected = network(image)
+        error = 255 * (OpenVINONetwork(network, torch.float32, samples)(image) - expected).abs()
+    assert 0 < float(error.mean()) < 1
+
+
+def test_a_file_is_quantised_in_the_same_way_each_time(
+    tiny_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 40, (5, 70, 150)).astype(np.uint8)
+    image[-1, 40:, 80:] = 250  # far from where the first window lies
+    write_image(tmp_path / "lr.tif", image, axes="ZYX", pixel_size={})
+    options = {"window": 64, "backend": "openvino", "precision": "int8"}
+    restore(tmp_path / "lr.tif", tmp_path / "float32.tif", tiny_weights, window=64, precision="float32")
+    for name, workers in (("one.ome.zarr", None), ("two.ome.zarr", 2)):
+        restore(tmp_path / "lr.tif", tmp_path / name, tiny_weights, workers=workers, **options)
+    assert capfd.readouterr().out == "", "what a program reads is the result alone"
+    found = []
+    for name in ("float32.tif", "one.ome.zarr", "two.ome.zarr"):
+        with open_image(tmp_path / name) as restored:
+            found.append(restored.read().astype(int))
+    assert 0 < np.abs(found[1] - found[0]).mean() < 2
+    assert (found[1] != found[2]).mean() < 1e-3  # the workers have another number of threads
+
+
+def test_integers_are_for_openvino_alone_and_need_what_finds_their_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="precision 'int8': for backend 'openvino' alone"):
+        SeamlessInferer(precision="int8")
+    found = openvino_network.find_spec
+    monkeypatch.setattr(openvino_network, "find_spec", lambda name: None if name == "nncf" else found(name))
+    SeamlessInferer(backend="openvino")
+    with pytest.raises(InputError, match=r"nncf is not installed; pip install 'pssr2-monai\[openvino\]'"):
+        SeamlessInferer(backend="openvino", precision="int8")
