@@ -30,6 +30,18 @@ __all__ = [
 TEXT = {"axes", "calibration", "dataset_dir", "extra_dir", "hr_dir", "lr_dir", "pair_pattern", "split", "stack"}
 """Ids whose values are words, though they may look like numbers."""
 
+LEAST = {
+    "batch_size": 1,
+    "tile": 1,
+    "val_interval": 1,
+    "val_tiles": 1,
+    "log_every": 1,
+    "num_workers": 0,
+    "overlap": 0,
+    "guard": 0,
+}
+"""Ids that are whole numbers, and the least that they may be."""
+
 NOT_SET = {"imports", "bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume", "initialize", "training", "run"}
 """Ids of the training config that the command sets itself."""
 
@@ -125,6 +137,8 @@ def _check_type(key: str, value: Any, default: Any) -> None:
         raise UsageError(f"--{key} {value}: is not true or false")
     if isinstance(default, (int, float)) and not isinstance(default, bool) and isinstance(value, (bool, str, dict)):
         raise UsageError(f"--{key} {value}: is no number")
+    if key in LEAST and isinstance(value, (int, float)) and (value < LEAST[key] or value % 1):
+        raise UsageError(f"--{key} {value}: is no whole number of at least {LEAST[key]}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -4,10 +4,10 @@
     python scripts/benchmark_restore.py --growth 512 1024 2048 4096 --channels 32 64 --threads 2
 
 Rivals, with the same weights: this package's whole restoring (reading, windows with their overlap, blending, writing)
-at the default precision, in float32 and by OpenVINO, there also in 8-bit integers; its bare network, on as many windows of the same size in memory;
-and the network of pssr 2.4.0 on tiles in memory, as its datasets cut them by default, which neither overlap nor are
-read or written. ``--growth`` restores larger and larger sheets instead. A ratio is taken within a round; its spread is
-the least and most.
+at the default precision, in float32 and by OpenVINO, there also in 8-bit integers; its bare network, on as many windows
+of the same size in memory; and the network of pssr 2.4.0 on tiles in memory, as its datasets cut them by default, which
+neither overlap nor are read or written. ``--growth`` restores larger and larger sheets instead. A ratio is taken within
+a round; its spread is the least and most.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 MOST_FILES = 2**15
 """Chunks of an OME-Zarr that have a file each; of more of them, those of a block are put together in a shard."""
 
-SAMPLES, SAMPLE_SIDE = 8, 128
+SAMPLES, SAMPLE_SIDE = 8, 96
 """Inputs that tell the range of a network's activations, and their sides in LR pixels."""
 
 SHARD_BYTES = 2**26
