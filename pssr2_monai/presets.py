@@ -34,7 +34,7 @@ LEAST = {
     "batch_size": 1,
     "tile": 1,
     "val_interval": 1,
-    "val_tiles": 1,
+    "val_tiles": 0,
     "log_every": 1,
     "num_workers": 0,
     "overlap": 0,
@@ -137,7 +137,7 @@ def _check_type(key: str, value: Any, default: Any) -> None:
         raise UsageError(f"--{key} {value}: is not true or false")
     if isinstance(default, (int, float)) and not isinstance(default, bool) and isinstance(value, (bool, str, dict)):
         raise UsageError(f"--{key} {value}: is no number")
-    if key in LEAST and isinstance(value, (int, float)) and (value < LEAST[key] or value % 1):
+    if (isinstance(value, float) and key in LEAST) or (isinstance(value, int) and value < LEAST.get(key, value)):
         raise UsageError(f"--{key} {value}: is no whole number of at least {LEAST[key]}")
 
 

@@ -166,7 +166,8 @@ def _restore(task: Task, halvings: int, overwrite: bool) -> None:
         layout = layout_of(image, path, task.record, inferer)
         settings: dict[str, Any] = {"source": [task.source.name, state, image.axes, list(image.shape)]}
         settings |= network_settings(task.network, task.record, task.inferer) | {"halvings": halvings}
-        settings["blocks"] = [*layout.chunks, len(layout.columns)]
+        settings["blocks"] = [*layout.chunks, len(layout.columns), *map(len, layout.columns[0])]
+        settings["axes"] = [axis.length for axis in layout.axes]
         intensity = fit_image_intensity(image, task.record.intensity, task.record.stack)
         journal = Journal(notes, settings) if notes.exists() else None
         writer = output_writer(path, image, task.record, overwrite, resume=journal is not None, layout=layout)

@@ -34,8 +34,9 @@ logger = logging.getLogger(__name__)
 MOST_FILES = 2**15
 """Chunks of an OME-Zarr that have a file each; of more of them, those of a block are put together in a shard."""
 
-SAMPLES, SAMPLE_SIDE = 8, 96
-"""Inputs that tell the range of a network's activations, and their sides in LR pixels."""
+SAMPLES, SAMPLE_SIDE, SAMPLE_PIXELS = 8, 96, 2**20
+"""Inputs that tell the range of a network's activations: how many, their sides, and LR pixels of all, but at least two
+inputs."""
 
 SHARD_BYTES = 2**26
 """Of a shard at most, uncompressed: each is in memory whole when it is written."""
@@ -94,7 +95,8 @@ class Layout:
         """Memory for each HR pixel across: two blocks to be written, and float32 sums where windows overlap."""
         along = self.axes[0]
         shared = along.shared - 2 * along.edge if len(along.starts) > 1 else 0
-        rows = min(along.size, 2 * self.rows_of_blocks)
+        blocks = max(2, math.ceil((along.length - 2 * along.edge) / self.rows_of_blocks))  # that a window lies in
+        rows = min(along.size, blocks * self.rows_of_blocks)
         return self.together * self.scale[0] * (self.itemsize * rows + 4 * shared)
 
     @property
@@ -269,21 +271,18 @@ class Restoring:
         return torch.from_numpy(self.intensity.apply(pixels))[None].to(next(self.network.parameters()).device)
 
     def samples(self) -> list[torch.Tensor]:
-        """Small inputs of the network from all over the image: from one corner to the other, of the first frames to
-        the last.
-        """
-        layout, last = self.layout, SAMPLES - 1
+        """Small inputs of the network, from one corner of the image to the other, of the first frames to the last."""
+        layout = self.layout
         runs = [frames for frames, _ in layout.samples]
+        depth = layout.axes[0].length if self.inferer.volume else len(runs[0])
+        sides = [min(SAMPLE_SIDE, axis.length) for axis in layout.axes[-2:]]
+        count = max(2, min(SAMPLES, SAMPLE_PIXELS // (depth * math.prod(sides))))
         found = []
-        for number in range(SAMPLES):
-            frames = runs[number * (len(runs) - 1) // last]
-            if self.inferer.volume:
-                depth = layout.axes[0].length
-                first = number * (len(frames) - depth) // last
-                frames = frames[first : first + depth]
-            sides = [min(SAMPLE_SIDE, axis.length) for axis in layout.axes[-2:]]
-            y, x = (number * (size - side) // last for size, side in zip(layout.plane, sides, strict=True))
-            found.append(self.read(frames, Window(y, x, *sides)))
+        for number in range(count):
+            frames = runs[number * (len(runs) - 1) // (count - 1)]
+            first = number * (len(frames) - depth) // (count - 1)
+            y, x = (number * (size - side) // (count - 1) for size, side in zip(layout.plane, sides, strict=True))
+            found.append(self.read(frames[first : first + depth], Window(y, x, *sides)))
         return found
 
     @record_function("cast")

@@ -15,7 +15,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.networks.blocks import rounded_up
 from pssr2_monai.precision import choose_precision, in_precision
 from pssr2_monai.restoration.blending import Place, blended
-from pssr2_monai.restoration.openvino_network import check_openvino, openvino_network
+from pssr2_monai.restoration.openvino_network import OpenVINONetwork, check_openvino
 from pssr2_monai.tiles import WindowAxis, reflect_indices
 
 __all__ = ["INT8", "Read", "SeamlessInferer"]
@@ -74,7 +74,7 @@ class SeamlessInferer(Inferer):
         if backend == "openvino":
             check_openvino(precision == INT8)
         elif precision == INT8:
-            raise InputError("precision 'int8': for backend 'openvino' alone; take that, or auto, float32 or bfloat16")
+            raise InputError("precision 'int8': needs backend 'openvino'; add that, or take auto, float32 or bfloat16")
         window = window or (VOLUME_WINDOW if volume else PLANE_WINDOW)
         if window < 2 * GRID or window % GRID:
             raise InputError(f"window: {window} LR pixels; take a multiple of {GRID}, at least {2 * GRID}")
@@ -91,11 +91,15 @@ class SeamlessInferer(Inferer):
         self.backend = backend
         self.volume = volume
         self._samples: Sequence[torch.Tensor] | None = None
+        self._openvino: dict[int, OpenVINONetwork] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_openvino": {}}  # a worker compiles its own
 
     def quantized_by(self, samples: Sequence[torch.Tensor]) -> SeamlessInferer:
         """The same, with inputs ``(1, frames, Y, X)`` of one size that tell what range 8-bit integers are to have."""
         made = copy(self)
-        made._samples = samples
+        made._samples, made._openvino = samples, {}
         return made
 
     def axes(self, sizes: Sequence[int]) -> list[WindowAxis]:
@@ -197,7 +201,10 @@ class SeamlessInferer(Inferer):
         if self.backend == "openvino":
             if not isinstance(network, torch.nn.Module) or inputs.device.type != "cpu":
                 raise InputError("backend 'openvino': runs networks on the processor alone; leave it or the device out")
-            predict = openvino_network(network, dtype, (self._samples or windows) if self.precision == INT8 else None)
+            if id(network) not in self._openvino:
+                samples = (self._samples or windows) if self.precision == INT8 else None
+                self._openvino[id(network)] = OpenVINONetwork(network, dtype, samples)
+            predict = self._openvino[id(network)]
         with record_function("network"):
             return predict(inputs).split(len(windows[0]))
 

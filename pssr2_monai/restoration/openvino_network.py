@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import io
 import logging
-import os
-import zlib
+import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib.util import find_spec
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 
 from pssr2_monai.errors import InputError
 
-__all__ = ["OpenVINONetwork", "check_openvino", "openvino_network"]
+__all__ = ["OpenVINONetwork", "check_openvino"]
 
 EXAMPLE_SIDE = 64
-
-Key = tuple[torch.dtype, int, int | None]
 
 
 def check_openvino(quantizing: bool = False) -> None:
@@ -60,6 +56,7 @@ class OpenVINONetwork:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
+        self._models: dict[tuple[int, ...], Any] = {}
         self._compiled: dict[tuple[int, ...], Any] = {}
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
@@ -71,42 +68,35 @@ class OpenVINONetwork:
         return torch.from_numpy(restored)
 
     def _compile(self, image: torch.Tensor) -> Any:
-        import openvino
-
-        # A small example is traced in a fraction of the time; what it becomes is not bound to its size.
-        example = torch.zeros(*image.shape[:-2], EXAMPLE_SIDE, EXAMPLE_SIDE)
-        with torch.inference_mode(False), torch.no_grad():
-            model = openvino.convert_model(self.network, example_input=example)
-        if self.samples is not None:
-            model = _quantized(model, [sample.expand(len(image), -1, -1, -1) for sample in self.samples])
+        openvino = _imported()
+        leading = tuple(image.shape[:-2])
+        if leading not in self._models:
+            self._models[leading] = self._converted(leading)
+        model = self._models[leading].clone()
         model.reshape(list(image.shape))
         return openvino.Core().compile_model(model, "CPU", self.options)
 
-
-def openvino_network(
-    network: torch.nn.Module, dtype: torch.dtype, samples: Sequence[torch.Tensor] | None = None
-) -> OpenVINONetwork:
-    """See ``OpenVINONetwork``: the one that was made last for a network, if it was made in the same way."""
-    digest = None
-    if samples is not None:
-        digest = 0
-        for sample in samples:
-            digest = zlib.crc32(sample.numpy().tobytes(), digest)
-    key = dtype, torch.get_num_threads(), digest
-    found = _made.get(network)
-    if found is None or found[0] != key:
-        found = key, OpenVINONetwork(network, dtype, samples)
-        _made[network] = found
-    return found[1]
+    def _converted(self, leading: tuple[int, ...]) -> Any:
+        """The network for inputs of these sizes before Y and X."""
+        # A small example is traced in a fraction of the time; what it becomes is not bound to its size.
+        example = torch.zeros(*leading, EXAMPLE_SIDE, EXAMPLE_SIDE)
+        with torch.inference_mode(False), torch.no_grad():
+            model = _imported().convert_model(self.network, example_input=example)
+        if self.samples is None:
+            return model
+        return _quantized(model, [sample[:1].expand(*leading[:1], -1, -1, -1) for sample in self.samples])
 
 
-_made: WeakKeyDictionary[torch.nn.Module, tuple[Key, OpenVINONetwork]] = WeakKeyDictionary()
-"""The compiled network outlives what it was made for: a worker is given one job after the other."""
+def _imported() -> Any:
+    """OpenVINO. It and NNCF report their use to their makers unasked, unless the package that does this is missing."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
 
 
 def _quantized(model: Any, samples: Sequence[torch.Tensor]) -> Any:
     """An OpenVINO model whose convolutions compute in 8-bit integers."""
-    os.environ.setdefault("NNCF_CI", "1")  # without it NNCF reports its use to its makers unasked
     import nncf
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet

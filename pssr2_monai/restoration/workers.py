@@ -7,10 +7,11 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
+from uuid import uuid4
 
 import torch
 
@@ -79,7 +80,11 @@ def _load(model: Model) -> tuple[torch.nn.Module, Record]:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker must know, besides the job, to do jobs of one image."""
+    """What a worker must know, besides the job, to do jobs of one image.
+
+    Attributes:
+        number: of the image, by which a worker knows that a job is of the same as the last.
+    """
 
     model: Model
     source: Path
@@ -88,6 +93,7 @@ class Assignment:
     writer: Writer
     inferer: SeamlessInferer
     intensity: Intensity
+    number: str = field(default_factory=lambda: uuid4().hex)
 
 
 def restore_job(assignment: Assignment, job: Job) -> int | InputError:
@@ -96,10 +102,22 @@ def restore_job(assignment: Assignment, job: Job) -> int | InputError:
         try:
             network, record = assignment.model.load()
             image = _image(assignment.source, assignment.state, assignment.axes)
-            restoring = Restoring(image, assignment.writer, network, record, assignment.inferer, assignment.intensity)
+            inferer, intensity = _own_inferer(assignment), assignment.intensity
+            restoring = Restoring(image, assignment.writer, network, record, inferer, intensity)
             return sum(written for *_, written in restoring.run([job]))
         except InputError as error:
             return error
+
+
+_last: tuple[str, SeamlessInferer] | None = None
+
+
+def _own_inferer(assignment: Assignment) -> SeamlessInferer:
+    """That of the first job of an image, which may have compiled the network for the others."""
+    global _last
+    if _last is None or _last[0] != assignment.number:
+        _last = assignment.number, assignment.inferer
+    return _last[1]
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,6 +85,26 @@ def test_quantised_to_integers_it_stays_near_for_all_intensities(network: ResUNe
     assert 0 < float(error.mean()) < 1
 
 
+def test_all_windows_are_quantised_alike_and_once(network: ResUNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    quantized, calls = openvino_network._quantized, []
+
+    def counting(model: Any, samples: Sequence[torch.Tensor]) -> Any:
+        calls.append([float(sample.max()) for sample in samples])
+        return quantized(model, samples)
+
+    monkeypatch.setattr(openvino_network, "_quantized", counting)
+    inferer = SeamlessInferer(64, batch_size=2, precision="int8", backend="openvino")
+    image = torch.linspace(0, 1, 80).expand(1, 1, 32, 80)
+    with torch.inference_mode():
+        inferer(image, network)
+        inferer(image.flip(-1), network)
+        assert [len(call) for call in calls] == [2, 2], "of a batch of two windows, and of one that is left"
+        assert calls[0] == calls[1], "by the first windows"
+        calls.clear()
+        inferer.quantized_by([torch.full((1, 1, 64, 64), 0.5)])(image, network)
+    assert calls == [[0.5], [0.5]]
+
+
 def test_a_file_is_quantised_in_the_same_way_each_time(
     tiny_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,7 +125,7 @@ def test_a_file_is_quantised_in_the_same_way_each_time(
 
 
 def test_integers_are_for_openvino_alone_and_need_what_finds_their_range(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="precision 'int8': for backend 'openvino' alone"):
+    with pytest.raises(InputError, match="precision 'int8': needs backend 'openvino'; add that"):
         SeamlessInferer(precision="int8")
     found = openvino_network.find_spec
     monkeypatch.setattr(openvino_network, "find_spec", lambda name: None if name == "nncf" else found(name))
