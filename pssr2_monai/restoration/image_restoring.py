@@ -226,9 +226,9 @@ class Restoring:
             After each block is written: its job, its LR rows (of a volume, frames), and how many HR pixels it has.
         """
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer, torch.inference_mode():
-            yield from behind(writer, self._finish, self._slabs(jobs, reader, before_window))
+            yield from behind(writer, self._finish, self._pieces(jobs, reader, before_window))
 
-    def _slabs(
+    def _pieces(
         self, jobs: Iterable[Job], reader: Executor, before_window: Callable[[], None]
     ) -> Iterator[tuple[Gathered, Place, torch.Tensor]]:
         """What the network makes of jobs, and where the blocks of each are gathered."""

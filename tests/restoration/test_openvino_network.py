@@ -94,7 +94,7 @@ def test_all_windows_are_quantised_alike_and_once(network: ResUNet, monkeypatch:
 
     monkeypatch.setattr(openvino_network, "_quantized", counting)
     inferer = SeamlessInferer(64, batch_size=2, precision="int8", backend="openvino")
-    image = torch.linspace(0, 1, 80).expand(1, 1, 32, 80)
+    image = torch.linspace(0, 1, 120).expand(1, 1, 32, 120)
     with torch.inference_mode():
         inferer(image, network)
         inferer(image.flip(-1), network)
