@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.profiler import record_function
 
@@ -25,7 +27,7 @@ def blended(
 
     Args:
         outputs: what the network made of the windows that cover the part, ``(..., sizes along the axes)``, in the order
-            of where they begin, along the last axis first.
+            of where they begin, along the last axis first. They are changed.
         axes: windows along each of the last axes.
         parts: LR pixels along each that are asked for.
 
@@ -49,9 +51,7 @@ def blended(
                 factor = slab.shape[dim] // axis.length
                 counting = slice((first - start) * factor, (end - start) * factor)
                 slab = slab.narrow(dim, counting.start, counting.stop - counting.start)
-                if len(axis.starts) > 1:
-                    weights = torch.from_numpy(axis.weights(start, factor)[counting]).to(slab.device)
-                    slab = slab * weights.reshape(-1, *[1] * len(inner))
+                _weigh(slab, axis.weights(start, factor)[counting], dim)
                 if place in kept:
                     slab.narrow(dim, 0, kept[place].shape[dim]).add_(kept[place])
                 ready, rest = slab.split([(stop - first) * factor, (end - stop) * factor], dim)
@@ -59,3 +59,13 @@ def blended(
             if stop > first:
                 yield (range(first, stop), *place), ready
         first = stop
+
+
+def _weigh(slab: torch.Tensor, weights: npt.NDArray[np.float32], dim: int) -> None:
+    """Multiplies a window by its weights along an axis, in place, but for the middle where they are 1."""
+    ones = np.flatnonzero(weights == 1)
+    whole = not len(ones) or ones[-1] - ones[0] >= len(ones)
+    ends = [(0, len(weights))] if whole else [(0, int(ones[0])), (int(ones[-1]) + 1, len(weights))]
+    for low, high in ends:
+        own = torch.from_numpy(weights[low:high]).to(slab.device)
+        slab.narrow(dim, low, high - low).mul_(own.reshape(-1, *[1] * (-1 - dim)))

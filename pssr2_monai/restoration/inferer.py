@@ -206,7 +206,8 @@ class SeamlessInferer(Inferer):
                 self._openvino[id(network)] = OpenVINONetwork(network, dtype, samples)
             predict = self._openvino[id(network)]
         with record_function("network"):
-            return predict(inputs).split(len(windows[0]))
+            outputs, together = predict(inputs), len(windows[0])
+        return [outputs[first : first + together] for first in range(0, len(outputs), together)]
 
 
 def _least_shared(window: int, grid: int) -> int:

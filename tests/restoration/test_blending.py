@@ -26,7 +26,7 @@ def _outputs(image: torch.Tensor, axes: Sequence[WindowAxis], parts: Sequence[ra
             if len(axis.starts) > 1:
                 for end in (0, 2 * (axis.length - axis.edge)):
                     window.narrow(number + 1, end, 2 * axis.edge).fill_(1e6)
-        yield window
+        yield window.clone()
 
 
 def _blended(image: torch.Tensor, axes: Sequence[WindowAxis], parts: Sequence[range]) -> torch.Tensor:
