@@ -250,11 +250,16 @@ class Reconstruction(nn.Module):
             taps = self._taps(padded[:, :, top : strip.stop + 2], *grouped)
             taps = taps.view(-1, along_y * along_x * 9 * frames).t().contiguous()
             taps = taps.view(along_y, along_x, 3, 3, frames, batch, len(strip), width)
-            for i, down, j, right in product(range(along_y), range(3), range(along_x), range(3)):
-                (pixel_y, from_i), (pixel_x, from_j) = divmod(i + down - 1, along_y), divmod(j + right - 1, along_x)
-                to_rows, rows = _shifted(pixel_y, strip, height)
+            # Along one axis after the other: few large sums, between which other threads do not get in the way.
+            across = torch.zeros(along_y, along_x, 3, frames, batch, len(strip), width, dtype=summed.dtype)
+            for j, right in product(range(along_x), range(3)):
+                pixel_x, from_j = divmod(j + right - 1, along_x)
                 to_columns, columns = _shifted(pixel_x, range(width), width)
-                summed[i, j, ..., to_rows, to_columns] += taps[from_i, from_j, down, right, ..., rows, columns]
+                across[:, j, ..., to_columns] += taps[:, from_j, :, right, ..., columns]
+            for i, down in product(range(along_y), range(3)):
+                pixel_y, from_i = divmod(i + down - 1, along_y)
+                to_rows, rows = _shifted(pixel_y, strip, height)
+                summed[i, ..., to_rows, :] += across[from_i, :, down, ..., rows, :]
         return summed.permute(3, 2, 4, 0, 5, 1).reshape(batch, frames, height * along_y, width * along_x)
 
     def _grouped(self) -> tuple[Tensor, Tensor]:
