@@ -26,7 +26,7 @@ from pssr2_monai.record import Record
 from pssr2_monai.restoration.blocks import Job
 from pssr2_monai.restoration.file_restoring import output_writer
 from pssr2_monai.restoration.image_restoring import Restoring
-from pssr2_monai.restoration.inferer import INT8, SeamlessInferer
+from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.weights import load_weights
 
 __all__ = ["Calibration", "MeanAndSpread", "load_ensemble", "restore_with_uncertainty", "spread_calibration"]
@@ -136,8 +136,7 @@ def restore_with_uncertainty(
             output_writer(spread, image, record, overwrite, dtype=np.float32) as spreads,
         ):
             restoring = _Restoring(image, means, network, record, inferer, intensity, spreads)
-            if inferer.precision == INT8:
-                restoring.inferer = inferer.quantized_by(restoring.samples())
+            restoring.quantize()
             for _ in restoring.run(restoring.layout.jobs()):
                 pass
     return target, spread

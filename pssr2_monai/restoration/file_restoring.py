@@ -29,7 +29,7 @@ from pssr2_monai.record import Record
 from pssr2_monai.restoration import workers
 from pssr2_monai.restoration.engines import Engine
 from pssr2_monai.restoration.image_restoring import Layout, Restoring, layout_of
-from pssr2_monai.restoration.inferer import INT8, SeamlessInferer
+from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journals import (
     Journal,
     Unfinished,
@@ -175,8 +175,7 @@ def _restore(task: Task, halvings: int, overwrite: bool) -> None:
             if writer.chunks is not None:
                 journal = journal or Journal(notes, settings)
             restoring = Restoring(image, writer, task.network, task.record, inferer, intensity)
-            if inferer.precision == INT8:
-                restoring.inferer = inferer.quantized_by(restoring.samples())
+            restoring.quantize()
             if task.engine is None or task.model is None:
                 _run(restoring, journal, task.quiet)
             else:

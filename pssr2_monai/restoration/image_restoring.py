@@ -22,7 +22,7 @@ from pssr2_monai.io.writer import Writer
 from pssr2_monai.record import Record
 from pssr2_monai.restoration.blending import Place
 from pssr2_monai.restoration.blocks import Gathered, Job, columns, divided, rows_of_jobs
-from pssr2_monai.restoration.inferer import Read, SeamlessInferer
+from pssr2_monai.restoration.inferer import INT8, Read, SeamlessInferer
 from pssr2_monai.restoration.journals import Journal
 from pssr2_monai.restoration.overlapping import ahead, behind
 from pssr2_monai.tiles import Window, WindowAxis, reflect_indices
@@ -269,6 +269,11 @@ class Restoring:
             told = "%s: holds NaN or infinite pixels, which are taken for black and white"
             logger.warning(told, self.image.path)
         return torch.from_numpy(self.intensity.apply(pixels))[None].to(next(self.network.parameters()).device)
+
+    def quantize(self) -> None:
+        """Where the network is to compute in 8-bit integers, finds their range by the image."""
+        if self.inferer.precision == INT8:
+            self.inferer = self.inferer.quantized_by(self.samples())
 
     def samples(self) -> list[torch.Tensor]:
         """Small inputs of the network, from one corner of the image to the other, of the first frames to the last."""
