@@ -23,8 +23,8 @@ from pssr2_monai.io.part import part_of
 from pssr2_monai.io.sheets import fit_image_intensity, plane_size, read_window
 from pssr2_monai.record import Record
 from pssr2_monai.restoration.blocks import CAST_PIXELS
-from pssr2_monai.restoration.image_restoring import Layout, layout_of
 from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.layouts import Layout, layout_of
 from pssr2_monai.tiles import Window
 
 __all__ = ["Estimate", "Output", "check_output_room", "estimate", "output_of", "stored_bytes", "table"]

@@ -28,7 +28,7 @@ from pssr2_monai.progress import Progress
 from pssr2_monai.record import Record
 from pssr2_monai.restoration import workers
 from pssr2_monai.restoration.engines import Engine
-from pssr2_monai.restoration.image_restoring import Layout, Restoring, layout_of
+from pssr2_monai.restoration.image_restoring import Restoring
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journals import (
     Journal,
@@ -38,6 +38,7 @@ from pssr2_monai.restoration.journals import (
     settings_begun_with,
     was_finished,
 )
+from pssr2_monai.restoration.layouts import Layout, layout_of
 
 __all__ = ["check_frames", "network_settings", "restore_file", "restore_frames", "restore_whole"]
 

@@ -20,7 +20,7 @@ from pssr2_monai.io.image import open_image
 from pssr2_monai.io.writer import Writer, write_image
 from pssr2_monai.networks import AsVolume, ResUNet
 from pssr2_monai.record import Record
-from pssr2_monai.restoration import blocks, image_restoring
+from pssr2_monai.restoration import blocks, layouts
 from pssr2_monai.restoration.blocks import Gathered, Job, columns, divided, rows_of_jobs
 from pssr2_monai.restoration.file_restoring import restore_file
 from pssr2_monai.restoration.image_restoring import Restoring
@@ -155,8 +155,8 @@ def test_many_chunks_are_put_together_in_shards(
     monkeypatch.setattr("pssr2_monai.io.omezarr_writer.SMALLEST_LEVEL", 32)
     monkeypatch.setattr(blocks, "COLUMN_BYTES", COLUMN)
     chunked = restore_file(source, tmp_path / "chunks" / "out.ome.zarr", network, record, inferer)
-    monkeypatch.setattr(image_restoring, "MOST_FILES", 10)
-    monkeypatch.setattr(image_restoring, "SHARD_BYTES", 2**15)
+    monkeypatch.setattr(layouts, "MOST_FILES", 10)
+    monkeypatch.setattr(layouts, "SHARD_BYTES", 2**15)
     written: list[tuple[slice, ...]] = []
     write = Writer.write
 
