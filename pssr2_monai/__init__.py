@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pssr2_monai.calibration.calibrating import calibrate
-    from pssr2_monai.crappify import Crappify, Downsample
+    from pssr2_monai.calibration.calibrate import calibrate
+    from pssr2_monai.crappify import Crappify, Downsample, GaussianNoise, PoissonNoise
+    from pssr2_monai.data.info import describe
     from pssr2_monai.errors import InputError
-    from pssr2_monai.evaluation.evaluating import evaluate
-    from pssr2_monai.info import describe
-    from pssr2_monai.io.image import open_image
-    from pssr2_monai.io.writer import write_image
-    from pssr2_monai.losses import MSSSIML1Loss
+    from pssr2_monai.evaluation.evaluate import evaluate
+    from pssr2_monai.images.image import open_image
+    from pssr2_monai.images.writer import write_image
     from pssr2_monai.networks import ResUNet
-    from pssr2_monai.noises import GaussianNoise, PoissonNoise
-    from pssr2_monai.restoration.restoring import restore
-    from pssr2_monai.weights import load_weights
-    from pssr2_monai.workflow import train
+    from pssr2_monai.networks.weights import load_weights
+    from pssr2_monai.restoration.restore import restore
+    from pssr2_monai.training.losses import MSSSIML1Loss
+    from pssr2_monai.training.train import train
 
 __all__ = [
     "Crappify",
@@ -46,19 +45,19 @@ __all__ = [
 _HOMES = {
     "Crappify": "crappify",
     "Downsample": "crappify",
-    "GaussianNoise": "noises",
+    "GaussianNoise": "crappify",
     "InputError": "errors",
-    "MSSSIML1Loss": "losses",
-    "PoissonNoise": "noises",
+    "MSSSIML1Loss": "training.losses",
+    "PoissonNoise": "crappify",
     "ResUNet": "networks",
-    "calibrate": "calibration.calibrating",
-    "describe": "info",
-    "evaluate": "evaluation.evaluating",
-    "load_weights": "weights",
-    "open_image": "io.image",
-    "restore": "restoration.restoring",
-    "train": "workflow",
-    "write_image": "io.writer",
+    "calibrate": "calibration.calibrate",
+    "describe": "data.info",
+    "evaluate": "evaluation.evaluate",
+    "load_weights": "networks.weights",
+    "open_image": "images.image",
+    "restore": "restoration.restore",
+    "train": "training.train",
+    "write_image": "images.writer",
 }
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-__all__ = ["InputError", "UsageError", "causes"]
+import difflib
+from collections.abc import Iterable, Iterator
 
 
 class InputError(ValueError):
@@ -26,3 +25,9 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         told.add(id(cause))
         yield cause
         cause = cause.__cause__ or cause.__context__
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The words ``; did you mean ...?`` for the known name that is most like this one, or nothing."""
+    found = difflib.get_close_matches(name, [str(each) for each in known], n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""

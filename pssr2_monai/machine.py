@@ -1,18 +1,19 @@
-"""What the machine has, and how its cores and its memory are used."""
+"""What the machine has, how its cores and memory are used, and where the time of a run goes."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["cores", "default_device", "devices", "keep_memory", "loader_workers"]
-
 MOST_WORKERS = 8
-
 # Options of glibc's mallopt, from malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
@@ -63,3 +64,41 @@ def keep_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+TABLE, TRACE = "profile.txt", "profile.json"
+
+
+@contextmanager
+def profiled(folder: str | Path, parts: Sequence[str], steps: int = 1, unit: str = "ms") -> Iterator[None]:
+    """Profiles what is done within, and writes ``profile.txt`` and ``profile.json`` into a folder.
+
+    The trace opens in Perfetto (ui.perfetto.dev) and in Chrome's ``about:tracing``. Parts of other threads count, too,
+    so that those that overlap add up to more than the whole.
+
+    Args:
+        folder: where both are written; made if need be.
+        parts: names of the parts that the table tells, in order; an indented one lies within the one before.
+        steps: among which the times are divided.
+        unit: what the column of times is called.
+    """
+    import torch
+    from torch._C._profiler import _ExperimentalConfig
+    from torch.profiler import ProfilerActivity, profile
+
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
+    everywhere = _ExperimentalConfig(profile_all_threads=True)  # reading and writing have threads of their own
+    with profile(activities=activities, experimental_config=everywhere) as running:
+        started = time.perf_counter()
+        yield
+        whole = 1e3 * (time.perf_counter() - started)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    spent = {average.key: average.cpu_time_total / 1e3 for average in running.key_averages()}
+    told = {name: spent[name.strip()] for name in parts if name.strip() in spent}
+    told["everything else"] = max(0.0, whole - sum(each for name, each in told.items() if not name.startswith(" ")))
+    told["whole"] = whole
+    lines = [f"{'part':<22}{unit:>11}{'share':>8}"]
+    lines += [f"{name:<22}{each / steps:11.2f}{each / whole:8.1%}" for name, each in told.items()]
+    (folder / TABLE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    running.export_chrome_trace(str(folder / TRACE))

@@ -12,18 +12,11 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-__all__ = ["Progress", "progress_told", "tell"]
-
 logger = logging.getLogger(__name__)
-
 SECONDS = 60.0
 """Between two lines where there is no terminal."""
-
 BAR = "{desc}: {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} MP, {rate_fmt}, {remaining} left{postfix}"
-
-
 Listener = Callable[[str, float], None]
-
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 

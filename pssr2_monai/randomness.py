@@ -8,8 +8,6 @@ import numpy as np
 from monai.transforms import Randomizable
 from monai.utils.misc import MAX_SEED
 
-__all__ = ["Seeded"]
-
 
 class Seeded(Randomizable):
     """MONAI's ``Randomizable`` with the same draws, seeded anew at a hundredth of the cost.

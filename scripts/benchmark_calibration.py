@@ -86,7 +86,7 @@ def write_pairs(folder: Path, hr: list[np.ndarray], truth: dict[str, float], see
 
 def ours(folder: Path, case: Case, calls: int, seed: int) -> Callable[[], dict[str, Any]]:
     """This package's calibration."""
-    from pssr2_monai.calibration.calibrating import calibrate
+    from pssr2_monai.calibration.calibrate import calibrate
 
     def run() -> dict[str, Any]:
         found = calibrate(

@@ -59,8 +59,8 @@ def samples_of(rival: str, options: argparse.Namespace) -> tuple[Callable[[int],
     if rival == BATCHED:
         import torch
 
-        from pssr2_monai.crappify import Crappify
-        from pssr2_monai.noises import PoissonNoise
+        from pssr2_monai.crappify import PoissonNoise
+        from pssr2_monai.crappify.crappify import Crappify
 
         crappify = Crappify(SCALE, [PoissonNoise()]).set_random_state(0)
         hr = torch.rand(options.batch, 1, SIDE, SIDE, device=options.device)
@@ -68,7 +68,7 @@ def samples_of(rival: str, options: argparse.Namespace) -> tuple[Callable[[int],
     from monai.bundle import ConfigParser
 
     from pssr2_monai.machine import keep_memory
-    from pssr2_monai.presets import config_files
+    from pssr2_monai.training.config import config_files
 
     keep_memory()  # as the config does before it trains
     parser = ConfigParser()

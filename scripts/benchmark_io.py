@@ -26,8 +26,8 @@ import numpy as np
 import tifffile
 import zarr
 
-from pssr2_monai.io.image import open_image
-from pssr2_monai.io.writer import create_writer
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.writer import create_writer
 
 WINDOW = 512
 SMALL = 1024

@@ -23,7 +23,7 @@ SMALLEST = 161  # pytorch-msssim always takes five scales
 def loss_of(rival: str) -> Callable[[Any, Any], Any]:
     """The loss of one rival, on images of one channel in [0, 1]; imported here, as each environment has its own."""
     if rival == OURS:
-        from pssr2_monai.losses import MSSSIML1Loss
+        from pssr2_monai.training.losses import MSSSIML1Loss
 
         return MSSSIML1Loss()
     if rival == ORIGINAL:

@@ -20,8 +20,9 @@ import torch
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
-from pssr2_monai.precision import channels_last, in_precision
-from pssr2_monai.presets import config_files, preset_names
+from pssr2_monai.bundle import preset_names
+from pssr2_monai.networks.precision import channels_last, in_precision
+from pssr2_monai.training.config import config_files
 
 LR_SIDE = 128
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -26,9 +26,9 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 from tqdm import tqdm
 
-from pssr2_monai.io.formats import list_images
-from pssr2_monai.io.image import open_image
-from pssr2_monai.registration.alignment import MIN_SCORE, Alignment, align
+from pssr2_monai.calibration.registration.alignment import MIN_SCORE, Alignment, align
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.registry import list_images
 
 SIDE = 512
 SMALL = 400

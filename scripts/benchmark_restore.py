@@ -51,7 +51,7 @@ def work(options: argparse.Namespace) -> None:
         work_as_the_original(options)
         return
     from pssr2_monai.machine import keep_memory
-    from pssr2_monai.restoration.restoring import restore
+    from pssr2_monai.restoration.restore import restore
 
     keep_memory()
     precision = {WHOLE32: "float32", BARE32: "float32", INT8: "int8"}.get(options.worker, "auto")
@@ -75,8 +75,8 @@ def work_bare(options: argparse.Namespace, precision: str) -> None:
     """The network on as many windows as restoring takes, in memory."""
     import torch
 
+    from pssr2_monai.networks.weights import load_weights
     from pssr2_monai.restoration.inferer import SeamlessInferer
-    from pssr2_monai.weights import load_weights
 
     network, _ = load_weights(options.folder / "weights.pth", options.device)
     inferer = SeamlessInferer(options.window, precision=precision)

@@ -39,7 +39,7 @@ def network_of(rival: str, channels: list[int], device: str) -> Any:
         return ResUNet(hidden=channels, scale=SCALE, depth=DEPTH).to(device)
     from pssr2_monai.machine import keep_memory
     from pssr2_monai.networks import ResUNet
-    from pssr2_monai.precision import channels_last
+    from pssr2_monai.networks.precision import channels_last
 
     keep_memory()
     return channels_last(ResUNet(1, 1, channels=channels, scale=SCALE, depth=DEPTH), device)
@@ -56,8 +56,8 @@ def step_of(rival: str, network: Any, device: str, lr: float = 0.001) -> Callabl
         forward: Any = lambda image: network(image * 255) / 255  # noqa: E731
         optimizer = torch.optim.AdamW(network.parameters(), lr=lr)
     else:
-        from pssr2_monai.losses import MSSSIML1Loss
-        from pssr2_monai.precision import choose_precision, in_precision
+        from pssr2_monai.networks.precision import choose_precision, in_precision
+        from pssr2_monai.training.losses import MSSSIML1Loss
 
         loss_of = MSSSIML1Loss()
         precision = "float32" if rival == FLOAT32 else "auto"
@@ -125,7 +125,7 @@ def multiply(options: argparse.Namespace) -> None:
     """Products of two large matrices, as many operations as a few seconds hold."""
     import torch
 
-    from pssr2_monai.precision import choose_precision
+    from pssr2_monai.networks.precision import choose_precision
 
     precision = "float32" if options.worker == PRODUCT32 else "auto"
     dtype = choose_precision(precision, torch.device(options.device))
@@ -145,7 +145,7 @@ def train_whole(options: argparse.Namespace) -> None:
     from monai.bundle import ConfigParser
 
     from pssr2_monai.machine import keep_memory
-    from pssr2_monai.presets import config_files
+    from pssr2_monai.training.config import config_files
 
     parser = ConfigParser()
     parser.read_config(config_files("train"))
@@ -289,8 +289,8 @@ def compare_quality(options: argparse.Namespace) -> dict[str, Any]:
     import torch
     from monai.bundle import ConfigParser
 
-    from pssr2_monai.losses import MSSSIML1Loss
-    from pssr2_monai.presets import config_files
+    from pssr2_monai.training.config import config_files
+    from pssr2_monai.training.losses import MSSSIML1Loss
 
     parser = ConfigParser()
     parser.read_config(config_files("train"))

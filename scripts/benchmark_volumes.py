@@ -32,16 +32,16 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from pssr2_monai.io.image import open_image
-from pssr2_monai.io.writer import create_writer
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.writer import create_writer
 from pssr2_monai.machine import keep_memory
 from pssr2_monai.networks import ResUNet
-from pssr2_monai.record import Record
-from pssr2_monai.restoration import sharing, workers
-from pssr2_monai.restoration.estimating import output_of
+from pssr2_monai.networks.record import Record
+from pssr2_monai.networks.weights import load_weights, save_atomically
+from pssr2_monai.restoration import engines
+from pssr2_monai.restoration.estimate import output_of
 from pssr2_monai.restoration.inferer import SeamlessInferer
-from pssr2_monai.restoration.restoring import restore
-from pssr2_monai.weights import load_weights, save_atomically
+from pssr2_monai.restoration.restore import restore
 
 GRID = 32
 BARE_WINDOWS = 20
@@ -173,7 +173,14 @@ def kills(source: Path, folder: Path, weights: Path, times: int) -> dict[str, An
     began = time.perf_counter()
     restore(source, straight, weights)
     seconds = time.perf_counter() - began
-    command = [sys.executable, "-c", "from pssr2_monai.cli import main; main()", "restore", str(source), str(target)]
+    command = [
+        sys.executable,
+        "-c",
+        "from pssr2_monai.cli.main import main; main()",
+        "restore",
+        str(source),
+        str(target),
+    ]
     command += ["--weights", str(weights)]
     journal, draw, done = target.with_name(target.name + ".journal"), random.Random(0), []
     while len(done) < times and not target.exists():
@@ -211,7 +218,7 @@ def bare_of_cluster(cluster: Any, weights: Path, sides: tuple[int, int], windows
     from distributed import Client
 
     count = len(cluster.workers)
-    model = workers.Model.of(weights, "cpu")
+    model = engines.Model.of(weights, "cpu")
     with Client(cluster.scheduler_address, set_as_default=False) as client:
         client.run(model.load)  # what restoring does first, too
         began = time.perf_counter()
@@ -220,8 +227,8 @@ def bare_of_cluster(cluster: Any, weights: Path, sides: tuple[int, int], windows
 
 
 def dask(source: Path, folder: Path, weights: Path, rounds: int = 1) -> dict[str, float]:
-    """Seconds of one and of two workers, in turns, for restoring and for the network alone."""
-    sharing.SHARED_PIXELS = 0
+    """Seconds of one and of two engines, in turns, for restoring and for the network alone."""
+    restore.SHARED_PIXELS = 0
     sides = sides_of(source)
     times: dict[str, list[float]] = {}
     with cluster(1) as one, cluster(2) as two:

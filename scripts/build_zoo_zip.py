@@ -29,8 +29,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.record import Record
-from pssr2_monai.weights import load_weights, save_plain
+from pssr2_monai.networks.record import Record
+from pssr2_monai.networks.weights import load_weights, save_plain
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 NAME = "point_scanning_super_resolution"

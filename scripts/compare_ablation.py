@@ -18,21 +18,21 @@ from typing import Any
 
 from compare_calibration import interpolated, score, split, table
 
-from pssr2_monai.restoration.restoring import restore
-from pssr2_monai.workflow import train
+from pssr2_monai.restoration.restore import restore
+from pssr2_monai.training.train import train
 
 DRAWN, FIXED = [0.8, 1.2], 1.0
 
 
 def poisson(intensity: Any) -> dict[str, Any]:
-    return {"_target_": "pssr2_monai.noises.PoissonNoise", "intensity": intensity}
+    return {"_target_": "pssr2_monai.crappify.PoissonNoise", "intensity": intensity}
 
 
 def ways(scale: int, epochs: int) -> dict[str, dict[str, Any]]:
     """What each training has other than the first one."""
     noise_first = {
         "_target_": "monai.transforms.Compose",
-        "transforms": [poisson(DRAWN), {"_target_": "pssr2_monai.crappify.Downsample", "scale": scale}],
+        "transforms": [poisson(DRAWN), {"_target_": "pssr2_monai.crappify.crappify.Downsample", "scale": scale}],
     }
     return {
         "noise after downsampling, drawn intensity, mix 0.4": {},

@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from pssr2_monai.calibration.calibrating import calibrate
-from pssr2_monai.interpolation import upscale
-from pssr2_monai.io.image import open_image
-from pssr2_monai.restoration.restoring import restore
-from pssr2_monai.workflow import train
+from pssr2_monai.calibration.calibrate import calibrate
+from pssr2_monai.evaluation.compare import upscale
+from pssr2_monai.images.image import open_image
+from pssr2_monai.restoration.restore import restore
+from pssr2_monai.training.train import train
 
 
 def main() -> None:

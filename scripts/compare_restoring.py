@@ -28,12 +28,12 @@ from scipy.ndimage import gaussian_filter
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 from turns import pssr_python
 
-from pssr2_monai.crappify import Crappify
-from pssr2_monai.interpolation import INTERPOLATIONS, upscale
-from pssr2_monai.io.image import list_images
+from pssr2_monai.crappify import GaussianNoise, PoissonNoise
+from pssr2_monai.crappify.crappify import Crappify
+from pssr2_monai.evaluation.compare import INTERPOLATIONS, upscale
+from pssr2_monai.evaluation.measures import psnr, ssim
+from pssr2_monai.images.registry import list_images
 from pssr2_monai.machine import cores
-from pssr2_monai.metrics.measures import psnr, ssim
-from pssr2_monai.noises import GaussianNoise, PoissonNoise
 
 OURS, ORIGINAL = "pssr2_monai", "pssr 2.4.0"
 Filter = Callable[[np.ndarray, float], np.ndarray]

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pssr2_monai.charts import BLUE, ORANGE, Chart
-from pssr2_monai.crappify import Downsample
-from pssr2_monai.io.image import open_image
-from pssr2_monai.noises import GREY_LEVELS, PoissonNoise
-from pssr2_monai.pictures import grey_window, labelled_panel
+from pssr2_monai.crappify import GREY_LEVELS, PoissonNoise
+from pssr2_monai.crappify.crappify import Downsample
+from pssr2_monai.images.charts import BLUE, ORANGE, Chart
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.pictures import grey_window, labelled_panel
 
 SCALE = 4
 SIDE = 64

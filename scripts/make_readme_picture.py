@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pssr2_monai.interpolation import upscale
-from pssr2_monai.io.image import open_image
-from pssr2_monai.io.writer import write_image
-from pssr2_monai.metrics.measures import psnr, ssim
-from pssr2_monai.noises import GREY_LEVELS
-from pssr2_monai.pictures import grey_window, labelled_panel
-from pssr2_monai.record import instantiate
-from pssr2_monai.restoration.restoring import restore
-from pssr2_monai.weights import load_weights
+from pssr2_monai.crappify import GREY_LEVELS
+from pssr2_monai.evaluation.compare import upscale
+from pssr2_monai.evaluation.measures import psnr, ssim
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.pictures import grey_window, labelled_panel
+from pssr2_monai.images.writer import write_image
+from pssr2_monai.networks.record import instantiate
+from pssr2_monai.networks.weights import load_weights
+from pssr2_monai.restoration.restore import restore
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTION = ROOT.parent / "shared/data/em_hr/fib25/medulla_train_z128.tif"

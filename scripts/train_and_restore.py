@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from pssr2_monai.restoration.restoring import restore
-from pssr2_monai.workflow import train
+from pssr2_monai.restoration.restore import restore
+from pssr2_monai.training.train import train
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     overrides = {id_: value_of(text) for id_, text in options.set}
     if options.sigma:
-        noise = {"_target_": "pssr2_monai.noises.GaussianNoise", "sigma": options.sigma}
+        noise = {"_target_": "pssr2_monai.crappify.GaussianNoise", "sigma": options.sigma}
         overrides["crappifier#noises"] = [noise]
     out = options.out.parent / "training"
     shutil.rmtree(out, ignore_errors=True)  # of a run that was interrupted

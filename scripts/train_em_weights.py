@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 
-from pssr2_monai.checkpoints import BEST
 from pssr2_monai.errors import InputError
-from pssr2_monai.evaluation.evaluating import evaluate
-from pssr2_monai.metrics.measures import METRICS
-from pssr2_monai.workflow import train
+from pssr2_monai.evaluation.evaluate import evaluate
+from pssr2_monai.evaluation.measures import METRICS
+from pssr2_monai.training.checkpoints import BEST
+from pssr2_monai.training.train import train
 
 SOURCES = {
     "fib25": "em_hr/fib25/*.tif",

@@ -69,6 +69,6 @@ def tiny_options() -> dict[str, object]:
 @pytest.fixture(scope="session")
 def tiny_weights(hr_folder: Path, tiny_options: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a small 4x ResUNet after two epochs on `hr_folder`."""
-    from pssr2_monai.workflow import train
+    from pssr2_monai.training.train import train
 
     return train(hr_folder, tmp_path_factory.mktemp("run") / "run", epochs=2, **tiny_options)

@@ -1,44 +1,95 @@
-"""What may import what: the floors of CONTRIBUTING.md and the imports in the package."""
+"""The house: what may import what, and where files and verbs live."""
 
 from __future__ import annotations
 
 import ast
-import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 PACKAGE = "pssr2_monai"
+FLOORS = (
+    ("cli",),
+    ("napari",),
+    ("evaluation",),
+    ("training",),
+    ("export", "fidelity", "calibration"),
+    ("restoration", "data"),
+    ("networks", "crappify"),
+    ("images",),
+    ("bundle", "errors", "machine", "progress", "randomness"),
+)
+"""Rooms from the highest floor to the lowest, the stones; each may import from lower floors and itself."""
+
+VERBS = {
+    "train": "training",
+    "restore": "restoration",
+    "calibrate": "calibration",
+    "register": "calibration.registration",
+    "evaluate": "evaluation",
+    "export": "export",
+}
+"""The room of each verb: the verb is a function in the file of its name there."""
+
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 
-def _floors(project_root: Path) -> dict[str, int]:
-    """The place of each module and package in the table, from the highest and leftmost on."""
-    text = (project_root / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| [a-z]+ \| (`.*`) \|$", text, flags=re.MULTILINE)
-    names = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
-    assert len(names) == len(set(names))
-    return {name: place for place, name in enumerate(names)}
+@pytest.fixture(scope="module")
+def package(project_root: Path) -> Path:
+    return project_root / PACKAGE
+
+
+def _files(package: Path) -> list[Path]:
+    return sorted(package.rglob("*.py"))
+
+
+def _room(package: Path, path: Path) -> str:
+    return path.relative_to(package).parts[0].removesuffix(".py")
 
 
 def _imports(path: Path) -> Iterator[str]:
-    """The modules and packages of ours that a file imports, whether at its top or within a function."""
+    """The rooms that a file imports, whether at its top or within a function."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module == PACKAGE:
-            yield from (each.name for each in node.names)
+            yield from (name.name for name in node.names if name.name in FLOOR)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}."):
             yield str(node.module).split(".")[1]
         elif isinstance(node, ast.Import):
-            yield from (each.name.split(".")[1] for each in node.names if each.name.startswith(f"{PACKAGE}."))
+            yield from (name.name.split(".")[1] for name in node.names if name.name.startswith(f"{PACKAGE}."))
 
 
-def test_every_module_imports_from_below_or_from_its_right_alone(project_root: Path) -> None:
-    floors, home = _floors(project_root), project_root / PACKAGE
-    found = {path.stem for path in home.glob("*.py")} | {path.parent.name for path in home.glob("*/__init__.py")}
-    assert set(floors) == found - {"__init__"}
-    wrong = [
-        f"{path.relative_to(home)} imports {name}"
-        for own in floors
-        for path in ([home / f"{own}.py"] if (home / f"{own}.py").exists() else (home / own).rglob("*.py"))
-        for name in _imports(path)
-        if floors.get(name, -1) <= floors[own] and name != own
+def imported_rooms(package: Path) -> dict[str, set[str]]:
+    """For each room, the other rooms that its files import."""
+    rooms: dict[str, set[str]] = {room: set() for room in FLOOR}
+    for path in _files(package):
+        room = _room(package, path)
+        if room != "__init__":
+            rooms[room] |= set(_imports(path)) - {room}
+    return rooms
+
+
+def test_the_package_has_the_rooms_and_stones_of_the_plan_and_no_others(package: Path) -> None:
+    assert {_room(package, path) for path in _files(package)} - {"__init__"} == set(FLOOR)
+
+
+def test_rooms_import_from_lower_floors_alone(package: Path) -> None:
+    upward = [
+        f"{room} imports {other}"
+        for room, others in imported_rooms(package).items()
+        for other in others
+        if FLOOR[other] <= FLOOR[room]
     ]
-    assert wrong == []
+    assert upward == []
+
+
+def test_no_file_name_occurs_twice(package: Path) -> None:
+    names = Counter(path.name for path in _files(package) if path.name != "__init__.py")
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+@pytest.mark.parametrize(("verb", "room"), VERBS.items())
+def test_a_verb_lives_in_the_file_of_its_name(package: Path, verb: str, room: str) -> None:
+    tree = ast.parse((package / room.replace(".", "/") / f"{verb}.py").read_text(encoding="utf-8"))
+    assert verb in [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from pssr2_monai import progress
-from pssr2_monai.io.image import open_image
-from pssr2_monai.io.writer import write_image
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.writer import write_image
 from pssr2_monai.progress import Progress, progress_told
-from pssr2_monai.restoration.restoring import restore
+from pssr2_monai.restoration.restore import restore
 
 
 def test_the_line_tells_share_rate_time_left_and_blocks(

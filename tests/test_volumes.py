@@ -10,17 +10,17 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from pssr2_monai.crappify import Crappify, Downsample
-from pssr2_monai.datalists import TileSettings, tile_lists
+from pssr2_monai.crappify.crappify import Crappify, Downsample
+from pssr2_monai.data.datalists import TileSettings, tile_lists
+from pssr2_monai.data.loading import LoadTiled
 from pssr2_monai.errors import InputError
-from pssr2_monai.evaluation.evaluating import evaluate
-from pssr2_monai.io.image import open_image
-from pssr2_monai.io.writer import write_image
+from pssr2_monai.evaluation.evaluate import evaluate
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.writer import write_image
 from pssr2_monai.networks import AsVolume
-from pssr2_monai.restoration.restoring import restore
-from pssr2_monai.transforms import LoadTiled
-from pssr2_monai.weights import load_weights
-from pssr2_monai.workflow import train
+from pssr2_monai.networks.weights import load_weights
+from pssr2_monai.restoration.restore import restore
+from pssr2_monai.training.train import train
 
 TINY = {
     "tile": 32,

@@ -12,8 +12,8 @@ from types import ModuleType
 
 import pytest
 
-from pssr2_monai.cli import main
-from pssr2_monai.commands import COMMANDS
+from pssr2_monai.cli.main import main
+from pssr2_monai.cli.verbs import COMMANDS
 
 PACKAGES = {
     "czi": ["pylibCZIrw"],

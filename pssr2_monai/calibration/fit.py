@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
+from pssr2_monai.calibration.grey_windows import Levels
 from pssr2_monai.calibration.noise_model import NoiseModel, SearchSpace, first_guess, search_space
 from pssr2_monai.calibration.noise_profiles import (
     BINS,
@@ -20,25 +21,18 @@ from pssr2_monai.calibration.noise_profiles import (
     sort_pixels,
     summarise,
 )
-from pssr2_monai.calibration.pairs import Pairs
+from pssr2_monai.calibration.real_pairs import Pairs
 from pssr2_monai.calibration.search import Found, search
-from pssr2_monai.calibration.windows import Levels
 from pssr2_monai.errors import InputError
-
-__all__ = ["Fit", "Trials", "fit_noise", "root_of"]
 
 SAMPLE = 2**18
 """Pixels of a trial, where noise goes pixel by pixel."""
-
 DEFAULT = ("poisson", 1.0)
 """What training degrades images by where nothing was calibrated."""
-
 FEWEST_PIXELS = 100
 """Pixels that an image's own spread is taken from, at least."""
-
 SHARED_WINDOWS = 16
 """Windows from which the share of the HR image's own noise is taken."""
-
 FloatArray = npt.NDArray[np.floating]
 
 

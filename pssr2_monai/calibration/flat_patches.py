@@ -8,25 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pssr2_monai.calibration.contrast import NORMAL_MEDIAN, second_difference
-from pssr2_monai.calibration.noise_model import black_level, variance_line
+from pssr2_monai.calibration.noise_model import black_level
+from pssr2_monai.crappify.noise_estimates import NORMAL_MEDIAN, second_difference, variance_line
 from pssr2_monai.errors import InputError
-
-__all__ = ["FlatNoise", "noise_of_flat_patches"]
 
 PATCH = 8
 """Side of a patch, pixels."""
-
 FLATTEST = 0.3
 """Share of the patches of each brightness that are taken for flat."""
-
 BINS = 16
 FEWEST = 10
 """Flat patches in a bin, at least."""
-
 PARTS = 10
 """The standard error comes from leaving out one of so many parts of the patches at a time (jackknife)."""
-
 FloatArray = npt.NDArray[np.floating]
 
 

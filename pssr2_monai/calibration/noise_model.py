@@ -11,15 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import nnls
 
 from pssr2_monai.calibration.noise_profiles import NoiseProfile, Scene
-from pssr2_monai.crappify import Crappify
-from pssr2_monai.errors import InputError
-from pssr2_monai.noises import GREY_LEVELS, NOISES, Detector
-from pssr2_monai.presets import nearest
-
-__all__ = ["PARAMETERS", "NoiseModel", "SearchSpace", "black_level", "first_guess", "search_space", "variance_line"]
+from pssr2_monai.crappify import GREY_LEVELS, NOISES, Detector
+from pssr2_monai.crappify.crappify import Crappify
+from pssr2_monai.crappify.noise_estimates import REWEIGHTED, variance_line
+from pssr2_monai.errors import InputError, nearest
 
 PARAMETERS = {
     "poisson": "intensity",
@@ -30,19 +27,12 @@ PARAMETERS = {
     "jitter": "sigma",
 }
 """The noises that a calibration can find, each by this parameter."""
-
 TERMS_OF = {"salt_pepper": {"tails"}, "line": {"rows"}, "blur": {"neighbours", "sharpness"}, "jitter": {"shifts"}}
 """What a noise needs of the distance besides spread, distribution and mean."""
-
 LEAST = {"salt_pepper": 0.1, "blur": 0.3, "line": 0.5, "jitter": 0.1, "poisson": 0.05, "gaussian": 0.5}
 """The search goes up to twice this, at least."""
-
-REWEIGHTED = 3
-"""Rounds of a least-squares fit whose weights follow from what it found."""
-
 DARK = 0.5
 """Share of the brightness of the darkest pixels that the black level may reach."""
-
 FloatArray = npt.NDArray[np.floating]
 
 
@@ -196,26 +186,6 @@ class SearchSpace:
         if self.behind_blur is None:
             return 1.0
         return math.sqrt(_kept_by_blur(self.behind_blur) / _kept_by_blur(values["blur"]))
-
-
-def variance_line(
-    brightness: FloatArray, variance: FloatArray, names: Sequence[str] = ("poisson", "gaussian")
-) -> dict[str, float]:
-    """Poisson intensity and Gaussian sigma of ``variance = intensity**2 * brightness + sigma**2``, neither negative.
-
-    By least squares relative to the variance that the line itself gives, whose standard error goes with it.
-    """
-    columns = {"poisson": np.maximum(brightness, 0), "gaussian": np.ones_like(brightness)}
-    chosen = [name for name in names if name in columns]
-    if not chosen:
-        return {}
-    matrix = np.stack([columns[name] for name in chosen], axis=1)
-    least = max(float(variance.mean()), 1e-6) / 100
-    weight = np.full(len(variance), 1 / least)
-    for _ in range(REWEIGHTED):
-        found, _ = nnls(matrix * weight[:, None], variance * weight)
-        weight = 1 / np.maximum(matrix @ found, least)
-    return {name: math.sqrt(value) for name, value in zip(chosen, found, strict=True)}
 
 
 def first_guess(

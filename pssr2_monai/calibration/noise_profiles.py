@@ -13,26 +13,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_gradient_magnitude, laplace
 
-__all__ = ["TERMS", "NoiseProfile", "Scene", "profile_terms", "sort_pixels", "summarise"]
-
 TERMS = ("spread", "distribution", "mean", "tails", "rows", "neighbours", "sharpness", "shifts")
 """The terms of the distance between profiles; see ``profile_terms``."""
-
 BINS = 16
 """Bins of brightness. What is measured row by row is kept in as many groups of rows, so that every term is a mean of
 as many numbers and shows how far chance alone moves it."""
-
 HISTOGRAM_HALF = 256
 HISTOGRAM_REACH = 8
 """The histogram of noise values has so many bins on either side of zero, and reaches to so many standard deviations."""
-
 BODY = 5.0
 """Standard deviations of its brightness bin within which noise is measured; what lies beyond is lost pixels, or
 something that moved between the scans."""
-
 FLOORS = {"spread": 0.5, "tails": 1e-4, "rows": 0.05, "sharpness": 0.02, "shifts": 0.01}
 """What the differences of a term are divided by at least: grey levels, share, grey levels, px**2, px."""
-
 FloatArray = npt.NDArray[np.floating]
 
 

@@ -9,21 +9,18 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pssr2_monai.calibration.noise_profiles import NoiseProfile, sort_pixels, summarise
-from pssr2_monai.charts import BLUE, GREY, ORANGE, Chart
-from pssr2_monai.pictures import grey_window
+from pssr2_monai.images.charts import BLUE, GREY, ORANGE, Chart
+from pssr2_monai.images.pictures import grey_window
 
-if TYPE_CHECKING:  # a training that shows its noise need not load what calibrates and registers
+if TYPE_CHECKING:
     from pssr2_monai.calibration.fit import Fit
     from pssr2_monai.calibration.flat_patches import FlatNoise
-    from pssr2_monai.calibration.pairs import Pairs
-
-__all__ = ["picture_of_flat_patches", "picture_of_noise", "picture_of_pairs"]
+    from pssr2_monai.calibration.real_pairs import Pairs
 
 WIDTH = 1500
 GAP = 10
 NOISE_SHOWN = 4
 """Standard deviations from black to white in the pictures of noise."""
-
 SHOWN = 128
 """Side of the part of an image that is shown, LR pixels."""
 

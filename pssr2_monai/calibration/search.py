@@ -20,21 +20,15 @@ from tqdm import tqdm
 
 from pssr2_monai.progress import tell
 
-__all__ = ["Found", "search"]
-
 NEGLIGIBLE = 0.02
 """Expected improvement, as a share of the least distance so far, below which the search has found its place."""
-
 QUIET = 2
 """How many times in a row that must be so."""
-
 BOX_VARIANCE = 1 / 12
 """Variance of a coordinate of which nothing is known but that it lies in the unit box."""
-
 RISE = 8.0
 """The surface is fitted to points around the best one at which the squared distance has risen by about so many times
 its scatter: far enough to tell a slope from chance, near enough for a parabola."""
-
 FloatArray = npt.NDArray[np.floating]
 
 

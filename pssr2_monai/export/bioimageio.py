@@ -18,23 +18,17 @@ import tifffile
 import torch
 from torch import Tensor, nn
 
-from pssr2_monai.axes import is_volume
 from pssr2_monai.errors import InputError
-from pssr2_monai.export.checking import Case, largest_difference
-from pssr2_monai.export.description import Images, add_hashes, describe, read_me
-from pssr2_monai.export.example import example_of, picture_of
+from pssr2_monai.export.check import Case, largest_difference
+from pssr2_monai.export.description import Images, add_hashes, describe, example_of, picture_of, read_me
 from pssr2_monai.export.formats import FORMATS
-from pssr2_monai.export.grey_levels import GreyLevels, grey_scale, limits
-from pssr2_monai.export.settings import PackageSettings
-from pssr2_monai.record import Record
-
-__all__ = ["Package"]
+from pssr2_monai.export.grey_levels import GreyLevels, PackageSettings, grey_scale, limits
+from pssr2_monai.images.axes import is_volume
+from pssr2_monai.networks.record import Record
 
 WEIGHTS = ("torchscript", "onnx")
 """The formats of the weights inside: those of torch.export no runner of BioImage.IO knows."""
-
 DESCRIPTION = "rdf.yaml"
-
 FILES = {
     "torchscript": "weights.pt",
     "onnx": "weights.onnx",
@@ -45,7 +39,6 @@ FILES = {
 }
 SAMPLES = {"sample_input": "sample_input.tif", "sample_output": "sample_output.tif"}
 """What is beside them where the example is of a microscope: for people to look at."""
-
 logger = logging.getLogger(__name__)
 
 

@@ -11,19 +11,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from pssr2_monai.axes import factors, is_volume
 from pssr2_monai.errors import InputError
-from pssr2_monai.export.checking import TOLERANCE
-from pssr2_monai.export.grey_levels import limits
-from pssr2_monai.export.onnx import OPSET
-from pssr2_monai.export.settings import PackageSettings
-from pssr2_monai.intensity import Intensity
-from pssr2_monai.record import Record
+from pssr2_monai.export.check import TOLERANCE
+from pssr2_monai.export.formats import OPSET
+from pssr2_monai.export.grey_levels import PackageSettings, limits
+from pssr2_monai.images.axes import factors, frames_of, is_volume
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.intensity import Intensity
+from pssr2_monai.images.pictures import grey_window, panel
+from pssr2_monai.images.sheets import plane_size, read_window
+from pssr2_monai.images.windows import Window
+from pssr2_monai.networks.record import Record
 from pssr2_monai.restoration.inferer import SeamlessInferer
-
-__all__ = ["CITATIONS", "Images", "describe", "read_me"]
 
 CITATIONS = {
     "Stites and Manor 2024, PSSR2, BMC Methods 1": "10.1186/s44330-024-00020-5",
@@ -33,7 +36,6 @@ CITATIONS = {
     "Cardoso et al. 2022, MONAI": "10.48550/arXiv.2211.02701",
 }
 """What is cited in every package: the method, what it came from, and the framework."""
-
 LONG = 10**6
 """Pixels of an image that no window holds whole."""
 
@@ -237,3 +239,46 @@ def _format_version() -> str:
     from bioimageio.spec.model.v0_5 import ModelDescr
 
     return str(ModelDescr.implemented_format_version)
+
+
+SIDE, VOLUME_SIDE, DEPTH = 128, 80, 20
+"""LR pixels of an example: of planes, and of volumes with their depth."""
+COVER = 512
+
+
+def example_of(images: Images, path: str | Path | None) -> np.ndarray:
+    """The middle of a scan, or an image with structure at several sizes, ``(frames, Y, X)``.
+
+    Raises:
+        InputError: the scan is too small, or has too few frames.
+    """
+    volume = is_volume(images.record.scale)
+    frames, side = (DEPTH, VOLUME_SIDE) if volume else (images.record.n_frames[0], SIDE)
+    if path is None:
+        noise = np.random.default_rng(0).normal(size=(frames, side, side))
+        texture = sum(gaussian_filter(noise, (sigma / 2, sigma, sigma)) * sigma for sigma in (1, 2, 4))
+        return images.intensity.cast(0.5 + 0.4 * texture / np.abs(texture).max(), images.dtype)
+    with open_image(path) as scan:
+        order = frames_of(scan.axes, scan.shape, images.record.stack)
+        order.check_n_frames(images.least("Z") if images.stacked else 1, scan.path.name)
+        run = min(frames, order.run) if volume else frames
+        height, width = (min(side, size) for size in plane_size(scan))
+        if min(height, width) < images.least("Y"):
+            raise InputError(
+                f"{scan.path.name}: {height} x {width} pixels are too few for an example; give a scan of "
+                f"{images.least('Y')} x {images.least('X')} or more"
+            )
+        y, x = ((size - part) // 2 for size, part in zip(plane_size(scan), (height, width), strict=True))
+        return read_window(scan, order.window(order.run // 2, run), Window(y, x, height, width), images.record.stack)
+
+
+def picture_of(lr: np.ndarray, restored: np.ndarray) -> Image.Image:
+    """The middle frames side by side in one grey window, twice as wide as high.
+
+    Args:
+        lr: ``(frames, Y, X)``.
+        restored: likewise, each axis a whole number of times as long.
+    """
+    before, after = (stack[len(stack) // 2].astype(np.float64) for stack in (lr, restored))
+    picture = Image.fromarray(panel([before, after], *grey_window(after)))
+    return picture.resize((COVER, COVER // 2), Image.Resampling.LANCZOS)

@@ -20,58 +20,34 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import correlate1d, gaussian_filter
 
-from pssr2_monai.calibration.contrast import NORMAL_MEDIAN, second_difference
-from pssr2_monai.calibration.noise_model import variance_line
+from pssr2_monai.crappify.noise import GREY_LEVELS
+from pssr2_monai.crappify.noise_estimates import NORMAL_MEDIAN, second_difference, variance_line
 from pssr2_monai.fidelity.noise_curves import NoiseCurve
-from pssr2_monai.noises import GREY_LEVELS
-
-__all__ = [
-    "HALO",
-    "SIGMAS",
-    "Expectation",
-    "expectation",
-    "own_curve",
-    "score_limit",
-    "smoothed_spreads",
-    "structure_scores",
-    "white_spreads",
-]
 
 SIGMAS = (0.8, 1.2, 1.8, 2.6)
 """Standard deviations, in LR pixels, to which z-scores are smoothed: disks of about 2 to 9 pixels."""
-
 AROUND, INNER = 8.0, 4.0
 """LR pixels (standard deviations) of the ring around a place whose z-scores say what is usual there: Gaussian weights
 of which narrower ones of the same height are taken off, so that a structure is not compared with itself."""
-
 CUT = 3.0
 """Smoothed z-scores count no more than so many spreads in what is usual, so that neighbours do not hide each other."""
-
 FLOOR = 0.05
 """Share of the variance that the noise alone gives smoothed z-scores, added to what is usual: where a network follows
 all of the noise, nothing is left, and a trifle would stand out."""
-
 REACH = 3.0
 """Standard deviations at which Gaussian weights end."""
-
 NEAR = 1.0
 """LR pixels (a standard deviation) over which the LR's own brightness is taken."""
-
 HALO = math.ceil(REACH * (AROUND + max(SIGMAS) + NEAR)) + 1
 """LR pixels around a block that its scores depend on."""
-
 FALSE_ALARMS = 0.002
 """Chance that an image without any invented structure shows one, if what is left of it were Gaussian."""
-
 FLATTEST, SMALLEST, FEWEST, PARTS = 0.3, 8, 500, 16
 """Share of the pixels, the flattest, that tell the noise; the least side of a window, the fewest pixels
 for it, and the groups by brightness."""
-
 LEAST_SPREAD = 0.25
 """Grey levels; no detector is quieter, and a pixel that cannot vary would have an infinite z-score."""
-
 SATURATED = (0.5, 254.5)
-
 FloatArray = npt.NDArray[np.floating]
 
 

@@ -8,20 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pssr2_monai.axes import is_volume
 from pssr2_monai.errors import InputError
-from pssr2_monai.fidelity.checking import Fidelity, beside, check_fidelity
+from pssr2_monai.fidelity.check_fidelity import Fidelity, beside, check_fidelity
 from pssr2_monai.fidelity.uncertainty import load_ensemble, restore_with_uncertainty
-from pssr2_monai.io.image import open_image
+from pssr2_monai.images.axes import is_volume
+from pssr2_monai.images.image import open_image
 from pssr2_monai.machine import default_device
-from pssr2_monai.record import Record
-from pssr2_monai.restoration.estimating import Output, check_output_room, output_of, stored_bytes
+from pssr2_monai.networks.record import Record
+from pssr2_monai.networks.weights import load_weights
+from pssr2_monai.restoration.estimate import Output, check_output_room, output_of, stored_bytes
 from pssr2_monai.restoration.inferer import SeamlessInferer
-from pssr2_monai.restoration.restoring import restore
-from pssr2_monai.restoration.targets import restore_pairs
-from pssr2_monai.weights import load_weights
-
-__all__ = ["Mapped", "map_outputs", "restore_with_maps", "told"]
+from pssr2_monai.restoration.plan import restore_pairs
+from pssr2_monai.restoration.restore import restore
 
 logger = logging.getLogger(__name__)
 

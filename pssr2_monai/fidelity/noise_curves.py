@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from monai.transforms import Randomizable
 
-from pssr2_monai.noises import (
+from pssr2_monai.crappify import (
     GREY_LEVELS,
     Blur,
     Detector,
@@ -26,16 +26,13 @@ from pssr2_monai.noises import (
     PoissonNoise,
     SaltPepperNoise,
 )
-from pssr2_monai.noises.noise import Noise, Normal, Uniform
-
-__all__ = ["NoiseCurve", "noise_curve", "noise_range"]
+from pssr2_monai.crappify.noise import Noise, Normal, Uniform
 
 LEVELS = 256
 SIDE = 96
 SEED = 0
 REACH = 2.0
 """Standard deviations that the ends of a normally drawn parameter lie from its mean."""
-
 FloatArray = npt.NDArray[np.floating]
 
 

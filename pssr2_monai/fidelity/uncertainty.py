@@ -15,21 +15,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pssr2_monai.axes import factors, is_volume
 from pssr2_monai.errors import InputError
-from pssr2_monai.fidelity.checking import beside
-from pssr2_monai.io.image import open_image
-from pssr2_monai.io.sheets import fit_image_intensity
-from pssr2_monai.io.writer import Writer
-from pssr2_monai.orientation import ORIENTATIONS, turned
-from pssr2_monai.record import Record
-from pssr2_monai.restoration.blocks import Job
-from pssr2_monai.restoration.file_restoring import output_writer
-from pssr2_monai.restoration.image_restoring import Restoring
+from pssr2_monai.fidelity.check_fidelity import beside
+from pssr2_monai.images.axes import factors, is_volume
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.orientation import ORIENTATIONS, turned
+from pssr2_monai.images.sheets import fit_image_intensity
+from pssr2_monai.images.writer import Writer
+from pssr2_monai.networks.record import Record
+from pssr2_monai.networks.weights import load_weights
 from pssr2_monai.restoration.inferer import SeamlessInferer
-from pssr2_monai.weights import load_weights
-
-__all__ = ["Calibration", "MeanAndSpread", "load_ensemble", "restore_with_uncertainty", "spread_calibration"]
+from pssr2_monai.restoration.layout import Job
+from pssr2_monai.restoration.restore_file import output_writer
+from pssr2_monai.restoration.restore_image import Restoring
 
 FloatArray = npt.NDArray[np.floating]
 

@@ -11,10 +11,8 @@ from magicgui.widgets import Container, FloatRangeSlider, SpinBox
 from monai.bundle import ConfigParser
 
 from pssr2_monai.calibration.noise_model import PARAMETERS
-from pssr2_monai.noises import NOISES
-from pssr2_monai.presets import config_files
-
-__all__ = ["CrappifierForm"]
+from pssr2_monai.crappify import NOISES
+from pssr2_monai.training.config import config_files
 
 SLIDERS = {
     "blur": ("Blur", 4.0, 0.05),
@@ -25,7 +23,6 @@ SLIDERS = {
     "jitter": ("Line jitter", 4.0, 0.05),
 }
 """Of each noise its name for microscopists, how far its slider goes, and by what steps; in the order they are added."""
-
 UNITS = {
     "blur": "standard deviation, LR pixels",
     "poisson": "1 is that of as many counts as grey levels",
@@ -34,7 +31,6 @@ UNITS = {
     "line": "standard deviation, grey levels of 255",
     "jitter": "standard deviation, LR pixels",
 }
-
 Noises = list[dict[str, Any]]
 
 
@@ -103,7 +99,7 @@ class CrappifierForm(Container):
             elif entry is not None:
                 entry[PARAMETERS[name]] = value
             else:
-                added = {"_target_": f"pssr2_monai.noises.{NOISES[name].__name__}", PARAMETERS[name]: value}
+                added = {"_target_": f"pssr2_monai.crappify.{NOISES[name].__name__}", PARAMETERS[name]: value}
                 noises.insert(0 if name == "blur" else len(noises), added)
         return noises
 

@@ -11,32 +11,17 @@ import numpy as np
 from napari.layers import Image
 from napari.utils.transforms import Affine
 
-from pssr2_monai.axes import LETTERS, check_axes
 from pssr2_monai.errors import InputError
-from pssr2_monai.io.image import LazyImage, open_image
-from pssr2_monai.io.writer import create_writer
-
-__all__ = [
-    "SIZE_UNKNOWN",
-    "Part",
-    "axes_of",
-    "file_name",
-    "larger",
-    "layer_of_file",
-    "pixel_size_of",
-    "pixels_of",
-    "write_layer",
-]
+from pssr2_monai.images.axes import LETTERS, check_axes
+from pssr2_monai.images.image import LazyImage, open_image
+from pssr2_monai.images.writer import create_writer
 
 GUESSED = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
 """What layers that do not name their axes are taken for."""
-
 IN_MEMORY = 2**29
 """Files of more bytes are read plane by plane while they are looked at."""
-
 SIZE_UNKNOWN = "pssr2_pixel_size_unknown"
 """In the metadata of this plugin's own layers whose scale only lays them over another."""
-
 Part = tuple[slice, ...]
 
 

@@ -17,10 +17,7 @@ from qtpy.QtWidgets import QApplication, QFrame, QLabel, QScrollArea, QSizePolic
 from pssr2_monai.errors import InputError, causes
 from pssr2_monai.progress import progress_told
 
-__all__ = ["Panel", "Picture", "Stopped"]
-
 logger = logging.getLogger(__name__)
-
 GOOD, DOUBTFUL, BAD, PLAIN = "#5fb878", "#e8a33d", "#ff6b5e", ""
 """Colours of the words on how it went."""
 

@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 from napari.layers import Image
 
-from pssr2_monai.pictures import grey_window
-
-__all__ = ["SideBySide"]
+from pssr2_monai.images.pictures import grey_window
 
 AXES = ("tile", "frame", "y", "x")
-
 GAP = 0.04
 """Of the width of an image, between two."""
 

@@ -11,9 +11,7 @@ from napari.layers import Image
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.napari.layers import file_name, write_layer
-from pssr2_monai.weights import weights_file
-
-__all__ = ["FILES", "SELECTED", "ImageSource", "chosen_weights"]
+from pssr2_monai.networks.weights import weights_file
 
 FILES, SELECTED, NOTHING = "files …", "the selected layers", "–"
 

@@ -6,9 +6,8 @@ from pssr2_monai.networks.pssr2 import load_pssr2
 from pssr2_monai.networks.rcan import RCAN
 from pssr2_monai.networks.rdresunet import RDResUNet, RDResUNetA
 from pssr2_monai.networks.resunet import ResUNet, ResUNetA
-from pssr2_monai.networks.scaled import ScaledNetwork
+from pssr2_monai.networks.scaled import AsVolume, ScaledNetwork
 from pssr2_monai.networks.swinir import SwinIR
-from pssr2_monai.networks.volume import AsVolume
 
 __all__ = [
     "RCAN",

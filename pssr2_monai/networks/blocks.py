@@ -15,28 +15,9 @@ from torch.nn import functional as F
 
 from pssr2_monai.errors import InputError
 
-__all__ = [
-    "AtrousBlock",
-    "PixelShuffle",
-    "PyramidPool",
-    "Reconstruction",
-    "ResBlock",
-    "ordered",
-    "rounded_up",
-    "shuffled_upsampling",
-    "upsampling_steps",
-    "zero_",
-]
-
 RELU = ("relu", {"inplace": True})
-
 STRIP = 48
 """Rows of features that are held at a time where no gradient needs them."""
-
-
-def rounded_up(width: int, group: int) -> int:
-    """The next multiple of `group`: what pixel shuffling can divide."""
-    return -(-width // group) * group
 
 
 def ordered(x: Tensor) -> Tensor:

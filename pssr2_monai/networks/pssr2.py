@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from math import ceil, isqrt
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,15 @@ import torch
 from torch import Tensor
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.networks.pssr2_arguments import Shapes, recognise
+from pssr2_monai.networks.rdresunet import RDResUNet, RDResUNetA
+from pssr2_monai.networks.resunet import ResUNet, ResUNetA
 from pssr2_monai.networks.scaled import ScaledNetwork
-
-__all__ = ["load_pssr2"]
+from pssr2_monai.networks.swinir import SwinIR
 
 FREE = ("dilations", "pool_sizes", "qk_scale")
 """What no tensor tells; `load_pssr2` takes these as options."""
-
 # Buffers that the original saves and that follow from the arguments.
 DERIVED = re.compile(r"\.(attn_mask|attn\.relative_position_index)$")
-
 UNET_NAMES: list[tuple[str, Callable[[re.Match[str]], str] | str]] = [
     (r"\.conv\.(\d+)\.conv\.", lambda m: f".conv.{3 * int(m[1])}."),
     (r"\.conv\.(\d+)\.adn\.N\.", lambda m: f".conv.{3 * int(m[1]) + 1}."),
@@ -153,3 +153,192 @@ def _compare(path: str | Path, expected: Shapes, found: Shapes) -> None:
     for name, shape in expected.items():
         if found[name] != shape:
             raise InputError(f"{path}: tensor {name!r} has shape {list(found[name])}, not {list(shape)}")
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+Found = tuple[type[ScaledNetwork], dict[str, Any]]
+UNET_RANGE = (-1.0, 255 / 128 - 1)
+SWINIR_RANGE = (0.0, 255.0)
+# By how many parallel stacks or pools there are: the original's defaults.
+DILATIONS = {1: [1], 2: [1, 3], 3: [1, 3, 15], 4: [1, 3, 15, 31]}
+POOL_SIZES = {1: [1], 2: [1, 2], 3: [1, 2, 4], 4: [1, 2, 4, 8]}
+
+
+def recognise(shapes: Shapes, options: Mapping[str, Any]) -> Found:
+    """The class and arguments of the network whose state dict has these tensors.
+
+    Args:
+        shapes: the tensors' shapes by their names in the original package.
+        options: what the caller knows; only the scale is looked at, where the shapes leave a choice.
+
+    Raises:
+        InputError: tensors of no architecture of the package, or too few to tell.
+    """
+
+    def any_starts(*prefixes: str) -> bool:
+        return all(any(name.startswith(prefix) for name in shapes) for prefix in prefixes)
+
+    if any_starts("encoder.stem.", "reconstruction."):
+        return _rdresunet(shapes)
+    if any_starts("encoder.0.", "reconstruction."):
+        return _resunet(shapes)
+    if any_starts("conv_first.", "layers.0.residual_group."):
+        return _swinir(shapes, options)
+    raise InputError(
+        f"not weights of pssr 2.x (ResUNet, ResUNetA, RDResUNet, RDResUNetA, SwinIR); the first tensor is "
+        f"{next(iter(shapes))!r}"
+    )
+
+
+def _shape(shapes: Shapes, name: str, dims: int = 4) -> tuple[int, ...]:
+    if name not in shapes:
+        raise InputError(f"tensor {name!r} is missing")
+    if len(shapes[name]) != dims or 0 in shapes[name]:
+        raise InputError(f"tensor {name!r} has shape {list(shapes[name])}, which is not of {dims} axes")
+    return shapes[name]
+
+
+def _count(shapes: Shapes, prefix: str) -> int:
+    """One more than the largest number that follows `prefix` in a name."""
+    pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
+    return max((int(match[1]) + 1 for name in shapes if (match := pattern.match(name))), default=0)
+
+
+def _unet_arguments(shapes: Shapes, blocks: Sequence[str], features: int) -> dict[str, Any]:
+    """What ResUNet and RDResUNet share; `blocks` are the prefixes that give ``dilations`` its order."""
+    stacks = [_count(shapes, f"{block}.dilations.") for block in blocks]
+    atrous = any(stacks)
+    pools = _count(shapes, "reconstruction_pool.convs.")
+    group, rest = divmod(_shape(shapes, "reconstruction.pre.weight")[0], features)
+    if rest or isqrt(group) ** 2 != group:
+        raise InputError(f"tensor 'reconstruction.pre.weight' gives no whole scale ({group} groups of {features})")
+    layers = _count(shapes, f"{blocks[0]}.{'dilations.0' if atrous else 'conv'}.")
+    return {
+        "out_channels": _shape(shapes, "reconstruction.conv.weight")[0],
+        "scale": isqrt(group),
+        "depth": (layers - 1) // 3,
+        "dilations": [DILATIONS.get(count, [0] * count) for count in stacks] if atrous else None,
+        "pool_sizes": POOL_SIZES.get(pools, [0] * pools) if pools else None,
+        "encoder_pool": any(name.startswith("encoder_pool.") for name in shapes),
+        "interpolate": False,
+        "norm": "batch",
+        "value_range": list(UNET_RANGE),
+    }
+
+
+def _resunet(shapes: Shapes) -> Found:
+    blocks = [f"encoder.{i}" for i in range(_count(shapes, "encoder."))]
+    widths = [_shape(shapes, f"{block}.respass.weight") for block in blocks]
+    arguments = {
+        "in_channels": widths[0][1],
+        "channels": [width[0] for width in widths],
+        "spatial_dims": 2,
+        **_unet_arguments(shapes, blocks, widths[0][0]),
+    }
+    return (ResUNet if arguments["dilations"] is None else ResUNetA), arguments
+
+
+def _rdresunet(shapes: Shapes) -> Found:
+    blocks = [f"decoder.{i}" for i in range(_count(shapes, "decoder."))]
+    channels = [_shape(shapes, f"{block}.respass.weight")[0] for block in blocks]
+    stem = _shape(shapes, "encoder.stem.stem.0.weight")
+    stages = _count(shapes, "encoder.dense_stages.")
+    growth, counts, squeeze, halving = [], [], [], []
+    inner: list[tuple[int, int]] = []
+    kept: list[tuple[int, int]] = []
+    for stage in range(stages):
+        prefix = f"encoder.dense_stages.{stage}."
+        dense = f"{prefix}{2 if stage else 0}.dense_block"
+        counts.append(_count(shapes, dense))
+        growth.append(_shape(shapes, f"{dense}0.gamma", 1)[0])
+        squeeze.append(f"{dense}0.layers.layers.5.fc.weight" in shapes)
+        transition = _shape(shapes, f"{prefix}1.weight") if stage else (1, 1, 1, 1)
+        halving.append(transition[-1] == 2)
+        if stage:
+            kept.append((transition[1], transition[0]))
+        inner += [_shape(shapes, f"{dense}{i}.layers.layers.2.weight")[1::-1] for i in range(counts[-1])]  # type: ignore[misc]
+    if not blocks:
+        raise InputError("tensor 'decoder.0.respass.weight' is missing")
+    arguments = {
+        "in_channels": stem[1],
+        "channels": channels,
+        **_unet_arguments(shapes, blocks, max(channels[-1] // stem[-1] ** 2, 1)),
+        "stem_channels": stem[0],
+        "growth_rates": growth,
+        "downsample": halving,
+        "squeeze_excite": squeeze,
+        "n_blocks": counts,
+        "patch_size": stem[-1],
+        "bottleneck": _ratio(inner),
+        "compression": _ratio(kept),
+    }
+    return (RDResUNet if arguments["dilations"] is None else RDResUNetA), arguments
+
+
+def _ratio(widths: Sequence[tuple[int, int]]) -> float:
+    """The simplest ratio that, rounded down to multiples of 8, takes each first width to the second."""
+    if not widths:
+        return 1.0
+    low = max(Fraction(after, before) for before, after in widths)
+    high = min(Fraction(after + 8, before) for before, after in widths)
+    for parts in range(1, 1000):
+        ratio = Fraction(ceil(low * parts), parts)
+        if ratio < high:
+            return float(ratio)
+    raise InputError("widths of the dense blocks follow no one ratio")
+
+
+def _swinir(shapes: Shapes, options: Mapping[str, Any]) -> Found:
+    if "absolute_pos_embed" in shapes:
+        raise InputError("absolute position embedding (ape) ties SwinIR to one image size and is not supported")
+    groups = [f"layers.{i}.residual_group.blocks." for i in range(_count(shapes, "layers."))]
+    tables = [_shape(shapes, f"{group}0.attn.relative_position_bias_table", 2) for group in groups]
+    embed, frames = _shape(shapes, "conv_first.weight")[:2]
+    last = "conv_last.weight" if "conv_last.weight" in shapes else "upsample.0.weight"
+    out_channels = _shape(shapes, last)[0]
+    features = 64
+    if "conv_before_upsample.0.weight" in shapes:
+        features = _shape(shapes, "conv_before_upsample.0.weight")[0]
+        if "conv_hr.weight" in shapes:
+            upsampler, scale = "nearest+conv", 4 if "conv_up2.weight" in shapes else 2
+        else:
+            upsampler, scale = "pixelshuffle", 1
+            for i in range(0, _count(shapes, "upsample."), 2):
+                scale *= isqrt(_shape(shapes, f"upsample.{i}.weight")[0] // features)
+    elif last == "conv_last.weight":
+        upsampler, scale = "", 1
+    else:
+        upsampler = "pixelshuffledirect"
+        out_channels, scale = _direct(out_channels, frames, options.get("scale"))
+    depths = [_count(shapes, group) for group in groups]
+    return SwinIR, {
+        "in_channels": frames,
+        "out_channels": out_channels,
+        "scale": scale,
+        "embed_dim": embed,
+        "depths": depths,
+        "heads": [table[1] for table in tables],
+        "window": (isqrt(tables[0][0]) + 1) // 2,
+        "mlp_ratio": _shape(shapes, f"{groups[0]}0.mlp.fc1.weight", 2)[0] / embed,
+        "upsampler": upsampler,
+        "features": features,
+        "conv": "1conv" if "conv_after_body.weight" in shapes else "3conv",
+        "qkv_bias": f"{groups[0]}0.attn.qkv.bias" in shapes,
+        "qk_scale": None,
+        "patch_norm": "patch_embed.norm.weight" in shapes,
+        # The original saves a mask with each shifted block, and shifts none where one window covers its image.
+        "shifted": max(depths) < 2 or any(name.endswith(".attn_mask") for name in shapes),
+        "interpolate": upsampler == "",
+        "value_range": list(SWINIR_RANGE),
+    }
+
+
+def _direct(maps: int, frames: int, scale: object) -> tuple[int, int]:
+    """Frames and scale of one convolution that gives ``frames * scale**2`` maps: `scale`, or what fits best."""
+    if isinstance(scale, int) and scale > 0 and maps % scale**2 == 0:
+        return maps // scale**2, scale
+    for out_channels in (frames, 1):
+        group = isqrt(maps // out_channels)
+        if group > 0 and group**2 * out_channels == maps:
+            return out_channels, group
+    raise InputError(f"scale: {maps} maps of 'upsample.0.weight' do not tell it; give scale=...")

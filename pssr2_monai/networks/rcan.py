@@ -12,8 +12,6 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.networks.blocks import shuffled_upsampling, zero_
 from pssr2_monai.networks.scaled import ScaledNetwork
 
-__all__ = ["RCAN"]
-
 
 class AttentionBlock(nn.Module):
     """Two convolutions whose channels are weighted by channel attention, added to the input."""

@@ -11,18 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.networks.blocks import (
-    AtrousBlock,
-    PixelShuffle,
-    PyramidPool,
-    Reconstruction,
-    ResBlock,
-    rounded_up,
-    zero_,
-)
+from pssr2_monai.images.windows import rounded_up
+from pssr2_monai.networks.blocks import AtrousBlock, PixelShuffle, PyramidPool, Reconstruction, ResBlock, zero_
 from pssr2_monai.networks.scaled import ScaledNetwork, factor_per_axis
-
-__all__ = ["ResUNet", "ResUNetA", "check_levels", "pyramid", "residual_block"]
 
 Dilations = Sequence[Sequence[int]]
 

@@ -13,8 +13,6 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.networks.blocks import PixelShuffle, ordered, shuffled_upsampling, upsampling_steps, zero_
 from pssr2_monai.networks.scaled import ScaledNetwork
 
-__all__ = ["SwinIR"]
-
 UPSAMPLERS = ("pixelshuffle", "pixelshuffledirect", "nearest+conv", "")
 MASKED = -100.0
 

@@ -3,15 +3,90 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.profiler import record_function
 
-from pssr2_monai.tiles import WindowAxis
 
-__all__ = ["Place", "blended"]
+@dataclass(frozen=True)
+class WindowAxis:
+    """The windows that a network is laid over an axis with, and what each counts for where they overlap.
+
+    They begin at multiples of ``step``, less a margin, wherever the axis is divided for other reasons, so that a pixel
+    is made from the same windows whatever part of the image is asked for. An axis that is no longer than a window has
+    one window, of its own size.
+
+    Attributes:
+        size: pixels of the axis.
+        window: pixels of a window.
+        shared: pixels that neighbours have in common.
+        margin: pixels by which the first window begins before the axis, and the last at least ends behind it.
+    """
+
+    size: int
+    window: int
+    shared: int
+    margin: int
+
+    @property
+    def length(self) -> int:
+        """Pixels of each window."""
+        return min(self.size, self.window)
+
+    @property
+    def edge(self) -> int:
+        """Pixels at each end of a window that count for nothing, where another window counts."""
+        return self.shared // 4
+
+    @property
+    def step(self) -> int:
+        """Pixels from one window to the next."""
+        return self.window - self.shared
+
+    @property
+    def starts(self) -> range:
+        """Where the windows begin; the first before 0."""
+        if self.size <= self.window:
+            return range(1)
+        count = 1 + -(-(self.size + 2 * self.margin - self.window) // self.step)
+        return range(-self.margin, -self.margin + count * self.step, self.step)
+
+    def covering(self, first: int, stop: int) -> list[int]:
+        """The starts of the windows that count for something between two pixels."""
+        return [
+            start
+            for start in self.starts
+            if len(self.starts) == 1 or (start + self.edge < stop and start + self.window - self.edge > first)
+        ]
+
+    def weights(self, start: int, scale: int = 1) -> npt.NDArray[np.float32]:
+        """What the pixels of a window count for, ``(length * scale,)``; those of all windows add up to 1.
+
+        A quarter of the overlap at each end, which a network knows least of, counts for nothing; the weights rise along
+        a raised cosine over the half between.
+        """
+        if len(self.starts) == 1:
+            return np.ones(self.length * scale, np.float32)
+        own = self._profile(scale)
+        total = np.zeros_like(own)
+        for other in self.starts:
+            shift = (other - start) * scale
+            if abs(shift) < len(own):
+                total[max(shift, 0) : len(own) + min(shift, 0)] += own[max(-shift, 0) : len(own) - max(shift, 0)]
+        return np.divide(own, total, out=np.zeros_like(own), where=total > 0).astype(np.float32)
+
+    def _profile(self, scale: int) -> npt.NDArray[np.float64]:
+        """The weights of a window before they are made to add up to 1."""
+        edge = self.edge * scale
+        ramp = self.shared * scale - 2 * edge
+        rising = np.ones(self.window * scale)
+        rising[:edge] = 0
+        rising[edge : edge + ramp] = 0.5 - 0.5 * np.cos(np.pi * (np.arange(ramp) + 0.5) / ramp)
+        return rising * rising[::-1]
+
 
 Place = tuple[range, ...]
 """LR pixels along each axis."""

@@ -12,29 +12,21 @@ from monai.inferers import Inferer
 from torch.profiler import record_function
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.networks.blocks import rounded_up
-from pssr2_monai.precision import choose_precision, in_precision
-from pssr2_monai.restoration.blending import Place, blended
+from pssr2_monai.images.windows import reflect_indices, rounded_up
+from pssr2_monai.networks.precision import choose_precision, in_precision
+from pssr2_monai.restoration.blending import Place, WindowAxis, blended
 from pssr2_monai.restoration.openvino_network import OpenVINONetwork, check_openvino
-from pssr2_monai.tiles import WindowAxis, reflect_indices
-
-__all__ = ["INT8", "Read", "SeamlessInferer"]
 
 GRID = 32
 """Windows begin at multiples of this in Y and X: a network that pools gives another output where its grid lies
 otherwise."""
-
 DEPTH, DEPTH_GRID = 48, 8
 """Frames of a window of a volume, and what its first one is a multiple of."""
-
 PLANE_WINDOW, VOLUME_WINDOW = 640, 96
 """The sides of a window unless others are asked for: larger ones have less in common, and take more memory."""
-
 BACKENDS, INT8 = ("torch", "openvino"), "int8"
-
 Read = Callable[[Sequence[int]], torch.Tensor]
 """Gives the window that begins at a pixel of each axis."""
-
 SHARED = 64
 """LR pixels that neighbouring windows need to have in common; small windows a quarter of their side."""
 

@@ -14,8 +14,6 @@ import torch
 
 from pssr2_monai.errors import InputError
 
-__all__ = ["OpenVINONetwork", "check_openvino"]
-
 EXAMPLE_SIDE = 64
 
 

@@ -14,13 +14,14 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
 
-from pssr2_monai.axes import factors, frames_of, scaled_shape
-from pssr2_monai.io.image import open_image
-from pssr2_monai.io.writer import write_image
-from pssr2_monai.presets import config_files, preset_names
-from pssr2_monai.restoration.restoring import restore
-from pssr2_monai.weights import load_weights
-from pssr2_monai.workflow import train
+from pssr2_monai.bundle import preset_names
+from pssr2_monai.images.axes import factors, frames_of, scaled_shape
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.writer import write_image
+from pssr2_monai.networks.weights import load_weights
+from pssr2_monai.restoration.restore import restore
+from pssr2_monai.training.config import config_files
+from pssr2_monai.training.train import train
 
 
 def _workflow(project_root: Path, names: list[str], run_id: str, **overrides: object) -> ConfigWorkflow:

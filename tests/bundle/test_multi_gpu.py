@@ -16,8 +16,8 @@ import torch
 from monai.bundle import ConfigParser
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pssr2_monai.presets import bundle_dir
-from pssr2_monai.weights import load_weights
+from pssr2_monai.bundle import bundle_dir
+from pssr2_monai.networks.weights import load_weights
 
 CONFIGS = [str(bundle_dir() / "configs" / f"{name}.json") for name in ("train", "multi_gpu_train")]
 BATCH = 4
@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 from ignite.engine import Engine
 from pssr2_monai import distributed
-from pssr2_monai.handlers import FiniteLoss, ProgressSchedule
+from pssr2_monai.training.handlers import FiniteLoss, ProgressSchedule
 
 distributed.begin(torch.device("cpu"))
 rank, out = distributed.rank(), Path(sys.argv[1])

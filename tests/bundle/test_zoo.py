@@ -12,7 +12,7 @@ import pytest
 import torch
 from monai.bundle import ckpt_export, onnx_export, verify_metadata, verify_net_in_out
 
-from pssr2_monai.weights import load_weights
+from pssr2_monai.networks.weights import load_weights
 
 FREE = {"image": {0: "batch", 2: "height", 3: "width"}}
 

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.weights import load_weights, save_plain
+from pssr2_monai.networks.weights import load_weights, save_plain
 
 NAME = "point_scanning_super_resolution"
 

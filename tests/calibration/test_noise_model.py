@@ -14,9 +14,9 @@ from pssr2_monai.calibration.noise_model import (
     black_level,
     first_guess,
     search_space,
-    variance_line,
 )
 from pssr2_monai.calibration.noise_profiles import sort_pixels, summarise
+from pssr2_monai.crappify.noise_estimates import variance_line
 from pssr2_monai.errors import InputError
 
 FLAT = np.full((2, 256, 256), 100, np.float32)

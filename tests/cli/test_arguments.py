@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pssr2_monai.cli import main
-from pssr2_monai.commands import COMMANDS
-from pssr2_monai.commands.arguments import fire_words
+from pssr2_monai.cli.arguments import fire_words
+from pssr2_monai.cli.main import main
+from pssr2_monai.cli.verbs import COMMANDS
 
 
 @pytest.fixture

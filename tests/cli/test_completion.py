@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pssr2_monai.cli import main
-from pssr2_monai.commands import COMMANDS
-from pssr2_monai.presets import preset_names
+from pssr2_monai.bundle import preset_names
+from pssr2_monai.cli.main import main
+from pssr2_monai.cli.verbs import COMMANDS
 
 
 @pytest.fixture

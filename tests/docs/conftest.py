@@ -16,10 +16,10 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from pssr2_monai import presets
-from pssr2_monai.crappify import Crappify
-from pssr2_monai.io.writer import write_image
-from pssr2_monai.noises import PoissonNoise
+from pssr2_monai import bundle
+from pssr2_monai.crappify import PoissonNoise
+from pssr2_monai.crappify.crappify import Crappify
+from pssr2_monai.images.writer import write_image
 
 SCALE = 4
 COUNT, SIDE = 5, 192
@@ -44,7 +44,7 @@ TINY: dict[str, dict[str, Any]] = {
     "configs/resunet_small.json": {"network_def#channels": [8, 16]},
     "configs/2.5d.json": {"tile": 32},
 }
-"""What is smaller than in the real bundle and presets, by file and id."""
+"""What is smaller than in the real bundle and bundle, by file and id."""
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def world(tmp_path: Path, project_root: Path, tiny_weights: Path, monkeypatch: p
     write_image(folder / "stacks" / "stack.ome.tif", np.stack(planes * 2), axes="ZYX", pixel_size={})
     write_image(folder / "volume.ome.zarr", np.stack(planes)[:, ::4, ::4].copy(), axes="ZYX", pixel_size={})
     # Where the package looks for its bundle and presets.
-    monkeypatch.setattr(presets, "_PACKAGE", folder / "pssr2_monai")
+    monkeypatch.setattr(bundle, "_PACKAGE", folder / "pssr2_monai")
     monkeypatch.chdir(folder)
     return folder
 

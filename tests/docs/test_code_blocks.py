@@ -23,11 +23,11 @@ from sybil import Example, Region
 from sybil.document import Document
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
-from pssr2_monai.cli import main
-from pssr2_monai.commands import COMMANDS
-from pssr2_monai.commands.arguments import fire_words, takes_training_ids
+from pssr2_monai.cli.arguments import fire_words, takes_training_ids
+from pssr2_monai.cli.main import main
+from pssr2_monai.cli.verbs import COMMANDS
 from pssr2_monai.errors import UsageError
-from pssr2_monai.presets import check_overrides, config_files
+from pssr2_monai.training.config import check_overrides, config_files
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "bundle" / "docs" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -12,7 +12,7 @@ from pydoc import locate
 
 import pytest
 
-from pssr2_monai.presets import check_overrides, config_files
+from pssr2_monai.training.config import check_overrides, config_files
 
 HERE = Path(__file__).parent
 NAMES: dict[str, list[str]] = json.loads((HERE / "pssr-2.4.0.json").read_text(encoding="utf-8"))

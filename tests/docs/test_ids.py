@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from pssr2_monai.presets import check_overrides, config_files
+from pssr2_monai.training.config import check_overrides, config_files
 
 ROOT = Path(__file__).resolve().parents[2]
 

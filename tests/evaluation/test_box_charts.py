@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pssr2_monai.evaluation.box_charts import BOXES, box_charts
+from pssr2_monai.evaluation.report import BOXES, box_charts
 
 
 def _result(images: int) -> dict[str, Any]:

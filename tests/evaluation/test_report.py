@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pssr2_monai.evaluation.evaluating import evaluate
+from pssr2_monai.evaluation.evaluate import evaluate
 from pssr2_monai.evaluation.report import page
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from pssr2_monai.evaluation.significance import difference, mean_interval
+from pssr2_monai.evaluation.verdict import difference, mean_interval
 
 
 def test_the_interval_of_many_normal_values_is_that_of_student() -> None:

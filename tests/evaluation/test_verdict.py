@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pssr2_monai.evaluation.measures import METRICS
 from pssr2_monai.evaluation.verdict import best_interpolation, verdict
-from pssr2_monai.metrics.measures import METRICS
 
 
 def _result(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from pssr2_monai.record import Record, instantiate
+from pssr2_monai.networks.record import Record, instantiate
 
 NETWORKS = "pssr2_monai.networks."
 RDNET: dict[str, Any] = {

@@ -19,15 +19,14 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from pssr2_monai.cli import main
+from pssr2_monai.cli.main import main
 from pssr2_monai.errors import InputError
 from pssr2_monai.export import formats
 from pssr2_monai.export.bioimageio import Package
-from pssr2_monai.export.exporting import export, load_export
-from pssr2_monai.export.grey_levels import GreyLevels
-from pssr2_monai.export.settings import PackageSettings
-from pssr2_monai.intensity import Intensity, IntensitySettings
-from pssr2_monai.record import Record
+from pssr2_monai.export.export import export, load_export
+from pssr2_monai.export.grey_levels import GreyLevels, PackageSettings
+from pssr2_monai.images.intensity import Intensity, IntensitySettings
+from pssr2_monai.networks.record import Record
 
 core = pytest.importorskip("bioimageio.core")
 pytest.importorskip("onnxruntime")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pssr2_monai.cli import main
+from pssr2_monai.cli.main import main
 from pssr2_monai.errors import InputError
 from pssr2_monai.fidelity.maps import restore_with_maps
-from pssr2_monai.io.image import open_image
-from pssr2_monai.restoration.restoring import restore
+from pssr2_monai.images.image import open_image
+from pssr2_monai.restoration.restore import restore
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 import torch
 from monai.transforms import RandGaussianNoise
 
+from pssr2_monai.crappify import Blur, Detector, Gamma, GaussianNoise, LineNoise, PoissonNoise, SaltPepperNoise
+from pssr2_monai.crappify.noise import Noise
 from pssr2_monai.fidelity.noise_curves import noise_curve, noise_range
-from pssr2_monai.noises import Blur, Detector, Gamma, GaussianNoise, LineNoise, PoissonNoise, SaltPepperNoise
-from pssr2_monai.noises.noise import Noise
 
 CHAINS = [
     [PoissonNoise(intensity=0.7)],

@@ -9,10 +9,10 @@ import pytest
 from napari.layers import Image
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.io.image import open_image
-from pssr2_monai.io.writer import write_image
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.writer import write_image
 from pssr2_monai.napari.layers import SIZE_UNKNOWN, axes_of, larger, layer_of_file, pixel_size_of, write_layer
-from pssr2_monai.napari.samples import made_cells
+from pssr2_monai.napari.viewer import made_cells
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from pssr2_monai.losses import MSSSIML1Loss
 from pssr2_monai.networks import RCAN, RDResUNet, RDResUNetA, ResUNet, ResUNetA, ScaledNetwork, SwinIR
+from pssr2_monai.training.losses import MSSSIML1Loss
 
 RDNET = {
     "stem_channels": 16,

@@ -10,7 +10,7 @@ import torch
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks import RDResUNet, RDResUNetA, ResUNet, ResUNetA, ScaledNetwork
-from pssr2_monai.networks.rdnet import RDNet, multiple_of_eight
+from pssr2_monai.networks.rdresunet import RDNet, multiple_of_eight
 
 
 @pytest.mark.parametrize(

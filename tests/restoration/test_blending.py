@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pssr2_monai.restoration.blending import blended
+from pssr2_monai.images.windows import reflect_indices
+from pssr2_monai.restoration.blending import WindowAxis, blended
 from pssr2_monai.restoration.inferer import SeamlessInferer
-from pssr2_monai.tiles import WindowAxis, reflect_indices
 
 
 def _outputs(image: torch.Tensor, axes: Sequence[WindowAxis], parts: Sequence[range]) -> Iterator[torch.Tensor]:

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from pssr2_monai.cli import main
+from pssr2_monai.cli.main import main
 from pssr2_monai.errors import InputError
-from pssr2_monai.io.writer import write_image
+from pssr2_monai.images.writer import write_image
 from pssr2_monai.networks import ResUNet
-from pssr2_monai.record import Record
-from pssr2_monai.restoration import engines, restoring, workers
+from pssr2_monai.networks.record import Record
+from pssr2_monai.networks.weights import load_weights, save_atomically
+from pssr2_monai.restoration import engines, restore
 from pssr2_monai.restoration.engines import open_engine
-from pssr2_monai.restoration.file_restoring import restore_file
 from pssr2_monai.restoration.inferer import SeamlessInferer
-from pssr2_monai.restoration.journals import Journal, Unfinished
-from pssr2_monai.weights import load_weights, save_atomically
+from pssr2_monai.restoration.journal import Journal, Unfinished
+from pssr2_monai.restoration.restore_file import restore_file
 
 INFERER = SeamlessInferer(64, precision="float32")
 
@@ -54,7 +54,7 @@ def folder(_one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _restore(folder: Path, target: Path, engine: engines.Engine | None) -> Path:
     weights = folder / "model.pt"
-    model = workers.Model.of(weights, "cpu")
+    model = engines.Model.of(weights, "cpu")
     return restore_file(folder / "in.ome.zarr", target, *load_weights(weights), INFERER, engine=engine, model=model)
 
 
@@ -117,10 +117,10 @@ def test_small_files_are_made_whole_by_a_worker_each(
         write_image(tmp_path / "in" / f"{number}.png", image, axes="YX", pixel_size={})
     (tmp_path / "in" / "bad.png").write_bytes((tmp_path / "in" / "0.png").read_bytes()[:-60])
     options = {"skip_bad": True, "device": "cpu"}
-    alone = restoring.restore(tmp_path / "in", tmp_path / "alone", folder / "model.pt", **options)
+    alone = restore.restore(tmp_path / "in", tmp_path / "alone", folder / "model.pt", **options)
     address = cluster.scheduler_address
     with caplog.at_level("INFO"):
-        shared = restoring.restore(tmp_path / "in", tmp_path / "out", folder / "model.pt", scheduler=address, **options)
+        shared = restore.restore(tmp_path / "in", tmp_path / "out", folder / "model.pt", scheduler=address, **options)
     assert "2 Dask workers; dashboard: http" in caplog.text
     assert "left out: bad.png" in caplog.text
     assert [path.name for path in shared] == [path.name for path in alone] == [f"{number}.png" for number in range(3)]
@@ -149,7 +149,7 @@ def test_a_cluster_that_loses_a_worker_makes_the_same_file(
 
 @pytest.mark.slow
 def test_workers_of_another_version_are_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.pssr2_monai, "__version__", "99.0")
+    monkeypatch.setattr(engines.pssr2_monai, "__version__", "99.0")
     with (
         pytest.raises(InputError, match=r"worker tcp://\S+ has pssr2_monai \S+, but here is 99.0; install the same"),
         open_engine(scheduler=cluster.scheduler_address),
@@ -202,7 +202,7 @@ def test_each_worker_takes_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.
     pytest.importorskip("fcntl")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert [workers._own_gpu() for _ in range(3)] == [0, 1, 2]
-    assert workers._own_gpu() in range(3)
-    workers._held.pop(1).close()  # a worker has ended
-    assert workers._own_gpu() == 1
+    assert [engines._own_gpu() for _ in range(3)] == [0, 1, 2]
+    assert engines._own_gpu() in range(3)
+    engines._held.pop(1).close()  # a worker has ended
+    assert engines._own_gpu() == 1

@@ -18,17 +18,18 @@ import pytest
 import torch
 import zarr
 
-from pssr2_monai.cli import main
+from pssr2_monai.cli.main import main
 from pssr2_monai.errors import InputError
-from pssr2_monai.io.image import open_image
-from pssr2_monai.io.omezarr_writer import OmeZarrWriter
-from pssr2_monai.io.writer import Writer, write_image
+from pssr2_monai.images.formats.omezarr_writer import OmeZarrWriter
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.writer import Writer, write_image
 from pssr2_monai.networks import ResUNet
-from pssr2_monai.record import Record
-from pssr2_monai.restoration import estimating
-from pssr2_monai.restoration.journals import Unfinished
-from pssr2_monai.restoration.restoring import restore
-from pssr2_monai.weights import save_atomically
+from pssr2_monai.networks.record import Record
+from pssr2_monai.networks.weights import save_atomically
+from pssr2_monai.restoration import estimate
+from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.journal import Unfinished
+from pssr2_monai.restoration.restore import restore
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +113,8 @@ def test_a_full_disk_is_told_in_one_line_and_gone_on_from(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("pssr2_monai.io.omezarr_writer.CHUNK", 64)
-    monkeypatch.setattr("pssr2_monai.io.omezarr_writer.SMALLEST_LEVEL", 64)
+    monkeypatch.setattr("pssr2_monai.images.formats.omezarr_writer.CHUNK", 64)
+    monkeypatch.setattr("pssr2_monai.images.formats.omezarr_writer.SMALLEST_LEVEL", 64)
     straight, target = tmp_path / f"straight{suffix}", tmp_path / f"out{suffix}"
     restore(scans / "0.tif", straight, weights, window=64)
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -133,7 +134,7 @@ def test_a_full_disk_is_told_in_one_line_and_gone_on_from(
 
     with monkeypatch.context() as patched:  # the pyramid, too, which follows the last block
         patched.setattr(OmeZarrWriter, "_halved", failing)
-        patched.setattr("pssr2_monai.io.tiff_writer.finish", failing)
+        patched.setattr("pssr2_monai.images.outputs.finish", failing)
         with pytest.raises(Unfinished):
             restore(scans / "0.tif", target, weights, window=64)
     restore(scans / "0.tif", target, weights, window=64)
@@ -249,8 +250,8 @@ def test_the_estimate_tells_and_writes_nothing(
     assert "peak memory about" in lines[5]
     assert _names(tmp_path) == ["big.ome.zarr", "scans"]
     record = Record({}, 2)
-    inferer = estimating.SeamlessInferer(64)
-    output = estimating.output_of(tmp_path / "big.ome.zarr", tmp_path / "out.ome.zarr", record, inferer, None)
+    inferer = SeamlessInferer(64)
+    output = estimate.output_of(tmp_path / "big.ome.zarr", tmp_path / "out.ome.zarr", record, inferer, None)
     assert output.shape == (3, 1400, 1800)
     assert output.nbytes == 3 * 1400 * 1800 * 2 * 4 // 3
     # Windows of 64 pixels, every 32, the first of them 32 before the edge, of which 8 at each end do not count.
@@ -267,7 +268,7 @@ def test_a_run_that_is_killed_again_and_again_gives_the_same_file(weights: Path,
 
     # Each in a process of its own: what the other tests did to this one's threads might show in a last bit.
     def restoring(out: Path) -> list[str]:
-        run = [sys.executable, "-c", "from pssr2_monai.cli import main; main()", "restore"]
+        run = [sys.executable, "-c", "from pssr2_monai.cli.main import main; main()", "restore"]
         return [*run, str(tmp_path / "in.ome.zarr"), str(out), "--weights", str(weights), "--window", "96"]
 
     began = time.monotonic()

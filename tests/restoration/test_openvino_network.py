@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.io.image import open_image
-from pssr2_monai.io.writer import write_image
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.writer import write_image
 from pssr2_monai.networks import ResUNet
 from pssr2_monai.restoration import openvino_network
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.openvino_network import OpenVINONetwork
-from pssr2_monai.restoration.restoring import restore
+from pssr2_monai.restoration.restore import restore
 
 openvino = pytest.importorskip("openvino", reason="OpenVINO is an extra")
 

@@ -1,0 +1,43 @@
+"""The bundle's configs and the presets laid over them: finding, merging and checking, and the nearest right name.
+
+MONAI is imported where it is needed, since the command asks for names before it knows whether there is work to do.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+TEXT = {"axes", "calibration", "dataset_dir", "extra_dir", "hr_dir", "lr_dir", "pair_pattern", "split", "stack"}
+"""Ids whose values are words, though they may look like numbers."""
+NOT_SET = {"imports", "bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume", "initialize", "training", "run"}
+"""Ids of the training config that the command sets itself."""
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def bundle_dir() -> Path:
+    """The bundle's folder: inside the package when installed from a wheel, beside it in the repository."""
+    return _beside_or_inside("bundle")
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the package."""
+    return sorted(path.stem for path in _beside_or_inside("configs").glob("*.json"))
+
+
+def training_ids() -> dict[str, Any]:
+    """The ids of the training config that are options of a training, with their defaults."""
+    text = (bundle_dir() / "configs" / "train.json").read_text(encoding="utf-8")
+    return {name: default for name, default in json.loads(text).items() if name not in NOT_SET}
+
+
+def text_ids() -> set[str]:
+    """Those whose values are words."""
+    words = {name for name, default in training_ids().items() if isinstance(default, str) and default[:1] not in "$@%"}
+    return words | TEXT
+
+
+def _beside_or_inside(name: str) -> Path:
+    inside = _PACKAGE / name
+    return inside if inside.is_dir() else _PACKAGE.parent / name

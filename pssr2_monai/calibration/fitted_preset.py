@@ -1,0 +1,182 @@
+"""What a calibration writes: the preset with its ranges, and the report beside it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import pssr2_monai
+from pssr2_monai.calibration.noise_model import PARAMETERS, NoiseModel
+from pssr2_monai.crappify import NOISES
+
+LEAST_UNEVENNESS = 0.1
+"""Noise is taken to differ by so much from image to image, at least."""
+WIDEST = 0.5
+"""Share of a parameter that its range reaches to either side, at most."""
+PLAIN_GAIN = 0.01
+"""A gain this near to 1 is left out of a preset."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was found, and what was written.
+
+    Attributes:
+        model: names of the noises in their order.
+        values: the parameter of each, in grey levels (see ``noises``).
+        errors: their standard errors.
+        noises: the noises of the preset, each with its ranges.
+        gain: least, median and greatest factor from HR to LR brightness; None without HR images.
+        offset: likewise, grey levels added.
+        black: grey level of the images without signal, which Poisson noise leaves out.
+        before: distance between the real noise and that of the default crappifier; None without HR images.
+        after: that of the calibrated one.
+        trials: evaluations of the search.
+        seconds: how long it took.
+        notes: what a user should know.
+        files: the preset, the report and the picture.
+    """
+
+    model: tuple[str, ...]
+    values: dict[str, float]
+    errors: dict[str, float]
+    noises: list[dict[str, Any]]
+    gain: tuple[float, float, float] | None
+    offset: tuple[float, float, float] | None
+    black: float
+    before: float | None
+    after: float | None
+    trials: int
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+    files: tuple[Path, ...] = ()
+
+
+def noises_of_preset(
+    model: NoiseModel,
+    values: Mapping[str, float],
+    errors: Mapping[str, float],
+    gains: Sequence[float],
+    offsets: Sequence[float],
+    black: float,
+    spread: float | None,
+    unevenness: float | None,
+) -> list[dict[str, Any]]:
+    """The noises with the contrast: the gain before them all, the offset where the model has its place.
+
+    Args:
+        model: the noises.
+        values: the parameter of each.
+        errors: their standard errors.
+        gains: of the images.
+        offsets: likewise.
+        black: their grey level without signal.
+        spread: how far the ranges reach to either side, as a share; None for as far as the images differ.
+        unevenness: how far that is.
+    """
+    share = max(LEAST_UNEVENNESS, unevenness or 0.0) if spread is None else spread
+    gain, offset = _drawn(gains), _drawn([each + black for each in offsets])
+    entries = []
+    for number, name in enumerate(model.steps):
+        entry = noise_entry(name, values.get(name, 0.0), errors.get(name, 0.0), share)
+        if number == model.offset_step:
+            entry["gain" if name == "gaussian" else "offset"] = offset
+        entries.append(entry)
+    plain = all(abs(end - 1) <= PLAIN_GAIN for end in np.atleast_1d(gain))
+    if model.steps[0] == "detector" and not black:
+        return entries if plain else [entries[0] | {"gain": gain}, *entries[1:]]
+    first = noise_entry("detector") | ({} if plain else {"gain": gain}) | ({"offset": _round(-black)} if black else {})
+    # Without HR images there may be no offset to add.
+    entries = [entry for entry in entries if entry != noise_entry("detector") | {"offset": 0.0}]
+    return entries if plain and not black else [first, *entries]
+
+
+def noise_entry(name: str, value: float = 0.0, error: float = 0.0, share: float = 0.0) -> dict[str, Any]:
+    """One noise of a preset, with a range around its parameter: a share of it, and its standard error.
+
+    The standard error counts as far as it is smaller than the share: where two noises are hard to tell apart, one's
+    error is the other's gain, and drawing both that freely would make the noise stronger on the whole.
+    """
+    entry: dict[str, Any] = {"_target_": f"pssr2_monai.crappify.{NOISES[name].__name__}"}
+    if name in PARAMETERS:
+        least, greatest = NOISES[name].limits[PARAMETERS[name]]
+        half = value * min(WIDEST, math.hypot(share, min(share, error / value))) if value > 0 else 0.0
+        ends = max(least, value - half), min(greatest, value + half)
+        entry[PARAMETERS[name]] = [_round(end) for end in ends] if half > 0 else _round(value)
+    return entry
+
+
+def _drawn(values: Sequence[float]) -> float | list[float]:
+    """What a gain or an offset is drawn from: where the middle four fifths of the images lie."""
+    low, high = (_round(float(end)) for end in np.percentile(values, [10, 90]))
+    return [low, high] if low < high else low
+
+
+def _round(value: float) -> float:
+    """Four digits; below a ten-thousandth nothing."""
+    return float(f"{value:.4g}") if abs(value) >= 1e-4 else 0.0
+
+
+def preset_of(
+    noises: Sequence[Mapping[str, Any]], scale: int | None, downsample: str | None, intensity: str | None
+) -> dict[str, Any]:
+    """The overlay of the training config."""
+    preset: dict[str, Any] = {} if scale is None else {"scale": scale}
+    if intensity is not None:
+        preset["intensity#mode"] = intensity
+    if downsample is not None:
+        preset["crappifier#downsample"] = downsample
+    return preset | {"crappifier#noises": list(noises)}
+
+
+def report_of(found: Calibration, target: Path, scale: int | None) -> dict[str, Any]:
+    """What every report holds."""
+    return {
+        "preset": target.name,
+        "scale": scale,
+        "model": "+".join(found.model),
+        "estimates": {
+            name: {
+                "parameter": PARAMETERS[name],
+                "value": found.values[name],
+                "standard_error": found.errors[name],
+            }
+            for name in found.model
+        },
+        "gain": found.gain,
+        "offset": found.offset,
+        "black": found.black,
+        "distance": {"default": found.before, "calibrated": found.after},
+        "trials": found.trials,
+        "seconds": found.seconds,
+        "notes": found.notes,
+        "versions": {
+            "pssr2_monai": pssr2_monai.__version__,
+            **{name: version(name) for name in ("monai", "torch", "scikit-optimize", "scikit-learn")},
+        },
+    }
+
+
+def files_of(target: Path) -> tuple[Path, ...]:
+    """The preset, the report and the picture."""
+    return target, target.with_name(f"{target.stem}.report.json"), target.with_name(f"{target.stem}.png")
+
+
+def write_files(found: Calibration, preset: Mapping[str, Any], report: Mapping[str, Any], picture: Image.Image) -> None:
+    """Preset, report and picture; each appears whole, the preset last."""
+    target, report_file, picture_file = found.files
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = [path.with_name(f".{path.name}.part") for path in found.files]
+    beside[1].write_text(json.dumps(report, indent=2), encoding="utf-8")
+    picture.save(beside[2], format="PNG")
+    beside[0].write_text(json.dumps(preset, indent=4) + "\n", encoding="utf-8")
+    for part, path in zip((beside[1], beside[2], beside[0]), (report_file, picture_file, target), strict=True):
+        part.replace(path)

@@ -1,0 +1,292 @@
+"""Aligning an LR and an HR image of one field that differ in contrast and noise, to a fraction of a pixel.
+
+Places are ``(y, x)`` in LR pixels, counted from the centre of the first one. HR pixel ``i`` lies at
+``(i + 0.5) / scale - 0.5`` of them, so that the map between the images of a perfect pair is the identity.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import fft
+from scipy.linalg import polar
+from scipy.ndimage import affine_transform, gaussian_filter
+
+from pssr2_monai.calibration.registration.matching import FARTHEST_SHIFT, MODELS, refine, search, windowed
+from pssr2_monai.errors import InputError
+from pssr2_monai.images.windows import Window
+
+MIN_SCORE = 7.0
+"""Scores of images that do not belong together stay below this, as a rule; see ``scripts/benchmark_register.py``."""
+SMALLEST = 24
+"""LR pixels that an image must have along each side."""
+SEARCH_SIDE = 160
+"""Side in pixels down to which images are binned for the search over turns and sizes."""
+FINE_PIXELS = 2**18
+"""Pixels down to which an LR image is binned for the refinement: more of them cost time and change nothing."""
+FARTHEST_REFINEMENT = 4.0
+"""Pixels; the search comes within two, so that a refinement which goes farther has lost its way."""
+SMOOTHING = 0.5
+"""Sigma in LR pixels for the refinement: more costs accuracy even where the noise is as strong as the contrast."""
+BAND = (2.0, 6.0)
+"""Sigmas in LR pixels: structure of sizes between them decides the score."""
+FADING = 0.5
+"""Of the image's side, over which its borders fade out for the score."""
+SPLINE_REACH = 16
+"""HR pixels from which on a pixel has no influence on a cubic spline, which falls off as 0.27 to their power."""
+FloatArray = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """How an LR image lies in the HR image of the same field.
+
+    Attributes:
+        matrix: ``(2, 3)``, from a place ``(y, x, 1)`` in the LR image to that of the same thing in the HR image, both
+            in LR pixels as the module's first lines tell.
+        lr_size: height and width of the LR image.
+        hr_size: those of the HR image.
+        scale: HR pixels a LR pixel.
+        score: how far, in standard deviations, the likeness of the aligned images stands out from that at all other
+            displacements; 0 where one image is constant. See ``MIN_SCORE``.
+        correlation: of the aligned images, structures of middle size only; negative where the contrast is inverted.
+    """
+
+    matrix: FloatArray
+    lr_size: tuple[int, int]
+    hr_size: tuple[int, int]
+    scale: int
+    score: float
+    correlation: float
+
+    @property
+    def shift(self) -> tuple[float, float]:
+        """How far down and to the right the centre of the LR image lies in the HR image, in LR pixels."""
+        centre = (np.array(self.lr_size) - 1) / 2
+        down, right = self.matrix[:, :2] @ centre + self.matrix[:, 2] - centre
+        return float(down), float(right)
+
+    @property
+    def rotation(self) -> float:
+        """By how many degrees the HR image is turned anticlockwise against the LR image."""
+        turn, _ = polar(self.matrix[:, :2])
+        return math.degrees(math.atan2(turn[1, 0], turn[0, 0]))
+
+    @property
+    def ratio(self) -> float:
+        """How much larger things are in the HR image than the scale alone makes them."""
+        return math.sqrt(abs(float(np.linalg.det(self.matrix[:, :2]))))
+
+    @cached_property
+    def window(self) -> Window:
+        """The LR pixels all of whose HR pixels have their centre in the HR image: a rectangle, perhaps an empty one."""
+        return _shared(self.matrix, self.lr_size, self.hr_size, self.scale)
+
+    def pair(self, lr: npt.NDArray[Any], hr: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray]:
+        """The part of both images that they share, in sizes whose ratio is the scale.
+
+        LR pixels stay as they are: interpolation would smooth their noise, which calibration measures and networks are
+        to learn. The HR image, the clean one, is interpolated on the LR image's grid (cubic spline).
+
+        Args:
+            lr: image ``(Y, X)``, any dtype.
+            hr: image ``(Y, X)``.
+
+        Returns:
+            The LR part in its dtype; the HR part in float32 and in its own grey levels, which the spline may exceed.
+
+        Raises:
+            InputError: the images share no pixel.
+        """
+        window = self.window
+        if not window.height or not window.width:
+            raise InputError("the LR and the HR image share no pixel where they were aligned; see their score")
+        return lr[window.slices()], self.resampled(hr, window)
+
+    def source(self, window: Window) -> Window:
+        """The HR pixels that ``resampled`` needs for a window of LR pixels; they may lie beyond the image's border."""
+        corners = np.array([[y, x, 1] for y in _ends(window.y, window.height) for x in _ends(window.x, window.width)])
+        places = (corners @ self.matrix.T + 0.5) * self.scale
+        top, left = (np.floor(places.min(0)) - SPLINE_REACH).astype(int).tolist()
+        bottom, right = (np.ceil(places.max(0)) + SPLINE_REACH).astype(int).tolist()
+        return Window(top, left, bottom - top, right - left)
+
+    def resampled(self, hr: npt.NDArray[Any], window: Window, source: Window | None = None) -> FloatArray:
+        """The HR image over a window of LR pixels, in float32: ``scale`` times as many pixels along each side.
+
+        Args:
+            hr: image ``(Y, X)``, or the part of it in ``source``. Pixels that are not finite make those around them so.
+            window: LR pixels.
+            source: see the method of this name; by default ``hr`` is the whole image.
+        """
+        linear = self.matrix[:, :2]
+        corner = np.array([window.y, window.x]) + 0.5 / self.scale - 0.5
+        start = self.scale * (linear @ corner + self.matrix[:, 2] + 0.5) - 0.5
+        start -= (source.y, source.x) if source else (0, 0)
+        size = (window.height * self.scale, window.width * self.scale)
+        pixels = np.asarray(hr, dtype=np.float32)
+        unknown = ~np.isfinite(pixels)
+        if unknown.any():
+            pixels = np.where(unknown, 0, pixels)
+        found = affine_transform(pixels, linear, start, output_shape=size, order=3, mode="mirror")
+        if unknown.any():
+            touched = affine_transform(
+                unknown.astype(np.float32), linear, start, output_shape=size, order=1, mode="mirror"
+            )
+            found[touched > 0] = np.nan
+        return found
+
+
+def align(lr: npt.NDArray[Any], hr: npt.NDArray[Any], scale: int, model: str = "similarity") -> Alignment:
+    """Finds how an LR image lies in the HR image of the same field.
+
+    Phase correlation, over turns of up to 4 degrees and sizes of up to 4 % more or less where the model has them, gives
+    the start; Mattes' mutual information refines it. Contrast may differ and be inverted.
+
+    Args:
+        lr: image ``(Y, X)`` in any grey scale; pixels that are not finite count as its mean.
+        hr: image ``(Y, X)``; it may be a little larger or smaller than ``scale`` times the LR image.
+        scale: HR pixels a LR pixel.
+        model: ``shift``, ``rigid`` (shift and rotation), ``similarity`` (and size) or ``affine`` (and shear).
+
+    Raises:
+        InputError: an unknown model, images that are no planes or too small, or fields of very different size.
+
+    Example:
+        >>> image = np.random.default_rng(0).normal(size=(64, 80))
+        >>> align(image, image, scale=1, model="shift").window
+        Window(y=0, x=0, height=64, width=80)
+    """
+    if model not in MODELS:
+        raise InputError(f"model: {model!r} is unknown; use {', '.join(MODELS)}")
+    if lr.ndim != 2 or hr.ndim != 2:
+        raise InputError(f"images of {lr.ndim} and {hr.ndim} dimensions cannot be aligned; give planes (Y, X)")
+    lr_size, hr_size = (int(lr.shape[0]), int(lr.shape[1])), (int(hr.shape[0]), int(hr.shape[1]))
+    check_fields(lr_size, hr_size, scale)
+    lr, hr = _finite(lr), _finite(hr)
+    matrix = np.eye(2, 3)
+    if not lr.std() or not hr.std():
+        return Alignment(matrix, lr_size, hr_size, scale, 0.0, 0.0)
+    coarse = math.ceil(max(lr_size) / SEARCH_SIDE)
+    fine = min(coarse, math.ceil(math.sqrt(lr.size / FINE_PIXELS)))
+    small = _binned(lr, coarse), _binned(hr, coarse)
+    matrix = _unbinned(search(small[0], _binned(small[1], scale), model), coarse)
+    for factor in sorted({coarse, fine}, reverse=True):
+        start = _rebinned(matrix, factor)
+        found, smooth = _refined(_binned(lr, factor), _binned(hr, factor), scale, start, model)
+        matrix = _unbinned(found, factor)
+    score, correlation = _likeness(*smooth, scale, found)
+    return Alignment(matrix, lr_size, hr_size, scale, score, correlation)
+
+
+def check_fields(lr_size: tuple[int, int], hr_size: tuple[int, int], scale: int) -> None:
+    """Refuses sizes of images that cannot show one field.
+
+    Raises:
+        InputError: less than ``SMALLEST`` LR pixels along a side, or one field half as large again as the other.
+    """
+    if not isinstance(scale, (int, np.integer)) or scale < 1:
+        raise InputError(f"scale: {scale!r} is not a whole number of at least 1")
+    sizes = f"LR {lr_size[0]} x {lr_size[1]} and HR {hr_size[0]} x {hr_size[1]} pixels"
+    for own, other in zip(lr_size, hr_size, strict=True):
+        if min(own, other // scale) < SMALLEST:
+            raise InputError(f"{sizes} at scale {scale} are too few; {SMALLEST} LR pixels a side can be aligned")
+        if not 2 / 3 <= other / (own * scale) <= 3 / 2:
+            raise InputError(f"{sizes} do not fit the scale {scale}; set scale, or crop the larger field first")
+
+
+def _finite(image: npt.NDArray[Any]) -> FloatArray:
+    """The image in float32 around 0, where no precision is lost to an offset."""
+    pixels = np.array(image, dtype=np.float32)
+    known = np.isfinite(pixels)
+    pixels -= pixels[known].mean(dtype=np.float64) if known.any() else 0.0
+    pixels[~known] = 0.0
+    return pixels
+
+
+def _binned(image: FloatArray, factor: int) -> FloatArray:
+    """Means over squares of pixels; what is left over at the lower and right border is dropped."""
+    rows, columns = (side // factor for side in image.shape)
+    whole = image[: rows * factor, : columns * factor]
+    return whole.reshape(rows, factor, columns, factor).mean((1, 3))
+
+
+def _rebinned(matrix: FloatArray, factor: int) -> FloatArray:
+    """A map in LR pixels as one in pixels that are ``factor`` times as long."""
+    moved = matrix[:, 2] + (matrix[:, :2].sum(1) - 1) * (factor - 1) / 2
+    return np.column_stack([matrix[:, :2], moved / factor])
+
+
+def _unbinned(matrix: FloatArray, factor: int) -> FloatArray:
+    """The reverse of ``_rebinned``."""
+    moved = matrix[:, 2] * factor - (matrix[:, :2].sum(1) - 1) * (factor - 1) / 2
+    return np.column_stack([matrix[:, :2], moved])
+
+
+def _refined(
+    lr: FloatArray, hr: FloatArray, scale: int, start: FloatArray, model: str
+) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
+    """The map refined, in pixels of ``lr``, and the smoothed images that it was refined on."""
+    lr, hr = gaussian_filter(lr, SMOOTHING), gaussian_filter(hr, SMOOTHING * scale)
+    try:
+        found = refine(lr, hr, scale, start, model)
+    except RuntimeError:  # ITK found nothing to go by: the score will tell
+        return start, (lr, hr)
+    corners = np.array([[y, x, 1] for y in (0, lr.shape[0] - 1) for x in (0, lr.shape[1] - 1)])
+    way = np.linalg.norm(corners @ (found - start).T, axis=1).max()
+    return (found if way <= FARTHEST_REFINEMENT else start), (lr, hr)
+
+
+def _likeness(lr: FloatArray, hr: FloatArray, scale: int, matrix: FloatArray) -> tuple[float, float]:
+    """Score and correlation of two images under a map in pixels of ``lr``.
+
+    With ``r`` the correlation and ``s`` its standard deviation over displacements, ``1 / s**2`` is the number of
+    independent places, and ``-log(1 - r**2) / s**2`` how much likelier the images are as a pair, twice its logarithm
+    for Gaussian grey levels; the score is its root. It is ``r / s`` for a small ``r``.
+    """
+    window = _shared(matrix, lr.shape, hr.shape, scale)
+    if window.height * window.width < lr.size * (1 - FARTHEST_SHIFT) ** 2 / 2:
+        return 0.0, 0.0
+    onto = affine_transform(
+        hr, scale * matrix[:, :2], scale * (matrix[:, 2] + 0.5) - 0.5, output_shape=lr.shape, order=1
+    )
+    place, (fine, coarse) = window.slices(), BAND
+    one, other = (
+        windowed(gaussian_filter(each[place], fine) - gaussian_filter(each[place], coarse), FADING)
+        for each in (lr, onto)
+    )
+    norm = math.sqrt(float((one**2).sum() * (other**2).sum()))
+    if not norm:
+        return 0.0, 0.0
+    surface = fft.ifft2(fft.fft2(one) * fft.fft2(other).conj()).real / norm
+    correlation = float(surface[0, 0])
+    far = np.hypot(*np.meshgrid(*(fft.fftfreq(side, 1 / side) for side in surface.shape), indexing="ij")) > 2 * fine
+    score = math.sqrt(-math.log(1 - min(correlation**2, 1 - 1e-4))) / float(surface[far].std())
+    return score, correlation
+
+
+def _ends(first: int, count: int) -> tuple[float, float]:
+    """Where the area of so many LR pixels begins and ends."""
+    return first - 0.5, first + count - 0.5
+
+
+def _shared(matrix: FloatArray, lr_size: tuple[int, ...], hr_size: tuple[int, ...], scale: int) -> Window:
+    """See ``Alignment.window``: each side moves inwards until its corners lie in the HR image."""
+    top, left, bottom, right = 0, 0, lr_size[0] - 1, lr_size[1] - 1
+    inner = 0.5 - 0.5 / scale  # from an LR pixel's centre to that of the outermost HR pixel in it
+    reach = [side / scale - 0.5 + 1e-6 for side in hr_size]
+    moved = True
+    while moved and top <= bottom and left <= right:
+        moved = False
+        edges = (top - inner, bottom + inner), (left - inner, right + inner)
+        corners = np.array([[y, x, 1] for y in edges[0] for x in edges[1]]) @ matrix.T
+        (low_y, low_x), (high_y, high_x) = corners.min(0), corners.max(0)
+        steps = [low_y < -0.5 - 1e-6, low_x < -0.5 - 1e-6, high_y > reach[0], high_x > reach[1]]
+        top, left, bottom, right = top + steps[0], left + steps[1], bottom - steps[2], right - steps[3]
+        moved = any(steps)
+    return Window(int(top), int(left), max(0, int(bottom - top) + 1), max(0, int(right - left) + 1))

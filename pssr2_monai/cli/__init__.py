@@ -1,0 +1,1 @@
+"""The command ``pssr2``."""

@@ -1,0 +1,166 @@
+"""Crappifiers: what makes a low-resolution, noisy scan out of a high-resolution image.
+
+The order is PSSR2's (Stites and Manor 2024): downsample first, add noise afterwards. Noise added before downsampling is
+averaged away by it, and leaves the training inputs too clean.
+
+Images are ``(..., Y, X)`` arrays or tensors with values in [0, 1]. The noises are those of ``pssr2_monai.crappify``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from monai.config import NdarrayOrTensor
+from monai.transforms import Randomizable, Transform
+from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.images.axes import factors
+from pssr2_monai.randomness import Seeded
+
+DOWNSAMPLINGS = ("bilinear", "area", "nearest")
+_SEED_END = 2**32 - 1
+
+
+class Downsample(Transform):
+    """Shrinks an image by a whole factor for each axis.
+
+    Args:
+        scale: how many HR pixels make one LR pixel along Y and along X, 1 leaving the image as it is; or three numbers,
+            for Z (the frames), Y and X, which make a volume of the frames.
+        mode: ``bilinear``, antialiased as in ``PIL.Image.resize(BILINEAR)``, without its rounding; ``area``, the mean
+            of the pixels that make one; ``nearest``, the pixel at (or half a pixel after) their centre alone, as a
+            raster with wider steps sees it.
+
+    Example:
+        >>> import numpy as np
+        >>> Downsample(scale=4)(np.ones((1, 64, 48), dtype=np.float32)).shape
+        (1, 16, 12)
+        >>> Downsample(scale=[4, 1, 1], mode="nearest")(np.ones((8, 64, 48), dtype=np.float32)).shape
+        (2, 64, 48)
+    """
+
+    backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
+
+    def __init__(self, scale: int | Sequence[int], mode: str = "bilinear") -> None:
+        if mode not in DOWNSAMPLINGS:
+            raise InputError(f"downsample: {mode!r} is unknown; use {', '.join(DOWNSAMPLINGS)}")
+        self.factors = factors(scale)
+        self.scale = scale
+        self.mode = mode
+
+    def __call__(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
+        """Shrinks ``img`` (..., Y, X), or (..., Z, Y, X) where Z is scaled, too.
+
+        Raises:
+            InputError: an axis does not divide by its factor.
+        """
+        along_z, along_y, along_x = self.factors
+        if max(self.factors) == 1:
+            return img
+        depth = img.shape[-3] if along_z > 1 else 1
+        height, width = img.shape[-2:]
+        if depth % along_z or height % along_y or width % along_x:
+            sizes = " x ".join(str(side) for side in img.shape[-3 if along_z > 1 else -2 :])
+            raise InputError(f"an image of {sizes} pixels does not divide by the scale {self.scale}; crop it")
+        lr = convert_to_tensor(img, dtype=torch.float32, track_meta=False)
+        if along_y > 1 or along_x > 1:
+            planes = self._shrunk(lr.reshape(1, -1, height, width), along_y, along_x)
+            lr = planes.reshape(*img.shape[:-2], *planes.shape[-2:])
+        if along_z > 1:
+            # As images of Z by all pixels of a plane, of which only the first axis shrinks.
+            columns = self._shrunk(lr.reshape(1, -1, depth, lr.shape[-2] * lr.shape[-1]), along_z, 1)
+            lr = columns.reshape(*img.shape[:-3], depth // along_z, *lr.shape[-2:])
+        return convert_to_dst_type(lr, img, dtype=torch.float32)[0]
+
+    def _shrunk(self, planes: torch.Tensor, along_y: int, along_x: int) -> torch.Tensor:
+        """``(1, planes, Y, X)``, shrunk."""
+        if self.mode == "area":
+            return avg_pool2d(planes, (along_y, along_x))
+        if self.mode == "nearest":
+            return planes[..., along_y // 2 :: along_y, along_x // 2 :: along_x]
+        height, width = planes.shape[-2] // along_y, planes.shape[-1] // along_x
+        # Rows first, which a processor shrinks many pixels at a time, so that it has fewer columns to shrink.
+        return interpolate(_rows_shrunk(planes, along_y), (height, width), mode="bilinear", antialias=True)
+
+
+def _rows_shrunk(planes: torch.Tensor, factor: int) -> torch.Tensor:
+    """``(1, planes, Y, X)``, shrunk along Y as ``interpolate`` does, in half its time on a processor."""
+    height, width = planes.shape[-2] // factor, planes.shape[-1]
+    if planes.device.type != "cpu" or factor == 1 or height < 3:
+        return interpolate(planes, (height, width), mode="bilinear", antialias=True)
+    rows = planes.new_empty(*planes.shape[:-2], height, width)
+    top, bottom = planes[..., : 2 * factor, :], planes[..., -2 * factor :, :]
+    rows[..., :1, :] = interpolate(top, (2, width), mode="bilinear", antialias=True)[..., :1, :]
+    rows[..., -1:, :] = interpolate(bottom, (2, width), mode="bilinear", antialias=True)[..., -1:, :]
+    # Away from the borders every row is the same weighted sum, taken of all of them at once.
+    inner = rows[..., 1:-1, :].zero_()
+    for tap in range(2 * factor - factor % 2):
+        weight = (1 - abs(tap + 0.5 - factor // 2 - factor / 2) / factor) / factor
+        first = factor - factor // 2 + tap
+        inner.add_(planes[..., first : first + factor * (height - 2) : factor, :], alpha=weight)
+    return rows
+
+
+class Crappify(Seeded, Transform):
+    """Makes an LR image from an HR one: downsampling, then one noise after another, clipped after each.
+
+    Args:
+        scale: HR size over LR size, one number or one for each of Z, Y and X; 1 for denoising alone.
+        noises: transforms that take and return an image in [0, 1] at LR size, applied in turn.
+        clip: whether what leaves the detector's range is cut off after each noise: [0, 1], or as far beyond it as the
+            clean image reaches, where 1 is a percentile and not the detector's limit.
+        downsample: ``bilinear``, ``area`` or ``nearest``; see ``Downsample``.
+
+    Raises:
+        InputError: an unknown downsampling or scale; in the call, an image that does not divide by the scale.
+
+    Source:
+        Stites and Manor 2024 (PSSR2): noise comes after downsampling; in PSSR (Fang et al. 2021) it came before.
+
+    Example:
+        >>> import numpy as np
+        >>> from pssr2_monai.crappify import PoissonNoise
+        >>> crappify = Crappify(scale=4, noises=[PoissonNoise(intensity=(0.5, 1.0))]).set_random_state(seed=0)
+        >>> crappify(np.full((1, 128, 128), 0.5, dtype=np.float32)).shape
+        (1, 32, 32)
+    """
+
+    backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
+
+    def __init__(
+        self,
+        scale: int | Sequence[int],
+        noises: Sequence[Callable[[NdarrayOrTensor], NdarrayOrTensor]] = (),
+        clip: bool = True,
+        downsample: str = "bilinear",
+    ) -> None:
+        self.downsample = Downsample(scale, downsample)
+        self.noises = tuple(noises)
+        self.clip = clip
+
+    @property
+    def scale(self) -> int | Sequence[int]:
+        """HR size over LR size."""
+        return self.downsample.scale
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Crappify:
+        """Seeds this crappifier, and each of its noises from it."""
+        super().set_random_state(seed=seed, state=state)
+        for noise in self.noises:
+            if isinstance(noise, Randomizable):
+                noise.set_random_state(seed=int(self.R.randint(_SEED_END, dtype=np.uint32)))
+        return self
+
+    def __call__(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
+        """Crappifies ``img``, ``(frames, Y, X)`` or ``(batch, frames, Y, X)`` in [0, 1]."""
+        lr = self.downsample(img)
+        low, high = min(0.0, float(lr.min())), max(1.0, float(lr.max()))
+        for noise in self.noises:
+            lr = noise(lr)
+            if self.clip:
+                lr = lr.clip(low, high)
+        return lr

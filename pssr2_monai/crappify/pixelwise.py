@@ -1,0 +1,252 @@
+"""Noises of single pixels.
+
+What depends on the pixels around, or on the scanning, is in ``pssr2_monai.crappify.scan``. Images are ``(..., Y, X)``
+arrays or tensors with values in [0, 1]; parameters count in grey levels of an 8-bit image; see
+``pssr2_monai.crappify.noise``.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from math import inf
+
+import numpy as np
+import torch
+from scipy.special import gammaln, xlogy
+
+from pssr2_monai.crappify.noise import GREY_LEVELS, Noise, Parameter
+from pssr2_monai.errors import InputError
+
+LARGEST = 255
+"""The largest rate that the table knows; a power of two less one, as the shifts below count on."""
+REACH = 128
+"""Counts that the table knows below and above a rate: the chance of one beyond them is less than 1e-14."""
+FEW = 4096
+"""Below so many numbers torch is the quicker."""
+COLUMN_BITS, CHANCE_BITS = 8, 16
+"""Bits of a random number that choose a cell of the table, and one of the two counts that the cell holds."""
+
+
+def poisson(rate: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A Poisson number for each rate; rates are float32, finite and not negative, numbers float32, too.
+
+    On a processor, ``Poisson(rate)`` is the sum of Poisson numbers of the rate's whole part, drawn from Walker's alias
+    table (Vose, IEEE Trans. Softw. Eng. 17:972, 1991); of its fraction, by inversion; and of what exceeds 255, by
+    torch. Chances below 2e-6 a pixel are neglected. On other devices, and of few numbers, torch draws them all.
+    """
+    if rate.device.type != "cpu" or rate.numel() < FEW:
+        return torch.poisson(rate, generator=generator)
+    beyond = float(rate.max()) > LARGEST
+    known = (rate.clamp(max=LARGEST) if beyond else rate).numpy().reshape(-1)
+    words = np.random.SFC64(generator.initial_seed()).random_raw(known.size).view(np.uint32)
+    whole = known.astype(np.uint32)
+    counts = _of_whole(whole, words[: known.size])
+    counts += _of_fractions(known - whole.astype(np.float32), words[known.size :])
+    drawn = torch.from_numpy(counts.astype(np.float32)).reshape(rate.shape)
+    if beyond:
+        drawn += torch.poisson((rate - LARGEST).clamp(min=0), generator=generator)
+    return drawn
+
+
+def _of_whole(rate: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """Poisson numbers of whole rates, one for each random word of 32 bits."""
+    column = words & (2**COLUMN_BITS - 1)
+    cell = _table().take((rate << COLUMN_BITS) | column, mode="clip")
+    itself = words >> (32 - CHANCE_BITS) < cell >> COLUMN_BITS
+    counts = np.where(itself, column, cell & (2**COLUMN_BITS - 1))
+    counts += rate - np.minimum(rate, REACH)
+    return counts
+
+
+def _of_fractions(rate: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """Poisson numbers of rates below 1: how many steps of their distribution a random word of 32 bits lies above."""
+    chance = words.astype(np.float32)
+    chance *= np.float32(2.0**-32)
+    reached = np.exp(-rate)
+    counts = (chance >= reached).astype(np.uint32)
+    reached += reached * rate
+    rest = np.flatnonzero(chance >= reached)  # one pixel in ten goes on
+    rate, chance, reached = rate[rest], chance[rest], reached[rest]
+    step = reached * (rate / (1 + rate))
+    more = np.zeros(rest.size, np.uint32)
+    for number in range(2, 9):
+        more += chance >= reached
+        step *= rate / np.float32(number)
+        reached += step
+    counts[rest] += more
+    return counts
+
+
+@cache
+def _table() -> np.ndarray:
+    """Alias tables of the rates 0 to 255, end to end, small enough to stay in a processor's cache.
+
+    Each cell stands for a count, by its place, and another, in its lowest bits, counted from ``rate - REACH`` or from
+    0; the bits above tell how many times of 65536 the former is meant.
+    """
+    columns = 2**COLUMN_BITS
+    table = np.empty((LARGEST + 1, columns), np.uint32)
+    for rate in range(LARGEST + 1):
+        counts = max(rate - REACH, 0) + np.arange(columns)
+        probability = np.exp(xlogy(counts, rate) - gammaln(counts + 1) - rate)
+        height, alias = _alias_table(probability / probability.sum())
+        table[rate] = ((height * 2**CHANCE_BITS).round().astype(np.uint32) << COLUMN_BITS) | alias
+    return table.reshape(-1)
+
+
+def _alias_table(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of equal height that hold one count or two, Vose's way: what lacks in one is taken from a fuller one."""
+    height = (probability * len(probability)).tolist()
+    alias = list(range(len(height)))
+    low = [column for column, each in enumerate(height) if each < 1]
+    full = [column for column, each in enumerate(height) if each >= 1]
+    while low and full:
+        column, other = low.pop(), full[-1]
+        alias[column] = other
+        height[other] -= 1 - height[column]
+        if height[other] < 1:
+            low.append(full.pop())
+    for column in low + full:  # what rounding leaves is 1
+        height[column] = 1.0
+    return np.asarray(height), np.asarray(alias, np.uint32)
+
+
+class PoissonNoise(Noise):
+    """Shot noise, by PSSR2's intensity or by the number of photons (electrons) that a white pixel counts.
+
+    With an intensity, a pixel of grey level x becomes ``x * (1 - intensity) + Poisson(x) * intensity``, of mean x and
+    variance ``x * intensity**2``. With photons it becomes ``Poisson(x * photons / 255) * 255 / photons``, of mean x and
+    variance ``255 * x / photons``. A pixel below black has no noise and keeps its value.
+
+    Args:
+        intensity: share of the noisy image, at least 0; 1 where neither is given.
+        photons: count at white, at least 0.1; instead of the intensity.
+
+    Raises:
+        InputError: both are given; see ``Noise`` for the rest.
+
+    Source:
+        Stites and Manor 2024 (PSSR2), whose ``intensity`` this is.
+
+    Example:
+        >>> import numpy as np
+        >>> noise = PoissonNoise(intensity=(0.5, 1.0)).set_random_state(0)
+        >>> bool(abs(noise(np.full((1, 64, 64), 0.5, dtype=np.float32)).mean() - 0.5) < 0.01)
+        True
+    """
+
+    limits = {"intensity": (0.0, inf), "photons": (0.1, inf)}
+
+    def __init__(
+        self, intensity: Parameter | None = None, photons: Parameter | None = None, **unknown: Parameter
+    ) -> None:
+        if intensity is not None and photons is not None:
+            raise InputError("PoissonNoise: intensity and photons tell the same thing twice; give one of them")
+        if photons is not None:
+            super().__init__(photons=photons, **unknown)
+        else:
+            super().__init__(intensity=1.0 if intensity is None else intensity, **unknown)
+
+    def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
+        # Neither a rate below 0 nor NaN can be drawn from, and counts beyond 64 bits would come back negative.
+        clean = levels.nan_to_num(nan=0.0).clamp_(0.0, 1e12)
+        if "photons" in drawn:
+            per_level = drawn["photons"] / GREY_LEVELS
+            return levels + (poisson(clean * per_level, generator) / per_level - clean)
+        return torch.addcmul(levels, poisson(clean, generator) - clean, drawn["intensity"])
+
+
+class GaussianNoise(Noise):
+    """Additive normal noise, the same at every brightness: mean ``x + gain``, variance ``sigma**2``.
+
+    Args:
+        sigma: standard deviation in grey levels, at least 0.
+        gain: grey levels added to every pixel (PSSR2's word for an offset).
+
+    Raises:
+        InputError: see ``Noise``.
+
+    Example:
+        >>> import numpy as np
+        >>> noise = GaussianNoise(sigma=25.5).set_random_state(0)
+        >>> bool(abs(noise(np.zeros((1, 256, 256), dtype=np.float32)).std() - 0.1) < 0.001)
+        True
+    """
+
+    limits = {"sigma": (0.0, inf), "gain": (-inf, inf)}
+
+    def __init__(self, sigma: Parameter = 13.0, gain: Parameter = 0.0, **unknown: Parameter) -> None:
+        super().__init__(sigma=sigma, gain=gain, **unknown)
+
+    def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
+        normal = torch.randn(levels.shape, generator=generator, device=levels.device)
+        return levels + drawn["gain"] + drawn["sigma"] * normal
+
+
+class SaltPepperNoise(Noise):
+    """Pixels that are lost: each becomes white or black, with the same probability.
+
+    Args:
+        percent: how many of a hundred pixels, 0 to 100. With p their share, the mean is ``x + p * (127.5 - x)``.
+
+    Example:
+        >>> import numpy as np
+        >>> noise = SaltPepperNoise(percent=10).set_random_state(0)
+        >>> bool(abs((noise(np.full((1, 256, 256), 0.5, dtype=np.float32)) != 0.5).mean() - 0.1) < 0.01)
+        True
+    """
+
+    limits = {"percent": (0.0, 100.0)}
+
+    def __init__(self, percent: Parameter = 0.5, **unknown: Parameter) -> None:
+        super().__init__(percent=percent, **unknown)
+
+    def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
+        chance = torch.rand(levels.shape, generator=generator, device=levels.device)
+        share = drawn["percent"] / 100
+        white = torch.where(chance < share / 2, GREY_LEVELS, levels)
+        return torch.where((chance >= share / 2) & (chance < share), 0.0, white)
+
+
+class Detector(Noise):
+    """The detector's straight response to brightness: ``gain * x + offset``.
+
+    Args:
+        offset: grey levels added to every pixel.
+        gain: factor, at least 0.
+
+    Example:
+        >>> import numpy as np
+        >>> Detector(offset=25.5, gain=0.5)(np.ones((1, 1, 2), dtype=np.float32)).round(3)
+        array([[[0.6, 0.6]]], dtype=float32)
+    """
+
+    limits = {"offset": (-inf, inf), "gain": (0.0, inf)}
+
+    def __init__(self, offset: Parameter = 0.0, gain: Parameter = 1.0, **unknown: Parameter) -> None:
+        super().__init__(offset=offset, gain=gain, **unknown)
+
+    def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
+        return levels * drawn["gain"] + drawn["offset"]
+
+
+class Gamma(Noise):
+    """The detector's curved response to brightness: ``255 * (x / 255)**gamma``; what is below black keeps its value.
+
+    Args:
+        gamma: exponent, 0.05 to 20; above 1 it darkens the middle greys.
+
+    Example:
+        >>> import numpy as np
+        >>> Gamma(gamma=2)(np.full((1, 1, 2), 0.5, dtype=np.float32))
+        array([[[0.25, 0.25]]], dtype=float32)
+    """
+
+    limits = {"gamma": (0.05, 20.0)}
+
+    def __init__(self, gamma: Parameter = 1.0, **unknown: Parameter) -> None:
+        super().__init__(gamma=gamma, **unknown)
+
+    def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
+        curved = GREY_LEVELS * (levels.clamp(min=0) / GREY_LEVELS) ** drawn["gamma"]
+        return torch.where(levels < 0, levels, curved)

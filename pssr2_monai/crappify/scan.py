@@ -1,0 +1,179 @@
+"""What the beam and the scanning of a point scanner do to an image: blur, lines that differ, and slow drift.
+
+Rows run along Y, the slow axis of the scan; X is the fast one. Images are ``(..., Y, X)`` arrays or tensors with values
+in [0, 1]; parameters count in grey levels of an 8-bit image, or in LR pixels; see ``pssr2_monai.crappify.noise``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from math import inf
+
+import torch
+
+from pssr2_monai.crappify.noise import Noise, Parameter
+from pssr2_monai.images.windows import reflect_indices
+
+REACH = 4.0
+"""Standard deviations at which the blur's kernel ends, as in scipy."""
+WAVES = 8
+"""Waves that add up to a drift."""
+ALONG_ROWS = 8.0
+"""How many times further a drift reaches along a row than from row to row."""
+
+
+class Blur(Noise):
+    """The beam's point spread: a Gaussian over Y and X, mirrored at the edges as by scipy in mode "mirror".
+
+    Args:
+        sigma: standard deviation in LR pixels, 0 to 50.
+
+    Example:
+        >>> import numpy as np
+        >>> spot = np.zeros((1, 9, 9), dtype=np.float32)
+        >>> spot[0, 4, 4] = 1
+        >>> bool(abs(Blur(sigma=1)(spot).max() - 1 / (2 * np.pi)) < 0.001)
+        True
+    """
+
+    limits = {"sigma": (0.0, 50.0)}
+
+    def __init__(self, sigma: Parameter = 1.0, **unknown: Parameter) -> None:
+        super().__init__(sigma=sigma, **unknown)
+
+    def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
+        # A sigma of 0 leaves the pixel alone, all others being out of its reach.
+        sigma = drawn["sigma"].clamp(min=1e-3)
+        radius = int(REACH * float(sigma.max()) + 0.5)
+        weights = [
+            torch.exp(-((offset / sigma) ** 2) / 2) * (offset <= REACH * sigma + 0.5) for offset in range(radius + 1)
+        ]
+        total = weights[0] + 2 * sum(weights[1:], torch.zeros_like(sigma))
+        weights = [weight / total for weight in weights]
+        for axis in (-1, -2):
+            levels = _filtered(levels, weights, axis)
+        return levels
+
+
+class LineNoise(Noise):
+    """Rows that are brighter or darker than they should be, each by a normal offset of its own.
+
+    Args:
+        sigma: standard deviation of the rows' offsets in grey levels, at least 0. Mean x, variance ``sigma**2``.
+
+    Example:
+        >>> import numpy as np
+        >>> noisy = LineNoise(sigma=10).set_random_state(0)(np.full((1, 8, 8), 0.5, dtype=np.float32))
+        >>> bool(noisy.std(axis=-1).max() < 1e-6), bool(noisy.std(axis=-2).min() > 0.01)
+        (True, True)
+    """
+
+    limits = {"sigma": (0.0, inf)}
+
+    def __init__(self, sigma: Parameter = 5.0, **unknown: Parameter) -> None:
+        super().__init__(sigma=sigma, **unknown)
+
+    def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
+        return levels + drawn["sigma"] * _normal_of_rows(levels, generator)
+
+
+class LineJitter(Noise):
+    """Rows that begin too early or too late: each is displaced along X by a normal distance of its own.
+
+    Between the pixels the row is interpolated by Keys' cubic convolution (IEEE Trans. ASSP 29:1153, 1981), which blurs
+    less than a straight line does; beyond its ends it is mirrored.
+
+    Args:
+        sigma: standard deviation of the displacements in LR pixels, at least 0.
+
+    Example:
+        >>> import numpy as np
+        >>> ramp = np.tile(np.linspace(0, 1, 101, dtype=np.float32), (1, 8, 1))
+        >>> shift = (LineJitter(sigma=0.5).set_random_state(0)(ramp) - ramp)[0, :, 50] * 100
+        >>> bool(0.2 < shift.std() < 1)
+        True
+    """
+
+    limits = {"sigma": (0.0, inf)}
+
+    def __init__(self, sigma: Parameter = 0.3, **unknown: Parameter) -> None:
+        super().__init__(sigma=sigma, **unknown)
+
+    def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
+        width = levels.shape[-1]
+        shift = (drawn["sigma"] * _normal_of_rows(levels, generator)).expand(*levels.shape[:-1], 1)
+        whole = shift.floor()
+        t = shift - whole
+        first = torch.arange(width, device=levels.device) + whole.long() - 1
+        cubic = (
+            ((2 - t) * t - 1) * t / 2,
+            ((3 * t - 5) * t * t + 2) / 2,
+            ((4 - 3 * t) * t + 1) * t / 2,
+            (t - 1) * t * t / 2,
+        )
+        displaced = torch.zeros_like(levels)
+        for step, weight in enumerate(cubic):
+            displaced += weight * levels.gather(-1, _mirrored(first + step, width))
+        return displaced
+
+
+class Drift(Noise):
+    """Brightness that drifts while the image is scanned: a smooth random field added to it.
+
+    The field is Gaussian in good approximation, with mean 0, variance ``sigma**2`` and the correlation ``exp(-(dy /
+    length)**2 / 2 - (dx / (8 * length))**2 / 2)``: a sum of random waves (Rahimi and Recht 2007, random features of the
+    Gaussian kernel).
+
+    Args:
+        sigma: standard deviation in grey levels, at least 0.
+        length: rows over which the drift stays alike, at least 1.
+
+    Example:
+        >>> import numpy as np
+        >>> drift = Drift(sigma=10, length=50).set_random_state(0)(np.zeros((1, 200, 200), dtype=np.float32))
+        >>> bool(np.abs(np.diff(drift, axis=-2)).max() < 0.01)
+        True
+    """
+
+    limits = {"sigma": (0.0, inf), "length": (1.0, inf)}
+
+    def __init__(self, sigma: Parameter = 5.0, length: Parameter = 100.0, **unknown: Parameter) -> None:
+        super().__init__(sigma=sigma, length=length, **unknown)
+
+    def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
+        height, width = levels.shape[-2:]
+        shape = (*levels.shape[:-2], 1, WAVES)
+        normal = torch.randn((4, *shape), generator=generator, device=levels.device)
+        along_y = normal[0] / drawn["length"] * torch.arange(height, device=levels.device)[:, None]
+        along_x = normal[1] / (ALONG_ROWS * drawn["length"]) * torch.arange(width, device=levels.device)[:, None]
+        even, odd = normal[2] / math.sqrt(WAVES), normal[3] / math.sqrt(WAVES)
+        # even * cos(y + x) + odd * sin(y + x), taken apart into what belongs to the rows and to the columns.
+        rows = torch.cat([even * along_y.cos() + odd * along_y.sin(), odd * along_y.cos() - even * along_y.sin()], -1)
+        columns = torch.cat([along_x.cos(), along_x.sin()], -1)
+        return levels + drawn["sigma"] * (rows @ columns.transpose(-1, -2))
+
+
+def _normal_of_rows(levels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A normal number for each row, ``(..., Y, 1)``."""
+    return torch.randn((*levels.shape[:-1], 1), generator=generator, device=levels.device)
+
+
+def _filtered(levels: torch.Tensor, weights: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
+    """Each pixel's neighbours along an axis, weighted by their distance: the kernel from its centre outwards."""
+    radius, length = len(weights) - 1, levels.shape[axis]
+    index = torch.from_numpy(reflect_indices(-radius, length + 2 * radius, length)).to(levels.device)
+    mirrored = levels.index_select(axis, index)
+    filtered = weights[0] * levels
+    for offset, weight in enumerate(weights[1:], start=1):
+        before = mirrored.narrow(axis, radius - offset, length)
+        filtered += weight * (before + mirrored.narrow(axis, radius + offset, length))
+    return filtered
+
+
+def _mirrored(index: torch.Tensor, size: int) -> torch.Tensor:
+    """Indices beyond the ends of an axis, mirrored without repeating the edge."""
+    if size == 1:
+        return torch.zeros_like(index)
+    index = index % (2 * (size - 1))
+    return torch.minimum(index, 2 * (size - 1) - index)

@@ -1,0 +1,1 @@
+"""From folders of images to tiles: lists, pairs, loading, samples."""

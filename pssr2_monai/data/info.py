@@ -1,0 +1,117 @@
+"""What was understood of an image file: the answer to "why does it read my file like that?"."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pssr2_monai.crappify.noise_estimates import noise_level
+from pssr2_monai.data.datalists import TileSettings
+from pssr2_monai.errors import InputError
+from pssr2_monai.images.axes import frames_of, sample_centres
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.sheets import fit_image_intensity, plane_size, sample_pixels
+from pssr2_monai.images.windows import grid
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What was understood of an image file.
+
+    Attributes:
+        path: the file.
+        axes: letters out of TZCYX in the file's order.
+        shape: size along each.
+        dtype: of the pixels.
+        pixel_size: micrometres along the axes for which it is known.
+        channel_names: as far as known.
+        least: smallest value of a sample of the pixels.
+        greatest: greatest value of it.
+        noise: standard deviation of the noise in the file's grey levels, estimated.
+        black: value that becomes 0.
+        white: value that becomes 1.
+        frames: planes in all.
+        run: neighbouring frames, the most that ``n_frames`` can be.
+        tiles: tiles of a frame, for the settings given.
+        samples: tiles times their central frames.
+    """
+
+    path: str
+    axes: str
+    shape: tuple[int, ...]
+    dtype: str
+    pixel_size: dict[str, float]
+    channel_names: tuple[str, ...]
+    least: float
+    greatest: float
+    noise: float
+    black: float
+    white: float
+    frames: int
+    run: int
+    tiles: int
+    samples: int
+
+    def __str__(self) -> str:
+        sizes = [f"{axis} {size:g}" for axis, size in self.pixel_size.items()]
+        unknown = [axis for axis in self.axes if axis in "ZYX" and axis not in self.pixel_size]
+        words = asdict(self) | {
+            "shape": " x ".join(map(str, self.shape)),
+            "pixel_size": ", ".join([*sizes, *(f"{axis} unknown" for axis in unknown)]) + " (micrometres)",
+            "channel_names": ", ".join(self.channel_names) or "unknown",
+        }
+        return "\n".join(
+            f"{name.replace('_', ' '):14} {f'{value:g}' if isinstance(value, float) else value}"
+            for name, value in words.items()
+        )
+
+
+def describe(path: str | Path, settings: TileSettings | None = None) -> ImageInfo:
+    """What was understood of a file, and the tiles it would give.
+
+    Args:
+        path: an image file.
+        settings: how it would be tiled; the defaults of a training where none are given.
+
+    Returns:
+        Axes, shape, data type and pixel size (micrometres); range, noise and black and white level in the file's grey
+        levels; how many frames and tiles it gives.
+
+    Raises:
+        InputError: the file cannot be read, or has fewer frames than asked for.
+
+    Example:
+        >>> found = describe("scans/cell_0.tif")
+        >>> found.axes, found.shape, found.dtype, found.pixel_size
+        ('YX', (48, 48), 'uint8', {'Y': 0.04, 'X': 0.04})
+    """
+    settings = settings or TileSettings()
+    with open_image(path, settings.axes) as image:
+        sample = np.concatenate([window.ravel() for window in sample_pixels(image, settings.stack)])
+        finite = sample[np.isfinite(sample)]
+        if not finite.size:
+            raise InputError(f"{image.path.name}: holds no finite value")
+        intensity = fit_image_intensity(image, settings.intensity, settings.stack)
+        frames = frames_of(image.axes, image.shape, settings.stack)
+        frames.check_n_frames(settings.label_frames, image.path.name)
+        tiles = len(grid(plane_size(image), settings.tile, settings.overlap))
+        noise = [noise_level(window) for window in sample_pixels(image, settings.stack)]
+        return ImageInfo(
+            path=str(path),
+            axes=image.axes,
+            shape=image.shape,
+            dtype=str(image.dtype),
+            pixel_size=dict(image.pixel_size),
+            channel_names=image.channel_names,
+            least=float(finite.min()),
+            greatest=float(finite.max()),
+            noise=float(np.nanmedian(noise)),
+            black=intensity.low,
+            white=intensity.high,
+            frames=frames.count,
+            run=frames.run,
+            tiles=tiles,
+            samples=tiles * len(sample_centres(frames, settings.label_frames, settings.slide)),
+        )

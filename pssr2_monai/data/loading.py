@@ -1,0 +1,237 @@
+"""Loading tiles: the transforms that read them, the data set that replays its draws, and the batches of the trainer."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.data import Dataset
+from monai.engines import default_prepare_batch
+from monai.transforms import MapTransform, Randomizable
+from torch.profiler import record_function
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.images.axes import central, factors, frames_of
+from pssr2_monai.images.intensity import Intensity
+from pssr2_monai.images.orientation import ORIENTATIONS, oriented
+from pssr2_monai.images.sheets import SheetReader
+from pssr2_monai.images.windows import Window
+from pssr2_monai.randomness import Seeded
+
+
+class LoadTiled(Seeded, MapTransform):
+    """Reads the tiles that a datalist item names, and only those pixels, scaled to [0, 1].
+
+    An item holds for each key the path of a sheet, and ``name``, ``window`` (y, x, height, width in pixels of the
+    label), ``frame`` (number of the central frame of the label), ``intensity`` (for each key, low and high) and, for
+    tiles at random positions, ``region`` (the window within which the tile may lie) and ``run`` (first frame and number
+    of frames within which it may lie; without it, it keeps its frames). The result holds the keys as float32 tensors
+    ``(frames, Y, X)``, and ``name``.
+
+    Args:
+        keys: keys to read: ``label``; for pairs ``image``, too; and ``extra`` where there is a third image.
+        n_frames: LR frames to read around the central one.
+        scale: pixels of the label along one pixel of ``image``: one number, or one for each of the frames, Y and X.
+        random_position: draw a fresh place for the tile within the item's region each time.
+        random_orientation: draw one of the tile's eight orientations each time, the same for all keys; of pairs whose
+            scale is another along Y than along X, one of the four that keep Y and X apart.
+        axes: axes of files that do not tell theirs.
+        stack: order of T and Z.
+        cache_mb: megabytes of decoded frames that each process may keep.
+        allow_missing_keys: skip keys that an item does not have.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = ("label",),
+        n_frames: int = 1,
+        scale: int | Sequence[int] = 1,
+        random_position: bool = False,
+        random_orientation: bool = False,
+        axes: str | None = None,
+        stack: str = "TZ",
+        cache_mb: int = 512,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.n_frames = n_frames
+        self.factors = factors(scale)
+        self.random_position = random_position
+        self.random_orientation = random_orientation
+        self.stack = stack
+        self.sheets = SheetReader(cache_bytes=cache_mb * 2**20, axes=axes, stack=stack)
+        self._window = Window(0, 0, 0, 0)
+        self._frame = 0
+        self._orientation = 0
+
+    def randomize(self, data: Mapping[str, Any]) -> None:
+        """Places the tile, where the item says or anywhere in its region on a pixel of all keys, and turns it over."""
+        if self.random_orientation:
+            alike = "image" not in self.keys or self.factors[1] == self.factors[2]
+            self._orientation = int(self.R.randint(ORIENTATIONS if alike else ORIENTATIONS // 2))
+        window, self._frame = Window(*data["window"]), data["frame"]
+        if self.random_position and "region" in data:
+            region = Window(*data["region"])
+            along_run, along_y, along_x = self.factors if "image" in self.keys else (1, 1, 1)
+            y = region.y + self._step(region.height - window.height, along_y)
+            x = region.x + self._step(region.width - window.width, along_x)
+            window = Window(y, x, window.height, window.width)
+            if "run" in data:
+                first, length = data["run"]
+                frames = self._label_frames()
+                self._frame = first + self._step(length - frames, along_run) + frames // 2
+        self._window = window
+
+    @property
+    def place(self) -> tuple[int, Window]:
+        """Where the last tile lay in its label: the number of its central frame, and its window."""
+        return self._frame, self._window
+
+    def _step(self, room: int, step: int) -> int:
+        """A multiple of ``step`` of at most ``room``, drawn."""
+        return step * int(self.R.randint(max(0, room) // step + 1))
+
+    def _label_frames(self) -> int:
+        return self.n_frames * self.factors[0]
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item: dict[str, Any] = dict(data)  # type: ignore[arg-type]
+        self.randomize(item)
+        tile: dict[Hashable, Any] = {"name": item["name"]}
+        for key in self.key_iterator(item):
+            window, frame, count = self._window, self._frame, self._label_frames()
+            image = self.sheets.image(item[key])
+            order = frames_of(image.axes, image.shape, self.stack)
+            if key == "image":
+                along_run, along_y, along_x = self.factors
+                window = Window(
+                    window.y // along_y, window.x // along_x, window.height // along_y, window.width // along_x
+                )
+                frame, count = (frame - count // 2) // along_run + self.n_frames // 2, self.n_frames
+            pixels = oriented(self.sheets.read(item[key], order.window(frame, count), window), self._orientation)
+            tile[key] = torch.from_numpy(Intensity(*item["intensity"][key]).apply(pixels))
+        return tile
+
+
+class CentralFramesd(MapTransform):
+    """Keeps the central frames of ``(frames, Y, X)``: what a 2.5D network is to give back."""
+
+    def __init__(self, keys: KeysCollection, n_frames: int, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.n_frames = n_frames
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = d[key][central(d[key].shape[0], self.n_frames)]
+        return d
+
+
+class TileDataset(Dataset):
+    """A MONAI dataset whose random draws follow from the seed, the epoch and the sample's identity alone.
+
+    The same images come whatever the number of workers and the order in which they are asked for.
+
+    Args:
+        data: datalist whose items have a ``name`` of their own.
+        transform: what makes a sample of an item; its random transforms are seeded for each sample.
+        seed: seed of all draws.
+
+    Example:
+        >>> dataset = TileDataset([{"name": "a", "pixels": 3}], transform=lambda item: item["pixels"], seed=0)
+        >>> dataset.set_epoch(2)
+        >>> dataset[0]
+        3
+    """
+
+    def __init__(self, data: Sequence[dict[str, Any]], transform: Callable[..., Any], seed: int = 0) -> None:
+        super().__init__(data, transform)
+        self.seed = seed
+        self._seeded = Seeded()
+        # In shared memory, so that workers which outlive an epoch see the next one.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Makes the draws those of this epoch; leave it alone for a validation set, whose noise is to stay as it is."""
+        self._epoch[0] = epoch
+
+    def seed_of(self, name: str) -> int:
+        """The seed of what is drawn for a name in this epoch."""
+        identity = zlib.crc32(name.encode())
+        return int(np.random.SeedSequence([self.seed, int(self._epoch[0]), identity]).generate_state(1)[0])
+
+    def _transform(self, index: int) -> Any:
+        if isinstance(self.transform, Randomizable):
+            seed = self.seed_of(self.data[index]["name"])
+            self.transform.set_random_state(state=self._seeded.set_random_state(seed=seed).R)
+        return super()._transform(index)
+
+
+class CrappifyBatch:
+    """Crappifies the targets of a training batch on the device, instead of one by one in the loader.
+
+    The draws follow from the seed, the epoch and the names of the batch's tiles, and so do not depend on the loader's
+    workers; they are others than those of the loader.
+
+    Args:
+        crappifier: a ``Crappify``; or any callable or network that takes and returns images
+            ``(batch, frames, Y, X)`` in [0, 1]; a network gets no gradient.
+        targets: keys that the step is given; ``label`` is crappified.
+        n_frames: central frames that are kept of them afterwards.
+        dataset: knows the seed and the epoch.
+        prepare: what then makes inputs and targets of the batch.
+    """
+
+    def __init__(
+        self,
+        crappifier: Callable[[NdarrayOrTensor], NdarrayOrTensor],
+        targets: Sequence[str],
+        n_frames: int,
+        dataset: TileDataset,
+        prepare: Callable[..., Any] = default_prepare_batch,
+    ) -> None:
+        self.crappifier = crappifier
+        self.targets = tuple(targets)
+        self.n_frames = n_frames
+        self.dataset = dataset
+        self.prepare = prepare
+
+    def __call__(
+        self,
+        batchdata: Mapping[str, Any],
+        device: torch.device | str | None = None,
+        non_blocking: bool = False,
+        **options: Any,
+    ) -> Any:
+        """What ``prepare`` makes of a batch whose ``image`` is made here.
+
+        Raises:
+            InputError: the batch has an ``image`` already.
+        """
+        batch = dict(batchdata)
+        if "image" in batch:
+            raise InputError("crappify_on_device: the LR images are given (lr_dir); leave one of the two out")
+        for key in self.targets:
+            batch[key] = batch[key].to(device, non_blocking=non_blocking)
+        if isinstance(self.crappifier, Randomizable):
+            self.crappifier.set_random_state(seed=self.dataset.seed_of("".join(batch["name"])))
+        with record_function("crappify"), torch.no_grad():
+            batch["image"] = self.crappifier(batch["label"])
+        for key in self.targets:
+            batch[key] = batch[key][:, central(batch[key].shape[1], self.n_frames)]
+        return self.prepare(batch, device, non_blocking, **options)
+
+
+def prepare_batch_with_extra(
+    batchdata: Mapping[str, torch.Tensor],
+    device: torch.device | str | None = None,
+    non_blocking: bool = False,
+    **_: Any,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """For a loss that looks at a third image: it is called with the output and ``{"label": ..., "extra": ...}``."""
+    image, label, extra = (batchdata[key].to(device, non_blocking=non_blocking) for key in ("image", "label", "extra"))
+    return image, {"label": label, "extra": extra}

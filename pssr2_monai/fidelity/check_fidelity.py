@@ -1,0 +1,281 @@
+"""Checking a restored file against the one that it was made from, without ground truth: a map, figures, a verdict."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import maximum_filter
+
+from pssr2_monai.crappify.crappify import Crappify, Downsample
+from pssr2_monai.crappify.noise import GREY_LEVELS
+from pssr2_monai.errors import InputError
+from pssr2_monai.fidelity.consistency import (
+    HALO,
+    SIGMAS,
+    Expectation,
+    expectation,
+    own_curve,
+    score_limit,
+    smoothed_spreads,
+    structure_scores,
+)
+from pssr2_monai.fidelity.figures import FidelityVerdict, Figures, Structure, Sums, judge
+from pssr2_monai.fidelity.noise_curves import noise_curve, noise_range
+from pssr2_monai.images.axes import Frames, factors, frames_of, scaled_shape
+from pssr2_monai.images.image import LazyImage, open_image
+from pssr2_monai.images.intensity import Intensity
+from pssr2_monai.images.sheets import fit_image_intensity, plane_size, read_window, write_window
+from pssr2_monai.images.windows import Window
+from pssr2_monai.images.writer import WRITTEN, Writer, create_writer
+from pssr2_monai.networks.record import Record, instantiate
+
+logger = logging.getLogger(__name__)
+BLOCK, VOLUME_BLOCK = 256, 128
+"""Side of the blocks, LR pixels."""
+RUN = 4
+"""Frames of a volume's block."""
+EDGE = 2
+"""LR pixels around a window that downsampling may look at."""
+SAMPLES, SAMPLE_SIDE = 16, 256
+PEAK = 7
+"""Side, in LR pixels, of the neighbourhood in which one structure is counted."""
+FloatArray = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What a check found.
+
+    Attributes:
+        figures: the numbers.
+        verdict: what they say.
+        map: the file of z-scores.
+        structures: the file of structure scores.
+        summary: the JSON file of all this.
+    """
+
+    figures: Figures
+    verdict: FidelityVerdict
+    map: Path
+    structures: Path
+    summary: Path
+
+
+def check_fidelity(
+    source: str | Path, restored: str | Path, record: Record, axes: str | None = None, overwrite: bool = False
+) -> Fidelity:
+    """Checks a restored image against its source, and writes two maps and the figures beside it.
+
+    ``NAME_fidelity``, with the restored file's suffix, has a z-score for each pixel of the source, and
+    ``NAME_structures`` a score of how far a structure stands out there (see ``consistency.structure_scores``): float32,
+    on the source's axes and pixel size; positive where the restored image is brighter than the data allow. The figures
+    go to ``NAME_fidelity.json``. Neither image is ever whole in memory.
+
+    Args:
+        source: the LR image.
+        restored: the SR image made of it.
+        record: of the weights that made it.
+        axes: axes of a source that does not tell its own.
+        overwrite: replace earlier maps.
+
+    Raises:
+        InputError: a file cannot be read, the two do not belong together, or a map exists.
+    """
+    restored = Path(restored)
+    target, places = beside(restored, "fidelity"), beside(restored, "structures")
+    with open_image(source, axes=axes) as lr, open_image(restored) as sr:
+        pair = _Pair.of(lr, sr, record)
+        expected, spreads, strengths = _fitted(pair)
+        limit = score_limit(math.prod(lr.shape))
+        found = Sums()
+        with _map_writer(target, lr, overwrite) as writer, _map_writer(places, lr, overwrite) as score_writer:
+            for frames, core in pair.blocks():
+                z, scores, sizes = pair.scores(expected, spreads, frames, core)
+                for number, frame in enumerate(frames):
+                    inside = pair.inside(core)
+                    plane = np.ascontiguousarray(z[number][inside])
+                    write_window(writer, pair.frames, frame, core, plane)
+                    write_window(score_writer, pair.frames, frame, core, scores[number][inside])
+                    found.add(plane)
+                    found.add_structures(pair.structures(frame, core, scores[number], sizes[number], limit))
+        figures = found.figures(expected, spreads, strengths, _pixel_size_ratio(pair), limit)
+    verdict = judge(figures)
+    summary = restored.with_name(_stem(restored) + "_fidelity.json")
+    summary.write_text(json.dumps({"source": str(Path(source).name), **asdict(verdict), **asdict(figures)}, indent=1))
+    logger.info("%s: %s", restored.name, verdict.headline)
+    return Fidelity(figures, verdict, target, places, summary)
+
+
+def _map_writer(path: Path, lr: LazyImage, overwrite: bool) -> Writer:
+    """A writer of float32 pixels on an image's axes."""
+    return create_writer(
+        path,
+        shape=lr.shape,
+        dtype=np.float32,
+        axes=lr.axes,
+        pixel_size=lr.pixel_size,
+        channel_names=lr.channel_names,
+        overwrite=overwrite,
+    )
+
+
+def beside(path: Path, what: str) -> Path:
+    """The name of a map beside an output: ``cell.ome.tif`` has ``cell_fidelity.ome.tif``; of PNG it is a TIFF."""
+    suffix = path.name[len(_stem(path)) :]
+    return path.with_name(f"{_stem(path)}_{what}{'.tif' if suffix.lower() == '.png' else suffix}")
+
+
+def _stem(path: Path) -> str:
+    suffix = path.suffix if path.suffix.lower() in WRITTEN else ""
+    stem = path.name.removesuffix(suffix)
+    return stem[:-4] if stem.lower().endswith(".ome") else stem
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """An image and what was made of it, read together.
+
+    Attributes:
+        lr: the source.
+        sr: the restored image.
+        record: of the weights.
+        frames: those of the LR.
+        intensity: of the LR, which the SR shares.
+        downsample: the crappifier's.
+    """
+
+    lr: LazyImage
+    sr: LazyImage
+    record: Record
+    frames: Frames
+    intensity: Intensity
+    downsample: Downsample
+
+    @classmethod
+    def of(cls, lr: LazyImage, sr: LazyImage, record: Record) -> _Pair:
+        frames = frames_of(lr.axes, lr.shape, record.stack)
+        shape = scaled_shape(lr.axes, lr.shape, frames.scale_by_axis(record.scale))
+        if (sr.axes, sr.shape) != (lr.axes, shape):
+            found, asked = (" x ".join(str(size) for size in each) for each in (sr.shape, shape))
+            raise InputError(
+                f"{sr.path.name}: is {sr.axes} {found}, but {lr.path.name} restored by these weights is {lr.axes} "
+                f"{asked}; give the pair that belongs together"
+            )
+        crappifier = instantiate(record.crappifier) if record.crappifier else None
+        downsample = crappifier.downsample if isinstance(crappifier, Crappify) else Downsample(record.scale)
+        return cls(lr, sr, record, frames, fit_image_intensity(lr, record.intensity, record.stack), downsample)
+
+    def read(self, frames: range, window: Window) -> tuple[FloatArray, FloatArray]:
+        """``(frames, Y, X)`` grey levels of the LR, and of the SR downsampled; frames of one run, a window inside."""
+        along_z, along_y, along_x = factors(self.record.scale)
+        first, last = frames.start, frames.stop
+        if along_z > 1:
+            start = first - first % self.frames.run
+            first, last = max(first - 1, start), min(last + 1, start + self.frames.run)
+        outer = _widened(window, EDGE, plane_size(self.lr))
+        large = Window(outer.y * along_y, outer.x * along_x, outer.height * along_y, outer.width * along_x)
+        pixels = read_window(self.sr, range(first * along_z, last * along_z), large, self.record.stack)
+        seen = np.asarray(self.downsample(self.intensity.apply(pixels)))
+        rows, columns = _within(window, outer)
+        kept = slice(frames.start - first, frames.stop - first)
+        lr = self.intensity.apply(read_window(self.lr, frames, window, self.record.stack))
+        return lr * GREY_LEVELS, seen[kept, rows, columns] * GREY_LEVELS
+
+    def blocks(self) -> Iterator[tuple[range, Window]]:
+        """The runs of frames and the windows that the LR is gone through by."""
+        volume = factors(self.record.scale)[0] > 1
+        side, length = (VOLUME_BLOCK, RUN) if volume else (BLOCK, 1)
+        height, width = plane_size(self.lr)
+        for start in range(0, self.frames.count, self.frames.run):
+            for first in range(start, start + self.frames.run, length):
+                for y in range(0, height, side):
+                    for x in range(0, width, side):
+                        window = Window(y, x, min(side, height - y), min(side, width - x))
+                        yield range(first, min(first + length, start + self.frames.run)), window
+
+    def samples(self) -> Iterator[tuple[int, Window]]:
+        """Frames and windows spread over the image."""
+        height, width = plane_size(self.lr)
+        side_y, side_x = min(SAMPLE_SIDE, height), min(SAMPLE_SIDE, width)
+        frames = np.linspace(0, self.frames.count - 1, SAMPLES).round().astype(int).tolist()
+        places = [5 * number % SAMPLES for number in range(SAMPLES)]
+        windows = [
+            Window((height - side_y) * (p // 4) // 3, (width - side_x) * (p % 4) // 3, side_y, side_x) for p in places
+        ]
+        yield from dict.fromkeys(zip(frames, windows, strict=True))
+
+    def scores(
+        self, expected: Expectation, spreads: list[float], frames: range, core: Window
+    ) -> tuple[FloatArray, FloatArray, npt.NDArray[np.intp]]:
+        """Z-scores, structure scores and their sizes ``(frames, Y, X)`` of a block and ``PEAK`` pixels around it."""
+        plane = plane_size(self.lr)
+        around = _widened(core, PEAK + HALO + math.ceil(4 * expected.curve.blur), plane)
+        z = expected.z_scores(*self.read(frames, around))
+        found = [structure_scores(each, spreads) for each in z]
+        rows, columns = _within(_widened(core, PEAK, plane), around)
+        scores, sizes = np.stack([each for each, _ in found]), np.stack([each for _, each in found])
+        return z[:, rows, columns], scores[:, rows, columns], sizes[:, rows, columns]
+
+    def inside(self, core: Window) -> tuple[slice, slice]:
+        """Where a block lies in what ``scores`` gives."""
+        return _within(core, _widened(core, PEAK, plane_size(self.lr)))
+
+    def structures(
+        self, frame: int, core: Window, scores: FloatArray, sizes: npt.NDArray[np.intp], limit: float
+    ) -> Iterator[Structure]:
+        """The structures of a block: places whose score is the highest around and beyond the limit."""
+        height = np.abs(scores)
+        rows, columns = self.inside(core)
+        peaks = (height > limit) & (height == maximum_filter(height, PEAK))
+        along_z, along_y, along_x = factors(self.record.scale)
+        for y, x in np.argwhere(peaks[rows, columns]).tolist():
+            at = (y + rows.start, x + columns.start)
+            yield Structure(
+                frame=frame * along_z + along_z // 2,
+                y=(core.y + y + 0.5) * along_y - 0.5,
+                x=(core.x + x + 0.5) * along_x - 0.5,
+                side=round(3.5 * SIGMAS[int(sizes[at])] * max(along_y, along_x), 1),
+                score=float(scores[at]),
+            )
+
+
+def _fitted(pair: _Pair) -> tuple[Expectation, list[float], tuple[float, float] | None]:
+    """How the image's noise and brightness fit the record, and the usual smoothed z-scores, from samples."""
+    windows = [pair.read(range(frame, frame + 1), window) for frame, window in pair.samples()]
+    lr, seen = [each[0][0] for each in windows], [each[1][0] for each in windows]
+    step = GREY_LEVELS / (pair.intensity.high - pair.intensity.low) if pair.lr.dtype.kind in "iu" else 0.0
+    crappifier = instantiate(pair.record.crappifier) if pair.record.crappifier else None
+    strengths = None
+    if isinstance(crappifier, Crappify) and crappifier.noises:
+        strengths = noise_range(crappifier.noises)
+        expected = expectation(noise_curve(crappifier.noises), strengths, lr, seen, step)
+    else:
+        expected = expectation(own_curve(lr, seen), (0.0, math.inf), lr, seen, step)
+    z = [expected.z_scores(*each) for each in zip(lr, seen, strict=True)]
+    return expected, smoothed_spreads(z), strengths
+
+
+def _pixel_size_ratio(pair: _Pair) -> float | None:
+    """The LR's pixel size over that of the training's LR, along X."""
+    trained, own = pair.record.pixel_size.get("X"), pair.lr.pixel_size.get("X")
+    return own / (trained * factors(pair.record.scale)[2]) if trained and own else None
+
+
+def _widened(window: Window, by: int, plane: tuple[int, int]) -> Window:
+    """A window with so many pixels more on each side, as far as the plane goes."""
+    top, left = max(window.y - by, 0), max(window.x - by, 0)
+    bottom, right = min(window.y + window.height + by, plane[0]), min(window.x + window.width + by, plane[1])
+    return Window(top, left, bottom - top, right - left)
+
+
+def _within(inner: Window, outer: Window) -> tuple[slice, slice]:
+    """Where a window lies in another."""
+    y, x = inner.y - outer.y, inner.x - outer.x
+    return slice(y, y + inner.height), slice(x, x + inner.width)

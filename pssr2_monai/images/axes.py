@@ -1,0 +1,258 @@
+"""Axis strings, frames and runs of frames: the only place that knows what the axes of an image mean.
+
+An image has ``axes``: a string of distinct letters out of "TZCYX" that holds Y and X, one letter a dimension, in the
+file's own order. All axes but Y and X are flattened to frames.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pssr2_monai.errors import InputError
+
+LETTERS = "TZCYX"
+FRAME_ORDERS = {"TZ": "CTZ", "ZT": "CZT"}
+USUAL_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TZCYX"}
+
+
+def check_axes(axes: str, shape: Sequence[int], name: str) -> None:
+    """Refuse an axis string that does not describe an image of this shape.
+
+    Args:
+        axes: letters out of "TZCYX", one a dimension.
+        shape: size along each dimension.
+        name: the file name, for the message.
+
+    Raises:
+        InputError: wrong length, an unknown or repeated letter, no Y or X, or an empty dimension.
+    """
+    sizes = " x ".join(str(size) for size in shape)
+    if len(shape) < 2:
+        raise InputError(f"{name}: {len(shape)}-D data of shape ({sizes}) is no image; an image has at least Y and X")
+    if len(axes) != len(shape):
+        example = f", such as {USUAL_AXES[len(shape)]!r}" if len(shape) in USUAL_AXES else ""
+        raise InputError(
+            f"{name}: axes {axes!r} name {len(axes)} dimension{'s' * (len(axes) != 1)}, but the image has {len(shape)} "
+            f"({sizes}); give one letter a dimension{example}"
+        )
+    for letter in axes:
+        if letter not in LETTERS:
+            raise InputError(f"{name}: axes {axes!r} hold the unknown letter {letter!r}; use letters out of {LETTERS}")
+        if axes.count(letter) > 1:
+            raise InputError(f"{name}: axes {axes!r} hold {letter!r} {axes.count(letter)} times; use each letter once")
+    missing = [letter for letter in "YX" if letter not in axes]
+    if missing:
+        raise InputError(f"{name}: axes {axes!r} lack {' and '.join(missing)}; every image has Y and X")
+    for letter, size in zip(axes, shape, strict=True):
+        if size < 1:
+            raise InputError(f"{name}: axis {letter} has size {size} (shape {sizes}); the image holds no pixels")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The frames of an image, numbered from 0 with the last axis of ``order`` running fastest.
+
+    Attributes:
+        order: the axes but Y and X, slowest first.
+        sizes: the size along each of them.
+    """
+
+    order: str
+    sizes: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """How many frames there are: 1 for a plain YX image."""
+        return math.prod(self.sizes)
+
+    @property
+    def run(self) -> int:
+        """How many consecutive frames are neighbours: the size of the fastest axis longer than 1, or 1."""
+        return next((size for size in reversed(self.sizes) if size > 1), 1)
+
+    @property
+    def run_axis(self) -> str | None:
+        """The axis along which consecutive frames are neighbours; None for a single frame a run."""
+        pairs = zip(reversed(self.order), reversed(self.sizes), strict=True)
+        return next((axis for axis, size in pairs if size > 1), None)
+
+    def scaled(self, factor: int) -> Frames:
+        """The frames of an image with ``factor`` times as many along the run."""
+        sizes = zip(self.order, self.sizes, strict=True)
+        return Frames(self.order, tuple(size * (factor if axis == self.run_axis else 1) for axis, size in sizes))
+
+    def scale_by_axis(self, scale: int | Sequence[int]) -> dict[str, int]:
+        """The factor of each axis that is scaled: Y, X and, for volumes, the axis of the run."""
+        along_run, along_y, along_x = factors(scale)
+        by_axis = {"Y": along_y, "X": along_x}
+        return by_axis if self.run_axis is None else by_axis | {self.run_axis: along_run}
+
+    def position(self, i: int) -> dict[str, int]:
+        """The index along each axis of ``order`` of frame ``i``."""
+        if not 0 <= i < self.count:
+            raise IndexError(f"frame {i} is not one of the {self.count} frames")
+        index = {}
+        for axis, size in zip(reversed(self.order), reversed(self.sizes), strict=True):
+            i, index[axis] = divmod(i, size)
+        return {axis: index[axis] for axis in self.order}
+
+    def window(self, centre: int, n: int) -> list[int]:
+        """The ``n`` frame numbers around ``centre``, all of its own run.
+
+        An odd ``n`` is symmetric; an even one has one frame more before the centre than after it. Beyond the ends of
+        the run its nearest frame repeats.
+        """
+        if not 0 <= centre < self.count:
+            raise IndexError(f"frame {centre} is not one of the {self.count} frames")
+        first = centre - centre % self.run
+        last = first + self.run - 1
+        start = centre - n // 2
+        return [min(max(i, first), last) for i in range(start, start + n)]
+
+    def check_n_frames(self, n: int, name: str) -> None:
+        """Refuse samples of more frames than a run holds.
+
+        Args:
+            n: frames per sample.
+            name: the file name, for the message.
+
+        Raises:
+            InputError: ``n`` is larger than ``run``.
+        """
+        if n <= self.run:
+            return
+        axes = f"axes '{self.order}YX'"
+        if self.run == 1:
+            raise InputError(
+                f"{name}: {axes} hold 1 frame, but n_frames asks for {n}; give a stack, or set n_frames to 1"
+            )
+        raise InputError(
+            f"{name}: {axes} hold {self.run} frames in a row (along {self.run_axis}), but n_frames asks for {n}; "
+            f"give a longer stack, or set n_frames to {self.run} or fewer"
+        )
+
+
+def frames_of(axes: str, shape: Sequence[int], stack: str = "TZ") -> Frames:
+    """The frames of an image.
+
+    Args:
+        axes: the image's axes in the file's order.
+        shape: its size along each.
+        stack: "TZ" numbers the frames with Z running fastest, "ZT" with T; C is slowest in both, so that each channel
+            is complete before the next begins.
+
+    Raises:
+        InputError: axes that do not fit the shape, or an unknown ``stack``.
+    """
+    check_axes(axes, shape, "image")
+    if stack not in FRAME_ORDERS:
+        raise InputError(f"stack: {stack!r} is unknown; use 'TZ' (Z runs fastest) or 'ZT' (T runs fastest)")
+    size = dict(zip(axes, shape, strict=True))
+    order = "".join(axis for axis in FRAME_ORDERS[stack] if axis in size)
+    return Frames(order, tuple(int(size[axis]) for axis in order))
+
+
+def factors(scale: int | Sequence[int]) -> tuple[int, int, int]:
+    """How many HR pixels make one LR pixel along the frames, Y and X.
+
+    Args:
+        scale: one number for Y and X, or three, for the frames (Z), Y and X, which make a volume of a run of frames.
+
+    Raises:
+        InputError: no whole numbers of at least 1, or neither one nor three of them.
+
+    Example:
+        >>> factors(4), factors([4, 1, 1])
+        ((1, 4, 4), (4, 1, 1))
+    """
+    given = list(scale) if isinstance(scale, Sequence) else [1, scale, scale]
+    try:
+        whole = [operator.index(factor) for factor in given]
+    except TypeError:
+        whole = []
+    if len(whole) != 3 or min(whole) < 1:
+        raise InputError(f"scale: {scale!r} is neither a whole number of at least 1 nor three of them, for Z, Y and X")
+    return whole[0], whole[1], whole[2]
+
+
+def is_volume(scale: int | Sequence[int]) -> bool:
+    """Whether a scale has a factor for the frames, which are then the Z of a 3-D network."""
+    return isinstance(scale, Sequence)
+
+
+def lr_hr_frames(n_frames: int | Sequence[int], scale: int | Sequence[int] = 1) -> tuple[int, int]:
+    """Frames per sample as the pair (LR, HR), from the HR count or such a pair.
+
+    Args:
+        n_frames: as users give it.
+        scale: with a factor along the frames there are that many times as many HR frames, and no 2.5D.
+
+    Raises:
+        InputError: no whole positive numbers, more HR than LR frames, counts of different parity, whose central
+            frames would lie half a frame aside, or counts that do not fit the scale.
+    """
+    given = n_frames if isinstance(n_frames, Sequence) else (n_frames, n_frames)
+    try:
+        lr, hr = (operator.index(n) for n in given)
+    except (TypeError, ValueError):
+        raise InputError(f"n_frames: {n_frames!r} is neither a whole number nor a pair [LR, HR]") from None
+    if hr < 1 or lr < 1 or isinstance(n_frames, bool):
+        raise InputError(f"n_frames: {n_frames!r} is not positive; ask for at least 1 frame")
+    if is_volume(scale):
+        factor = factors(scale)[0]
+        lr = lr if isinstance(n_frames, Sequence) else hr // factor
+        if lr * factor != hr:
+            raise InputError(
+                f"n_frames: {n_frames!r} does not fit the scale {scale!r}; give a multiple of {factor}, the HR frames "
+                "of a tile"
+            )
+        return lr, hr
+    if hr > lr:
+        raise InputError(f"n_frames: {n_frames!r} asks for more HR than LR frames; give [LR, HR] with HR <= LR")
+    if (lr - hr) % 2:
+        raise InputError(
+            f"n_frames: {n_frames!r} mixes an odd and an even count, so that no HR frames are central; "
+            f"use [{lr}, {hr + 1}]"
+        )
+    return lr, hr
+
+
+def central(n_in: int, n_out: int) -> slice:
+    """Where the central ``n_out`` of ``n_in`` frames lie."""
+    start = (n_in - n_out) // 2
+    return slice(start, start + n_out)
+
+
+def sample_centres(frames: Frames, n: int, slide: bool, edges: bool = False, step: int = 1) -> list[int]:
+    """The centre frame of each sample of ``n`` frames, for ``Frames.window``.
+
+    Args:
+        frames: the frames of the image.
+        n: frames per sample.
+        slide: windows move on by ``step`` frames; otherwise by ``n``, and frames left over at the end of a run are
+            covered by one last window that is shifted inside it.
+        edges: every frame is a centre, the nearest frame repeating beyond the ends, as restoring a whole stack needs.
+        step: frames that a sliding window moves on by; ``n`` and a run are multiples of it.
+
+    Raises:
+        InputError: a run is shorter than ``n`` (never with ``edges``).
+    """
+    if edges:
+        return list(range(frames.count))
+    frames.check_n_frames(n, "image")
+    last = frames.run - n
+    first_frames = [*range(0, last, step if slide else n), last]
+    return [run + first + n // 2 for run in range(0, frames.count, frames.run) for first in first_frames]
+
+
+def scaled_shape(axes: str, shape: Sequence[int], scale: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape with the axes that ``scale`` names multiplied by its factors; see ``Frames.scale_by_axis``."""
+    return tuple(int(size) * scale.get(axis, 1) for axis, size in zip(axes, shape, strict=True))
+
+
+def scaled_pixel_size(pixel_size: Mapping[str, float], scale: Mapping[str, int]) -> dict[str, float]:
+    """The pixel size (micrometres per axis) divided by the axes' factors; what is unknown stays missing."""
+    return {axis: size / scale.get(axis, 1) for axis, size in pixel_size.items()}

@@ -1,0 +1,91 @@
+"""NRRD, MetaImage and NIfTI with ITK: formats that are decoded whole, then kept while the image is open."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import itk
+import numpy as np
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.images.formats.units import known_sizes, micrometres
+from pssr2_monai.images.image import LazyImage
+
+# Component types by ITK's names: the dtype, and the ITK type it is read with (ITK's Python has none for 8 bits signed).
+_COMPONENTS = {
+    "unsigned_char": ("u1", "UC"),
+    "char": ("i1", "SS"),
+    "unsigned_short": ("u2", "US"),
+    "short": ("i2", "SS"),
+    "unsigned_int": ("u4", "UI"),
+    "int": ("i4", "SI"),
+    "float": ("f4", "F"),
+    "double": ("f8", "D"),
+}
+
+
+def open_file(path: Path) -> LazyImage:
+    """A NRRD, MetaImage or NIfTI image, axes YX, ZYX or TZYX (and S for components), as stored.
+
+    Orientation in a body is not applied. Spacing counts in millimetres, as these formats mean it, unless a NRRD states
+    its unit; a spacing of exactly 1, which stands where none was given, is unknown. The whole image is decoded at the
+    first read and kept until it is closed: ITK does not read these formats in part.
+
+    Raises:
+        InputError: more than four dimensions, or pixels that are no real numbers of up to 32 bits (64 for floats).
+    """
+    header = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
+    if header is None:
+        raise InputError(f"{path.name}: is no image that ITK can read; check that the file is whole")
+    header.SetFileName(str(path))
+    header.ReadImageInformation()
+    ndim, samples = int(header.GetNumberOfDimensions()), int(header.GetNumberOfComponents())
+    component = header.GetComponentTypeAsString(header.GetComponentType())
+    if (
+        not 2 <= ndim <= 4
+        or component not in _COMPONENTS
+        or "complex" in header.GetPixelTypeAsString(header.GetPixelType())
+    ):
+        pixel = header.GetPixelTypeAsString(header.GetPixelType())
+        raise InputError(f"{path.name}: {ndim}-D {pixel} pixels of type {component} are not read; save it as OME-TIFF")
+    dtype = np.dtype(_COMPONENTS[component][0])
+    shape = (*(int(header.GetDimensions(i)) for i in reversed(range(ndim))), samples)
+    sizes = _pixel_size(path, {axis: float(header.GetSpacing(i)) for i, axis in enumerate("XYZ"[:ndim])})
+    decoded: list[np.ndarray] = []
+
+    def reader(region: tuple[slice, ...]) -> np.ndarray:
+        if not decoded:
+            decoded.append(_decode(path, ndim, samples, component).astype(dtype, copy=False).reshape(shape))
+        return decoded[0][region].copy()
+
+    return LazyImage(path, shape, dtype, "TZYX"[-ndim:] + "S", sizes, reader, closer=decoded.clear)
+
+
+def _decode(path: Path, ndim: int, samples: int, component: str) -> np.ndarray:
+    kind = getattr(itk, _COMPONENTS[component][1])
+    image_type = itk.Image[kind, ndim] if samples == 1 else itk.VectorImage[kind, ndim]
+    reader = itk.ImageFileReader[image_type].New(FileName=str(path))
+    reader.Update()
+    pixels: np.ndarray = itk.GetArrayFromImage(reader.GetOutput())
+    return pixels
+
+
+def _pixel_size(path: Path, spacing: Mapping[str, float]) -> dict[str, float]:
+    """Micrometres along each axis."""
+    units = _nrrd_units(path) if path.suffix.lower() in (".nrrd", ".nhdr") else []
+    sizes: dict[str, float | None] = {}
+    for i, (axis, size) in enumerate(spacing.items()):
+        stated = units[i] if i < len(units) else None
+        sizes[axis] = micrometres(size, stated or "mm") if stated or size != 1 else None
+    return known_sizes(sizes)
+
+
+def _nrrd_units(path: Path) -> list[str]:
+    """The units of a NRRD's axes, fastest axis first, where its header states them."""
+    with path.open("rb") as file:
+        text = file.read(65536).split(b"\n\n")[0].split(b"\r\n\r\n")[0].decode("utf-8", "replace")
+    stated: Any = re.search(r"^(?:space )?units:\s*(.*)$", text, re.MULTILINE)
+    return [unit for unit in re.findall(r'"([^"]*)"', stated[1]) if unit] if stated else []

@@ -1,0 +1,145 @@
+"""PNG and JPEG with Pillow: formats that are decoded whole, then kept while the image is open."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from PIL import Image
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.images.formats.units import from_print_resolution, known_sizes
+from pssr2_monai.images.image import LazyImage
+from pssr2_monai.images.outputs import Spread, finish, part_of, remove
+
+# Modes whose pixels are taken as they are, with the type that they have in memory.
+_KEPT = {"L": "u1", "LA": "u1", "RGB": "u1", "RGBA": "u1", "I;16": "u2", "I;16B": "u2", "I": "i4", "F": "f4"}
+_SAMPLES = {"LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
+_INCH = 25400.0
+_limit = threading.Lock()
+
+
+def open_file(path: Path) -> LazyImage:
+    """A PNG or JPEG, axes YX or YXC.
+
+    Black-and-white pixels become 0 and 255, a palette the colours (or greys) it stands for. The whole image is decoded
+    at the first read and kept until it is closed: these formats cannot be read in part.
+
+    Raises:
+        InputError: pixels that cannot be decoded whole.
+    """
+    with _opened(path) as image:
+        mode, deep = _target_mode(image), _is_deep_colour(image)
+        height, width = image.height, image.width
+        dpi = image.info.get("dpi") or (0, 0)
+    dtype = np.dtype("u2" if deep else _KEPT[mode])
+    shape = (height, width, _SAMPLES[mode]) if mode in _SAMPLES else (height, width)
+    decoded: list[np.ndarray] = []
+
+    def reader(region: tuple[slice, ...]) -> np.ndarray:
+        if not decoded:
+            decoded.append(_decode(path, mode, deep).astype(dtype, copy=False).reshape(shape))
+        return decoded[0][region].copy()
+
+    sizes = known_sizes({"Y": from_print_resolution(dpi[1], "inch"), "X": from_print_resolution(dpi[0], "inch")})
+    return LazyImage(path, shape, dtype, "YXC"[: len(shape)], sizes, reader, closer=decoded.clear)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image opened by Pillow without its limit on pixels: a mosaic of 20,000 x 20,000 is no attack."""
+    with _limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    with image:
+        yield image
+
+
+def _target_mode(image: Image.Image) -> str:
+    """The mode in which an image's pixels are grey levels or colours of their own."""
+    if image.mode in _KEPT:
+        return image.mode
+    if image.mode == "1":
+        return "L"
+    if image.mode in ("P", "PA"):
+        colours = np.reshape(image.getpalette("RGB") or [], (-1, 3))
+        return "L" if (colours == colours[:, :1]).all() else "RGB"
+    return "RGB"
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether this is a PNG of 16 bits a sample, which Pillow would cut to 8."""
+    tiles = getattr(image, "tile", [])
+    raw = tiles[0].args if tiles else ""
+    return image.mode in _SAMPLES and isinstance(raw, str) and ";16" in raw
+
+
+def _decode(path: Path, mode: str, deep: bool) -> np.ndarray:
+    if deep:
+        return np.asarray(imagecodecs.png_decode(path.read_bytes()))
+    with _opened(path) as image:
+        return np.array(image.convert(mode) if image.mode != mode else image)
+
+
+class PngWriter:
+    """Collects a 2-D image of 8 or 16 bits, or 8-bit colours, and writes a PNG when closed.
+
+    Args:
+        path: the file to write.
+        shape: size along each axis.
+        dtype: uint8 or uint16.
+        axes: "YX", or "YXC" for 8-bit RGB (three channels), RGB with opacity (four) or grey with opacity (two).
+        pixel_size: micrometres along "Y" and "X"; written where both are known.
+        channel_names: not kept by the format.
+        resume: of no use here, since nothing is written before the image is complete.
+
+    Raises:
+        InputError: another dtype, or other axes.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shape: Sequence[int],
+        dtype: np.dtype[Any],
+        axes: str,
+        pixel_size: Mapping[str, float],
+        channel_names: Sequence[str] = (),
+        resume: bool = False,
+    ) -> None:
+        grey, colour = axes == "YX" and dtype.name in ("uint8", "uint16"), axes == "YXC" and dtype.name == "uint8"
+        if not grey and not (colour and shape[2] in _SAMPLES.values()):
+            raise InputError(
+                f"{path.name}: a PNG holds one 8- or 16-bit image or 8-bit RGB, not {dtype} of axes {axes!r}; "
+                "write .tif or .ome.zarr"
+            )
+        self.chunks: tuple[int, ...] | None = None
+        self._path, self._pixels, self._pixel_size = path, np.zeros(shape, dtype), pixel_size
+
+    def write(self, region: Sequence[slice], array: np.ndarray) -> None:
+        """Sets the pixels of a region; see `writer.Writer`."""
+        self._pixels[tuple(region)] = array
+
+    def close(self, spread: Spread = map) -> None:
+        """Writes the file and moves it into place."""
+        part = part_of(self._path)
+        sizes = [self._pixel_size.get(axis) for axis in "XY"]
+        options = {"dpi": tuple(_INCH / size for size in sizes if size)} if all(sizes) else {}
+        try:
+            Image.fromarray(self._pixels).save(part, format="PNG", **options)
+        except BaseException:
+            remove(part)
+            raise
+        finish(part, self._path)
+
+    def abort(self) -> None:
+        """Drops the pixels; nothing was written."""
+        self._pixels = self._pixels[:0]

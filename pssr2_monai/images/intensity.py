@@ -1,0 +1,237 @@
+"""Grey levels to [0, 1] and back: one affine scale for a file or a data set, never one for a tile or a slice."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pssr2_monai.errors import InputError
+
+MODES = ("dtype", "percentile", "fixed")
+SCOPES = ("file", "dataset")
+PERCENTILES = (0.1, 99.9)
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """The grey levels that become 0 and 1.
+
+    Integers of up to 16 bits survive ``apply`` and ``cast`` unchanged, whatever ``low`` and ``high`` within their
+    range, since a float32 keeps the distance from ``low`` to one part in 2**24. Integers of 32 bits and more do not.
+
+    Attributes:
+        low: the black level, in grey levels of the file.
+        high: the white level; above ``low``.
+
+    Raises:
+        InputError: ``low`` or ``high`` is not finite, or ``high`` is not above ``low``.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise InputError(f"intensity: low {self.low} and high {self.high} must be finite numbers")
+        if self.high <= self.low:
+            raise InputError(f"intensity: high {self.high:g} must lie above low {self.low:g}")
+        if not math.isfinite(self.high - self.low):
+            raise InputError(f"intensity: the range from {self.low:g} to {self.high:g} is too wide for a float")
+
+    def apply(self, array: Any) -> Any:
+        """``(array - low) / (high - low)`` as float32, of a numpy array or a tensor of any shape, never clipped.
+
+        In a float array what is no finite number becomes black, or white for plus infinity: one such pixel would
+        spread through a network over all within its reach.
+        """
+        span = self.high - self.low
+        if not isinstance(array, (np.ndarray, np.generic)):
+            return (array.float() - self.low) / span
+        # Values of 16 bits lie exactly in float32, and half the memory is worth having; wider ones may not.
+        working = np.float32 if array.dtype.itemsize <= 2 else np.float64
+        scaled: Any = np.asarray(array).astype(working)
+        with np.errstate(over="ignore"):
+            if self.low:  # one pass over the pixels less for the usual 8-bit image
+                scaled -= self.low
+            scaled /= span
+            scaled = scaled.astype(np.float32, copy=False)
+        if array.dtype.kind == "f":
+            np.nan_to_num(scaled, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
+        return scaled
+
+    def undo(self, array: Any) -> Any:
+        """``array * (high - low) + low``: grey levels of the file, float64 from numpy and float32 from a tensor."""
+        span = self.high - self.low
+        if not isinstance(array, (np.ndarray, np.generic)):
+            return array.float() * span + self.low
+        grey = np.multiply(array, span, dtype=np.float64)
+        grey += self.low
+        return grey
+
+    def cast(self, array: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Values of [0, 1] as grey levels of ``dtype``.
+
+        Integers are rounded half to even and clipped to the range of the dtype, never wrapped; NaN becomes the black
+        level, an infinity the end of the range. Floats are only cast, NaN staying NaN.
+
+        Args:
+            array: a numpy array or a tensor in CPU memory, of any shape.
+            dtype: an integer or float dtype.
+
+        Raises:
+            InputError: the dtype is neither integer nor float.
+        """
+        target = np.dtype(dtype)
+        _check_dtype(target, "dtype")
+        grey = np.asarray(self.undo(np.asarray(array)))
+        if target.kind == "f":
+            with np.errstate(over="ignore"):
+                return np.asarray(grey.astype(target))
+        bottom, top = _float_limits(target)
+        np.copyto(grey, self.low, where=np.isnan(grey))
+        np.rint(grey, out=grey)
+        np.clip(grey, bottom, top, out=grey)
+        return grey.astype(target)
+
+
+def fit_intensity(
+    sample: npt.NDArray[Any],
+    dtype: npt.DTypeLike,
+    mode: str | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    offset: float = 0.0,
+    name: str = "image",
+) -> Intensity:
+    """The intensity scale of a file or data set.
+
+    Args:
+        sample: pixels to take percentiles of, any shape; of a large image a part is enough.
+        dtype: the file's dtype.
+        mode: "dtype" spans the range of an integer dtype; "percentile" p0.1 to p99.9 of the finite values of
+            ``sample``; "fixed" from ``low`` to ``high``; None is "dtype" for 8 bits and "percentile" otherwise.
+            Where both percentiles agree, the sample's least and greatest value serve; a constant image has its value
+            for ``low`` and one grey level more for ``high``.
+        low: the black level of "fixed".
+        high: the white level of "fixed".
+        offset: the camera's offset in grey levels, 0 for none: the black level of "dtype", the least black level of
+            "percentile". For "fixed", give it as ``low``.
+        name: the file name, for messages.
+
+    Raises:
+        InputError: a complex or boolean dtype, an unknown mode, "dtype" for floats, a missing or needless ``low`` or
+            ``high``, an offset that leaves no range, or a sample without a finite value where one is needed.
+    """
+    file_dtype = np.dtype(dtype)
+    _check_dtype(file_dtype, name)
+    mode = mode or _default_mode(file_dtype)
+    if mode not in MODES:
+        nearest = difflib.get_close_matches(str(mode), MODES, 1, 0)[0]
+        raise InputError(f"{name}: intensity mode {mode!r} is unknown; did you mean {nearest!r}? ({', '.join(MODES)})")
+    if mode == "fixed":
+        return _fixed(low, high, offset, name)
+    if low is not None or high is not None:
+        raise InputError(
+            f"{name}: intensity low and high go with mode 'fixed', not {mode!r}; set the mode, or drop them"
+        )
+    black, white = _dtype_range(file_dtype, name) if mode == "dtype" else _percentiles(sample, name)
+    if offset:
+        black = float(offset) if mode == "dtype" else max(black, float(offset))
+    if not black < white:
+        raise InputError(
+            f"{name}: offset {offset:g} is not below the white level {white:g}; give a smaller one, or none"
+        )
+    return Intensity(black, white)
+
+
+@dataclass(frozen=True)
+class IntensitySettings:
+    """How files are scaled to [0, 1]: the arguments of `fit_intensity`, together so that they can travel with weights.
+
+    Attributes:
+        mode: "dtype", "percentile", "fixed", or None to choose by dtype.
+        low: black level of "fixed".
+        high: white level of "fixed".
+        offset: the camera's offset in grey levels.
+        scope: "file" for a scale of each file's own, or "dataset" for one that all files of a training share and that
+            restoring then uses, too.
+    """
+
+    mode: str | None = None
+    low: float | None = None
+    high: float | None = None
+    offset: float = 0.0
+    scope: str = "file"
+
+    def __post_init__(self) -> None:
+        if self.scope not in SCOPES:
+            raise InputError(f"intensity: scope {self.scope!r} is unknown; use {' or '.join(SCOPES)}")
+
+    def fit(self, sample: npt.NDArray[Any], dtype: npt.DTypeLike, name: str = "image") -> Intensity:
+        """The scale of one file; see `fit_intensity`."""
+        return fit_intensity(sample, dtype, self.mode, self.low, self.high, self.offset, name)
+
+    def needs_sample(self, dtype: npt.DTypeLike) -> bool:
+        """Whether pixels must be looked at, or the dtype and the settings tell all."""
+        return (self.mode or _default_mode(np.dtype(dtype))) == "percentile"
+
+
+def _default_mode(dtype: np.dtype[Any]) -> str:
+    return "dtype" if dtype.kind in "iu" and dtype.itemsize == 1 else "percentile"
+
+
+def _check_dtype(dtype: np.dtype[Any], name: str) -> None:
+    """Refuse what is neither integer nor float."""
+    if dtype.kind not in "iuf":
+        raise InputError(f"{name}: pixels of type {dtype} have no grey levels; convert them to integers or floats")
+
+
+def _fixed(low: float | None, high: float | None, offset: float, name: str) -> Intensity:
+    """The range given by the user."""
+    if low is None or high is None:
+        raise InputError(f"{name}: intensity mode 'fixed' needs low and high, found low={low}, high={high}")
+    if offset:
+        raise InputError(f"{name}: intensity mode 'fixed' takes no offset, found {offset:g}; give it as low instead")
+    try:
+        return Intensity(float(low), float(high))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
+def _dtype_range(dtype: np.dtype[Any], name: str) -> tuple[float, float]:
+    """The least and greatest value of an integer dtype."""
+    if dtype.kind == "f":
+        raise InputError(
+            f"{name}: intensity mode 'dtype' has no range for {dtype} pixels; "
+            "use 'percentile', or 'fixed' with low and high"
+        )
+    info = np.iinfo(dtype)
+    return float(info.min), float(info.max)
+
+
+def _percentiles(sample: npt.NDArray[Any], name: str) -> tuple[float, float]:
+    """The black and white level of a sample, never equal."""
+    values = np.asarray(sample, dtype=np.float64).ravel()
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        found = "only NaN or infinite pixels" if values.size else "no pixels"
+        raise InputError(f"{name}: holds {found}, so that no intensity range can be found; check the file")
+    black, white = (float(level) for level in np.percentile(finite, PERCENTILES))
+    if not black < white:
+        # More than 99.8 % of the pixels are alike: a few bright spots on a flat ground.
+        black, white = float(finite.min()), float(finite.max())
+    if not black < white:
+        white = max(black + 1.0, math.nextafter(black, math.inf))
+    return black, white
+
+
+def _float_limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """The range of an integer dtype in floats that cast back into it: 2**63 - 1 rounds up to 2**63, which wraps."""
+    info = np.iinfo(dtype)
+    top = float(info.max)
+    return float(info.min), top if int(top) <= info.max else math.nextafter(top, 0.0)

@@ -1,1 +1,0 @@
-"""How good a restored image is, in figures."""

@@ -1,0 +1,76 @@
+"""How networks compute quickest: in bfloat16 where the machine has it, with the channels last in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.inferers import SimpleInferer
+from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
+
+from pssr2_monai.errors import InputError
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def channels_last(network: torch.nn.Module, device: torch.device | str) -> torch.nn.Module:
+    """The network on a device, the weights of its convolutions with the channels last, as kernels take them quickest.
+
+    ``Module.to(memory_format=...)`` does this for networks that are 2-D throughout only.
+    """
+    convert_conv2d_weight_memory_format(network, torch.channels_last)
+    convert_conv3d_weight_memory_format(network, torch.channels_last_3d)
+    return network.to(device)
+
+
+def choose_precision(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype that convolutions and products are computed in.
+
+    Args:
+        precision: ``float32``, ``bfloat16``, or ``auto`` for bfloat16 where the device computes in it (GPUs since
+            Ampere; processors with AVX512-BF16 or AMX) and float32 elsewhere.
+        device: where the network runs.
+    """
+    if precision == "auto":
+        return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
+    if precision not in PRECISIONS:
+        raise InputError(f"precision: {precision!r} is unknown; use auto, {', '.join(PRECISIONS)}")
+    return PRECISIONS[precision]
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    # Both are private in torch; a release without them falls back to float32.
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, check, bool)() for check in checks)
+
+
+def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..., torch.Tensor]:
+    """The network, computing in ``dtype`` and giving float32, whose sums and blends need its digits."""
+
+    def predict(inputs: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype is not torch.float32):
+            output: torch.Tensor = network(inputs, *args, **kwargs)
+        return output.float()
+
+    return predict
+
+
+class AutocastInferer(SimpleInferer):
+    """MONAI's simple inferer with the network in bfloat16: on a CPU, too, where the engines' own ``amp`` does nothing.
+
+    Args:
+        precision: see ``choose_precision``.
+    """
+
+    def __init__(self, precision: str = "auto") -> None:
+        super().__init__()
+        self.precision = precision
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        dtype = choose_precision(self.precision, inputs.device)
+        return in_precision(network, dtype)(inputs, *args, **kwargs)

@@ -1,0 +1,153 @@
+"""Files of weights with their record: found, read, written."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pssr2_monai.bundle import bundle_dir
+from pssr2_monai.errors import InputError, nearest
+from pssr2_monai.networks.precision import channels_last
+from pssr2_monai.networks.pssr2 import load_pssr2
+from pssr2_monai.networks.record import Record, instantiate
+
+RECORDED = {"model", "record"}
+BROUGHT = {"em": "model.pt", "em_denoise": "denoise.pt"}
+"""Weights that the bundle brings along, by the name of the preset that they were trained with."""
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a file of weights with its record; nothing in it is executed.
+
+    Raises:
+        InputError: the file is missing, is no checkpoint, or holds no record.
+    """
+    saved = _read_safely(path)
+    if not saved.keys() >= RECORDED:
+        raise InputError(f"{path}: holds no weights with a record; give a model.pt of a training")
+    return saved
+
+
+def weights_file(path: str | Path) -> Path:
+    """The file of weights: one of the user's, or one that the bundle brings along by its name, ``em``.
+
+    Raises:
+        InputError: there is no such file, or the name is unknown.
+    """
+    brought = bundle_dir() / "models" / BROUGHT.get(str(path), "")
+    found = next((each for each in (Path(path), brought) if each.is_file()), None)
+    if found is None and str(path) in BROUGHT:
+        raise InputError(f"{path}: {brought} is missing; install the package anew, or give a model.pt of a training")
+    if found is None:
+        near = nearest(str(path), BROUGHT) or f"; give a model.pt of a training, or {' or '.join(BROUGHT)}"
+        raise InputError(f"{path}: there is no such file of weights{near}")
+    return found
+
+
+def _read_safely(path: str | Path) -> dict[str, Any]:
+    path = weights_file(path)
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{path}: is no file of weights that can be read safely; give a model.pt of a training"
+        ) from error
+    if not isinstance(saved, dict):
+        raise InputError(f"{path}: holds no weights with a record; give a model.pt of a training")
+    record = _record_beside(path) if saved.keys().isdisjoint(RECORDED) else None
+    return saved if record is None else {"model": saved, "record": record}
+
+
+def _record_beside(path: Path) -> dict[str, Any] | None:
+    """The record that ``save_plain`` wrote beside weights; another file of that name is none of ours."""
+    try:
+        found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.keys() == {"version", "json"} else None
+
+
+def load_weights(
+    path: str | Path, device: torch.device | str = "cpu", **options: Any
+) -> tuple[torch.nn.Module, Record]:
+    """The network in evaluation mode with its weights, and their record.
+
+    Args:
+        path: a file that a training wrote (``model.pt``), a ``.pth`` of the original ``pssr`` package, or ``em`` or
+            ``em_denoise``, which the bundle brings along.
+        device: where the network is to run.
+        options: for an original's file, what its tensors do not tell; see ``networks.load_pssr2``.
+
+    Returns:
+        The network, which takes and gives float32 ``(batch, frames, Y, X)`` in [0, 1], and the record: its scale,
+        frames, intensity scale, crappifier and pixel size (micrometres).
+
+    Raises:
+        InputError: the file cannot be read, or its weights do not fit the network that its record names.
+
+    Example:
+        >>> network, record = load_weights("run/model.pt")
+        >>> network(torch.zeros(1, 1, 24, 31)).shape, record.scale, record.n_frames
+        (torch.Size([1, 1, 96, 124]), 4, (1, 1))
+    """
+    saved = _read_safely(path)
+    if saved.keys() >= RECORDED:
+        record = Record.from_state(saved["record"], str(path))
+        network: torch.nn.Module = instantiate(record.network)
+        try:
+            network.load_state_dict(saved["model"])
+        except RuntimeError as error:
+            name = str(record.network.get("_target_")).rsplit(".", 1)[-1]
+            raise InputError(f"{path}: the weights do not fit the {name} that their record describes") from error
+    elif not all(isinstance(each, torch.Tensor) for each in saved.values()):
+        raise InputError(f"{path}: holds no weights with a record; give a model.pt of a training")
+    else:
+        network, arguments = load_pssr2(path, **options)
+        scale, frames = max(network.scale), (network.in_channels, network.out_channels)
+        record = Record(arguments, scale, frames, versions={"pssr": "2"})
+    return channels_last(network, device).eval(), record
+
+
+def convert(original: str | Path, target: str | Path, **options: Any) -> Path:
+    """Writes the weights of an original ``.pth`` file with a record, as a training of this package would.
+
+    Args:
+        original: a ``.pth`` of the ``pssr`` package.
+        target: the ``model.pt`` to write.
+        options: see ``networks.load_pssr2``.
+
+    Raises:
+        InputError: the file is not one of the original's, or the target exists.
+    """
+    target = Path(target)
+    if target.exists():
+        raise InputError(f"{target}: exists already; give another name")
+    network, record = load_weights(original, **options)
+    save_atomically({"model": network.state_dict(), "record": record.state_dict()}, target)
+    return target
+
+
+def save_plain(weights: str | Path, target: str | Path) -> None:
+    """Writes weights as a plain state dict, with their record beside it in a ``.json`` of the same name.
+
+    So MONAI's model zoo takes them, whose tools load what they find without a key; `load_weights` reads both.
+
+    Raises:
+        InputError: see `read_checkpoint`.
+    """
+    saved, target = read_checkpoint(weights), Path(target)
+    target.with_suffix(".json").write_text(json.dumps(saved["record"]), encoding="utf-8")
+    save_atomically(saved["model"], target)
+
+
+def save_atomically(content: Mapping[str, Any], path: Path) -> None:
+    """``torch.save`` beside the file and a rename, so that the path always holds a whole file."""
+    beside = path.with_name(path.name + ".part")
+    torch.save(dict(content), beside)
+    os.replace(beside, path)

@@ -1,0 +1,1 @@
+"""Training a network: the run, its plan, its preview, its handlers."""

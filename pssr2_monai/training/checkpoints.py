@@ -1,0 +1,142 @@
+"""Checkpoints of a training: the best weights, the last state to go on from, and one every so many epochs.
+
+MONAI's ``CheckpointSaver`` overwrites its files in place and forgets the best score on resuming; here each file is
+written beside and renamed, and the score is part of the state.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.networks.record import same_training
+from pssr2_monai.networks.weights import read_checkpoint, save_atomically
+from pssr2_monai.training.distributed import rank
+
+BEST, LAST = "model.pt", "last.pt"
+logger = logging.getLogger(__name__)
+
+
+class TorchRandomState:
+    """torch's generators as something that a checkpoint can hold; a network with dropout draws from them."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        torch.set_rng_state(state["cpu"].cpu())
+        if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda"]])
+        if rank() > 0:
+            # The state is rank 0's; the others are to draw otherwise, and not again what they drew at first.
+            torch.manual_seed(int(torch.randint(2**62, ())) + rank())
+
+
+class Checkpoints:
+    """Saves at the end of each epoch, and resumes.
+
+    ``model.pt`` holds the weights with the best validation score and their record; ``last.pt`` all that a resumed run
+    needs, of the last whole epoch; ``epoch_0010.pt`` and so on stay. Of several processes that train together, rank 0
+    saves and all resume, in any number.
+
+    Args:
+        save_dir: folder of the files.
+        state: what is saved, by name; ``model`` and ``record`` are what restoring needs.
+        evaluator: whose metric decides.
+        key_metric: the metric; greater is better.
+        every: keep a checkpoint every so many epochs; 0 for none.
+        resume: a ``last.pt`` to go on from, or None.
+    """
+
+    def __init__(
+        self,
+        save_dir: str | Path,
+        state: Mapping[str, Any],
+        evaluator: Engine,
+        key_metric: str = "val_ssim",
+        every: int = 0,
+        resume: str | Path | None = None,
+    ) -> None:
+        self.save_dir = Path(save_dir)
+        self.state = dict(state)
+        self.evaluator = evaluator
+        self.key_metric = key_metric
+        self.every = every
+        self.resume = resume
+        self.best_score: float | None = None
+        self.best_epoch: int | None = None
+
+    def attach(self, engine: Engine) -> None:
+        if self.resume is not None:
+            engine.add_event_handler(Events.STARTED, self.load)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        engine.add_event_handler(Events.COMPLETED, self.tell)
+
+    def tell(self, _: Engine) -> None:
+        """Which epoch's weights are the best, since these need not be the last."""
+        if self.best_epoch is not None and rank() == 0:
+            logger.info("%s: of epoch %d, %s %.4f", BEST, self.best_epoch, self.key_metric, self.best_score)
+
+    def save(self, engine: Engine) -> None:
+        """Writes the files of this epoch; to be called after it was validated."""
+        if rank() > 0:
+            return
+        self.save_dir.mkdir(parents=True, exist_ok=True)
+        weights = {name: self.state[name].state_dict() for name in ("model", "record")}
+        validated = self.evaluator.state.epoch == engine.state.epoch
+        score = self.evaluator.state.metrics.get(self.key_metric) if validated else None
+        if score is not None and math.isfinite(score) and (self.best_score is None or score > self.best_score):
+            self.best_score, self.best_epoch = float(score), engine.state.epoch
+            save_atomically(weights, self.save_dir / BEST)
+        elif self.best_score is None:
+            save_atomically(weights, self.save_dir / BEST)
+        rest = {name: each.state_dict() for name, each in self.state.items() if name not in weights}
+        everything = weights | rest | {"trainer": engine.state_dict()}
+        everything |= {"best_score": self.best_score, "best_epoch": self.best_epoch}
+        save_atomically(everything, self.save_dir / LAST)
+        if self.every and engine.state.epoch % self.every == 0:
+            save_atomically(weights, self.save_dir / f"epoch_{engine.state.epoch:04d}.pt")
+
+    def load(self, engine: Engine) -> None:
+        """Takes up the state of an earlier run.
+
+        Raises:
+            InputError: the file is missing, is none of this package's, belongs to another network, or has no epoch
+                left to train.
+        """
+        path = Path(str(self.resume))
+        saved = read_checkpoint(path)
+        missing = [name for name in (*self.state, "trainer") if name not in saved]
+        if missing:
+            raise InputError(
+                f"{path}: holds weights but not the state of a training ({missing[0]} is missing); give last.pt"
+            )
+        if not same_training(saved["record"], self.state["record"].state_dict()):
+            raise InputError(
+                f"{path}: was trained with another network, scale, intensity or crappifier; resume with the "
+                "options that it was begun with"
+            )
+        for name, each in self.state.items():
+            each.load_state_dict(saved[name])
+        planned, length = engine.state.max_epochs, engine.state.epoch_length
+        trainer = dict(saved["trainer"])
+        if length is not None and length != trainer["epoch_length"]:
+            # More processes or larger batches: an epoch has fewer steps now. How many epochs are done stays the same.
+            trainer |= {"iteration": trainer["iteration"] * length // trainer["epoch_length"], "epoch_length": length}
+        engine.load_state_dict(trainer)
+        engine.state.max_epochs = planned
+        self.best_score, self.best_epoch = saved["best_score"], saved.get("best_epoch")
+        if planned is not None and engine.state.epoch >= planned:
+            raise InputError(
+                f"{path}: {engine.state.epoch} epochs are done already; ask for more than that with epochs"
+            )

@@ -1,0 +1,333 @@
+"""What Ignite and MONAI lack for this training: draws by epoch, clipping, a schedule by progress, telling of it all.
+
+Each handler has ``attach(engine)``, as Ignite's have; ``state_dict`` and ``load_state_dict`` where a resumed run needs
+its memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
+from torch.profiler import record_function
+from tqdm import tqdm
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.machine import profiled
+from pssr2_monai.training.distributed import from_first, on_any, rank
+
+UNLIMITED_EPOCHS = 1_000_000
+"""Epochs of a training that the minutes alone end: Ignite wants a number."""
+
+
+class EpochDraws:
+    """Tells the training dataset which epoch it is, so that every epoch draws noise and places of its own."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda running: self.dataset.set_epoch(running.state.epoch))
+
+
+class ClipGradients:
+    """Scales the gradient down to a norm of at most ``max_norm``; one odd tile must not throw the weights off."""
+
+    def __init__(self, parameters: Any, max_norm: float) -> None:
+        self.parameters = list(parameters)
+        self.max_norm = max_norm
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        scaler = getattr(engine, "scaler", None)
+        if scaler is not None:
+            scaler.unscale_(engine.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+
+
+class FiniteLoss:
+    """Stops a training whose loss is no finite number any more: what it goes on to learn would be worth nothing.
+
+    Args:
+        every: how many steps lie between two looks, each of which waits for the device.
+
+    Raises:
+        InputError: naming the epoch and what may help.
+    """
+
+    def __init__(self, every: int = 1) -> None:
+        self.every = every
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.every), self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if on_any(not math.isfinite(engine.state.output["loss"].detach())):
+            raise InputError(
+                f"epoch {engine.state.epoch}: the loss is not finite; use a smaller lr, or precision 'float32' if it "
+                "happens at once"
+            )
+
+
+class ProgressSchedule:
+    """Learning rate by how far the training has come, in epochs or in minutes, and an end when the minutes are over.
+
+    The rate rises over ``warmup`` of the way and falls along half a cosine to ``floor`` of its height. Progress is the
+    larger of iterations done over iterations planned and minutes spent over minutes granted. When the minutes are over
+    the epoch ends, is validated and saved, and the training ends: attach it after what validates and saves. Where
+    several processes train together, rank 0's clock counts for all of them.
+
+    Args:
+        optimizer: its groups' learning rates are the heights.
+        minutes: time granted, or None.
+        warmup: share of the training over which the rate rises.
+        floor: share of the rate that is left at the end.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, minutes: float | None = None, warmup: float = 0.02, floor: float = 0.01
+    ) -> None:
+        self.optimizer = optimizer
+        self.minutes = minutes
+        self.warmup = warmup
+        self.floor = floor
+        self.heights = [group["lr"] for group in optimizer.param_groups]
+        self.seconds_before = 0.0
+        self._started = time.monotonic()
+        self._last_step = self._started
+        self._time_to_end_epoch = 0.0
+        self._over = False
+        self._progress_at_start = self._seconds_at_start = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._set_rate)
+        if self.minutes is not None:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop_in_time)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
+
+    def seconds(self) -> float:
+        """Time spent training, earlier runs included."""
+        return self.seconds_before + time.monotonic() - self._started
+
+    def rate(self, progress: float) -> float:
+        """Share of the height at ``progress`` in [0, 1]."""
+        rising = min(1.0, progress / self.warmup) if self.warmup > 0 else 1.0
+        return rising * (self.floor + (1 - self.floor) * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0))))
+
+    def progress(self, engine: Engine) -> float:
+        """How far the training has come, in [0, 1]."""
+        planned = (engine.state.max_epochs or 1) * (engine.state.epoch_length or 1)
+        done = engine.state.iteration / planned
+        return max(done, self.seconds() / (60 * self.minutes)) if self.minutes else done
+
+    def seconds_left(self, engine: Engine) -> float | None:
+        """Until the training ends, going by its progress in this run; None before there is any."""
+        progress = self.progress(engine)
+        gained = progress - self._progress_at_start
+        if gained <= 0:
+            return None
+        return (self.seconds() - self._seconds_at_start) * max(0.0, 1 - progress) / gained
+
+    def _start(self, engine: Engine) -> None:
+        self._started = time.monotonic()
+        self._progress_at_start = self.progress(engine)
+        self._seconds_at_start = self.seconds()
+
+    def _set_rate(self, engine: Engine) -> None:
+        share = self.rate(self.progress(engine))
+        if self.minutes is not None:
+            share = from_first(share)
+        for group, height in zip(self.optimizer.param_groups, self.heights, strict=True):
+            group["lr"] = height * share
+        engine.state.learning_rate = self.optimizer.param_groups[0]["lr"]
+
+    def _stop_in_time(self, engine: Engine) -> None:
+        self._last_step = time.monotonic()
+        if from_first(self.seconds() + self._time_to_end_epoch) >= 60 * (self.minutes or math.inf):
+            self._over = True
+            engine.terminate_epoch()
+
+    def _end_epoch(self, engine: Engine) -> None:
+        # The time that validating and saving took is kept back for the last epoch.
+        self._time_to_end_epoch = max(self._time_to_end_epoch, time.monotonic() - self._last_step)
+        if self._over:
+            engine.terminate()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds(), "heights": self.heights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.seconds_before, self.heights = state["seconds"], list(state["heights"])
+
+
+class Progress:
+    """What the training is doing: a bar on a terminal, one line an epoch elsewhere, with the rate and the time left.
+
+    Where several processes train together, rank 0 tells it; the loss is that of its part of each step. The rate is left
+    in the engine's state as ``tiles_per_second``.
+
+    Args:
+        schedule: knows how far the training has come.
+        evaluator: whose metrics are shown.
+        metrics: names of the metrics to show.
+        batch_size: tiles in a step, of all processes together, for the rate.
+        every: how many steps lie between two looks at the loss, each of which waits for the device.
+    """
+
+    def __init__(
+        self,
+        schedule: ProgressSchedule,
+        evaluator: Engine,
+        metrics: Sequence[str],
+        batch_size: int = 1,
+        every: int = 1,
+    ) -> None:
+        self.schedule = schedule
+        self.evaluator = evaluator
+        self.metrics = tuple(metrics)
+        self.batch_size = batch_size
+        self.every = every
+        self.logger = logging.getLogger("pssr2_monai")
+        self._bar: Any = None
+        self._losses: list[torch.Tensor] = []
+        self._epoch_started = self._last_step = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        if rank() > 0:
+            return
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._close_and_raise)
+
+    def _start_epoch(self, engine: Engine) -> None:
+        self._epoch_started = time.monotonic()
+        self._losses.clear()
+        if sys.stderr.isatty():
+            self._close()
+            self._bar = tqdm(
+                total=engine.state.epoch_length, desc=f"epoch {engine.state.epoch}", unit="step", leave=False
+            )
+
+    def _step(self, engine: Engine) -> None:
+        self._losses.append(engine.state.output["loss"].detach())
+        self._last_step = time.monotonic()
+        if self._bar is not None:
+            if engine.state.iteration % self.every == 0:
+                self._bar.set_postfix_str(f"loss {self._losses[-1]:.4f}, {self.time_left(engine)} left", refresh=False)
+            self._bar.update()
+
+    def _end_epoch(self, engine: Engine) -> None:
+        state = engine.state
+        # Without the time that validating has taken since.
+        rate = len(self._losses) * self.batch_size / max(self._last_step - self._epoch_started, 1e-9)
+        state.tiles_per_second = rate
+        validated = self.evaluator.state.metrics if self.evaluator.state.epoch == state.epoch else {}
+        shown = [f"{name} {validated[name]:.4f}" for name in self.metrics if name in validated]
+        shown.append(f"lr {self.schedule.optimizer.param_groups[0]['lr']:.1e}")
+        of_all = f"/{state.max_epochs}" if (state.max_epochs or 0) < UNLIMITED_EPOCHS else ""
+        words = [f"epoch {state.epoch}{of_all}", f"loss {torch.stack(self._losses).mean():.4f}", *shown]
+        self._close()
+        self.logger.info(" | ".join([*words, f"{rate:.1f} tiles/s", f"{self.time_left(engine)} left"]))
+
+    def time_left(self, engine: Engine) -> str:
+        """Minutes and seconds until the training ends, going by its progress so far."""
+        seconds = self.schedule.seconds_left(engine)
+        return "?" if seconds is None else minutes_and_seconds(seconds)
+
+    def _close(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _close_and_raise(self, _: Engine, error: BaseException) -> None:
+        self._close()
+        raise error
+
+
+def minutes_and_seconds(seconds: float) -> str:
+    """``75`` as ``1:15``."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+class StepProfile:
+    """Profiles some steps of a training; see ``profiled``.
+
+    Crappifying is seen apart from loading where the loader has no workers, or where it is done on the device. Attach it
+    last, so that the time of the other handlers is theirs.
+
+    Args:
+        folder: where table and trace are written.
+        device: what the network runs on; on a GPU each part waits for it, so that it is given what it takes.
+        evaluator: whose validation is a part, too.
+        skip: steps before, which warm up.
+        steps: to be profiled; fewer where the training ends before.
+    """
+
+    PARTS = ("load", "  crappify", "forward", "loss", "backward", "optimizer", "handlers", "validation")
+
+    def __init__(
+        self, folder: str, device: torch.device, evaluator: Engine | None = None, skip: int = 5, steps: int = 20
+    ) -> None:
+        self.folder = folder
+        self.device = device
+        self.evaluator = evaluator
+        self.skip = skip
+        self.steps = steps
+        self._done = 0
+        self._profile = ExitStack()
+        self._part = ExitStack()
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._begin)
+        for event, part in (
+            (Events.GET_BATCH_STARTED, "load"),
+            (Events.GET_BATCH_COMPLETED, "handlers"),
+            (Events.ITERATION_STARTED, "forward"),
+            (IterationEvents.FORWARD_COMPLETED, "loss"),
+            (IterationEvents.LOSS_COMPLETED, "backward"),
+            (IterationEvents.BACKWARD_COMPLETED, "optimizer"),
+            (IterationEvents.MODEL_COMPLETED, "handlers"),
+        ):
+            engine.add_event_handler(event, self._enter, part)
+        if self.evaluator is not None:
+            self.evaluator.add_event_handler(Events.STARTED, self._enter, "validation")
+            self.evaluator.add_event_handler(Events.COMPLETED, self._enter, "handlers")
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
+        for event in (Events.COMPLETED, Events.EXCEPTION_RAISED):
+            engine.add_event_handler(event, self._end)
+
+    def _begin(self, engine: Engine) -> None:
+        if self._done == self.skip:
+            self._profile.enter_context(profiled(self.folder, self.PARTS, self.steps, "ms a step"))
+
+    def _enter(self, engine: Engine, part: str) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self._part.close()
+        if self.skip <= self._done < self.skip + self.steps:
+            self._part.enter_context(record_function(part))
+
+    def _count(self, engine: Engine) -> None:
+        self._done += 1
+        if self._done == self.skip + self.steps:
+            self._end(engine)
+
+    def _end(self, engine: Engine, error: BaseException | None = None) -> None:
+        self._part.close()
+        self._profile.close()
+        if error is not None:
+            raise error

@@ -1,0 +1,295 @@
+"""Looking at what a network trains on: crappified images, and the tiles as the trainer gets them."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from tqdm import tqdm
+
+from pssr2_monai.bundle import TEXT, bundle_dir
+from pssr2_monai.crappify.transforms import Crappifyd
+from pssr2_monai.data.datalists import TileLists, TileSettings, shared_intensities
+from pssr2_monai.data.loading import LoadTiled, TileDataset
+from pssr2_monai.data.pairs import Sheet
+from pssr2_monai.errors import InputError, causes
+from pssr2_monai.images.axes import Frames, factors, frames_of
+from pssr2_monai.images.image import LazyImage, open_image
+from pssr2_monai.images.intensity import Intensity, IntensitySettings
+from pssr2_monai.images.sheets import fit_image_intensity, plane_size, read_window, write_window
+from pssr2_monai.images.windows import Window
+from pssr2_monai.images.writer import create_writer, target_files, write_image
+from pssr2_monai.training.config import check_overrides, config_files
+
+FOLDERS = {"image": "LR", "label": "HR", "extra": "extra"}
+"""Where the tiles of each key of a sample go."""
+logger = logging.getLogger(__name__)
+
+
+def crappify_images(
+    source: str | Path,
+    target: str | Path,
+    *,
+    preset: str | Sequence[str] | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    format: str | None = None,
+    **overrides: Any,
+) -> list[Path]:
+    """Crappifies an image file, or every one of a folder, as the training config with its presets would.
+
+    Axes, dtype and intensity scale stay those of the file; the pixel size grows by the scale. What the scale does not
+    divide is cut off at the end of an axis. Each frame, or LR frame where the scale has a factor for the frames, draws
+    parameters and noise of its own, which follow from the seed, the file's name and the frame's number.
+
+    Args:
+        source: an image file, a folder of them, or a folder of slices if the target is a file.
+        target: the file to write, or the folder to write files of the same names into.
+        preset: presets laid over the training config, in turn.
+        seed: of the crappifier's draws.
+        overwrite: replace existing files.
+        format: ``tif``, ``ome.tif``, ``ome.zarr`` or ``png`` for files written into a folder.
+        **overrides: any id of the training config: ``scale``, ``axes``, ``crappifier#clip``, ...
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: before any work, for an unknown preset or id, a source that cannot be read or is smaller than the
+            scale, or a target that exists; or a crappifier that does not shrink by the scale.
+
+    Example:
+        >>> [path.name for path in crappify_images("images", "crappified", scale=4)]
+        ['cell_0.tif', 'cell_1.tif', 'cell_2.tif', 'cell_3.tif', 'cell_4.tif']
+    """
+    config = _training_config(preset, overrides)
+    scale, stack, axes = (_parsed(config, name) for name in ("scale", "stack", "axes"))
+    transform = Crappifyd("hr", _parsed(config, "crappifier"), "lr")
+    pairs = target_files(Path(source), Path(target), overwrite, format)
+    for file, _ in pairs:
+        with open_image(file, axes=axes) as image:
+            _lr_shape(image, scale, stack)
+    intensity_of = _intensities([file for file, _ in pairs], _parsed(config, "intensity"), stack, axes)
+    for file, output in pairs:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with open_image(file, axes=axes) as image:
+            _crappify_image(image, output, transform, scale, stack, intensity_of(image), seed, overwrite)
+        logger.info("%s -> %s", file, output)
+    return [output for _, output in pairs]
+
+
+def preprocess(
+    data: str | Path,
+    out: str | Path,
+    *,
+    preset: str | Sequence[str] | None = None,
+    epoch: int = 1,
+    limit: int | None = None,
+    overwrite: bool = False,
+    **overrides: Any,
+) -> list[Path]:
+    """Writes the tiles of one epoch as the trainer gets them: float32 TIFF in [0, 1], ``LR``, ``HR`` and ``extra``.
+
+    The files' names tell the tile's number, its sheet, its central frame, and the row and the column of its corner; how
+    it was turned over, they do not.
+
+    Args:
+        data: the folder of images, as for a training.
+        out: folder for the folders of tiles.
+        preset: presets laid over the training config, in turn.
+        epoch: which epoch's places, orientations and noise.
+        limit: at most so many tiles, spread evenly over all there are.
+        overwrite: write into folders that hold files already.
+        **overrides: any id of the training config, ``seed`` among them.
+
+    Returns:
+        The files written, sample by sample.
+
+    Raises:
+        InputError: before any work, for whatever a training would refuse, or a folder that holds files already.
+
+    Example:
+        >>> len(preprocess("images", "tiles", scale=4, tile=96, limit=3))  # an LR and an HR file each
+        6
+    """
+    out = Path(out)
+    if epoch < 1 or (limit is not None and limit < 1):
+        raise InputError(f"epoch {epoch}, limit {limit}: epochs count from 1, and a limit is at least 1 tile")
+    config = _training_config(preset, {**overrides, "dataset_dir": str(Path(data).absolute())})
+    lists: TileLists = _parsed(config, "lists")
+    dataset: TileDataset = _parsed(config, "train#dataset")
+    dataset.set_epoch(epoch)
+    folders = {key: out / folder for key, folder in FOLDERS.items() if key in dataset[0]}
+    for folder in folders.values():
+        if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+            raise InputError(f"{folder}: holds files already; give another folder, or ask to overwrite them")
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    fine = dict(lists.pixel_size)
+    along = dict(zip("ZYX", factors(_parsed(config, "scale")), strict=True))
+    coarse = {axis: size * along[axis] for axis, size in fine.items()}
+    load = next(each for each in dataset.transform.transforms if isinstance(each, LoadTiled))
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+    chosen = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
+    written = []
+    for index in tqdm(chosen, desc="tiles", unit="tile", disable=None):
+        sample = dataset[index]
+        frame, window = load.place
+        sheet = Path(dataset.data[index]["label"]).stem
+        for key, folder in folders.items():
+            path = folder / f"{index:06d}_{sheet}_frame{frame}_y{window.y}_x{window.x}.tif"
+            tile, axes = np.ascontiguousarray(sample[key]), "ZYX"
+            if len(tile) == 1:
+                tile, axes = tile[0], "YX"
+            write_image(path, tile, axes=axes, pixel_size=coarse if key == "image" else fine, overwrite=overwrite)
+            written.append(path)
+    return written
+
+
+def preview(
+    source: str | Path, *, preset: str | Sequence[str] | None = None, side: int = 256, seed: int = 0, **overrides: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the crappifier of the training config makes of the middle of an image: LR beside HR, to judge it by.
+
+    Args:
+        source: an image file.
+        preset: presets laid over the training config, in turn.
+        side: HR pixels of the part along Y and X, at most; cut to what the scale divides.
+        seed: of the crappifier's draws.
+        **overrides: any id of the training config.
+
+    Returns:
+        LR and HR ``(frames, Y, X)`` in [0, 1]: the middle frame or, where the scale has a factor for the frames, as
+        many HR frames around it as make four LR frames.
+
+    Raises:
+        InputError: an unknown preset or id, an image that cannot be read or is smaller than the scale.
+    """
+    config = _training_config(preset, overrides)
+    scale, stack, axes = (_parsed(config, name) for name in ("scale", "stack", "axes"))
+    transform = Crappifyd("hr", _parsed(config, "crappifier"), "lr").set_random_state(seed=seed)
+    along_z, along_y, along_x = factors(scale)
+    with open_image(source, axes=axes) as image:
+        _lr_shape(image, scale, stack)
+        frames = frames_of(image.axes, image.shape, stack)
+        count = min(4, frames.run // along_z) * along_z if along_z > 1 else 1
+        first = frames.count // 2 // frames.run * frames.run + (frames.run - count) // 2
+        height, width = plane_size(image)
+        rows, columns = min(side, height) // along_y * along_y, min(side, width) // along_x * along_x
+        window = Window((height - rows) // 2, (width - columns) // 2, rows, columns)
+        intensity = _intensities([Path(source)], _parsed(config, "intensity"), stack, axes)(image)
+        hr = intensity.apply(read_window(image, list(range(first, first + count)), window, stack))
+    lr = np.asarray(transform({"hr": torch.from_numpy(hr)})["lr"])
+    return lr, hr
+
+
+def _training_config(preset: str | Sequence[str] | None, overrides: dict[str, Any]) -> ConfigParser:
+    """The training config with presets and overrides, all of them known."""
+    files = config_files("train", preset)
+    check_overrides(files, overrides)
+    config = ConfigParser()
+    config.read_config(files)
+    words = {key: str(value) if key in TEXT and value is not None else value for key, value in overrides.items()}
+    for key, value in words.items():
+        if key in TEXT and ("#" in str(value) or "::" in str(value)):
+            raise InputError(f"{key}: {value}: '#' and '::' divide the ids of a MONAI config; rename the folder")
+    config.update({"bundle_root": str(bundle_dir()), **words})
+    return config
+
+
+def _parsed(config: ConfigParser, name: str) -> Any:
+    """What an id of the config stands for."""
+    try:
+        return config.get_parsed_content(name)
+    except RuntimeError as error:
+        told = next((each for each in causes(error) if isinstance(each, InputError)), None)
+        if told is None:
+            raise
+        raise told from error
+
+
+def _intensities(
+    files: Sequence[Path], settings: IntensitySettings, stack: str, axes: str | None
+) -> Callable[[LazyImage], Intensity]:
+    """The scale of each file as training fits it: its own, or one for all."""
+    if settings.scope == "dataset":
+        tiles = TileSettings(tile=1, scale=1, stack=stack, axes=axes, intensity=settings)
+        shared = shared_intensities([Sheet(file) for file in files], tiles)["label"]
+        return lambda image: shared
+    return lambda image: fit_image_intensity(image, settings, stack)
+
+
+def _lr_shape(image: LazyImage, scale: int | Sequence[int], stack: str) -> tuple[int, ...]:
+    """The shape of the crappified image."""
+    by_axis = frames_of(image.axes, image.shape, stack).scale_by_axis(scale)
+    shape = tuple(size // by_axis.get(axis, 1) for axis, size in zip(image.axes, image.shape, strict=True))
+    along_run = factors(scale)[0]
+    if min(shape) < 1 or frames_of(image.axes, image.shape, stack).run < along_run:
+        sizes = " x ".join(str(size) for size in image.shape)
+        raise InputError(f"{image.path.name}: {sizes} pixels ({image.axes}) are fewer than the scale {scale!r}")
+    return shape
+
+
+def _crappify_image(
+    image: LazyImage,
+    target: Path,
+    transform: Crappifyd,
+    scale: int | Sequence[int],
+    stack: str,
+    intensity: Intensity,
+    seed: int,
+    overwrite: bool,
+) -> None:
+    """Writes one crappified image, frame by frame."""
+    frames = frames_of(image.axes, image.shape, stack)
+    by_axis = frames.scale_by_axis(scale)
+    shape = _lr_shape(image, scale, stack)
+    sizes = dict(zip(image.axes, shape, strict=True))
+    order = Frames(frames.order, tuple(sizes[axis] for axis in frames.order))
+    height, width = sizes["Y"], sizes["X"]
+    _, along_y, along_x = factors(scale)
+    window = Window(0, 0, height * along_y, width * along_x)
+    if (window.height, window.width) != plane_size(image) or order.count * factors(scale)[0] != frames.count:
+        logger.info("%s: cropped to what the scale %s divides", image.path.name, scale)
+    with create_writer(
+        target,
+        shape=shape,
+        dtype=image.dtype,
+        axes=image.axes,
+        pixel_size={axis: size * by_axis.get(axis, 1) for axis, size in image.pixel_size.items()},
+        channel_names=image.channel_names,
+        overwrite=overwrite,
+    ) as writer:
+        groups = list(_groups(frames, factors(scale)[0]))
+        for number, (hr_frames, kept) in enumerate(
+            tqdm(groups, desc=image.path.name, unit="frame", disable=len(groups) < 2 or None)
+        ):
+            entropy = [seed, zlib.crc32(image.path.name.encode()), number]
+            transform.set_random_state(seed=int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+            hr = torch.from_numpy(intensity.apply(read_window(image, hr_frames, window, stack)))
+            lr = np.asarray(transform({"hr": hr})["lr"])
+            if lr.shape[-2:] != (height, width):
+                raise InputError(
+                    f"crappifier: makes {lr.shape[-2]} x {lr.shape[-1]} pixels of {window.height} x {window.width}, "
+                    f"which is not the scale {scale!r}"
+                )
+            write_window(writer, order, number, Window(0, 0, height, width), intensity.cast(lr[kept], image.dtype))
+
+
+def _groups(frames: Frames, along_run: int) -> Iterator[tuple[list[int], int]]:
+    """For each LR frame the HR frames that it is made from, and which of those made it is.
+
+    Where frames are shrunk, too, an antialiased one reaches into its neighbours, which are therefore made with it.
+    """
+    for first in range(0, frames.count, frames.run):
+        for number in range(frames.run // along_run):
+            start, stop = number * along_run, (number + 1) * along_run
+            low = max(0, start - along_run) if along_run > 1 else start
+            high = min(frames.run // along_run * along_run, stop + along_run) if along_run > 1 else stop
+            yield list(range(first + low, first + high)), (start - low) // along_run

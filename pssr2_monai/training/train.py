@@ -1,0 +1,276 @@
+"""The bundle's training, run from Python with checked overrides: what the commands and the plugin call."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+from pssr2_monai.bundle import TEXT, bundle_dir
+from pssr2_monai.errors import InputError, UsageError, causes
+from pssr2_monai.networks.precision import choose_precision
+from pssr2_monai.training.checkpoints import BEST, LAST
+from pssr2_monai.training.config import check_overrides, config_files
+from pssr2_monai.training.handlers import UNLIMITED_EPOCHS
+from pssr2_monai.training.live import LiveTraining
+
+CONFIG = "config.json"
+RESUMABLE = {
+    "cache_mb",
+    "checkpoint_every",
+    "compile",
+    "device",
+    "epochs",
+    "log_every",
+    "minutes",
+    "num_workers",
+    "patience",
+    "profile",
+    "val_interval",
+}
+"""What may differ in a resumed training; all else stays what it was begun with."""
+WATCHED = ("train#trainer", "validate#evaluator", "schedule")
+"""What shows a training while it goes."""
+
+
+def train(
+    data: str | Path,
+    out: str | Path,
+    *,
+    preset: str | Sequence[str] | None = None,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    resume: bool = False,
+    live: LiveTraining | None = None,
+    **overrides: Any,
+) -> Path:
+    """Trains a network on a folder of high-resolution images.
+
+    Args:
+        data: the folder of images.
+        out: folder for the weights (``model.pt``, ``last.pt``), the merged config and the TensorBoard files.
+        preset: presets laid over the bundle's training config, in turn.
+        epochs: how long to train; with ``minutes`` alone there is no bound of epochs.
+        minutes: stop after so many minutes, those before an interruption counted in.
+        resume: go on from ``last.pt`` in ``out``, with the config that it was begun with.
+        live: shows the training while it goes, and can stop it.
+        **overrides: any other id of the config; nested ones as ``"train#dataloader#batch_size"``.
+
+    Returns:
+        The best weights, ``model.pt``.
+
+    Raises:
+        InputError: before any work, for a folder without images, an unknown preset or id, an ``out`` that holds a
+            training already, nothing to resume, or images that cannot be read or tiled.
+
+    Example:
+        >>> train("images", "run", epochs=1, tile=96, batch_size=4).name
+        'model.pt'
+    """
+    out = Path(out).absolute()
+    workflow = training_workflow(data, out, preset, epochs, minutes, resume, overrides)
+    with told_plainly():
+        workflow.initialize()
+        workflow.parser.get_parsed_content("lists")  # reads every image's header: what is wrong with one is told now
+        if not resume:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / CONFIG).write_text(json.dumps(workflow.parser.get(), indent=4, default=str), encoding="utf-8")
+        if live is not None:
+            live.attach(*(workflow.parser.get_parsed_content(each) for each in WATCHED))
+        workflow.run()
+        workflow.finalize()
+    return out / BEST
+
+
+def training_workflow(
+    data: str | Path,
+    out: Path,
+    preset: str | Sequence[str] | None,
+    epochs: int | None,
+    minutes: float | None,
+    resume: bool,
+    overrides: Mapping[str, Any],
+) -> ConfigWorkflow:
+    """The bundle's training with everything set that ``train`` was given; nothing is read or built yet.
+
+    Raises:
+        InputError: see ``train``, without what is wrong with the images.
+    """
+    overrides = {key: str(value) if key in TEXT and value is not None else value for key, value in overrides.items()}
+    for name, path in {"data": data, "out": out, **{key: overrides[key] for key in TEXT & overrides.keys()}}.items():
+        if "#" in str(path) or "::" in str(path):
+            raise InputError(f"{name}: {path}: '#' and '::' divide the ids of a MONAI config; rename the folder")
+    if (minutes is not None and minutes <= 0) or (epochs is not None and epochs < 1):
+        given = {"minutes": minutes, "epochs": epochs}
+        found = ", ".join(f"{name} {value:g}" for name, value in given.items() if value is not None)
+        raise UsageError(f"{found}: a training takes more than 0 minutes and at least 1 epoch")
+    files = _files_to_resume(out, preset, overrides) if resume else _files_to_begin(out, preset)
+    check_overrides(files, overrides)
+    if epochs is None and minutes is not None:
+        epochs = UNLIMITED_EPOCHS
+    chosen = {
+        "bundle_root": str(bundle_dir()),
+        "dataset_dir": str(Path(data).absolute()),
+        "output_dir": str(out),
+        "ckpt_dir": str(out),
+        "epochs": epochs,
+        "minutes": minutes,
+        "resume": str(out / LAST) if resume else None,
+    }
+    if "calibration" not in overrides:
+        chosen["calibration"] = _calibration_picture(files)
+    return ConfigWorkflow(
+        config_file=files,
+        meta_file=str(bundle_dir() / "configs" / "metadata.json"),
+        logging_file=False,
+        init_id="initialize",
+        run_id="training",
+        final_id="finalize",
+        workflow_type="train",
+        **overrides | {key: value for key, value in chosen.items() if value is not None},
+    )
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """Raises the InputError that MONAI has wrapped in errors of its own."""
+    try:
+        yield
+    except RuntimeError as error:
+        ours = next((each for each in causes(error) if isinstance(each, InputError)), None)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def _calibration_picture(files: Sequence[str]) -> str | None:
+    """The picture beside the last preset that a calibration wrote."""
+    calibrated = [Path(file) for file in files if Path(file).with_suffix(".report.json").is_file()]
+    return str(calibrated[-1].with_suffix(".png")) if calibrated else None
+
+
+def _files_to_begin(out: Path, preset: str | Sequence[str] | None) -> list[str]:
+    if (out / LAST).exists():
+        raise InputError(f"{out}: holds a training already; add --resume to go on with it, or give another folder")
+    return config_files("train", preset)
+
+
+def _files_to_resume(out: Path, preset: str | Sequence[str] | None, overrides: Mapping[str, Any]) -> list[str]:
+    """The config that a training was begun with."""
+    if not (out / LAST).is_file() or not (out / CONFIG).is_file():
+        raise InputError(
+            f"{out}: holds no {LAST} to resume from; train without --resume, or give that training's folder"
+        )
+    changed = sorted(overrides.keys() - RESUMABLE) + (["preset"] if preset else [])
+    if changed:
+        raise InputError(
+            f"--{changed[0]}: a resumed training keeps what it was begun with; leave it out "
+            f"({', '.join(sorted(RESUMABLE))} may change), or begin another training"
+        )
+    return [str(out / CONFIG)]
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What ``train`` with the same arguments would do.
+
+    Attributes:
+        images: files that tiles are taken from.
+        training_tiles: in an epoch.
+        validation_tiles: likewise.
+        tile: side in HR pixels.
+        batch_size: tiles in a step.
+        steps: in an epoch.
+        epochs: at most; None where only the minutes end it.
+        minutes: at most; None where only the epochs end it.
+        network: its dotted name.
+        parameters: that the network has.
+        scale: HR size over LR size.
+        device: that computes.
+        precision: of its convolutions and products.
+        outputs: files and folders to be.
+        config: the merged config.
+    """
+
+    images: tuple[Path, ...]
+    training_tiles: int
+    validation_tiles: int
+    tile: int
+    batch_size: int
+    steps: int
+    epochs: int | None
+    minutes: float | None
+    network: str
+    parameters: int
+    scale: int | Sequence[int]
+    device: str
+    precision: str
+    outputs: tuple[Path, ...]
+    config: dict[str, Any]
+
+    def __str__(self) -> str:
+        ends = [f"{end:g} {unit}" for end, unit in ((self.epochs, "epochs"), (self.minutes, "minutes")) if end]
+        told = {
+            "images": f"{len(self.images)} in {self.images[0].parent}",
+            "tiles": f"{self.training_tiles} to train on, {self.validation_tiles} to validate, {self.tile} px wide",
+            "steps": f"{self.steps} an epoch, {self.batch_size} tiles each",
+            "ends after": " or ".join(ends),
+            "network": f"{self.network}, {self.parameters:,} parameters, scale {self.scale}",
+            "device": f"{self.device}, {self.precision}",
+            "writes": ", ".join(map(str, self.outputs)),
+        }
+        plan = "\n".join(f"{name:12}{value}" for name, value in told.items())
+        return f"{json.dumps(self.config, indent=4, default=str)}\n\n{plan}"
+
+
+def plan_training(
+    data: str | Path,
+    out: str | Path,
+    *,
+    preset: str | Sequence[str] | None = None,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    resume: bool = False,
+    **overrides: Any,
+) -> TrainingPlan:
+    """What ``train`` with the same arguments would do: the images' headers are read, nothing is written or trained.
+
+    Raises:
+        InputError: what ``train`` would refuse.
+
+    Example:
+        >>> plan = plan_training("images", "run", epochs=2, tile=32, batch_size=8)
+        >>> len(plan.images), plan.steps
+        (5, 18)
+    """
+    out = Path(out).absolute()
+    parser = training_workflow(data, out, preset, epochs, minutes, resume, overrides).parser
+    with told_plainly():
+        lists, device, network = (parser.get_parsed_content(name) for name in ("lists", "device", "network_def"))
+        names = ("tile", "batch_size", "epochs", "minutes", "scale", "precision")
+        found = {name: parser.get_parsed_content(name) for name in names}
+    files = dict.fromkeys(item["label"] for item in (*lists.training, *lists.validation))
+    unlimited = found["epochs"] >= UNLIMITED_EPOCHS
+    return TrainingPlan(
+        images=tuple(map(Path, files)),
+        training_tiles=len(lists.training),
+        validation_tiles=len(lists.validation),
+        tile=found["tile"],
+        batch_size=found["batch_size"],
+        steps=math.ceil(len(lists.training) / found["batch_size"]),
+        epochs=None if unlimited else found["epochs"],
+        minutes=found["minutes"],
+        network=f"{type(network).__module__}.{type(network).__qualname__}",
+        parameters=sum(each.numel() for each in network.parameters()),
+        scale=found["scale"],
+        device=str(device),
+        precision=str(choose_precision(found["precision"], device)).removeprefix("torch."),
+        outputs=tuple(out / name for name in (BEST, LAST, CONFIG, "tensorboard")),
+        config=parser.get(),
+    )

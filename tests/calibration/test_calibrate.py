@@ -1,0 +1,251 @@
+"""Calibration from files to a preset that training takes: what was put in comes out; bad input is named."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from monai.bundle import ConfigParser
+from PIL import Image
+from scipy.ndimage import gaussian_filter, shift
+
+from pssr2_monai.calibration.calibrate import calibrate, summary
+from pssr2_monai.calibration.fitted_preset import Calibration
+from pssr2_monai.cli.main import main
+from pssr2_monai.errors import InputError
+from pssr2_monai.training.config import config_files
+
+SIDE, COUNT = 128, 10
+
+
+def _scene(seed: int, side: int = 2 * SIDE) -> np.ndarray:
+    """Structure of several sizes, grey levels 30 to 210."""
+    rough = np.random.default_rng(seed).normal(size=(side, side))
+    smooth = sum(gaussian_filter(rough, sigma) * sigma for sigma in (3, 8, 20))
+    return np.asarray(120 + 90 * smooth / np.abs(smooth).max())
+
+
+def _write(
+    folder: Path,
+    poisson: float = 0.0,
+    gaussian: float = 0.0,
+    line: float = 0.0,
+    gain: float = 1.0,
+    offset: float = 0.0,
+    count: int = COUNT,
+    moved: tuple[float, float] = (0.0, 0.0),
+) -> Path:
+    """Pairs of scale 2 with known noise, drawn by numpy."""
+    for name in ("HR", "LR"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        rng, hr = np.random.default_rng(100 + number), np.round(_scene(number))
+        lr_scene = shift(hr, moved, order=3, mode="mirror")
+        signal = gain * np.asarray(Image.fromarray(lr_scene.astype(np.float32)).resize((SIDE, SIDE), 2), float)
+        noisy = signal + poisson * (rng.poisson(signal.clip(0)) - signal) + rng.normal(0, gaussian, signal.shape)
+        noisy += offset + rng.normal(0, line, (SIDE, 1))
+        Image.fromarray(hr.astype(np.uint8)).save(folder / "HR" / f"cell_{number}.png")
+        Image.fromarray(noisy.round().clip(0, 255).astype(np.uint8)).save(folder / "LR" / f"cell_{number}.png")
+    return folder
+
+
+def _found(folder: Path, model: str, **options: object) -> Calibration:
+    return calibrate(folder / "LR", folder / "out.json", hr=folder / "HR", model=model, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("model", "truth", "contrast"),
+    [
+        ("poisson", {"poisson": 0.7}, (1.0, 5.0)),
+        ("gaussian", {"gaussian": 13.0}, (1.0, -8.0)),
+        ("poisson+gaussian", {"poisson": 0.8, "gaussian": 7.0}, (0.8, 20.0)),
+        ("poisson+line", {"poisson": 0.7, "line": 4.0}, (1.0, 0.0)),
+    ],
+)
+def test_known_noise_is_found(
+    model: str, truth: dict[str, float], contrast: tuple[float, float], tmp_path: Path
+) -> None:
+    found = _found(_write(tmp_path, **truth, gain=contrast[0], offset=contrast[1]), model, register="none")
+    assert found.trials <= 40
+    for name, value in truth.items():
+        # Small images: four standard errors, of which there is a bound, too.
+        assert found.values[name] == pytest.approx(value, abs=max(4 * found.errors[name], 0.02 * value))
+        assert found.errors[name] < 0.15 * value
+    assert found.gain is not None
+    assert found.offset is not None
+    assert found.gain[1] == pytest.approx(contrast[0], abs=0.02)
+    assert found.offset[1] == pytest.approx(contrast[1], abs=2.0)
+    assert found.before is not None
+    assert found.after is not None
+    assert found.after < 0.3 * found.before
+
+
+def test_training_takes_the_preset_as_it_is(tmp_path: Path) -> None:
+    found = _found(_write(tmp_path, poisson=0.8, gaussian=7.0, gain=0.8, offset=20.0), "poisson+gaussian")
+    preset, report, picture = found.files
+    parser = ConfigParser()
+    parser.read_config(config_files("train", str(preset)))
+    parser["dataset_dir"] = str(tmp_path / "HR")
+    assert parser.get_parsed_content("scale") == 2
+    crappify = parser.get_parsed_content("crappifier").set_random_state(seed=0)
+    hr = torch.from_numpy(_scene(50)[None].astype(np.float32) / 255)
+    images = np.stack([crappify(hr).numpy()[0] * 255 for _ in range(20)])
+    clean = np.asarray(Image.fromarray(hr[0].numpy() * 255).resize((SIDE, SIDE), 2))
+    expected = 0.8 * clean + 20
+    assert images.mean() == pytest.approx(expected.mean(), abs=1.0)
+    assert (images - expected).std() == pytest.approx(np.sqrt((0.64 * 0.8 * clean + 49).mean()), rel=0.08)
+    told = json.loads(report.read_text(encoding="utf-8"))
+    assert told["estimates"]["poisson"]["value"] == found.values["poisson"]
+    assert len(told["search"]) == found.trials
+    assert told["distance"]["calibrated"] < told["distance"]["default"]
+    with Image.open(picture) as drawn:
+        assert drawn.width == 1500
+    assert "poisson intensity" in summary(found)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["HR", "LR", *sorted(each.name for each in found.files)]
+
+
+def test_the_same_seed_finds_the_same(tmp_path: Path) -> None:
+    folder = _write(tmp_path, poisson=0.7, count=3)
+    first, second = (_found(folder, "poisson", calls=12) for _ in range(2))
+    assert (first.values, first.errors) == (second.values, second.errors)
+
+
+def test_ranges_reach_as_far_as_asked(tmp_path: Path) -> None:
+    folder = _write(tmp_path, gaussian=10.0, count=3)
+    sigma = _found(folder, "gaussian", spread=0.0).noises[0]["sigma"]
+    assert sigma[0] == pytest.approx(10, rel=0.05) if isinstance(sigma, list) else sigma == pytest.approx(10, rel=0.05)
+    low, high = _found(folder, "gaussian", spread=0.3).noises[0]["sigma"]
+    assert (low, high) == pytest.approx((7, 13), rel=0.05)
+
+
+def test_a_shift_between_the_pairs_is_not_taken_for_noise(tmp_path: Path) -> None:
+    folder = _write(tmp_path, gaussian=5.0, moved=(1.4, -2.2), count=4)
+    aligned, as_they_are = (_found(folder, "gaussian", register=how) for how in ("shift", "none"))
+    assert aligned.values["gaussian"] == pytest.approx(5, rel=0.05)
+    assert as_they_are.values["gaussian"] > 1.2 * aligned.values["gaussian"]
+
+
+def test_sixteen_bits_count_in_grey_levels_of_the_range(tmp_path: Path) -> None:
+    for name in ("HR", "LR"):
+        (tmp_path / name).mkdir()
+    units = []
+    for number in range(4):
+        scene = _scene(number, SIDE)
+        noisy = scene + np.random.default_rng(number).normal(0, 6, scene.shape)
+        # An LR file's range is the 0.1 to 99.9 percentile of its pixels; sigma counts in a 255th of that.
+        units.append(float(np.ptp(np.percentile(noisy, [0.1, 99.9]))) / 255)
+        for name, image in (("HR", scene), ("LR", noisy)):
+            tifffile.imwrite(tmp_path / name / f"{number}.tif", (1000 + 10 * image).round().astype(np.uint16))
+    found = calibrate(tmp_path / "LR", tmp_path / "out.json", hr=tmp_path / "HR", model="gaussian")
+    assert found.values["gaussian"] == pytest.approx(float(np.mean(6 / np.array(units))), rel=0.05)
+
+
+def test_one_pair_works_with_a_note(tmp_path: Path) -> None:
+    found = _found(_write(tmp_path, gaussian=10.0, count=1), "gaussian")
+    assert found.values["gaussian"] == pytest.approx(10, rel=0.1)
+    assert any("one pair only" in note for note in found.notes)
+
+
+def test_what_the_model_lacks_is_told(tmp_path: Path) -> None:
+    found = _found(_write(tmp_path, gaussian=5.0, line=4.0, count=4), "gaussian")
+    assert any("+line" in note for note in found.notes)
+
+
+def test_single_images_give_a_rougher_estimate(tmp_path: Path) -> None:
+    folder = _write(tmp_path, poisson=0.7)
+    found = calibrate(folder / "LR", folder / "alone.json", model="poisson")
+    assert found.values["poisson"] == pytest.approx(0.7, rel=0.15)
+    assert "rougher" in found.notes[0]
+    preset = json.loads(found.files[0].read_text(encoding="utf-8"))
+    assert list(preset) == ["crappifier#noises"]
+    config_files("train", str(found.files[0]))
+    with pytest.raises(InputError, match="line cannot be measured without HR partners"):
+        calibrate(folder / "LR", folder / "alone.json", model="poisson+line")
+
+
+def test_saturated_images_are_told_of_with_their_share(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = _write(tmp_path, gaussian=5.0, offset=110.0, count=3)
+    with caplog.at_level(logging.WARNING, logger="pssr2_monai"):
+        found = _found(folder, "gaussian")
+    assert any("% of the pixels of the LR images" in record.message for record in caplog.records)
+    assert found.values["gaussian"] == pytest.approx(5, rel=0.1)
+
+
+def test_pairs_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
+    folder = _write(tmp_path, gaussian=5.0, count=3)
+    Image.open(folder / "LR" / "cell_0.png").save(folder / "LR" / "cell_2.png")
+    with pytest.raises(InputError, match=r"cell_2.png: does not show the field of cell_2.png"):
+        _found(folder, "gaussian")
+    with Image.open(folder / "HR" / "cell_2.png") as hr:
+        half = hr.resize((SIDE, SIDE))
+    Image.fromarray(255 - np.asarray(half)).save(folder / "LR" / "cell_2.png")
+    with pytest.raises(InputError, match=r"cell_2.png: is bright where"):
+        _found(folder, "gaussian")
+
+
+def test_sizes_and_images_that_cannot_be_are_named(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "odd", gaussian=5.0, count=2)
+    Image.fromarray(np.zeros((100, 130), np.uint8)).save(folder / "LR" / "cell_0.png")
+    with pytest.raises(InputError, match=r"cell_0.png: 100 x 130 pixels do not go whole into"):
+        _found(folder, "gaussian")
+    with pytest.raises(InputError, match=r"cell_0.png \(100 x 130 beside 256 x 256"):
+        _found(folder, "gaussian", scale=2)
+    constant = tmp_path / "constant"
+    for name, side in (("HR", 256), ("LR", 128)):
+        (constant / name).mkdir(parents=True)
+        Image.fromarray(np.full((side, side), 90, np.uint8)).save(constant / name / "flat.png")
+    with pytest.raises(InputError, match="HR images are constant"):
+        _found(constant, "gaussian")
+    clean = _write(tmp_path / "clean", count=1)
+    with pytest.raises(InputError, match="hold no noise"):
+        calibrate(clean / "HR", tmp_path / "out.json", hr=clean / "HR")
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"model": "poison"}, "did you mean 'poisson'"),
+        ({"calls": 3}, "calls: 3 is not a whole number of at least 12"),
+        ({"spread": 2}, "spread: 2 is not a share from 0 to 0.5"),
+        ({"downsample": "cubic"}, "downsample: 'cubic' is unknown"),
+        ({"register": "shif"}, "did you mean 'shift'"),
+        ({"out": "preset"}, "ends in .json"),
+        ({"scale": 0}, "neither a whole number of at least 1"),
+        ({"scale": [4, 1, 1]}, "plane by plane"),
+        ({"intensity": "percent"}, "did you mean 'percentile'"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, object], match: str, tmp_path: Path) -> None:
+    folder = _write(tmp_path, gaussian=5.0, count=1)
+    given = {"out": folder / "out.json", "hr": folder / "HR"} | options
+    with pytest.raises(InputError, match=match):
+        calibrate(folder / "LR", **given)  # type: ignore[arg-type]
+
+
+def test_the_command_prints_what_was_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = _write(tmp_path, gaussian=10.0, count=2)
+    options = ["--hr", folder / "HR", "--lr", folder / "LR", "--out", folder / "scope.json", "--model", "gaussian"]
+    with pytest.raises(SystemExit) as exit_:
+        main(["calibrate", *map(str, options)])
+    assert not exit_.value.code
+    printed = capsys.readouterr().out
+    assert "gaussian sigma" in printed
+    assert "scope.json" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+def test_real_pairs_come_much_nearer(shared_data: Path, tmp_path: Path) -> None:
+    pairs = shared_data / "em_pairs" / "sem_real2x" / "train"
+    found = calibrate(pairs / "LR", tmp_path / "sem.json", hr=pairs / "HR")
+    assert found.before is not None
+    assert found.after is not None
+    assert found.after < found.before / 2
+    # From a single image the same noise is seen, to a third.
+    alone = calibrate(pairs / "LR", tmp_path / "alone.json", model="poisson")
+    assert alone.values["poisson"] == pytest.approx(found.values["poisson"], rel=0.33)

@@ -1,0 +1,259 @@
+"""From folders to tiles, split by place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.data import CacheDataset, DataLoader, DistributedSampler
+from PIL import Image
+
+from pssr2_monai.data.datalists import TileSettings, tile_lists
+from pssr2_monai.data.loading import LoadTiled
+from pssr2_monai.errors import InputError
+from pssr2_monai.images.intensity import IntensitySettings
+from pssr2_monai.images.windows import Window
+from pssr2_monai.images.writer import write_image
+
+
+def _pixels(items: list[dict], name: str, shape: tuple[int, int]) -> np.ndarray:
+    covered = np.zeros(shape, bool)
+    for item in items:
+        if Path(item["label"]).name == name:
+            covered[Window(*item["window"]).slices()] = True
+    return covered
+
+
+def test_split_by_file_takes_the_last_files_whole(hr_folder: Path) -> None:
+    lists = tile_lists(hr_folder, TileSettings(tile=32, overlap=8, scale=4, val_fraction=0.4))
+    assert {Path(item["label"]).name for item in lists.training} == {"cell_0.png", "cell_1.png", "cell_2.png"}
+    assert {Path(item["label"]).name for item in lists.validation} == {"cell_3.png", "cell_4.png"}
+    assert _pixels(lists.training, "cell_0.png", (96, 112)).all()
+    assert _pixels(lists.validation, "cell_4.png", (96, 112)).all()
+    assert len({item["name"] for item in lists.training + lists.validation}) == len(lists.training + lists.validation)
+
+
+def test_split_by_place_keeps_training_and_validation_apart(hr_folder: Path) -> None:
+    lists = tile_lists(hr_folder, TileSettings(tile=32, overlap=16, scale=4, split="place", val_fraction=0.3, guard=4))
+    training = _pixels(lists.training, "cell_2.png", (96, 112))
+    validation = _pixels(lists.validation, "cell_2.png", (96, 112))
+    assert not (training & validation).any()
+    assert validation.mean() == pytest.approx(0.3, abs=0.02)
+    assert (~training & ~validation).any(axis=0).sum() == 4
+    for item in lists.training:  # a tile at a random place stays in the training region, too
+        region = Window(*item["region"])
+        assert not _at(region, (96, 112))[validation].any()
+
+
+def _at(window: Window, shape: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[window.slices()] = True
+    return mask
+
+
+def test_split_by_field_keeps_a_field_together(tmp_path: Path) -> None:
+    for field in range(4):
+        for number in range(2):
+            Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / f"f{field:02d}_{number}.png")
+    lists = tile_lists(tmp_path, TileSettings(tile=32, split=r"f(\d+)_", val_fraction=0.25))
+    assert {Path(item["label"]).name for item in lists.validation} == {"f03_0.png", "f03_1.png"}
+    assert len(lists.training) == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"tile": 256}, r"cell_0.png: 96 x 112 pixels are less than half a tile of 256; .* tile to 192 or less"),
+        ({"split": "f([0-9"}, "split: .* no regular expression"),
+        ({"split": "f([0-9])"}, "cell_0.png: the pattern .* of split finds no group"),
+        ({"val_fraction": 0.95}, "cannot be divided"),
+        ({"split": "place", "val_fraction": 0.1, "tile": 64}, "cell_0.png: split by place: .* leaves 48 px for train"),
+        ({"n_frames": 5}, "cell_0.png: .* hold 1 frame, but n_frames asks for 5"),
+    ],
+)
+def test_what_cannot_be_tiled_is_named(hr_folder: Path, options: dict, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        tile_lists(hr_folder, TileSettings(**({"tile": 32} | options)))
+
+
+def test_tile_must_divide_by_the_scale() -> None:
+    with pytest.raises(InputError, match="130 does not divide by the scale 4"):
+        TileSettings(tile=130, scale=4)
+
+
+def test_tiles_hold_the_pixels_of_their_place(hr_folder: Path) -> None:
+    lists = tile_lists(hr_folder, TileSettings(tile=32, val_fraction=0))
+    load = LoadTiled("label")
+    for item in lists.training[::7]:
+        expected = np.asarray(Image.open(item["label"]))[Window(*item["window"]).slices()] / 255
+        np.testing.assert_allclose(load(item)["label"][0].numpy(), expected, atol=1e-7)
+
+
+def test_images_smaller_than_a_tile_are_padded_by_reflection(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (24, 40), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "small.png")
+    (item,) = tile_lists(tmp_path, TileSettings(tile=40, split="file", val_fraction=0)).training
+    tile = LoadTiled("label", random_position=True).set_random_state(0)(item)["label"][0].numpy()
+    np.testing.assert_allclose(tile, np.pad(image, ((0, 16), (0, 0)), mode="reflect") / 255, atol=1e-7)
+
+
+def test_small_sheets_are_split_by_place_with_at_least_a_tile(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (48, 100), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "one.png")
+    lists = tile_lists(tmp_path, TileSettings(tile=40, val_fraction=0.1))
+    assert [item["window"] for item in lists.validation] == [[0, 60, 40, 40], [8, 60, 40, 40]]
+    assert all(item["window"][1] + 40 <= 60 for item in lists.training)
+
+
+def test_tiles_without_content_are_left_out(tmp_path: Path) -> None:
+    image = np.zeros((64, 128), np.uint8)
+    image[:, :64] = np.random.default_rng(0).integers(0, 256, (64, 64))
+    Image.fromarray(image).save(tmp_path / "half.png")
+    options = {"tile": 32, "split": "file", "val_fraction": 0}
+    assert len(tile_lists(tmp_path, TileSettings(**options)).training) == 8
+    kept = tile_lists(tmp_path, TileSettings(**options, min_std=1.0)).training
+    assert sorted(item["window"][1] for item in kept) == [0, 0, 32, 32]
+    load = LoadTiled("label", random_position=True).set_random_state(0)
+    assert min(load(item)["label"].std() for item in kept * 20) > 0.2  # at random places, too, they have content
+
+
+def test_validation_tiles_are_thinned_evenly(hr_folder: Path) -> None:
+    options = {"tile": 32, "split": "file", "val_fraction": 0.4}
+    every = [item["name"] for item in tile_lists(hr_folder, TileSettings(**options)).validation]
+    few = [item["name"] for item in tile_lists(hr_folder, TileSettings(**options, val_tiles=5)).validation]
+    assert few == [every[round(i * (len(every) - 1) / 4)] for i in range(5)]
+
+
+def test_a_bad_file_is_left_out_only_where_asked(hr_folder: Path, tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
+    for path in hr_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "cell_2.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"cell_2\.png: the file is empty"):
+        tile_lists(tmp_path, TileSettings(tile=32))
+    lists = tile_lists(tmp_path, TileSettings(tile=32, skip_bad=True))
+    assert {Path(item["label"]).name for item in lists.training} == {"cell_0.png", "cell_1.png", "cell_3.png"}
+    assert "left out: cell_2.png" in caplog.text
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    shape=st.tuples(st.integers(20, 90), st.integers(20, 90)),
+    tile=st.integers(2, 10).map(lambda n: 4 * n),
+    overlap=st.integers(0, 7),
+    scale=st.sampled_from([1, 2, 4]),
+    paired=st.booleans(),
+    fraction=st.floats(0.05, 0.9),
+    guard=st.integers(0, 9),
+    seed=st.integers(0, 5),
+)
+def test_no_training_tile_shares_a_pixel_with_a_validation_tile(
+    shape: tuple[int, int],
+    tile: int,
+    overlap: int,
+    scale: int,
+    paired: bool,
+    fraction: float,
+    guard: int,
+    seed: int,
+) -> None:
+    """As they are read: at random places, too, and both images of a pair."""
+    shape = (shape[0] // scale * scale, shape[1] // scale * scale)
+    # Pixels that tell their place.
+    hr = np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape)
+    options = TileSettings(
+        tile=tile,
+        overlap=overlap,
+        scale=scale,
+        split="place",
+        val_fraction=fraction,
+        guard=guard,
+        intensity=IntensitySettings("fixed", 0, 65535),
+    )
+    with TemporaryDirectory() as folder:
+        folders = {key: Path(folder, key) for key in (("label", "image") if paired else ("label",))}
+        for key, path in folders.items():
+            path.mkdir()
+            step = scale if key == "image" else 1
+            write_image(path / "s.tif", hr[::step, ::step], axes="YX", pixel_size={})
+        try:
+            lists = tile_lists(folders["label"], options, folders.get("image"))
+        except InputError:  # too small a sheet for two regions of a tile, or for a pair
+            assert (
+                (paired and min(shape) < tile)
+                or max(shape) < 2 * (tile + scale) + guard
+                or fraction * max(shape) > max(shape) - guard - tile - 1
+            )
+            return
+        load = LoadTiled(tuple(folders), scale=scale, random_position=True).set_random_state(seed)
+        seen = []
+        for items in (lists.training, lists.validation):
+            tiles = [load(item) for item in items for _ in range(3)]
+            assert all(each["label"].shape == (1, tile, tile) for each in tiles)
+            seen.append({int(value) for each in tiles for value in (each["label"] * 65535).round().unique()})
+            if paired:
+                for each in tiles:
+                    torch.testing.assert_close(each["image"], each["label"][:, ::scale, ::scale])
+    assert seen[0].isdisjoint(seen[1])
+    assert seen[1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(20, 120), st.integers(20, 120)),
+    tile=st.integers(3, 12).map(lambda n: 4 * n),
+    overlap=st.integers(0, 11),
+    scale=st.sampled_from([1, 2, 4]),
+    frames=st.tuples(st.integers(1, 6), st.sampled_from([1, 3, 5])),
+    slide=st.booleans(),
+)
+def test_tiles_of_whole_files_cover_every_pixel_of_every_frame(
+    shape: tuple[int, int], tile: int, overlap: int, scale: int, frames: tuple[int, int], slide: bool
+) -> None:
+    count, n_frames = frames
+    options = TileSettings(tile=tile, overlap=overlap, scale=scale, n_frames=n_frames, slide=slide, val_fraction=0)
+    with TemporaryDirectory() as folder:
+        write_image(Path(folder) / "s.tif", np.zeros((count, *shape), np.uint8), axes="ZYX", pixel_size={})
+        if 2 * min(shape) < tile or n_frames > count:
+            with pytest.raises(InputError, match=r"s\.tif"):
+                tile_lists(folder, options)
+            return
+        items = tile_lists(folder, options).training
+    covered = np.zeros((count, *shape), bool)
+    for item in items:
+        around = range(item["frame"] - n_frames // 2, item["frame"] + n_frames // 2 + 1)
+        for frame in around:
+            covered[(frame, *Window(*item["window"]).slices())] = True
+    assert covered.all()
+
+
+def test_one_intensity_scale_for_a_data_set(tmp_path: Path) -> None:
+    images = [np.random.default_rng(n).integers(1000 * n, 1000 * n + 800, (64, 64)).astype(np.uint16) for n in (1, 2)]
+    for number, image in enumerate(images):
+        write_image(tmp_path / f"{number}.tif", image, axes="YX", pixel_size={})
+    options = {"tile": 32, "split": "file", "val_fraction": 0}
+    own = tile_lists(tmp_path, TileSettings(**options))
+    assert len({tuple(item["intensity"]["label"]) for item in own.training}) == 2
+    shared = tile_lists(tmp_path, TileSettings(**options, intensity=IntensitySettings(scope="dataset")))
+    (scale,) = {tuple(item["intensity"]["label"]) for item in shared.training}
+    low, high = np.percentile(np.stack(images), [0.1, 99.9])
+    assert scale == (pytest.approx(low, abs=10), pytest.approx(high, abs=10))
+    assert shared.intensity == IntensitySettings("fixed", *scale)
+    assert own.intensity == IntensitySettings()
+
+
+def test_monai_datasets_and_samplers_take_the_datalists(hr_folder: Path) -> None:
+    items = tile_lists(hr_folder, TileSettings(tile=32, val_fraction=0)).training
+    plain = [LoadTiled("label")(item)["label"] for item in items]
+    cached = CacheDataset(items, LoadTiled("label"), num_workers=1, progress=False)
+    for sample, expected in zip(cached, plain, strict=True):
+        torch.testing.assert_close(sample["label"], expected)
+    seen: list[str] = []
+    for rank in (0, 1):
+        sampler = DistributedSampler(cached, num_replicas=2, rank=rank, shuffle=True, seed=3, even_divisible=False)
+        seen += [name for batch in DataLoader(cached, batch_size=4, sampler=sampler) for name in batch["name"]]
+    assert sorted(seen) == sorted(item["name"] for item in items)

@@ -1,0 +1,51 @@
+"""What `pssr2 info` tells, on images made with known noise and known axes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from pssr2_monai.crappify.noise_estimates import noise_level
+from pssr2_monai.data.datalists import TileSettings
+from pssr2_monai.data.info import describe
+from pssr2_monai.errors import InputError
+from pssr2_monai.images.writer import write_image
+
+
+@pytest.mark.parametrize("sigma", [3.0, 12.0])
+def test_noise_level_is_that_of_the_noise(sigma: float) -> None:
+    rng = np.random.default_rng(0)
+    smooth = gaussian_filter(rng.normal(size=(256, 256)), 20) * 2000
+    assert noise_level(smooth + rng.normal(scale=sigma, size=smooth.shape)) == pytest.approx(sigma, rel=0.02)
+
+
+def test_what_was_understood_of_a_stack(tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).integers(100, 4000, (2, 7, 100, 90)).astype(np.uint16)
+    write_image(tmp_path / "s.ome.tif", stack, axes="TZYX", pixel_size={"Z": 0.3, "Y": 0.1, "X": 0.1})
+    info = describe(tmp_path / "s.ome.tif", TileSettings(tile=64, n_frames=5))
+    assert (info.axes, info.shape, info.dtype) == ("TZYX", (2, 7, 100, 90), "uint16")
+    assert info.pixel_size == pytest.approx({"Z": 0.3, "Y": 0.1, "X": 0.1})
+    assert (info.frames, info.run, info.tiles, info.samples) == (14, 7, 4, 4 * 2 * 3)
+    assert (info.least, info.greatest) == (100, 3999)
+    low, high = np.percentile(stack, [0.1, 99.9])
+    assert (info.black, info.white) == (pytest.approx(low, abs=5), pytest.approx(high, abs=5))
+    assert "pixel size     Z 0.3, Y 0.1, X 0.1 (micrometres)" in str(info)
+    with pytest.raises(InputError, match="n_frames asks for 9"):
+        describe(tmp_path / "s.ome.tif", TileSettings(n_frames=9))
+
+
+def test_telling_of_an_image_needs_neither_torch_nor_monai(hr_folder: Path) -> None:
+    """They take seconds to load, which a question about a file must not cost."""
+    told = (
+        "import sys; from pssr2_monai.cli.main import main; from pssr2_monai.data.datalists import TileSettings\n"
+        "from pssr2_monai.data.info import describe\n"
+        f"describe({str(next(hr_folder.iterdir()))!r}, TileSettings(tile=32))\n"
+        "assert not {'torch', 'monai', 'ignite'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

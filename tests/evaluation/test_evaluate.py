@@ -1,0 +1,156 @@
+"""Scores against interpolation done with PIL and metrics of scikit-image, on images scored by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import wilcoxon
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.evaluation.compare import compare
+from pssr2_monai.evaluation.evaluate import evaluate, table
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.writer import write_image
+from pssr2_monai.networks.weights import load_weights
+from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.restore import restore
+
+
+def _lr_folder(hr_folder: Path, folder: Path) -> Path:
+    folder.mkdir()
+    for path in hr_folder.iterdir():
+        image = Image.open(path)
+        image.resize((image.width // 4, image.height // 4), Image.BILINEAR).save(folder / path.name)
+    return folder
+
+
+def test_scores_of_real_pairs_equal_those_done_by_hand(hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    lr_folder = _lr_folder(hr_folder, tmp_path / "lr")
+    result = evaluate(hr_folder, tiny_weights, tmp_path / "out", lr=lr_folder)
+    restore(lr_folder, tmp_path / "restored", tiny_weights)
+    expected = {method: [] for method in ("bilinear", "bicubic", "model")}
+    for path in sorted(hr_folder.iterdir()):
+        hr, lr = np.asarray(Image.open(path)), Image.open(lr_folder / path.name)
+        images = {
+            "bilinear": np.asarray(lr.resize((112, 96), Image.BILINEAR)),
+            "bicubic": np.asarray(lr.resize((112, 96), Image.BICUBIC)),
+            "model": np.asarray(Image.open(tmp_path / "restored" / path.name)),
+        }
+        for method, image in images.items():
+            ssim = structural_similarity(hr, image, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+            expected[method].append((peak_signal_noise_ratio(hr, image), ssim))
+    for method, scores in expected.items():
+        psnr, ssim = np.mean(scores, axis=0)
+        assert result["mean"][method]["psnr"] == pytest.approx(psnr, abs=0.02)
+        assert result["mean"][method]["ssim"] == pytest.approx(ssim, abs=2e-3)
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["mean"] == result["mean"]
+    assert "bicubic" in table(result)
+    picture = Image.open(tmp_path / "out" / "pictures" / "cell_0.png")
+    # Twice as large, LR | bicubic | restored | HR | error; below it a quarter of each side four times as large again.
+    assert picture.size == (5 * (224 + 4) - 4, 22 + 192 + 4 + 192)
+    rows = list(csv.DictReader((tmp_path / "out" / "metrics.csv").open()))
+    assert len(rows) == 5 * 3
+    assert rows[2]["image"] == "cell_0.png"
+    assert float(rows[2]["psnr"]) == result["images"][0]["model"]["psnr"]
+    assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+
+
+def test_crappified_inputs_follow_the_seed(hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    runs = [evaluate(hr_folder, tiny_weights, tmp_path / str(n), seed=seed) for n, seed in enumerate((0, 0, 1))]
+    assert runs[0]["images"] == runs[1]["images"]
+    assert runs[0]["mean"]["bicubic"] != runs[2]["mean"]["bicubic"]
+
+
+def test_images_without_partner_or_of_the_wrong_size_are_named(
+    hr_folder: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    lr_folder = _lr_folder(hr_folder, tmp_path / "lr")
+    Image.new("L", (50, 24)).save(lr_folder / "cell_3.png")
+    with pytest.raises(InputError, match=r"cell_3\.png \(24 x 50 beside 96 x 112 of cell_3\.png\)"):
+        evaluate(hr_folder, tiny_weights, tmp_path / "out", lr=lr_folder)
+    (lr_folder / "cell_3.png").unlink()
+    with pytest.raises(InputError, match=r"cell_3\.png in .*: have no partner"):
+        evaluate(hr_folder, tiny_weights, tmp_path / "out", lr=lr_folder)
+    assert not (tmp_path / "out").exists()
+
+
+def test_frames_of_a_pair_must_agree(tiny_weights: Path, tmp_path: Path) -> None:
+    for name, count, side in (("hr", 3, 64), ("lr", 5, 16)):
+        (tmp_path / name).mkdir()
+        write_image(tmp_path / name / "s.tif", np.zeros((count, side, side), np.uint8), axes="ZYX", pixel_size={})
+    with pytest.raises(InputError, match=r"s\.tif .* with 5 and 3 frames"):
+        evaluate(tmp_path / "hr", tiny_weights, tmp_path / "out", lr=tmp_path / "lr")
+
+
+def test_equal_images_make_valid_json(tiny_weights: Path, tmp_path: Path) -> None:
+    for name, side in (("hr", 64), ("lr", 16)):
+        (tmp_path / name).mkdir()
+        write_image(tmp_path / name / "flat.png", np.full((side, side), 90, np.uint8), axes="YX", pixel_size={})
+    evaluate(tmp_path / "hr", tiny_weights, tmp_path / "out", lr=tmp_path / "lr")
+    text = (tmp_path / "out" / "metrics.json").read_text()
+    assert "Infinity" not in text
+    assert json.loads(text)["mean"]["bicubic"]["psnr"] is None
+
+
+def test_intervals_and_tests_compare_image_by_image(hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    result = evaluate(hr_folder, tiny_weights, tmp_path / "out")
+    gaps = [image["model"]["ssim"] - image["bicubic"]["ssim"] for image in result["images"]]
+    found = result["against"]["bicubic"]["ssim"]
+    assert found["mean"] == pytest.approx(np.mean(gaps))
+    assert found["p"] == pytest.approx(wilcoxon(gaps).pvalue)
+    low, high = found["interval"]
+    assert min(gaps) <= low < np.mean(gaps) < high <= max(gaps)
+    assert result["settings"]["compared"] == "5 images"
+    assert result["verdict"]["headline"] in table(result)
+    assert len(result["frc"]["frequency"]) == len(result["frc"]["correlation"]["model"])
+
+
+def test_frames_of_a_lone_stack_are_compared_and_its_pixel_size_is_used(tiny_weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "hr").mkdir()
+    stack = np.random.default_rng(0).integers(0, 255, (7, 64, 64), dtype=np.uint8)
+    write_image(tmp_path / "hr" / "s.tif", stack, axes="ZYX", pixel_size={"Y": 0.004, "X": 0.004})
+    result = evaluate(tmp_path / "hr", tiny_weights, tmp_path / "out")
+    assert result["settings"]["compared"] == "7 frames or blocks of one file"
+    assert result["against"]["bilinear"]["psnr"]["images"] == 7
+    assert result["images"][0]["samples"] == 7
+    assert result["images"][0]["pixel_size_nm"] == pytest.approx(4)
+    assert any("of one file" in caution for caution in result["verdict"]["cautions"])
+
+
+def test_normalisation_and_pixel_size_may_be_chosen(hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    fitted = evaluate(hr_folder, tiny_weights, tmp_path / "a", pixel_size=0.01)
+    pssr2 = evaluate(hr_folder, tiny_weights, tmp_path / "b", normalise="pssr2")
+    assert fitted["mean"]["model"]["psnr"] == pssr2["mean"]["model"]["psnr"]
+    assert fitted["mean"]["model"]["psnr_fitted"] != pssr2["mean"]["model"]["psnr_fitted"]
+    assert fitted["images"][0]["pixel_size_nm"] == 10
+    for option in ({"normalise": "csbdeep"}, {"pixel_size": 0.0}):
+        with pytest.raises(InputError, match=next(iter(option))):
+            evaluate(hr_folder, tiny_weights, tmp_path / "c", **option)
+    assert not (tmp_path / "c").exists()
+
+
+def test_large_planes_are_scored_in_blocks(
+    hr_folder: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, record = load_weights(tiny_weights)
+    monkeypatch.setattr("pssr2_monai.evaluation.compare.LEAST_BLOCK", 32)
+    lr_folder = _lr_folder(hr_folder, tmp_path / "lr")
+    with open_image(hr_folder / "cell_0.png") as hr, open_image(lr_folder / "cell_0.png") as lr:
+        (whole,) = compare(hr, lr, network, record, SeamlessInferer())
+        monkeypatch.setattr("pssr2_monai.evaluation.compare.BLOCK_VOXELS", 50**2)
+        blocks = list(compare(hr, lr, network, record, SeamlessInferer()))
+    # 96 x 112 pixels in 2 x 3 blocks of at most 50 a side, in whole LR pixels.
+    assert [block.hr.shape for block in blocks] == 2 * [(1, 48, 36), (1, 48, 36), (1, 48, 40)]
+    for name in ("hr", "lr"):
+        rows = [np.concatenate([getattr(block, name)[0] for block in blocks[n : n + 3]], axis=1) for n in (0, 3)]
+        np.testing.assert_array_equal(np.concatenate(rows), getattr(whole, name)[0])
+    for method in ("bicubic", "model"):
+        rows = [np.concatenate([block.restored[method][0] for block in blocks[n : n + 3]], axis=1) for n in (0, 3)]
+        off = np.abs(np.concatenate(rows) - whole.restored[method][0])
+        assert np.median(off) < 1 / 255

@@ -1,0 +1,93 @@
+"""CZI against pylibCZIrw called directly, and against the same pixels in OME-TIFF."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.images.image import open_image
+
+UNIT = 0.09057667415221031
+FORMATS = {
+    "Al2O3_SE_020_sp.czi": ("YX", (1536, 2048), "uint8", {"Y": 0.02791, "X": 0.02791}, 0),
+    "CellDivision_T3_Z5_CH2_X240_Y170.czi": (
+        "TZCYX",
+        (3, 5, 2, 170, 240),
+        "uint16",
+        {"Z": 0.32, "Y": UNIT, "X": UNIT},
+        2,
+    ),
+    "CellDivision_T3_Z5_CH2_X240_Y170_comp1.czi": ("TZCYX", (3, 5, 2, 170, 240), "uint16", {}, 0),
+    "LLS7_small.czi": ("TZCYX", (2, 3, 2, 64, 64), "uint16", dict.fromkeys("ZYX", 0.144992), 2),
+}
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("name", FORMATS)
+def test_real_files(shared_data: Path, name: str) -> None:
+    czi = pytest.importorskip("pylibCZIrw.czi")
+    path = shared_data / "formats" / "czi" / name
+    axes, shape, dtype, size, names = FORMATS[name]
+    with open_image(path) as image, czi.open_czi(str(path)) as document:
+        assert (image.axes, image.shape, image.dtype) == (axes, shape, np.dtype(dtype))
+        assert image.pixel_size == pytest.approx(size)
+        assert len(image.channel_names) == names
+        pixels = image.read()
+        if axes == "YX":
+            np.testing.assert_array_equal(pixels, document.read()[..., 0])
+            window = document.read(roi=(100, 200, 300, 40))[..., 0]
+            np.testing.assert_array_equal(image.read(np.s_[200:240, 100:400]), window)
+            return
+        for t, z, c in np.ndindex(shape[:3]):
+            plane = document.read(plane={"T": t, "Z": z, "C": c})[..., 0]
+            np.testing.assert_array_equal(pixels[t, z, c], plane)
+        np.testing.assert_array_equal(image.read(np.s_[1:, 2:3, :, 7:50, 60:]), pixels[1:, 2:3, :, 7:50, 60:])
+
+
+@pytest.mark.shared_data
+def test_plain_compressed_and_converted_files_hold_the_same_pixels(shared_data: Path) -> None:
+    pytest.importorskip("pylibCZIrw")
+    stem = "CellDivision_T3_Z5_CH2_X240_Y170"
+    plain = open_image(shared_data / "formats" / "czi" / f"{stem}.czi").read()
+    compressed = open_image(shared_data / "formats" / "czi" / f"{stem}_comp1.czi").read()
+    converted = open_image(shared_data / "formats" / "ome_tiff" / "CellDivision_TZCYX_from_czi.ome.tif").read()
+    np.testing.assert_array_equal(plain, compressed)
+    np.testing.assert_array_equal(plain, converted)
+
+
+def test_written_files(tmp_path: Path) -> None:
+    czi = pytest.importorskip("pylibCZIrw.czi")
+    colours = np.random.default_rng(0).integers(0, 255, (40, 50, 3), "uint8")
+    grey = np.random.default_rng(1).random((3, 40, 50)).astype("float32")
+    with czi.create_czi(str(tmp_path / "colours.czi")) as document:
+        document.write(colours)  # blue, green, red; the corner of the mosaic is not at 0, 0
+    with czi.create_czi(str(tmp_path / "grey.czi")) as document:
+        for z, plane in enumerate(grey):
+            document.write(plane[..., None], plane={"Z": z}, location=(-30, 17))
+        document.write_metadata("grey", scale_x=2e-7, scale_y=1e-7)
+    image = open_image(tmp_path / "colours.czi")
+    assert (image.axes, image.dtype) == ("YXC", np.uint8)
+    np.testing.assert_array_equal(image.read(), colours[..., ::-1])
+    np.testing.assert_array_equal(image.read(np.s_[3:9, 4:30, 1:2]), colours[3:9, 4:30, 1:2])
+    image = open_image(tmp_path / "grey.czi")
+    assert (image.axes, image.shape, image.dtype) == ("ZYX", (3, 40, 50), np.float32)
+    assert image.pixel_size == pytest.approx({"Y": 0.1, "X": 0.2})
+    np.testing.assert_array_equal(image.read(np.s_[1:, 5:30, 6:40]), grey[1:, 5:30, 6:40])
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("pylibCZIrw")
+    (tmp_path / "a.czi").write_text("This is no image." * 100)
+    with pytest.raises(InputError, match=r"a\.czi: cannot be read as CZI"):
+        open_image(tmp_path / "a.czi")
+
+
+def test_the_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pylibCZIrw", None)
+    (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE")
+    with pytest.raises(InputError, match=r'a\.czi: .*pip install "pssr2-monai\[czi\]"'):
+        open_image(tmp_path / "a.czi")

@@ -1,0 +1,263 @@
+"""Opening, listing and reading, whatever the format: here on small TIFF and PNG files."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.registry import list_images
+
+
+def ramp(*shape: int, dtype: str = "uint16") -> np.ndarray:
+    """Pixels that all differ."""
+    return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(
+    "region",
+    [
+        np.s_[0:5, 0:40, 0:30],
+        np.s_[1:2, 7:31, 3:4],
+        np.s_[-2:, :, 25:],
+        np.s_[2:2, :, :],
+    ],
+)
+def test_read_gives_what_numpy_gives(tmp_path: Path, region: tuple[slice, ...], compression: str | None) -> None:
+    data = ramp(5, 40, 30)
+    tifffile.imwrite(tmp_path / "a.tif", data, compression=compression, metadata={"axes": "ZYX"})
+    with open_image(tmp_path / "a.tif") as image:
+        window = image.read(region)
+        np.testing.assert_array_equal(window, data[region])
+        window[...] = 0  # the caller's own
+        np.testing.assert_array_equal(image.read(), data)
+
+
+def test_opening_imports_only_what_the_format_needs(tmp_path: Path) -> None:
+    Image.fromarray(ramp(20, 30, dtype="uint8")).save(tmp_path / "a.png")
+    code = (
+        "import sys; from pssr2_monai.images.image import open_image; open_image(sys.argv[1]).read(); "
+        "print({'torch', 'zarr', 'tifffile', 'itk', 'mrcfile'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.png")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_regions_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", ramp(40, 30))
+    image = open_image(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match="3 slices for axes 'YX'"):
+        image.read(np.s_[:, :, :])
+    with pytest.raises(ValueError, match="step"):
+        image.read(np.s_[::2, :])
+    image.close()
+    with pytest.raises(ValueError, match="closed"):
+        image.read()
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_pickled_image_reads_on(tmp_path: Path, compression: str | None) -> None:
+    data = ramp(64, 48)
+    tifffile.imwrite(tmp_path / "a.tif", data, compression=compression, tile=(16, 16))
+    copy = pickle.loads(pickle.dumps(open_image(tmp_path / "a.tif")))
+    np.testing.assert_array_equal(copy.read(np.s_[3:20, 5:25]), data[3:20, 5:25])
+
+
+def test_forked_child_opens_the_file_anew(tmp_path: Path) -> None:
+    data = ramp(512, 512)
+    tifffile.imwrite(tmp_path / "a.tif", data, compression="zlib", tile=(64, 64))
+    image = open_image(tmp_path / "a.tif")
+    image.read(np.s_[:100, :100])
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+
+    def work(first: int) -> None:
+        answers.put(all((image.read(np.s_[i : i + 64, :]) == data[i : i + 64]).all() for i in range(first, 448, 16)))
+
+    children = [context.Process(target=work, args=(i,)) for i in range(2)]
+    for child in children:
+        child.start()
+    assert [answers.get() for _ in children] == [True, True]
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+
+
+@pytest.mark.parametrize(
+    ("stored", "shape", "given", "axes"),
+    [
+        ("TZCYX", (1, 6, 1, 8, 9), None, "ZYX"),
+        ("TZCYX", (1, 6, 1, 8, 9), "TZCYX", "ZYX"),
+        ("TZCYX", (2, 6, 1, 8, 9), "ZTYX", "ZTYX"),
+        ("QYX", (6, 8, 9), None, "ZYX"),
+        ("QYX", (6, 8, 9), "TYX", "TYX"),
+        ("QYX", (6, 8, 9), "tyx", "TYX"),
+        ("ZQYX", (6, 7, 8, 9), None, "ZTYX"),
+        ("TZYX", (6, 1, 1, 9), None, "TYX"),
+        ("YX", (1, 1), None, "YX"),
+    ],
+)
+def test_axes(tmp_path: Path, stored: str, shape: tuple[int, ...], given: str | None, axes: str) -> None:
+    data = ramp(*shape)
+    tifffile.imwrite(tmp_path / "a.tif", data, metadata={"axes": stored}, photometric="minisblack")
+    with open_image(tmp_path / "a.tif", axes=given) as image:
+        assert image.axes == axes
+        assert image.shape == tuple(n for n, axis in zip(shape, stored, strict=True) if n > 1 or axis in "YX")
+        np.testing.assert_array_equal(image.read(), data.reshape(image.shape))
+        assert pickle.loads(pickle.dumps(image)).axes == axes
+
+
+@pytest.mark.parametrize(
+    ("shape", "given", "message"),
+    [
+        ((3, 4, 8, 9), None, r"a\.tif: the meaning of the axes is unknown .*axes='TZYX'"),
+        ((6, 8, 9), "YX", r"a\.tif: axes 'YX'"),
+        ((6, 8, 9), "ZZYX", r"a\.tif: axes 'ZZYX'"),
+        ((6, 8, 9), "QYX", r"a\.tif: axes 'QYX'"),
+    ],
+)
+def test_axes_that_do_not_fit(tmp_path: Path, shape: tuple[int, ...], given: str | None, message: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", ramp(*shape), photometric="minisblack")
+    with pytest.raises(InputError, match=message):
+        open_image(tmp_path / "a.tif", axes=given)
+
+
+def test_a_folder_of_numbered_slices_is_a_stack(tmp_path: Path) -> None:
+    data = ramp(12, 20, 30)
+    for i, plane in enumerate(data):
+        tifffile.imwrite(tmp_path / f"slice_{i}.tif", plane)  # 0, 1, 10, 11, 2 in the order of characters
+    image = open_image(tmp_path)
+    assert (image.axes, image.shape, image.dtype) == ("ZYX", (12, 20, 30), np.uint16)
+    np.testing.assert_array_equal(image.read(), data)
+    np.testing.assert_array_equal(image.read(np.s_[9:12, 3:9, 1:2]), data[9:12, 3:9, 1:2])
+    assert open_image(tmp_path, axes="TYX").axes == "TYX"
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((20, 31), "uint16"), ((20, 30), "uint8")])
+def test_the_odd_slice_is_named(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
+    for i in range(3):
+        tifffile.imwrite(tmp_path / f"{i}.tif", ramp(20, 30))
+    tifffile.imwrite(tmp_path / "1.tif", ramp(*shape, dtype=dtype))
+    with pytest.raises(InputError, match=rf"1\.tif is 20 x \d+ {dtype} YX, but 0\.tif is 20 x 30 uint16 YX"):
+        open_image(tmp_path)
+
+
+def test_list_images_in_natural_order(tmp_path: Path) -> None:
+    for name in (
+        "b10.tif",
+        "b2.TIFF",
+        "a 1, [x]'s.tif",
+        "b.tif",
+        "b.tif2.tif",
+        "b2.png",
+        ".hidden.tif",
+        "notes.txt",
+        "b3.tif.part",
+    ):
+        (tmp_path / name).touch()
+    for folder in ("c.zarr", "d.tif", ".e.zarr"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "f.zarr").touch()
+    names = [path.name for path in list_images(tmp_path)]
+    assert names == ["a 1, [x]'s.tif", "b2.png", "b2.TIFF", "b10.tif", "b.tif", "b.tif2.tif", "c.zarr"]
+
+
+def test_list_images_refuses(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no image"):
+        list_images(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        list_images(tmp_path / "nowhere")
+    (tmp_path / "file.tif").touch()
+    with pytest.raises(InputError, match="is a file"):
+        list_images(tmp_path / "file.tif")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["with space.tif", "br[ack]et(s).tif", "com,ma.tif", "it's.tif", "UPPER.TIF", "x.Tiff", "µm-größe.tif", "-x.tif"],
+)
+def test_odd_names(tmp_path: Path, name: str) -> None:
+    data = ramp(20, 30)
+    tifffile.imwrite(tmp_path / name, data)
+    np.testing.assert_array_equal(open_image(str(tmp_path / name)).read(), data)
+    assert [path.name for path in list_images(tmp_path)] == [name]
+
+
+def test_bad_files_are_refused_by_name(tmp_path: Path) -> None:
+    def refused(name: str, message: str) -> None:
+        with pytest.raises(InputError, match=message) as caught:
+            open_image(tmp_path / name)
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    refused("missing.tif", "no such file")
+    (tmp_path / "text.tif").write_text("This is no image.\n" * 50)
+    refused("text.tif", "cannot be read as TIF")
+    (tmp_path / "text.png").write_text("This is no image.\n" * 50)
+    refused("text.png", "cannot be read as PNG")
+    (tmp_path / "empty.tif").touch()
+    refused("empty.tif", "empty")
+    (tmp_path / "stack.nd2").write_bytes(b"\xda\xce\xbe\n")
+    refused("stack.nd2", "Nikon ND2 files are not read; export .* OME-TIFF")
+    (tmp_path / "notes.docx").write_bytes(b"PK")
+    refused("notes.docx", "'.docx' are not read; images end in .*tif")
+    (tmp_path / "folder").mkdir()
+    refused("folder", "holds no image")
+    tifffile.imwrite(tmp_path / "line.tif", ramp(50))
+    refused("line.tif", "no image|Y")
+    tifffile.imwrite(tmp_path / "complex.tif", ramp(20, 30, dtype="complex64"))
+    refused("complex.tif", "complex numbers")
+    tifffile.imwrite(tmp_path / "bits.tif", ramp(20, 30, dtype="bool"))
+    refused("bits.tif", "type bool")
+
+
+def test_png_and_jpeg(tmp_path: Path) -> None:
+    grey, deep, colour = ramp(20, 30, dtype="uint8"), ramp(20, 30) * 100, ramp(20, 30, 3, dtype="uint8")
+    Image.fromarray(grey).save(tmp_path / "grey.png", dpi=(72, 72))
+    Image.fromarray(deep).save(tmp_path / "deep.png", dpi=(25400 / 0.09, 25400 / 0.18))
+    Image.fromarray(colour).save(tmp_path / "colour.PNG")
+    Image.fromarray(grey).convert("P").save(tmp_path / "palette.png")
+    Image.fromarray(colour).save(tmp_path / "photo.jpg")
+    for name, data, axes in (
+        ("grey", grey, "YX"),
+        ("deep", deep, "YX"),
+        ("colour", colour, "YXC"),
+        ("palette", grey, "YX"),
+    ):
+        path = tmp_path / f"{name}.{'PNG' if name == 'colour' else 'png'}"
+        with open_image(path) as image:
+            assert (image.axes, image.shape, image.dtype) == (axes, data.shape, data.dtype)
+            np.testing.assert_array_equal(image.read(), data)
+            window = image.read([slice(3, 9)] * 2 + [slice(None)] * (data.ndim - 2))
+            np.testing.assert_array_equal(window, data[3:9, 3:9])
+    assert open_image(tmp_path / "grey.png").pixel_size == {}
+    assert open_image(tmp_path / "deep.png").pixel_size == pytest.approx({"X": 0.09, "Y": 0.18}, rel=1e-6)
+    with open_image(tmp_path / "photo.jpg") as image:
+        np.testing.assert_array_equal(image.read(), np.asarray(Image.open(tmp_path / "photo.jpg")))
+
+
+def test_png_of_16_bits_a_colour_keeps_them(tmp_path: Path) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    data = ramp(20, 30, 3) * 30
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(data))
+    image = open_image(tmp_path / "a.png")
+    assert (image.axes, image.dtype) == ("YXC", np.uint16)
+    np.testing.assert_array_equal(image.read(), data)
+
+
+def test_a_truncated_png_is_refused_at_reading(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 300), "uint8")).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"a\.png: pixels cannot be read"):
+        open_image(tmp_path / "a.png").read()

@@ -1,0 +1,84 @@
+"""What napari finds of the plugin: windows, sample data; and the command that opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import npe2
+import numpy as np
+import pytest
+
+from pssr2_monai.crappify.crappify import Downsample
+from pssr2_monai.data import samples
+from pssr2_monai.errors import InputError
+from pssr2_monai.images import writer
+from pssr2_monai.napari.viewer import PANELS, em_sections, open_viewer
+
+
+def test_the_manifest_is_found_and_names_what_there_is() -> None:
+    manifest = npe2.PluginManifest.from_distribution("pssr2-monai")
+    manifest.validate_imports()
+    assert [each.display_name for each in manifest.contributions.widgets] == list(PANELS)
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_each_window_is_built(name: str, panel_of: Callable[[str], Any]) -> None:
+    panel = panel_of(name)
+    assert panel.start_button.text == name
+    assert not panel.running
+
+
+def test_a_layer_that_comes_is_chosen_unless_something_else_was(
+    viewer: Any, panel_of: Callable[[str], Any], tmp_path: Path
+) -> None:
+    restore, train = panel_of("Restore"), panel_of("Train")
+    train.images.choose(tmp_path)
+    assert restore.image.layers == []
+    layer = viewer.add_image(np.zeros((20, 30), np.uint8), name="scan")
+    assert restore.image.layers == [layer]
+    assert train.images.files(tmp_path / "unused") == tmp_path
+    viewer.layers.clear()
+    assert restore.image.layers == []
+
+
+def test_made_cells_are_sample_data(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pssr2_monai.data.samples.made_images", lambda count: samples.made_images(count, side=64))
+    viewer.open_sample("pssr2-monai", "made_cells")
+    scan, left_out = viewer.layers["fast scan"], viewer.layers["left out"]
+    np.testing.assert_allclose(scan.extent.world, left_out.extent.world, atol=1.5)  # middles of the outermost pixels
+    clean = Downsample(4)(left_out.data[None].astype(np.float32))[0]
+    assert abs((scan.data - clean).mean()) < 1
+    assert 5 < (scan.data - clean).std() < 20
+    assert [layer.name for layer in viewer.layers][:3] == ["cells 1", "cells 2", "cells 3"]
+
+
+def test_em_sections_keep_their_pixel_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind, count in (("train", 2), ("test", 1)):
+        (tmp_path / "sample" / "em" / kind).mkdir(parents=True)
+        for number, image in enumerate(samples.made_images(count, side=64)):
+            path = tmp_path / "sample" / "em" / kind / f"section_{number:02d}.tif"
+            writer.write_image(path, image, axes="YX", pixel_size={"Y": 0.016, "X": 0.016})
+    monkeypatch.setattr("pssr2_monai.data.samples.cache_dir", lambda: tmp_path)
+    layers = em_sections()
+    assert [shown["name"] for _, shown, _ in layers] == ["section_00", "section_01", "left out", "fast scan"]
+    assert layers[2][1]["scale"] == [0.016, 0.016]
+    np.testing.assert_allclose(layers[3][1]["scale"], [0.064, 0.064])
+
+
+def test_files_are_opened_beside_the_windows(
+    make_napari_viewer: Callable[..., Any], qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer.write_image(
+        tmp_path / "scan.ome.tif", np.zeros((3, 20, 30), np.uint8), axes="TYX", pixel_size={"Y": 0.02, "X": 0.02}
+    )
+    with pytest.raises(InputError, match="there is no such file"):
+        open_viewer([tmp_path / "scan.ome.tif", tmp_path / "other.tif"])
+    monkeypatch.setattr("napari.Viewer", make_napari_viewer)
+    viewer = open_viewer([tmp_path / "scan.ome.tif"], show=False)
+    assert viewer.title == "PSSR2"
+    np.testing.assert_allclose(viewer.layers["scan"].scale, (1, 0.02, 0.02))
+    assert viewer.layers["scan"].axis_labels == ("t", "y", "x")
+    assert {*viewer.window.dock_widgets} == {f"{name} (pssr2-monai)" for name in PANELS}
+    qtbot.wait(50)

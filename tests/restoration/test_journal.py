@@ -1,0 +1,84 @@
+"""What is remembered of interrupted work: rows, files, and how their sources looked."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.images.writer import write_image
+from pssr2_monai.restoration.journal import FolderJournal, Journal, fingerprint
+
+
+def test_a_line_that_was_cut_off_is_not_taken_for_done(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal", {"a": 1})
+    journal.note("0.0", range(12))
+    journal.note("0.1", range(345))
+    text = journal.path.read_text()
+    journal.path.write_text(text[:-2])
+    again = Journal(tmp_path / "journal", {"a": 1})
+    assert again.done == {"0.0": [range(12)]}
+    again.note("0.2", range(7, 9))
+    assert Journal(tmp_path / "journal", {"a": 1}).done == {"0.0": [range(12)], "0.2": [range(7, 9)]}
+
+
+def test_a_journal_that_was_not_begun_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "journal").write_text('{"a"')
+    assert Journal(tmp_path / "journal", {"a": 1}).done == {}
+    assert Journal(tmp_path / "journal", {"a": 1}).missing("0.0", 3) == [range(3)]
+
+
+@given(st.sets(st.integers(0, 19)))
+def test_what_is_missing_is_what_was_not_noted(done: set[int]) -> None:
+    journal = Journal.__new__(Journal)
+    journal.done = {}
+    for part in sorted(done, key=lambda part: part * 7 % 20):
+        journal._add("job", range(part * 5, part * 5 + 5))
+    missing = [row for rows in journal.missing("job", 98) for row in rows]
+    assert missing == [row for row in range(98) if row // 5 not in done]
+    assert all(a.stop < b.start for a, b in pairwise(journal.done.get("job", [])))
+
+
+def test_a_folder_knows_what_it_has_made_and_from_what(tmp_path: Path) -> None:
+    source, target = tmp_path / "in" / "a.tif", tmp_path / "out" / "a.tif"
+    for path in (source, target):
+        path.parent.mkdir()
+        path.write_text(path.parent.name)
+    journal = FolderJournal(target.parent, {"window": 64})
+    assert target not in journal, "a file of an earlier, finished run"
+    target.unlink()
+    journal.begin([(source, target)])
+    again = FolderJournal(target.parent, {"window": 64})
+    assert target in again
+    assert not again.finished(source, target)
+    target.write_text("made")
+    assert again.finished(source, target)
+    with pytest.raises(InputError, match="out: a restoring of other settings was interrupted here"):
+        FolderJournal(target.parent, {"window": 96})
+    source.write_text("another")
+    with pytest.raises(InputError, match=r"a\.tif: was restored before a\.tif changed"):
+        again.finished(source, target)
+    again.end()
+    assert [path.name for path in target.parent.iterdir()] == ["a.tif"]
+
+
+def test_a_change_shows_in_files_slices_and_zarr(tmp_path: Path) -> None:
+    image = np.zeros((2, 20, 20), np.uint8)
+    write_image(tmp_path / "a.tif", image, axes="ZYX", pixel_size={})
+    write_image(tmp_path / "a.ome.zarr", image, axes="ZYX", pixel_size={})
+    (tmp_path / "slices").mkdir()
+    for number in range(2):
+        write_image(tmp_path / "slices" / f"{number}.png", image[0], axes="YX", pixel_size={})
+    paths = [tmp_path / name for name in ("a.tif", "a.ome.zarr", "slices")]
+    before = [fingerprint(path) for path in paths]
+    assert [fingerprint(path) for path in paths] == before
+    os.utime(tmp_path / "a.tif", (1, 1))
+    write_image(tmp_path / "a.ome.zarr", image.repeat(2, 0), axes="ZYX", pixel_size={}, overwrite=True)
+    write_image(tmp_path / "slices" / "2.png", image[0], axes="YX", pixel_size={})
+    assert all(fingerprint(path) != state for path, state in zip(paths, before, strict=True))

@@ -1,0 +1,89 @@
+"""What a training shows while it goes, and that it stops when asked and goes on as if it had not."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pssr2_monai.networks.weights import load_weights
+from pssr2_monai.training.live import LiveTraining, Snapshot
+from pssr2_monai.training.train import train
+
+
+def test_a_training_shows_its_loss_scores_and_the_same_tiles_restored_better_and_better(
+    hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path
+) -> None:
+    shown: list[Snapshot] = []
+    live = LiveTraining(shown.append, seconds=0.0, tiles=3)
+    weights = train(hr_folder, tmp_path / "run", epochs=3, lr=0.01, live=live, overlap=16, **tiny_options)
+    assert [each.epochs for each in shown] == sorted(each.epochs for each in shown)
+    assert (shown[0].epoch, shown[-1].epoch, shown[-1].epochs) == (1, 3, 3.0)
+    assert 0 < shown[0].progress < shown[-1].progress == 1.0
+    assert shown[0].scores == {}
+    assert shown[-1].scores.keys() >= {"val_psnr", "val_ssim"}
+    assert shown[-1].seconds_left == 0.0
+    losses = np.array([each.loss for each in shown])
+    assert losses[-20:].mean() < losses[:20].mean()
+    images = [each.images for each in shown if each.images is not None]
+    (lr, sr, hr), (_, first, _) = images[-1], images[0]
+    assert lr.shape == (3, 1, 8, 8)
+    assert sr.shape == hr.shape == (3, 1, 32, 32)
+    np.testing.assert_array_equal(images[0][2], hr)
+    assert np.abs(sr - hr).mean() < np.abs(first - hr).mean()
+    # What is shown last is what the weights of the last state make of the tiles, in evaluation mode.
+    network, _ = load_weights(weights)
+    network.load_state_dict(torch.load(tmp_path / "run" / "last.pt", weights_only=True)["model"])
+    with torch.inference_mode():
+        np.testing.assert_allclose(network(torch.from_numpy(lr)).numpy(), sr, atol=1e-5)
+
+
+def test_watching_changes_nothing_that_is_learnt(
+    hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path
+) -> None:
+    live = LiveTraining(lambda now: None, seconds=0.0)
+    watched = train(hr_folder, tmp_path / "watched", epochs=2, live=live, **tiny_options)
+    alone = train(hr_folder, tmp_path / "alone", epochs=2, **tiny_options)
+    ours, theirs = (torch.load(path, weights_only=True)["model"] for path in (watched, alone))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_snapshots_keep_their_distance(hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path) -> None:
+    times: list[float] = []
+    live = LiveTraining(lambda now: times.append(time.monotonic()), seconds=0.2)
+    train(hr_folder, tmp_path / "run", minutes=1.2 / 60, live=live, **tiny_options)
+    assert len(times) >= 3
+    assert min(np.diff(times)[:-1]) >= 0.2  # all but the last
+
+
+def test_a_training_stops_when_asked_and_goes_on(
+    hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path
+) -> None:
+    shown: list[Snapshot] = []
+
+    def show(now: Snapshot) -> None:
+        shown.append(now)
+        if now.epochs >= 1.5:
+            asked = threading.Thread(target=live.stop)
+            asked.start()
+            asked.join()
+
+    live = LiveTraining(show, seconds=0.0)
+    train(hr_folder, tmp_path / "run", epochs=50, live=live, overlap=16, **tiny_options)
+    assert live.stopped
+    assert 1.5 <= shown[-1].epochs < 2
+    saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    stopped_at = saved["trainer"]["iteration"]
+    assert stopped_at == round(shown[-1].epochs * saved["trainer"]["epoch_length"])
+    # It was validated where it stopped, and the scores are those of the last look.
+    assert saved["best_score"] >= shown[-1].scores["val_ssim"] > 0
+
+    again: list[Snapshot] = []
+    train(hr_folder, tmp_path / "run", epochs=3, resume=True, live=LiveTraining(again.append, seconds=0.0))
+    assert again[0].epochs > shown[-1].epochs
+    assert again[-1].epochs == 3.0
+    trainer = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["trainer"]
+    assert trainer["iteration"] == 3 * trainer["epoch_length"]
