@@ -232,7 +232,7 @@ def _curves(result: Mapping[str, Any]) -> str:
         return "<p>The images are too small for it.</p>"
     chart = Chart("Agreement with HR", "periods per HR pixel", "correlation", (620, 380), (0.0, 0.5), (-0.1, 1.05))
     frequency = result["frc"]["frequency"]
-    chart.line([0, 0.5], [THRESHOLD] * 2, (120, 120, 120), 1)
+    chart.line([0, 0.5], [THRESHOLD] * 2, "#787878", 1)
     for method, curve in curves.items():
         chart.line(frequency, curve, COLOURS[method], 3, NAMES[method])
     rows = [(NAMES[method], result["mean"][method]["frc_resolution"]) for method in METHODS]

@@ -1,18 +1,95 @@
-"""Charts drawn with Pillow: curves, dots, areas and boxes over two axes with round ticks."""
+"""Charts by matplotlib in one style, drawn off screen.
+
+Callers draw on the axes with matplotlib itself. Nothing global is read or changed (no ``pyplot``), so that charts may
+be drawn from any thread, and matplotlib is imported only when the first chart is drawn.
+"""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-Colour = tuple[int, int, int]
-BLACK, GREY, BLUE, ORANGE = (0, 0, 0), (150, 150, 150), (0, 90, 170), (213, 94, 0)
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLACK, GREY, BLUE, ORANGE = "#000000", "#969696", "#005aaa", "#d55e00"
 """Colours that colour-blind readers can tell apart."""
+DPI = 96
+"""Pixels per inch of a chart at its nominal size; text of 10 points is 13 pixels high."""
+SHARP_FACTOR = 2
+"""A sharp picture has so many times the nominal pixels along each side."""
+
+
+def new_figure(width: int, height: int, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Create an empty figure with axes side by side, in the style of the package.
+
+    Args:
+        width: in pixels.
+        height: in pixels.
+        columns: number of axes.
+
+    Returns:
+        The figure, for ``to_image`` or ``to_png``, and its axes from left to right.
+
+    Example:
+        >>> figure, (axes,) = new_figure(480, 340)
+        >>> _ = axes.plot([0, 1], [0, 1], color=BLUE)
+        >>> to_image(figure).size
+        (480, 340)
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure((width / DPI, height / DPI), dpi=DPI, layout="constrained", facecolor="white")
+    plots = [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
+    for axes in plots:
+        axes.set_prop_cycle(color=[BLUE, ORANGE, GREY, BLACK])
+        axes.grid(color="#e8e8e8")
+        axes.set_axisbelow(True)
+    return figure, plots
+
+
+def to_image(figure: Figure, sharp: bool = False) -> Image.Image:
+    """Render a figure as an RGB image, with twice the pixels along each side if ``sharp``."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(DPI * (SHARP_FACTOR if sharp else 1))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def to_png(figure: Figure) -> bytes:
+    """Render a figure as the bytes of a sharp PNG file."""
+    content = io.BytesIO()
+    to_image(figure, sharp=True).save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+@cache
+def label_font(size: int) -> ImageFont.FreeTypeFont:
+    """Return the font of labels on images: matplotlib's DejaVu Sans, which has µ and ± on every machine.
+
+    Args:
+        size: height in pixels.
+    """
+    import matplotlib
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
+
+
+# -- The charts drawn with Pillow, until their last users have moved to the functions above.
+
+Colour = str
 FINE = 2
 """Charts are drawn so many times as large and shrunk, which smooths their lines."""
 TEXT = 14
@@ -116,16 +193,16 @@ class Chart:
         font = ImageFont.load_default(size=TEXT * FINE)
         draw.text((box[0], 6 * FINE), self.title, fill=BLACK, font=ImageFont.load_default(size=(TEXT + 2) * FINE))
         draw.text(((box[0] + box[2]) / 2, box[3] + 26 * FINE), self.x_label, fill=BLACK, font=font, anchor="mt")
-        draw.text((box[2], 8 * FINE), self.y_label, fill=(90, 90, 90), font=font, anchor="rt")
+        draw.text((box[2], 8 * FINE), self.y_label, fill="#5a5a5a", font=font, anchor="rt")
         numbered = [(tick, f"{tick:g}") for tick in _ticks(*x_range, 6)]
         named = [(float(place), name) for place, name in enumerate(self.x_names)]
         for tick, name in named or numbered:
             at = box[0] + (tick - x_range[0]) / (x_range[1] - x_range[0]) * (box[2] - box[0])
-            draw.line((at, box[1], at, box[3]), fill=(232, 232, 232), width=FINE)
+            draw.line((at, box[1], at, box[3]), fill="#e8e8e8", width=FINE)
             draw.text((at, box[3] + 6 * FINE), name, fill=BLACK, font=font, anchor="mt")
         for tick in _ticks(*y_range, 5):
             at = box[3] - (tick - y_range[0]) / (y_range[1] - y_range[0]) * (box[3] - box[1])
-            draw.line((box[0], at, box[2], at), fill=(232, 232, 232), width=FINE)
+            draw.line((box[0], at, box[2], at), fill="#e8e8e8", width=FINE)
             draw.text((box[0] - 6 * FINE, at), f"{tick:g}", fill=BLACK, font=font, anchor="rm")
 
     def _legend(self, draw: ImageDraw.ImageDraw, box: list[int]) -> None:

@@ -252,7 +252,7 @@ def _words(now: Snapshot) -> str:
     return " | ".join(words)
 
 
-def _chart(title: str, unit: str, points: Sequence[tuple[float, float]], colour: tuple[int, int, int]) -> Chart:
+def _chart(title: str, unit: str, points: Sequence[tuple[float, float]], colour: str) -> Chart:
     """A curve over epochs."""
     x, y = np.array(points).T
     chart = Chart(title, "epochs", unit, CHART)
