@@ -16,6 +16,7 @@ from PIL import Image
 import pssr2_monai
 from pssr2_monai.calibration.noise_model import PARAMETERS, NoiseModel
 from pssr2_monai.crappify import NOISES
+from pssr2_monai.images.outputs import written_atomically
 
 LEAST_UNEVENNESS = 0.1
 """Noise is taken to differ by so much from image to image, at least."""
@@ -171,12 +172,14 @@ def files_of(target: Path) -> tuple[Path, ...]:
 
 
 def write_files(found: Calibration, preset: Mapping[str, Any], report: Mapping[str, Any], picture: Image.Image) -> None:
-    """Preset, report and picture; each appears whole, the preset last."""
+    """Write report, picture and preset, which appear in this order when all three are complete."""
     target, report_file, picture_file = found.files
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = [path.with_name(f".{path.name}.part") for path in found.files]
-    beside[1].write_text(json.dumps(report, indent=2), encoding="utf-8")
-    picture.save(beside[2], format="PNG")
-    beside[0].write_text(json.dumps(preset, indent=4) + "\n", encoding="utf-8")
-    for part, path in zip((beside[1], beside[2], beside[0]), (report_file, picture_file, target), strict=True):
-        part.replace(path)
+    with (  # left in the reverse order
+        written_atomically(target) as preset_part,
+        written_atomically(picture_file) as picture_part,
+        written_atomically(report_file) as report_part,
+    ):
+        report_part.write_text(json.dumps(report, indent=2), encoding="utf-8")
+        picture.save(picture_part, format="PNG")
+        preset_part.write_text(json.dumps(preset, indent=4) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pssr2_monai.evaluation.measures import gain_offset
-from pssr2_monai.images.pictures import GAP, HEADER, _enlarged, _grey, _write_names, grey_window
+from pssr2_monai.images.pictures import GAP, HEADER, enlarged, grey, grey_window, write_names
 
 PICTURE_SIDE = 288
 """Side, in HR pixels, of what pictures show of an image; smaller ones are enlarged by a whole number up to it."""
@@ -37,27 +37,27 @@ def comparison_picture(images: Mapping[str, np.ndarray], pixel_size_nm: float | 
     error = gain_offset(restored, hr)[0] - hr
     reach = ERROR_SHARE * (high - low)
     steps = [size // own for size, own in zip(hr.shape, lr.shape, strict=True)]
-    enlarged = max(1, PICTURE_SIDE // max(hr.shape))
+    magnification = max(1, PICTURE_SIDE // max(hr.shape))
     top, left, height, width = _worst_place(error, steps)
     columns = {**images, f"error, ±{255 * reach:.0f} of 255": error}
-    rows, total = [], len(columns) * (hr.shape[1] * enlarged + GAP) - GAP
-    for place, times in (((0, 0, *hr.shape), enlarged), ((top, left, height, width), ZOOM * enlarged)):
+    rows, total = [], len(columns) * (hr.shape[1] * magnification + GAP) - GAP
+    for place, times in (((0, 0, *hr.shape), magnification), ((top, left, height, width), ZOOM * magnification)):
         row = Image.new("RGB", (total, place[2] * times), "white")
         for number, image in enumerate(columns.values()):
-            full = _enlarged(image, hr.shape)[place[0] : place[0] + place[2], place[1] : place[1] + place[3]]
-            shown = error_colours(full, reach) if image is error else _grey(full, low, high)
+            full = enlarged(image, hr.shape)[place[0] : place[0] + place[2], place[1] : place[1] + place[3]]
+            shown = error_colours(full, reach) if image is error else grey(full, low, high)
             tile = Image.fromarray(shown.repeat(times, axis=0).repeat(times, axis=1)).convert("RGB")
-            if times == enlarged:
-                corners = [enlarged * each for each in (left, top, left + width, top + height)]
+            if times == magnification:
+                corners = [magnification * each for each in (left, top, left + width, top + height)]
                 ImageDraw.Draw(tile).rectangle((*corners[:2], corners[2] - 1, corners[3] - 1), outline=MARK, width=2)
                 if image is hr and pixel_size_nm:
-                    _scale_bar(tile, pixel_size_nm / enlarged)
-            row.paste(tile, (number * (hr.shape[1] * enlarged + GAP), 0))
+                    _scale_bar(tile, pixel_size_nm / magnification)
+            row.paste(tile, (number * (hr.shape[1] * magnification + GAP), 0))
         rows.append(row)
     picture = Image.new("RGB", (total, HEADER + GAP + sum(row.height for row in rows)), "white")
     picture.paste(rows[0], (0, HEADER))
     picture.paste(rows[1], (0, HEADER + rows[0].height + GAP))
-    _write_names(picture, list(columns))
+    write_names(picture, list(columns))
     return picture
 
 

@@ -26,6 +26,7 @@ from pssr2_monai.evaluation.report import write_page
 from pssr2_monai.evaluation.verdict import difference, images_in_words, mean_interval, verdict
 from pssr2_monai.images.axes import factors, is_volume
 from pssr2_monai.images.image import LazyImage, open_image
+from pssr2_monai.images.outputs import written_atomically
 from pssr2_monai.machine import default_device
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights
@@ -217,21 +218,18 @@ def _summary(images: Sequence[_Scored], settings: Mapping[str, Any], record: Rec
 
 
 def _write(result: Mapping[str, Any], pictures: Mapping[str, Path], out: Path) -> None:
-    """Writes the figures and the page, each beside its name first and moved there when it is whole."""
+    """Write the figures and the page, each of which appears when it is complete; ``metrics.json`` last."""
     finite = _finite(result)
     text = json.dumps(finite, indent=2, allow_nan=False)
-    beside = out / "metrics.csv.part"
-    with beside.open("w", newline="", encoding="utf-8") as file:
+    with written_atomically(out / "metrics.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["image", "samples", "method", *METRICS])
         for image in finite["images"]:
             for method in METHODS:
                 rows.writerow([image["name"], image["samples"], method, *(image[method][name] for name in METRICS)])
-    beside.replace(out / "metrics.csv")
     write_page(finite, pictures, out / "report.html")
-    beside = out / "metrics.json.part"
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(out / "metrics.json")
+    with written_atomically(out / "metrics.json") as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _pixel_size_nm(hr: LazyImage, lr: LazyImage | None, record: Record, given: float | None) -> float | None:

@@ -19,6 +19,7 @@ from pssr2_monai.evaluation.fourier_ring_correlation import THRESHOLD
 from pssr2_monai.evaluation.measures import METRICS
 from pssr2_monai.evaluation.verdict import best_interpolation, images_in_words, rival
 from pssr2_monai.images.charts import BLUE, GREY, ORANGE, Chart
+from pssr2_monai.images.outputs import written_atomically
 
 NAMES = {"bilinear": "bilinear", "bicubic": "bicubic", "model": "restored"}
 COLOURS = {"bilinear": GREY, "bicubic": ORANGE, "model": BLUE}
@@ -68,9 +69,8 @@ NORMALISED = {
 
 def write_page(result: Mapping[str, Any], pictures: Mapping[str, Path], path: Path) -> None:
     """Writes the page of an evaluation; see ``page``."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(page(result, pictures), encoding="utf-8")
-    beside.replace(path)
+    with written_atomically(path) as part:
+        part.write_text(page(result, pictures), encoding="utf-8")
 
 
 def page(result: Mapping[str, Any], pictures: Mapping[str, Path]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pssr2_monai.export.bioimageio import Package
 from pssr2_monai.export.check import TOLERANCE, Case, cases, free_axes, largest_difference, one_line, quiet
 from pssr2_monai.export.formats import BIOIMAGEIO, FORMATS, Run, format_of
 from pssr2_monai.export.grey_levels import PackageSettings
+from pssr2_monai.images.outputs import written_atomically
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights
 
@@ -109,12 +109,10 @@ def export(
         file = SingleFile(network, record, kind)
     logger.info("writing %s as %s; a large network takes minutes", target, kind)
     tried = cases(network, record, str(weights))
-    # torch wants its suffix, and whoever finds the file must see that it is not whole.
-    beside = target.with_name(f"{target.name}.part{file.suffix}")
-    try:
+    with written_atomically(target, file.suffix) as part:  # torch wants its suffix
         try:
             with quiet(), torch.no_grad():
-                difference = file.write(beside, tried)
+                difference = file.write(part, tried)
         except InputError:
             raise
         except Exception as error:  # what an exporter cannot follow fails in many ways
@@ -126,9 +124,6 @@ def export(
                 f"{weights}: as {kind} it differs from the network by {difference:.3g} grey levels of 255, more than "
                 f"{TOLERANCE}; nothing was written"
             )
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
     return Exported(target, kind, difference, [tuple(image.shape) for image, _ in tried], file.takes)
 
 

@@ -1,10 +1,11 @@
-"""Outputs under way: written beside their place under a name no reader takes, then moved into place."""
+"""Unfinished outputs: written under a temporary name that no reader takes, then moved into place."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,36 @@ Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """What applies a function that can be pickled to all items, as ``map`` does, here or elsewhere, in any order."""
 
 
-def part_of(path: Path) -> Path:
-    """Where an output is built until it is complete: ``stack.ome.tif.part`` beside ``stack.ome.tif``."""
+def part_path(path: Path) -> Path:
+    """The temporary name of an output until it is complete: ``stack.ome.tif.part`` next to ``stack.ome.tif``."""
     return path.with_name(path.name + ".part")
+
+
+@contextmanager
+def written_atomically(path: Path, suffix: str = "") -> Iterator[Path]:
+    """Yield a temporary path next to ``path``, and move what is written there into place at the end of the block.
+
+    If the block raises, what it wrote is removed and ``path`` stays as it was. The block writes a file or makes a
+    folder.
+
+    Args:
+        path: the file or folder to write; it is replaced if it exists.
+        suffix: what the temporary name ends in after ``.part``, for libraries that choose a format by it.
+
+    Example:
+        >>> with written_atomically(Path("note.txt")) as part:
+        ...     size = part.write_text("complete")
+        >>> Path("note.txt").read_text(), part.exists()
+        ('complete', False)
+    """
+    part = path.with_name(part_path(path).name + suffix)
+    remove(part)  # left by a process that was killed
+    try:
+        yield part
+        move_into_place(part, path)
+    except BaseException:
+        remove(part)
+        raise
 
 
 def check_free(path: Path, overwrite: bool) -> None:
@@ -48,10 +76,10 @@ def check_room(path: Path, nbytes: int) -> None:
         )
 
 
-def finish(part: Path, path: Path) -> None:
-    """Moves a complete output into place, over an older one of that name."""
+def move_into_place(part: Path, path: Path) -> None:
+    """Move a complete output to its name, replacing an older one."""
     if path.is_dir():
-        # A folder cannot be replaced in one step: the old one steps aside first, so that neither is ever half there.
+        # A folder cannot be replaced in one step: the old one is renamed first, so that neither is ever incomplete.
         old = path.with_name(path.name + ".old.part")
         remove(old)
         path.rename(old)
@@ -62,7 +90,7 @@ def finish(part: Path, path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Deletes a file or a folder, if it is there."""
+    """Delete a file or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

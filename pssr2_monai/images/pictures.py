@@ -31,8 +31,8 @@ def panel(images: Sequence[np.ndarray], low: float, high: float) -> np.ndarray:
     height, width = images[-1].shape
     columns: list[np.ndarray] = []
     for image in images:
-        columns += [_enlarged(image, (height, width)), np.full((height, GAP), high)]
-    return _grey(np.concatenate(columns[:-1], axis=1), low, high)
+        columns += [enlarged(image, (height, width)), np.full((height, GAP), high)]
+    return grey(np.concatenate(columns[:-1], axis=1), low, high)
 
 
 def labelled_panel(images: Mapping[str, np.ndarray], low: float, high: float) -> Image.Image:
@@ -40,21 +40,23 @@ def labelled_panel(images: Mapping[str, np.ndarray], low: float, high: float) ->
     joined = Image.fromarray(panel(list(images.values()), low, high))
     picture = Image.new("L", (joined.width, joined.height + HEADER), color=255)
     picture.paste(joined, (0, HEADER))
-    _write_names(picture, list(images))
+    write_names(picture, list(images))
     return picture
 
 
-def _enlarged(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+def enlarged(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Enlarge an image ``(Y, X)`` to a multiple of its size by repeating its pixels."""
     return image.repeat(shape[0] // image.shape[0], axis=0).repeat(shape[1] // image.shape[1], axis=1)
 
 
-def _grey(image: np.ndarray, low: float, high: float) -> np.ndarray:
-    grey: np.ndarray = (np.clip((image - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
-    return grey
+def grey(image: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Grey levels 0 to 255 of an image, ``low`` black and ``high`` white; values beyond are clipped."""
+    levels: np.ndarray = (np.clip((image - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
+    return levels
 
 
-def _write_names(picture: Image.Image, names: Sequence[str]) -> None:
-    """The name of each column above it."""
+def write_names(picture: Image.Image, names: Sequence[str]) -> None:
+    """Write the name of each column above it."""
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=HEADER - 8)
     step = (picture.width + GAP) / len(names)
     for number, name in enumerate(names):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from pssr2_monai.bundle import bundle_dir
 from pssr2_monai.errors import InputError, nearest
+from pssr2_monai.images.outputs import written_atomically
 from pssr2_monai.networks.precision import channels_last
 from pssr2_monai.networks.pssr2 import load_pssr2
 from pssr2_monai.networks.record import Record, instantiate
@@ -147,7 +147,6 @@ def save_plain(weights: str | Path, target: str | Path) -> None:
 
 
 def save_atomically(content: Mapping[str, Any], path: Path) -> None:
-    """``torch.save`` beside the file and a rename, so that the path always holds a whole file."""
-    beside = path.with_name(path.name + ".part")
-    torch.save(dict(content), beside)
-    os.replace(beside, path)
+    """``torch.save``, so that the path holds a complete file at any time."""
+    with written_atomically(path) as part:
+        torch.save(dict(content), part)

@@ -18,7 +18,7 @@ import zarr
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import frames_of, is_volume, scaled_shape
 from pssr2_monai.images.image import LazyImage, open_image
-from pssr2_monai.images.outputs import part_of
+from pssr2_monai.images.outputs import part_path
 from pssr2_monai.images.registry import is_zarr
 from pssr2_monai.images.sheets import fit_image_intensity, plane_size, read_window
 from pssr2_monai.images.windows import Window
@@ -125,7 +125,7 @@ def check_output_room(outputs: Sequence[Output]) -> None:
     folder = next(parent for parent in outputs[0].path.absolute().parents if parent.is_dir())
     if not os.access(folder, os.W_OK):
         raise InputError(f"{folder}: may not be written to; give an output elsewhere, or change its permissions")
-    needed = sum(max(0, output.nbytes - _on_disk(part_of(output.path))) for output in outputs)
+    needed = sum(max(0, output.nbytes - _on_disk(part_path(output.path))) for output in outputs)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(

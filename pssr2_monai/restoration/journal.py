@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.outputs import part_of, remove
+from pssr2_monai.images.outputs import part_path, remove, written_atomically
 from pssr2_monai.images.registry import is_zarr, list_images
 
 FOLDER_JOURNAL = ".restoring.json"
@@ -89,12 +89,12 @@ def settings_begun_with(path: Path) -> dict[str, Any]:
 
 def journal_of(target: Path) -> Path:
     """Where the journal of an output lies: ``stack.tif.journal`` beside ``stack.tif``."""
-    return part_of(target).with_suffix(".journal")
+    return part_path(target).with_suffix(".journal")
 
 
 def was_finished(target: Path) -> bool:
     """Whether an output was completed by a run that was killed before it could remove its journal."""
-    return target.exists() and journal_of(target).exists() and not part_of(target).exists()
+    return target.exists() and journal_of(target).exists() and not part_path(target).exists()
 
 
 class FolderJournal:
@@ -143,9 +143,8 @@ class FolderJournal:
         """Notes which sources are to become which targets, none of which is there unless this run has made it."""
         sources = {target.name: fingerprint(source) for source, target in pairs}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = part_of(self.path)
-        beside.write_text(json.dumps({"settings": self._settings, "sources": sources}), encoding="utf-8")
-        os.replace(beside, self.path)
+        with written_atomically(self.path) as part:
+            part.write_text(json.dumps({"settings": self._settings, "sources": sources}), encoding="utf-8")
 
     def end(self) -> None:
         """All files are made: they are as others are now, not to be replaced unless asked."""

@@ -21,7 +21,7 @@ from monai.inferers import Inferer
 from pssr2_monai.errors import InputError, causes
 from pssr2_monai.images.axes import Frames, frames_of, is_volume, scaled_pixel_size, scaled_shape
 from pssr2_monai.images.image import LazyImage, open_image
-from pssr2_monai.images.outputs import part_of, remove
+from pssr2_monai.images.outputs import part_path, remove
 from pssr2_monai.images.sheets import fit_image_intensity
 from pssr2_monai.images.writer import Writer, create_writer
 from pssr2_monai.networks.record import Record
@@ -157,7 +157,7 @@ def _restore(task: Task, halvings: int, overwrite: bool) -> None:
     path, notes = task.target, journal_of(task.target)
     with open_image(task.source, axes=task.axes) as image, _full_disk_told(path):
         state = fingerprint(task.source)
-        if overwrite or not part_of(path).exists():
+        if overwrite or not part_path(path).exists():
             remove(notes)
         halvings = settings_begun_with(notes).get("halvings", halvings)
         inferer = task.inferer.halved(halvings) or task.inferer

@@ -134,7 +134,7 @@ def test_a_full_disk_is_told_in_one_line_and_gone_on_from(
 
     with monkeypatch.context() as patched:  # the pyramid, too, which follows the last block
         patched.setattr(OmeZarrWriter, "_halved", failing)
-        patched.setattr("pssr2_monai.images.outputs.finish", failing)
+        patched.setattr("pssr2_monai.images.formats.tiff_writer.move_into_place", failing)
         with pytest.raises(Unfinished):
             restore(scans / "0.tif", target, weights, window=64)
     restore(scans / "0.tif", target, weights, window=64)

@@ -19,7 +19,7 @@ from pssr2_monai.data.pairs import Sheet, sheets_of
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import frames_of
 from pssr2_monai.images.image import LazyImage, open_image
-from pssr2_monai.images.outputs import finish, part_of, remove
+from pssr2_monai.images.outputs import written_atomically
 from pssr2_monai.images.sheets import plane_size, read_window, write_window
 from pssr2_monai.images.windows import Window
 from pssr2_monai.images.writer import WRITTEN, create_writer
@@ -122,9 +122,7 @@ def register(
     scale = _check(sheets, scale, axes)
     out = Path(out)
     _check_free(out)
-    part = part_of(out)
-    remove(part)
-    try:
+    with written_atomically(out) as part:
         for kind in ("HR", "LR"):
             (part / kind).mkdir(parents=True)
         found = [
@@ -135,10 +133,6 @@ def register(
             writer = csv.DictWriter(file, list(found[0].row()))
             writer.writeheader()
             writer.writerows(each.row() for each in found)
-        finish(part, out)
-    except BaseException:
-        remove(part)
-        raise
     if not any(each.kept for each in found):
         best = max(found, key=lambda each: each.alignment.score)
         raise InputError(

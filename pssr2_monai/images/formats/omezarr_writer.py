@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
-from pssr2_monai.images.outputs import Spread, finish, part_of, remove
+from pssr2_monai.images.outputs import Spread, move_into_place, part_path, remove
 
 STORED_ORDER = "TCZYX"
 """The order of axes that the format prescribes: time, channel, space."""
@@ -62,7 +62,7 @@ class OmeZarrWriter:
         in_blocks: bool = False,
         shards: Sequence[int] | None = None,
     ) -> None:
-        self._path, self._part = path, part_of(path)
+        self._path, self._part = path, part_path(path)
         self._axes = "".join(axis for axis in STORED_ORDER if axis in axes)
         self._order = [axes.index(axis) for axis in self._axes]
         self._pixel_size, self._channel_names = dict(pixel_size), tuple(channel_names)
@@ -114,7 +114,7 @@ class OmeZarrWriter:
             for name in names:
                 if name.endswith(".partial"):  # a chunk that zarr was writing when its process was killed
                     os.remove(os.path.join(folder, name))
-        finish(self._part, self._path)
+        move_into_place(self._part, self._path)
 
     def abort(self) -> None:
         """Removes the folder begun."""

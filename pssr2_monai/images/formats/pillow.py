@@ -15,7 +15,7 @@ from PIL import Image
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.units import from_print_resolution, known_sizes
 from pssr2_monai.images.image import LazyImage
-from pssr2_monai.images.outputs import Spread, finish, part_of, remove
+from pssr2_monai.images.outputs import Spread, written_atomically
 
 # Modes whose pixels are taken as they are, with the type that they have in memory.
 _KEPT = {"L": "u1", "LA": "u1", "RGB": "u1", "RGBA": "u1", "I;16": "u2", "I;16B": "u2", "I": "i4", "F": "f4"}
@@ -130,15 +130,10 @@ class PngWriter:
 
     def close(self, spread: Spread = map) -> None:
         """Writes the file and moves it into place."""
-        part = part_of(self._path)
         sizes = [self._pixel_size.get(axis) for axis in "XY"]
         options = {"dpi": tuple(_INCH / size for size in sizes if size)} if all(sizes) else {}
-        try:
+        with written_atomically(self._path) as part:
             Image.fromarray(self._pixels).save(part, format="PNG", **options)
-        except BaseException:
-            remove(part)
-            raise
-        finish(part, self._path)
 
     def abort(self) -> None:
         """Drops the pixels; nothing was written."""

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.outputs import Spread, check_room, finish, part_of, remove
+from pssr2_monai.images.outputs import Spread, check_room, move_into_place, part_path, remove
 
 IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 OME_DTYPES = (*IMAGEJ_DTYPES, "int8", "int16", "int32", "uint32", "float64")
@@ -55,7 +55,7 @@ class TiffWriter:
         if not axes.endswith(("YX", "YXC")):
             raise InputError(f"{path.name}: TIFF keeps Y and X last, not axes {axes!r}; write .ome.zarr")
         nbytes = math.prod(shape) * dtype.itemsize
-        self._path, self._part, self._shape, self._dtype = path, part_of(path), tuple(shape), dtype
+        self._path, self._part, self._shape, self._dtype = path, part_path(path), tuple(shape), dtype
         self.chunks: tuple[int, ...] | None = (1,) * len(shape)
         if resume and self._part.is_file():
             with tifffile.TiffFile(self._part) as begun:
@@ -88,7 +88,7 @@ class TiffWriter:
 
     def close(self, spread: Spread = map) -> None:
         """Moves the file into place."""
-        finish(self._part, self._path)
+        move_into_place(self._part, self._path)
 
     def abort(self) -> None:
         """Removes the file begun."""
