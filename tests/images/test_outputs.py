@@ -27,9 +27,13 @@ def test_a_file_appears_when_its_block_ends(tmp_path: Path) -> None:
 def test_a_block_that_raises_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
     target = tmp_path / "figures.json"
     target.write_text("old")
-    with pytest.raises(error), written_atomically(target) as part:
+
+    def fail(part: Path) -> None:
         part.write_text("half")
         raise error
+
+    with pytest.raises(error), written_atomically(target) as part:
+        fail(part)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
