@@ -1,4 +1,4 @@
-# Every command sets up what it needs in .venv; nothing is installed by hand.
+# Every command installs what it needs into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -18,14 +18,14 @@ lint: .venv/dev
 types: .venv/dev
 	$(BIN)/mypy -p pssr2_monai
 
-# OpenVINO brings kernels of its own, which have no business in the process of all other tests.
+# OpenVINO loads its own kernels, so its tests run in a process of their own.
 OPENVINO_TESTS := tests/restoration/test_openvino_network.py
 
-# Those of the napari plugin need a screen, if only one in memory, and pytest plugins that no other test is to meet.
+# The napari tests need a screen (a virtual one will do), and pytest plugins that must not affect the other tests.
 NAPARI_TESTS := tests/napari
 SCREEN := xvfb-run -a -s "-screen 0 1400x900x24"
 
-# Most tests are too small for two threads: two processes of one thread each keep both cores busy.
+# Most tests are too small to use two threads, so two processes of one thread each run them.
 tests: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore $(OPENVINO_TESTS) --ignore $(NAPARI_TESTS)
 	$(BIN)/python -m pytest $(OPENVINO_TESTS)
@@ -35,10 +35,10 @@ napari-tests: .venv/dev
 	@if command -v xvfb-run >/dev/null; then \
 		$(SCREEN) $(BIN)/python -m pytest -p napari -p npe2 -p pytest-qt $(NAPARI_TESTS); \
 	else \
-		echo "$(NAPARI_TESTS): skipped, there is no xvfb-run (apt-get install xvfb libxcb-icccm4 libxcb-keysyms1)"; \
+		echo "$(NAPARI_TESTS): skipped: xvfb-run is missing (apt-get install xvfb libxcb-icccm4 libxcb-keysyms1)"; \
 	fi
 
-# The pages as a site in site/; `mkdocs serve` shows them while one writes.
+# Builds the documents as a site in site/; `mkdocs serve` shows them during writing.
 docs: .venv/dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
@@ -49,7 +49,7 @@ format: .venv/dev
 clean:
 	rm -rf .venv build dist site
 
-# torch first and pinned: an unpinned one brings gigabytes of CUDA where none is wanted.
+# torch first and pinned: an unpinned one installs gigabytes of CUDA libraries on machines without a GPU.
 .venv/core: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) torch==2.13.0

@@ -30,7 +30,8 @@ from pssr2_monai.errors import UsageError
 from pssr2_monai.training.config import check_overrides, config_files
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "bundle" / "docs" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+READMES = [ROOT / folder / "README.md" for folder in (".", "bundle/docs", "scripts")]
+PAGES = [*READMES, *sorted((ROOT / "docs").rglob("*.md"))]
 LANGUAGES = ("sh", "python", "json")
 FENCE = re.compile(r"^```(\S+)", re.MULTILINE)
 
