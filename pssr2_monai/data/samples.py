@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
+import json
 import logging
 import os
 import subprocess
@@ -13,7 +13,9 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import tifffile
+from monai.apps.utils import check_hash, download_url
 from scipy import ndimage
 
 from pssr2_monai.images.writer import write_image
@@ -21,85 +23,93 @@ from pssr2_monai.images.writer import write_image
 logger = logging.getLogger(__name__)
 
 PACKAGE = "napari-pssr==0.1"
+"""The PyPI package (MIT licence) whose wheel holds the sections."""
 SHA256 = "4db26e0dbb01776711446922bc80ef11a445a9d6736234b07be392b49c2550e2"
 SECTIONS = "napari_pssr/sample_data/LR/8nm_em_sample/"
 BINNING = 2
 PIXEL_SIZE = 0.008 * BINNING
+"""Micrometres along Y and X of the binned sections."""
 SCALE = 4
 
 
 def cache_dir() -> Path:
-    """The user's cache folder for this package."""
-    home = {"win32": os.environ.get("LOCALAPPDATA"), "darwin": str(Path.home() / "Library" / "Caches")}
-    base = os.environ.get("XDG_CACHE_HOME") or home.get(sys.platform) or str(Path.home() / ".cache")
-    return Path(base) / "pssr2_monai"
+    """Return the user's cache folder for this package."""
+    # With neither author nor "Cache" in its path, it is on every system where version 0.1.0 kept its files.
+    return platformdirs.user_cache_path("pssr2_monai", appauthor=False, opinion=False)
 
 
 def sample_images(folder: Path) -> tuple[Path, Path]:
-    """Folders of HR images to train on and to test with: the real sections, or made images where these cannot be had.
+    """Return the folders of HR images to train on and to test with.
+
+    They hold the real sections, or generated images where those cannot be downloaded.
 
     Args:
-        folder: where they are kept; what is there already is used again.
+        folder: where the images are kept; those that are there already are used again.
     """
     for kind in ("em", "made"):
         train_dir, test_dir = folder / kind / "train", folder / kind / "test"
         if train_dir.is_dir() and test_dir.is_dir():
             return train_dir, test_dir
         try:
-            planes = _real_sections(cache_dir()) if kind == "em" else made_images()
+            planes = _real_sections(cache_dir()) if kind == "em" else generate_images()
         except OSError as error:
-            logger.warning("the real sections cannot be had (%s); images made here are used instead", error)
+            logger.warning("the real sections are not available (%s); generated images are used instead", error)
             continue
         # The test folder last, renamed into place: both exist only when all images are written.
         pixel_size = dict.fromkeys("YX", PIXEL_SIZE) if kind == "em" else {}
-        with tempfile.TemporaryDirectory(dir=_made(folder / kind)) as beside:
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder / kind) as temporary:
             for name, chosen in (("train", planes[:-1]), ("test", planes[-1:])):
+                (Path(temporary) / name).mkdir()
                 for number, plane in enumerate(chosen):
-                    path = _made(Path(beside) / name) / f"section_{number:02d}.tif"
+                    path = Path(temporary) / name / f"section_{number:02d}.tif"
                     write_image(path, plane, axes="YX", pixel_size=pixel_size)
-                os.replace(Path(beside) / name, folder / kind / name)
+                os.replace(Path(temporary) / name, folder / kind / name)
         return train_dir, test_dir
-    raise AssertionError("images made here can always be had")
+    raise AssertionError("generated images are always available")
 
 
 def _real_sections(cache: Path) -> list[np.ndarray]:
-    """The binned sections.
+    """Return the binned sections out of the wheel, which is downloaded into the cache at first.
 
     Raises:
-        OSError: the package cannot be fetched or is not the one that is known.
+        OSError: the wheel cannot be downloaded, or has another hash than the known one.
     """
-    wheel = _fetch(cache)
+    known = [path for path in cache.glob("napari_pssr-0.1-*.whl") if check_hash(path, SHA256, "sha256")]
+    wheel = known[0] if known else _download(cache)
     with zipfile.ZipFile(wheel) as archive:
         names = sorted(name for name in archive.namelist() if name.startswith(SECTIONS) and name.endswith(".tif"))
         return [_binned(tifffile.imread(io.BytesIO(archive.read(name)))) for name in names]
 
 
-def _fetch(cache: Path) -> Path:
-    """The wheel, from the cache or by pip, its hash checked."""
-    known = [path for path in cache.glob("napari_pssr-0.1-*.whl") if _sha256(path) == SHA256]
-    if known:
-        return known[0]
-    logger.info("fetching the sample sections (45 MB, PyPI package %s)", PACKAGE)
-    with tempfile.TemporaryDirectory(dir=_made(cache)) as beside:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", beside, PACKAGE]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheels = list(Path(beside).glob("*.whl"))
-        if done.returncode or not wheels:
-            lines = [line for line in done.stderr.splitlines() if "ERROR" in line]
-            raise OSError(f"pip could not fetch {PACKAGE}: {lines[0] if lines else 'no answer'}")
-        if _sha256(wheels[0]) != SHA256:
-            raise OSError(f"{wheels[0].name} has another SHA-256 than the known one")
-        kept = cache / wheels[0].name
-        os.replace(wheels[0], kept)
-        return kept
+def _download(cache: Path) -> Path:
+    url = _wheel_url()
+    wheel = cache / url.rsplit("/", 1)[-1]
+    wheel.unlink(missing_ok=True)  # of another hash: MONAI's function would not replace it
+    logger.info("downloading the sample sections (45 MB, PyPI package %s)", PACKAGE)
+    try:
+        download_url(url, wheel, hash_val=SHA256, hash_type="sha256", progress=sys.stderr.isatty())
+    except (ValueError, RuntimeError) as error:
+        raise OSError(f"{url}: {error}") from error
+    return wheel
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _wheel_url() -> str:
+    """Return the address of the wheel.
+
+    pip finds it, because machines behind a mirror reach the package index as pip is configured, and in no other way.
+    """
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps"]
+    done = subprocess.run([*command, "--quiet", "--report", "-", PACKAGE], capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "ERROR" in line]
+        raise OSError(f"pip does not find {PACKAGE}: {lines[0] if lines else 'no answer'}")
+    url: str = json.loads(done.stdout)["install"][0]["download_info"]["url"]
+    return url
 
 
 def _binned(plane: np.ndarray) -> np.ndarray:
-    """The mean of each 2 x 2 pixels, cropped so that the scale divides it."""
+    """The means of 2 x 2 pixels, cropped to a multiple of the scale."""
     step = BINNING * SCALE
     height, width = (side // step * step for side in plane.shape)
     blocks = plane[:height, :width].reshape(height // BINNING, BINNING, width // BINNING, BINNING)
@@ -107,8 +117,8 @@ def _binned(plane: np.ndarray) -> np.ndarray:
     return binned
 
 
-def made_images(count: int = 6, side: int = 768) -> list[np.ndarray]:
-    """Images with cells, membranes and granules, for a machine that reaches no network."""
+def generate_images(count: int = 6, side: int = 768) -> list[np.ndarray]:
+    """Generate 8-bit images ``(side, side)`` with cells, membranes and granules, for machines without a network."""
     images = []
     for number in range(count):
         rng = np.random.default_rng(number)
@@ -125,8 +135,3 @@ def made_images(count: int = 6, side: int = 768) -> list[np.ndarray]:
         image = np.where(ndimage.binary_dilation(membranes), 50, image)
         images.append(np.clip(ndimage.gaussian_filter(image, 0.8), 0, 255).round().astype(np.uint8))
     return images
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -12,7 +12,7 @@ from qtpy.QtCore import QTimer
 
 from pssr2_monai.crappify import PoissonNoise
 from pssr2_monai.crappify.crappify import Crappify
-from pssr2_monai.data.samples import SCALE, cache_dir, made_images, sample_images
+from pssr2_monai.data.samples import SCALE, cache_dir, generate_images, sample_images
 from pssr2_monai.images.registry import list_images
 from pssr2_monai.napari.layers import SIZE_UNKNOWN, layer_of_file
 
@@ -32,7 +32,7 @@ def em_sections() -> list[LayerData]:
 
 def made_cells() -> list[LayerData]:
     """Images of arithmetic: cells with membranes and granules, the last of them left out and scanned at a quarter."""
-    *good, left_out = made_images(count=4)
+    *good, left_out = generate_images(count=4)
     named = [(image, {"name": f"cells {number}"}) for number, image in enumerate(good, 1)]
     return _described([*named, (left_out, {"name": "left out"})])
 

@@ -1,7 +1,9 @@
-"""The demonstration where the network, or the hash, fails it."""
+"""The sample images: downloaded by the address that pip finds, or generated where the network or the hash fails."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import zipfile
 from io import BytesIO
@@ -10,17 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from platformdirs.macos import MacOS
+from platformdirs.windows import Windows
 
-from pssr2_monai.cli import demonstration
 from pssr2_monai.data import samples
-from pssr2_monai.errors import InputError
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.registry import list_images
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "pssr2_monai"
 
 
 def _wheel(sections: dict[str, np.ndarray]) -> bytes:
@@ -33,50 +36,80 @@ def _wheel(sections: dict[str, np.ndarray]) -> bytes:
     return content.getvalue()
 
 
-def _pip_gives(content: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def _index_holds(wheel: Path | None, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Let pip answer with the address of a file, or fail; return the commands that it is asked."""
+    commands: list[list[str]] = []
+
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        if content is None:
+        commands.append(command)
+        if wheel is None:
             return subprocess.CompletedProcess(command, 1, "", "ERROR: no network")
-        Path(command[command.index("--dest") + 1], "napari_pssr-0.1-py3-none-any.whl").write_bytes(content)
-        return subprocess.CompletedProcess(command, 0, "", "")
+        report = {"install": [{"download_info": {"url": wheel.as_uri()}}]}
+        return subprocess.CompletedProcess(command, 0, json.dumps(report), "")
 
-    monkeypatch.setattr("pssr2_monai.cli.demonstration.subprocess.run", run)
+    monkeypatch.setattr(subprocess, "run", run)
+    return commands
 
 
-def test_sections_are_binned_and_one_is_kept_for_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sections_are_binned_and_one_is_kept_for_the_test(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sections = {f"{n:02d}.tif": np.random.default_rng(n).integers(0, 256, (83, 90), dtype=np.uint8) for n in range(3)}
-    content = _wheel(sections)
-    _pip_gives(content, monkeypatch)
-    monkeypatch.setattr(samples, "SHA256", __import__("hashlib").sha256(content).hexdigest())
+    wheel = tmp_path / "napari_pssr-0.1-py3-none-any.whl"
+    wheel.write_bytes(_wheel(sections))
+    commands = _index_holds(wheel, monkeypatch)
+    monkeypatch.setattr(samples, "SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
     train, test = samples.sample_images(tmp_path / "sample")
     assert (len(list_images(train)), len(list_images(test))) == (2, 1)
     with open_image(list_images(test)[0]) as image:
         means = sections["02.tif"][:80, :88].reshape(40, 2, 44, 2).mean(axis=(1, 3))
         np.testing.assert_allclose(image.read(), means, atol=0.5)
         assert image.pixel_size == pytest.approx({"Y": 0.016, "X": 0.016})
-    _pip_gives(None, monkeypatch)  # what is there is used again
+    assert commands[0][-1] == "napari-pssr==0.1"
+    assert (cache / wheel.name).read_bytes() == wheel.read_bytes()
+    # Neither the images nor the wheel are downloaded again.
     assert samples.sample_images(tmp_path / "sample") == (train, test)
+    samples.sample_images(tmp_path / "elsewhere")
+    assert len(commands) == 1
 
 
-@pytest.mark.parametrize(("content", "why"), [(None, "no network"), (_wheel({}), "SHA-256")])
-def test_without_the_sections_images_are_made_and_it_says_so(
-    content: bytes | None, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("content", "reason"), [(None, "no network"), (_wheel({}), "sha256 hash check")])
+def test_without_the_sections_images_are_generated_with_a_warning(
+    content: bytes | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _pip_gives(content, monkeypatch)
+    wheel = None if content is None else tmp_path / "napari_pssr-0.1-py3-none-any.whl"
+    if wheel is not None and content is not None:
+        wheel.write_bytes(content)
+    _index_holds(wheel, monkeypatch)
     train, test = samples.sample_images(tmp_path / "sample")
-    assert why in caplog.text
-    assert "images made here are used instead" in caplog.text
+    assert reason in caplog.text
+    assert "generated images are used instead" in caplog.text
     assert len(list_images(train)) == 5
     with open_image(list_images(test)[0]) as image:
+        np.testing.assert_array_equal(image.read(), samples.generate_images()[-1])
         assert image.read().std() > 20
         assert image.pixel_size == {}
 
 
-def test_the_whole_demonstration_runs_on_made_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _pip_gives(None, monkeypatch)
-    told = str(demonstration.demo(tmp_path / "demo", minutes=0.1))
-    assert [line.split()[0] for line in told.splitlines()[1:4]] == ["bilinear", "bicubic", "model"]
-    for name in ("run/model.pt", "restored/section_00.tif", "evaluation/metrics.json", "evaluation/pictures"):
-        assert (tmp_path / "demo" / name).exists()
-    with pytest.raises(InputError, match="holds a demonstration already"):
-        demonstration.demo(tmp_path / "demo")
+def test_a_wheel_of_another_hash_in_the_cache_is_replaced(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = tmp_path / "napari_pssr-0.1-py3-none-any.whl"
+    wheel.write_bytes(_wheel({f"{n}.tif": np.zeros((16, 16), np.uint8) for n in range(2)}))
+    cache.mkdir(parents=True)
+    (cache / wheel.name).write_bytes(b"half of it")
+    monkeypatch.setattr(samples, "SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    _index_holds(wheel, monkeypatch)
+    samples.sample_images(tmp_path / "sample")
+    assert (cache / wheel.name).read_bytes() == wheel.read_bytes()
+
+
+def test_the_cache_folder_is_where_earlier_versions_had_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert samples.cache_dir() == tmp_path / "cache" / "pssr2_monai"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert samples.cache_dir() == Path.home() / ".cache" / "pssr2_monai"
+    monkeypatch.setattr("platformdirs.PlatformDirs", MacOS)
+    assert samples.cache_dir() == Path.home() / "Library" / "Caches" / "pssr2_monai"
+    monkeypatch.setattr("platformdirs.PlatformDirs", Windows)
+    monkeypatch.setattr("platformdirs.windows.get_win_folder", lambda name: {"CSIDL_LOCAL_APPDATA": "/local"}[name])
+    assert samples.cache_dir() == Path("/local/pssr2_monai")

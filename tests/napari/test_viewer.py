@@ -44,7 +44,7 @@ def test_a_layer_that_comes_is_chosen_unless_something_else_was(
 
 
 def test_made_cells_are_sample_data(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pssr2_monai.data.samples.made_images", lambda count: samples.made_images(count, side=64))
+    monkeypatch.setattr("pssr2_monai.data.samples.generate_images", lambda count: samples.generate_images(count, side=64))
     viewer.open_sample("pssr2-monai", "made_cells")
     scan, left_out = viewer.layers["fast scan"], viewer.layers["left out"]
     np.testing.assert_allclose(scan.extent.world, left_out.extent.world, atol=1.5)  # middles of the outermost pixels
@@ -57,7 +57,7 @@ def test_made_cells_are_sample_data(viewer: Any, monkeypatch: pytest.MonkeyPatch
 def test_em_sections_keep_their_pixel_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, count in (("train", 2), ("test", 1)):
         (tmp_path / "sample" / "em" / kind).mkdir(parents=True)
-        for number, image in enumerate(samples.made_images(count, side=64)):
+        for number, image in enumerate(samples.generate_images(count, side=64)):
             path = tmp_path / "sample" / "em" / kind / f"section_{number:02d}.tif"
             writer.write_image(path, image, axes="YX", pixel_size={"Y": 0.016, "X": 0.016})
     monkeypatch.setattr("pssr2_monai.data.samples.cache_dir", lambda: tmp_path)

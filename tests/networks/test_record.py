@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 
 from pssr2_monai.crappify import GaussianNoise, PoissonNoise
 from pssr2_monai.crappify.crappify import Crappify
-from pssr2_monai.data.samples import made_images
+from pssr2_monai.data.samples import generate_images
 from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.compare import upscale
 from pssr2_monai.evaluation.measures import psnr
@@ -142,7 +142,7 @@ def test_a_later_record_is_refused(record: Record, tmp_path: Path) -> None:
 def test_the_weights_that_come_along_restore_better_than_interpolation(name: str, scale: int) -> None:
     network, record = load_weights(name)
     assert (record.scale, network.scale) == (scale, [scale, scale])
-    hr = made_images(1, side=256)[0].astype(np.float32) / 255
+    hr = generate_images(1, side=256)[0].astype(np.float32) / 255
     degrade = Crappify(scale, [PoissonNoise(1.0), GaussianNoise(8.0)]).set_random_state(seed=0)
     lr = degrade(hr[None])
     with torch.no_grad():
