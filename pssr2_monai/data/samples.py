@@ -21,6 +21,8 @@ from scipy import ndimage
 from pssr2_monai.images.writer import write_image
 
 logger = logging.getLogger(__name__)
+# MONAI's functions would log to stdout, which belongs to the answer of a command; their errors are logged here.
+logging.getLogger("monai.apps").setLevel(logging.CRITICAL)
 
 PACKAGE = "napari-pssr==0.1"
 """The PyPI package (MIT licence) whose wheel holds the sections."""

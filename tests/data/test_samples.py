@@ -75,13 +75,18 @@ def test_sections_are_binned_and_one_is_kept_for_the_test(
 
 @pytest.mark.parametrize(("content", "reason"), [(None, "no network"), (_wheel({}), "sha256 hash check")])
 def test_without_the_sections_images_are_generated_with_a_warning(
-    content: bytes | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    content: bytes | None,
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    wheel = None if content is None else tmp_path / "napari_pssr-0.1-py3-none-any.whl"
-    if wheel is not None and content is not None:
-        wheel.write_bytes(content)
-    _index_holds(wheel, monkeypatch)
+    wheel = tmp_path / "napari_pssr-0.1-py3-none-any.whl"
+    wheel.write_bytes(content or b"")
+    _index_holds(None if content is None else wheel, monkeypatch)
     train, test = samples.sample_images(tmp_path / "sample")
+    assert capsys.readouterr().out == ""
     assert reason in caplog.text
     assert "generated images are used instead" in caplog.text
     assert len(list_images(train)) == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def test_a_layer_that_comes_is_chosen_unless_something_else_was(
 
 
 def test_made_cells_are_sample_data(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pssr2_monai.data.samples.generate_images", lambda count: samples.generate_images(count, side=64))
+    small = partial(samples.generate_images, side=64)
+    monkeypatch.setattr("pssr2_monai.data.samples.generate_images", small)
     viewer.open_sample("pssr2-monai", "made_cells")
     scan, left_out = viewer.layers["fast scan"], viewer.layers["left out"]
     np.testing.assert_allclose(scan.extent.world, left_out.extent.world, atol=1.5)  # middles of the outermost pixels
