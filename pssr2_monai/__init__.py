@@ -12,7 +12,19 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from pssr2_monai.calibration.calibrate import calibrate
-    from pssr2_monai.crappify import Crappify, Downsample, GaussianNoise, PoissonNoise
+    from pssr2_monai.crappify import (
+        Blur,
+        Crappify,
+        Detector,
+        Downsample,
+        Drift,
+        Gamma,
+        GaussianNoise,
+        LineJitter,
+        LineNoise,
+        PoissonNoise,
+        SaltPepperNoise,
+    )
     from pssr2_monai.data.info import describe
     from pssr2_monai.errors import InputError
     from pssr2_monai.evaluation.evaluate import evaluate
@@ -25,13 +37,20 @@ if TYPE_CHECKING:
     from pssr2_monai.training.train import train
 
 __all__ = [
+    "Blur",
     "Crappify",
+    "Detector",
     "Downsample",
+    "Drift",
+    "Gamma",
     "GaussianNoise",
     "InputError",
+    "LineJitter",
+    "LineNoise",
     "MSSSIML1Loss",
     "PoissonNoise",
     "ResUNet",
+    "SaltPepperNoise",
     "calibrate",
     "describe",
     "evaluate",
@@ -43,13 +62,20 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Blur": "crappify",
     "Crappify": "crappify",
+    "Detector": "crappify",
     "Downsample": "crappify",
+    "Drift": "crappify",
+    "Gamma": "crappify",
     "GaussianNoise": "crappify",
     "InputError": "errors",
+    "LineJitter": "crappify",
+    "LineNoise": "crappify",
     "MSSSIML1Loss": "training.losses",
     "PoissonNoise": "crappify",
     "ResUNet": "networks",
+    "SaltPepperNoise": "crappify",
     "calibrate": "calibration.calibrate",
     "describe": "data.info",
     "evaluate": "evaluation.evaluate",

@@ -21,7 +21,7 @@ from pssr2_monai.calibration.fitted_preset import (
 )
 from pssr2_monai.calibration.flat_patches import noise_of_flat_patches
 from pssr2_monai.calibration.grey_windows import read_unpaired
-from pssr2_monai.calibration.noise_model import PARAMETERS, NoiseModel
+from pssr2_monai.calibration.noise_model import NoiseModel
 from pssr2_monai.calibration.noise_profiles import TERMS
 from pssr2_monai.calibration.picture import picture_of_flat_patches, picture_of_pairs
 from pssr2_monai.calibration.real_pairs import Pairs, find_scale, read_pairs
@@ -155,8 +155,8 @@ def summary(found: Calibration) -> str:
     """What was found, as text for a terminal."""
     lines = []
     for name in found.model:
-        parameter = PARAMETERS[name]
-        entry = next(each for each in found.noises if each["_target_"].endswith(f".{NOISES[name].__name__}"))
+        parameter = NOISES[name].strength
+        entry = next(entry for entry in found.noises if entry["_target_"] == NOISES[name].target())
         value = f"{found.values[name]:.4g} +- {found.errors[name]:.2g}"
         lines.append(f"{name + ' ' + parameter:22}{value:20}in training {_shown(entry[parameter])}")
     for name, ends in (("gain", found.gain), ("offset", found.offset)):
@@ -264,7 +264,7 @@ def _notes(model: NoiseModel, fit: Fit, pairs: Pairs) -> list[str]:
 
 def _heading(found: Calibration, images: int) -> str:
     noises = "   ".join(
-        f"{name} {PARAMETERS[name]} {found.values[name]:.3g} ± {found.errors[name]:.2g}" for name in found.model
+        f"{name} {NOISES[name].strength} {found.values[name]:.3g} ± {found.errors[name]:.2g}" for name in found.model
     )
     black = f"   black level {found.black:.3g}" if found.black else ""
     if found.before is None:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 import pssr2_monai
-from pssr2_monai.calibration.noise_model import PARAMETERS, NoiseModel
+from pssr2_monai.calibration.noise_model import NoiseModel
 from pssr2_monai.crappify import NOISES
 from pssr2_monai.images.outputs import written_atomically
 
@@ -106,12 +106,13 @@ def noise_entry(name: str, value: float = 0.0, error: float = 0.0, share: float 
     The standard error counts as far as it is smaller than the share: where two noises are hard to tell apart, one's
     error is the other's gain, and drawing both that freely would make the noise stronger on the whole.
     """
-    entry: dict[str, Any] = {"_target_": f"pssr2_monai.crappify.{NOISES[name].__name__}"}
-    if name in PARAMETERS:
-        least, greatest = NOISES[name].limits[PARAMETERS[name]]
+    noise = NOISES[name]
+    entry: dict[str, Any] = {"_target_": noise.target()}
+    if noise.fitting:
+        least, greatest = noise.limits[noise.strength]
         half = value * min(WIDEST, math.hypot(share, min(share, error / value))) if value > 0 else 0.0
         ends = max(least, value - half), min(greatest, value + half)
-        entry[PARAMETERS[name]] = [_round(end) for end in ends] if half > 0 else _round(value)
+        entry[noise.strength] = [_round(end) for end in ends] if half > 0 else _round(value)
     return entry
 
 
@@ -146,7 +147,7 @@ def report_of(found: Calibration, target: Path, scale: int | None) -> dict[str, 
         "model": "+".join(found.model),
         "estimates": {
             name: {
-                "parameter": PARAMETERS[name],
+                "parameter": NOISES[name].strength,
                 "value": found.values[name],
                 "standard_error": found.errors[name],
             }

@@ -12,25 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pssr2_monai.calibration.noise_profiles import NoiseProfile, Scene
+from pssr2_monai.calibration.noise_profiles import COMMON_TERMS, EDGE_TERMS, PIXEL_TERMS, NoiseProfile, Scene
 from pssr2_monai.crappify import GREY_LEVELS, NOISES, Detector
 from pssr2_monai.crappify.crappify import Crappify
+from pssr2_monai.crappify.noise import Fitting
 from pssr2_monai.crappify.noise_estimates import REWEIGHTED, variance_line
+from pssr2_monai.crappify.scan import variance_kept_by_blur
 from pssr2_monai.errors import InputError, nearest
 
-PARAMETERS = {
-    "poisson": "intensity",
-    "gaussian": "sigma",
-    "salt_pepper": "percent",
-    "blur": "sigma",
-    "line": "sigma",
-    "jitter": "sigma",
-}
-"""The noises that a calibration can find, each by this parameter."""
-TERMS_OF = {"salt_pepper": {"tails"}, "line": {"rows"}, "blur": {"neighbours", "sharpness"}, "jitter": {"shifts"}}
-"""What a noise needs of the distance besides spread, distribution and mean."""
-LEAST = {"salt_pepper": 0.1, "blur": 0.3, "line": 0.5, "jitter": 0.1, "poisson": 0.05, "gaussian": 0.5}
-"""The search goes up to twice this, at least."""
 DARK = 0.5
 """Share of the brightness of the darkest pixels that the black level may reach."""
 FloatArray = npt.NDArray[np.floating]
@@ -41,7 +30,7 @@ class NoiseModel:
     """Noises applied in turn.
 
     Attributes:
-        names: short names out of ``PARAMETERS``.
+        names: short names of noises that declare a ``fitting``.
     """
 
     names: tuple[str, ...]
@@ -56,13 +45,13 @@ class NoiseModel:
         names = tuple(name.strip().lower().replace("-", "_") for name in text.split("+"))
         for number, name in enumerate(names):
             if name not in NOISES:
-                known = ", ".join(PARAMETERS)
+                known = ", ".join(name for name, noise in NOISES.items() if noise.fitting)
                 raise InputError(
                     f"model {text!r}: there is no noise {name!r}{nearest(name, NOISES)} (there are {known})"
                 )
             if name == "detector":
                 raise InputError(f"model {text!r}: the detector's gain and offset are always fitted; leave it out")
-            if name not in PARAMETERS:
+            if NOISES[name].fitting is None:
                 raise InputError(
                     f"model {text!r}: {name} cannot be told from the contrast, which is fitted image by image; "
                     "leave it out, and add it to the preset by hand"
@@ -73,18 +62,18 @@ class NoiseModel:
 
     @property
     def terms(self) -> frozenset[str]:
-        """What of the distance between profiles the model is fitted by."""
-        return frozenset({"spread", "distribution", "mean"}.union(*(TERMS_OF.get(name, set()) for name in self.names)))
+        """Terms of the distance between profiles that the model is fitted by."""
+        return COMMON_TERMS.union(*(fitting_of(name).terms for name in self.names))
 
     @property
     def by_pixel(self) -> bool:
         """Whether each pixel's noise depends on that pixel alone."""
-        return not {"line", "blur", "jitter"} & set(self.names)
+        return self.terms <= PIXEL_TERMS
 
     @property
     def at_edges(self) -> bool:
         """Whether a noise shows at edges alone, so that edges must be looked at."""
-        return bool({"blur", "jitter"} & set(self.names))
+        return bool(self.terms & EDGE_TERMS)
 
     @property
     def blurred_noise(self) -> bool:
@@ -122,7 +111,7 @@ class NoiseModel:
         image = torch.from_numpy(clean[:, None]) / GREY_LEVELS
         chain: list[Callable[[Any], Any]] = [Detector(offset=-black)] if black else []
         for number, name in enumerate(self.steps):
-            noise = NOISES[name](**({PARAMETERS[name]: values[name]} if name in PARAMETERS else {}))
+            noise = NOISES[name](**({NOISES[name].strength: values[name]} if name in values else {}))
             noise.set_random_state(seed + number)
             noise.randomize(image)
             if number == self.offset_step:
@@ -132,11 +121,18 @@ class NoiseModel:
         return np.asarray(noisy[:, 0].numpy() * GREY_LEVELS)
 
 
+def fitting_of(name: str) -> Fitting:
+    """Return how the noise of a model is found."""
+    fitting = NOISES[name].fitting
+    assert fitting is not None  # NoiseModel.parse takes no others
+    return fitting
+
+
 @dataclass(frozen=True)
 class SearchSpace:
     """The unit box that a search runs in, and the parameters that its points stand for.
 
-    Noises add up by their variances: the coordinates are squares of standard deviations. Of Poisson and Gaussian noise
+    Noises add up by their variances: the coordinates are proportional to them. Of Poisson and Gaussian noise
     together they are the variance that both have at the mean brightness, and the share of Poisson noise in it, since a
     distance tells these two apart and the two intensities badly.
 
@@ -161,7 +157,7 @@ class SearchSpace:
     def values(self, point: Sequence[float]) -> dict[str, float]:
         """The parameters at a point of the unit box."""
         at = dict(zip(self.names, (min(max(float(x), 0.0), 1.0) for x in point), strict=True))
-        found = {name: self.highest[name] * (x if name == "salt_pepper" else math.sqrt(x)) for name, x in at.items()}
+        found = {name: self.highest[name] * x ** (1 / fitting_of(name).power) for name, x in at.items()}
         if self.joint:
             variance, share = at["gaussian"] * self.highest["gaussian"] ** 2, at["poisson"]
             found["poisson"] = math.sqrt(variance * share / self.brightness)
@@ -174,7 +170,7 @@ class SearchSpace:
         factor = self._before_blur(values)
         given = {name: values[name] / (factor if name in ("poisson", "gaussian") else 1.0) for name in self.names}
         parts = {name: given[name] / self.highest[name] for name in self.names}
-        at = {name: part if name == "salt_pepper" else part**2 for name, part in parts.items()}
+        at = {name: part ** fitting_of(name).power for name, part in parts.items()}
         if self.joint:
             shot, steady = given["poisson"] ** 2 * self.brightness, given["gaussian"] ** 2
             at["poisson"] = shot / (shot + steady) if shot + steady > 0 else 0.5
@@ -185,7 +181,7 @@ class SearchSpace:
         """How many times stronger a noise must be so as to be as strong behind the blur as behind that of the guess."""
         if self.behind_blur is None:
             return 1.0
-        return math.sqrt(_kept_by_blur(self.behind_blur) / _kept_by_blur(values["blur"]))
+        return math.sqrt(variance_kept_by_blur(self.behind_blur) / variance_kept_by_blur(values["blur"]))
 
 
 def first_guess(
@@ -214,12 +210,13 @@ def first_guess(
     if model.blurred_noise:
         # White noise behind a Gaussian blur correlates by exp(-1 / (4 sigma**2)) with its neighbour.
         values["blur"] = math.sqrt(-1 / (4 * math.log(min(max((along_x + along_y) / 2, 0.05), 0.95))))
-        variance = variance / _kept_by_blur(values["blur"])
+        variance = variance / variance_kept_by_blur(values["blur"])
     elif "blur" in model.names:
         values["blur"] = math.sqrt(max(2 * float(profile.sharpness.mean()), 0.1))
     brightness = scene.brightness - offset
     black = black_level(brightness, variance) if "poisson" in model.names else 0.0
-    return values | variance_line(brightness - black, variance, model.names), black
+    values |= variance_line(brightness - black, variance, model.names)
+    return {name: values.get(name, fitting_of(name).search_to / 2) for name in model.names}, black
 
 
 def black_level(brightness: FloatArray, variance: FloatArray) -> float:
@@ -250,15 +247,8 @@ def black_level(brightness: FloatArray, variance: FloatArray) -> float:
 
 def search_space(model: NoiseModel, guess: Mapping[str, float], brightness: float) -> SearchSpace:
     """The space around a guess: up to 1.5 times the standard deviation that it gives each noise, at least."""
-    highest = {name: max(1.5 * guess[name], 2 * LEAST[name]) for name in model.names}
+    highest = {name: max(1.5 * guess[name], fitting_of(name).search_to) for name in model.names}
     if {"poisson", "gaussian"} <= highest.keys():
         highest["gaussian"] = 1.5 * math.hypot(guess["poisson"] * math.sqrt(brightness), guess["gaussian"], 1.0)
     blur = guess["blur"] if model.blurred_noise else None
     return SearchSpace(model.names, max(brightness, 1.0), highest, blur)
-
-
-def _kept_by_blur(sigma: float) -> float:
-    """The share of the variance of white noise that a Gaussian blur leaves."""
-    squares = np.arange(-50, 51, dtype=np.float64) ** 2
-    kernel = np.exp(-squares / (2 * max(sigma, 1e-3) ** 2))
-    return float((kernel @ kernel) / kernel.sum() ** 2) ** 2

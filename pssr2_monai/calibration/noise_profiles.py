@@ -15,6 +15,12 @@ from scipy.ndimage import gaussian_gradient_magnitude, laplace
 
 TERMS = ("spread", "distribution", "mean", "tails", "rows", "neighbours", "sharpness", "shifts")
 """The terms of the distance between profiles; see ``profile_terms``."""
+COMMON_TERMS = frozenset({"spread", "distribution", "mean"})
+"""Those that every noise model is fitted by."""
+PIXEL_TERMS = COMMON_TERMS | {"tails"}
+"""Those that take each pixel by itself; all others compare it with its row or its neighbours."""
+EDGE_TERMS = frozenset({"sharpness", "shifts"})
+"""Those that are measured at edges."""
 BINS = 16
 """Bins of brightness. What is measured row by row is kept in as many groups of rows, so that every term is a mean of
 as many numbers and shows how far chance alone moves it."""

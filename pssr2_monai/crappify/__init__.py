@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from pssr2_monai.crappify.crappify import Crappify, Downsample
-from pssr2_monai.crappify.noise import GREY_LEVELS, Noise, Parameter
+from pssr2_monai.crappify.noise import (
+    GREY_LEVELS,
+    NOISES,
+    Noise,
+    NoiseCurve,
+    Parameter,
+    noise_classes,
+    noise_curve,
+    noise_range,
+)
 from pssr2_monai.crappify.pixelwise import Detector, Gamma, GaussianNoise, PoissonNoise, SaltPepperNoise
 from pssr2_monai.crappify.scan import Blur, Drift, LineJitter, LineNoise
 
@@ -20,20 +29,11 @@ __all__ = [
     "LineJitter",
     "LineNoise",
     "Noise",
+    "NoiseCurve",
     "Parameter",
     "PoissonNoise",
     "SaltPepperNoise",
+    "noise_classes",
+    "noise_curve",
+    "noise_range",
 ]
-
-NOISES: dict[str, type[Noise]] = {
-    "poisson": PoissonNoise,
-    "gaussian": GaussianNoise,
-    "salt_pepper": SaltPepperNoise,
-    "blur": Blur,
-    "line": LineNoise,
-    "jitter": LineJitter,
-    "drift": Drift,
-    "detector": Detector,
-    "gamma": Gamma,
-}
-"""Every noise by its short name."""

@@ -1,22 +1,26 @@
-"""What a noise is: parameters that are fixed or drawn anew for each image, and a seed that replays it.
+"""What a noise is, and what there is to know about one: its class says it all, and registers itself.
 
-Images are ``(..., Y, X)`` arrays or tensors with values in [0, 1]; parameters count in grey levels of an 8-bit image,
-where 1.0 is level 255. The first of four or more dimensions counts images, ``(batch, frames, Y, X)`` or ``(batch,
-channels, Z, Y, X)``, each of which gets parameters of its own; its frames share them, and differ in their noise.
+A noise has parameters that are fixed or drawn anew for each image, and a seed that replays it. Images are ``(..., Y,
+X)`` arrays or tensors with values in [0, 1]; parameters count in grey levels of an 8-bit image, where 1.0 is level 255.
+The first of four or more dimensions counts images, ``(batch, frames, Y, X)`` or ``(batch, channels, Z, Y, X)``, each of
+which gets its own parameters; its frames share them, and differ in their noise.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from monai.config import NdarrayOrTensor
-from monai.transforms import Transform
+from monai.transforms import Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
 from pssr2_monai.errors import InputError
@@ -26,20 +30,32 @@ GREY_LEVELS = 255.0
 """Grey level that 1.0 stands for."""
 Parameter = float | Sequence[float] | Mapping[str, float]
 """A number; a pair ``[low, high]`` to draw from uniformly; or ``{"mean": m, "spread": s}``, a normal distribution of
-standard deviation ``s``, whose values beyond what the parameter may be become the nearest that it may (as in PSSR2)."""
+standard deviation ``s``, clipped to the values that the parameter may have (as in PSSR2)."""
+NOISES: dict[str, type[Noise]] = {}
+"""Every noise by its short name, in the order of definition; a subclass of ``Noise`` adds itself."""
+FloatArray = npt.NDArray[np.floating]
 _SEED_END = 2**32 - 1
+_CURVE_LEVELS, _CURVE_SEED = 256, 0
+_CURVE_IMAGES, _CURVE_IMAGE_SIDE = 18, 96
+"""Flat images that a noise without formula is measured on, and their side in pixels."""
+_NORMAL_REACH = 2.0
+"""Standard deviations from the mean of a normally drawn parameter to the ends of its range."""
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Equally likely anywhere from ``low`` to ``high``; a fixed number where the two are one."""
+    """Equally likely anywhere from ``low`` to ``high``; a fixed number where the two are equal."""
 
     low: float
     high: float
 
     def draw(self, random: np.random.RandomState, count: int) -> np.ndarray:
-        """``count`` values."""
+        """Draw ``count`` values."""
         return random.uniform(self.low, self.high, size=count)
+
+    def at(self, share: float) -> float:
+        """Return the value at a share of the range, 0 for its lower and 1 for its upper end."""
+        return self.low + share * (self.high - self.low)
 
 
 @dataclass(frozen=True)
@@ -52,30 +68,139 @@ class Normal:
     greatest: float
 
     def draw(self, random: np.random.RandomState, count: int) -> np.ndarray:
-        """``count`` values."""
+        """Draw ``count`` values."""
         return random.normal(self.mean, self.spread, size=count).clip(self.least, self.greatest)
+
+    def at(self, share: float) -> float:
+        """Return the value at a share of the range, which ends two standard deviations from the mean."""
+        value = self.mean + _NORMAL_REACH * (2 * share - 1) * self.spread
+        return min(max(value, self.least), self.greatest)
+
+
+@dataclass(frozen=True)
+class Slider:
+    """How the strength of a noise is set by hand.
+
+    Attributes:
+        label: name for microscopists.
+        maximum: where the slider ends; it starts at 0.
+        step: by which it moves.
+        unit: unit and meaning of the value.
+        first: whether the noise acts before all others, as the beam does.
+    """
+
+    label: str
+    maximum: float
+    step: float
+    unit: str
+    first: bool = False
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How a calibration finds the strength of a noise.
+
+    Attributes:
+        search_to: the search covers values up to this, at least.
+        terms: terms of the distance between noise profiles that this noise needs besides spread, distribution and mean;
+            see ``pssr2_monai.calibration.noise_profiles.profile_terms``.
+        power: the noise's variance goes with the parameter to this power.
+    """
+
+    search_to: float
+    terms: frozenset[str] = frozenset()
+    power: int = 2
+
+
+@dataclass(frozen=True)
+class NoiseCurve:
+    """What becomes of flat images, in grey levels of 0 to 255.
+
+    Attributes:
+        clean: brightness before the noise, rising.
+        mean: brightness after it.
+        variance: of the pixels after it.
+        blur: standard deviation, in LR pixels, of the blurs among the noises.
+        lost: share of the pixels that become black or white whatever they were.
+    """
+
+    clean: FloatArray
+    mean: FloatArray
+    variance: FloatArray
+    blur: float = 0.0
+    lost: float = 0.0
+
+    def response(self, grey: FloatArray) -> FloatArray:
+        """Return the mean of what clean grey levels become; beyond 0 to 255 the curve continues straight."""
+        (first, second), (before, last) = self.mean[:2], self.mean[-2:]
+        step = self.clean[1] - self.clean[0]
+        inside = np.interp(grey, self.clean, self.mean)
+        below = np.minimum(grey - self.clean[0], 0) * (second - first) / step
+        above = np.maximum(grey - self.clean[-1], 0) * (last - before) / step
+        return np.asarray(inside + below + above)
+
+    def variance_at(self, grey: FloatArray) -> FloatArray:
+        """Return the variance where the noisy image has these grey levels on average."""
+        return np.asarray(np.interp(grey, self.mean, self.variance))
+
+    def plus(self, variance: FloatArray | float, mean: float = 0.0) -> NoiseCurve:
+        """Return the curve after independent noise of this variance and mean was added."""
+        return replace(self, mean=self.mean + mean, variance=self.variance + variance)
 
 
 class Noise(Seeded, Transform):
     """One noise of a crappifier: ``randomize`` draws parameters and a seed, ``apply`` uses them, replayably.
 
-    A subclass names its parameters in ``limits``, hands them to this constructor, and defines ``apply``.
+    A subclass declares its parameters in ``limits``, hands them to this constructor, and defines ``apply``; all else is
+    optional. Once defined, it is in ``NOISES``; a name that starts with an underscore is left out. Its dictionary form
+    is ``pssr2_monai.crappify.transforms.dictionary_form(TheNoise)``.
 
     Args:
-        parameters: each parameter by name; see ``Parameter`` for what may be given.
+        parameters: each parameter by name; see ``Parameter`` for the values.
 
     Attributes:
+        short_name: name in models of calibration (``poisson+line``); by default the class's, without "Noise", in lower
+            case with underscores.
         limits: the least and the greatest value that each parameter may have.
+        strength: the parameter that a slider sets and a calibration finds.
+        slider: how it is set by hand; None for no slider.
+        fitting: how a calibration finds it; None where calibration cannot.
         parameters: how each is drawn.
-        drawn: the values of the last draw, one an image.
+        drawn: the values of the last draw, one for each image.
 
     Raises:
-        InputError: a parameter that the noise does not have, that is no number, pair or mean and spread, or that may
-            leave its limits.
+        InputError: a parameter that the noise does not have, that is not a number, pair or mean and spread, or that may
+            leave its limits; in a subclass's definition, a name that another noise has.
+
+    Example:
+        >>> class Hum(Noise):
+        ...     '''Brightness that oscillates along each row.'''
+        ...     limits = {"amplitude": (0.0, 255.0)}
+        ...     def apply(self, levels, generator, **drawn):
+        ...         return levels + drawn["amplitude"] * torch.sin(torch.arange(levels.shape[-1]))
+        >>> NOISES.pop("hum")(amplitude=[2, 6]).set_random_state(0)(np.zeros((1, 8, 8))).shape
+        (1, 8, 8)
     """
 
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
+    short_name: ClassVar[str] = ""
     limits: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    strength: ClassVar[str] = ""
+    slider: ClassVar[Slider | None] = None
+    fitting: ClassVar[Fitting | None] = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if (cls.slider or cls.fitting) and cls.strength not in cls.limits:
+            raise TypeError(
+                f"{cls.__name__}: strength {cls.strength!r} is not among its limits: {', '.join(cls.limits)}"
+            )
+        if "apply" in vars(cls) and "propagate" not in vars(cls):
+            cls.propagate = Noise.propagate  # type: ignore[method-assign]  # the formula of the base may not hold
+        if not cls.__name__.startswith("_"):
+            words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
+            cls.short_name = vars(cls).get("short_name") or words.removesuffix("_noise")
+            _register(cls)
 
     def __init__(self, **parameters: Parameter) -> None:
         kind = type(self).__name__
@@ -88,14 +213,20 @@ class Noise(Seeded, Transform):
         self.drawn: dict[str, np.ndarray] = {}
         self.noise_seed = 0
 
+    @classmethod
+    def target(cls) -> str:
+        """Return the ``_target_`` of configs and presets, ``pssr2_monai.Blur``; for other packages' classes, their path."""
+        package = cls.__module__.partition(".")[0]
+        return f"{package}.{cls.__name__}" if package == "pssr2_monai" else f"{cls.__module__}.{cls.__qualname__}"
+
     def randomize(self, data: Any) -> None:
-        """Draws each parameter, once for every image of ``data``, and the seed of the noise."""
+        """Draw each parameter, once for every image of ``data``, and the seed of the noise."""
         images = data.shape[0] if data.ndim >= 4 else 1
-        self.drawn = {name: each.draw(self.R, images) for name, each in self.parameters.items()}
+        self.drawn = {name: distribution.draw(self.R, images) for name, distribution in self.parameters.items()}
         self.noise_seed = int(self.R.randint(_SEED_END, dtype=np.uint32))
 
     def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
-        """Adds the noise to ``img``, ``(..., Y, X)`` in [0, 1]; with ``randomize=False``, that of the last draw."""
+        """Add the noise to ``img``, ``(..., Y, X)`` in [0, 1]; with ``randomize=False``, that of the last draw."""
         if randomize:
             self.randomize(img)
         clean = convert_to_tensor(img, dtype=torch.float32, track_meta=False)
@@ -106,12 +237,100 @@ class Noise(Seeded, Transform):
         return convert_to_dst_type(noisy, img, dtype=torch.float32)[0]
 
     def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
-        """Noisy image from a clean one, both in grey levels; the drawn parameters broadcast against it."""
+        """Return the noisy image for a clean one, both in grey levels; the drawn parameters broadcast against it."""
         raise NotImplementedError
+
+    def propagate(self, curve: NoiseCurve, values: Mapping[str, float]) -> NoiseCurve:
+        """Return the curve of mean and variance after this noise; without a formula it is measured on flat images.
+
+        Args:
+            curve: before this noise.
+            values: of each parameter.
+        """
+        noise = copy.deepcopy(self).set_random_state(_CURVE_SEED)
+
+        def apply(image: torch.Tensor) -> NdarrayOrTensor:
+            noise.randomize(image)
+            noise.drawn = {name: np.full(len(image), value) for name, value in values.items()}
+            return noise(image, randomize=False)
+
+        return _measured(curve, apply)
+
+
+def _register(noise: type[Noise]) -> None:
+    """Add a class to ``NOISES``; one that is defined again, as in a notebook, replaces itself."""
+    for other in NOISES.values():
+        same = (noise.__module__, noise.__qualname__) == (other.__module__, other.__qualname__)
+        if not same and (noise.short_name == other.short_name or noise.__name__ == other.__name__):
+            raise InputError(
+                f"{noise.__module__}.{noise.__qualname__}: {other.target()} has the class name or the short name "
+                f"{noise.short_name!r} already; choose others"
+            )
+    NOISES[noise.short_name] = noise
+
+
+def noise_classes() -> dict[str, type[Noise]]:
+    """Return every registered noise by the name of its class, as records of weights name it."""
+    return {noise.__name__: noise for noise in NOISES.values()}
+
+
+def noise_curve(noises: Sequence[Callable[[Any], Any]], share: float = 0.5) -> NoiseCurve:
+    """Return the curve of noises applied in turn, each parameter at the same place of its range.
+
+    Displaced rows (``LineJitter``) show at edges alone and are left out, as is what clipping takes off. Slow drift and
+    lines count with their whole variance. Callables that are not a ``Noise`` are measured on flat images.
+
+    Args:
+        noises: of a crappifier.
+        share: 0 for the lower ends of all ranges, 0.5 for their middle, 1 for the upper ends.
+
+    Example:
+        >>> from pssr2_monai.crappify import PoissonNoise
+        >>> float(noise_curve([PoissonNoise(intensity=(0.5, 1.5))]).variance_at(np.float64(100)))
+        100.0
+    """
+    clean = np.linspace(0, GREY_LEVELS, _CURVE_LEVELS)
+    curve = NoiseCurve(clean, clean.copy(), np.zeros_like(clean))
+    for noise in noises:
+        if isinstance(noise, Noise):
+            curve = noise.propagate(curve, {name: drawn.at(share) for name, drawn in noise.parameters.items()})
+        else:
+            if isinstance(noise, Randomizable):
+                noise = copy.deepcopy(noise).set_random_state(_CURVE_SEED)
+            curve = _measured(curve, noise)
+    return curve
+
+
+def noise_range(noises: Sequence[Callable[[Any], Any]]) -> tuple[float, float]:
+    """Return the weakest and the strongest noise that is drawn, as factors of the standard deviation at the middle.
+
+    Example:
+        >>> from pssr2_monai.crappify import PoissonNoise
+        >>> noise_range([PoissonNoise(intensity=(0.5, 1.5))])
+        (0.5, 1.5)
+    """
+    middle = noise_curve(noises).variance
+    noisy = middle > 0
+    if not noisy.any():
+        return 1.0, 1.0
+    ends = [float(np.median(np.sqrt(noise_curve(noises, end).variance[noisy] / middle[noisy]))) for end in (0.0, 1.0)]
+    return min(ends), max(ends)
+
+
+def _measured(curve: NoiseCurve, noise: Callable[[Any], Any]) -> NoiseCurve:
+    """The curve after a noise of unknown formula, which is applied to flat images."""
+    places = np.linspace(0, _CURVE_LEVELS - 1, _CURVE_IMAGES).round().astype(int)
+    flat = torch.from_numpy(curve.mean[places].astype(np.float32) / GREY_LEVELS)
+    image = flat.reshape(-1, 1, 1, 1).expand(-1, 1, _CURVE_IMAGE_SIDE, _CURVE_IMAGE_SIDE).clone()
+    grey = np.asarray(noise(image), dtype=np.float64).reshape(len(places), -1) * GREY_LEVELS
+    mean = np.interp(curve.clean, curve.clean[places], np.maximum.accumulate(grey.mean(axis=1)))
+    slope = np.gradient(mean) / np.maximum(np.gradient(curve.mean), 1e-6)
+    variance = np.interp(curve.clean, curve.clean[places], grey.var(axis=1))
+    return replace(curve, mean=mean, variance=slope**2 * curve.variance + variance)
 
 
 def _distribution(name: str, value: Parameter, least: float, greatest: float) -> Uniform | Normal:
-    """How a parameter is drawn, checked."""
+    """Validate how a parameter is drawn."""
     if isinstance(value, Mapping):
         if set(value) != {"mean", "spread"}:
             raise InputError(f"{name}: found the keys {', '.join(map(str, value))}; a mapping has 'mean' and 'spread'")
@@ -124,7 +343,7 @@ def _distribution(name: str, value: Parameter, least: float, greatest: float) ->
     elif len(value) != 2:
         raise InputError(f"{name}: expected a number or a pair [low, high], got {len(value)} values")
     else:
-        low, high = (_number(name, each) for each in value)
+        low, high = (_number(name, end) for end in value)
     if low > high:
         raise InputError(f"{name}: the range [{low:g}, {high:g}] is upside down; write the lower end first")
     _check_within(name, low, least, greatest)
@@ -135,7 +354,7 @@ def _distribution(name: str, value: Parameter, least: float, greatest: float) ->
 def _number(name: str, value: Any) -> float:
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
         raise InputError(
-            f"{name}: {value!r} is no number; give one, a pair [low, high], or {{'mean': ..., 'spread': ...}}"
+            f"{name}: {value!r} is not a number; give one, a pair [low, high], or {{'mean': ..., 'spread': ...}}"
         )
     return float(value)
 

@@ -7,6 +7,8 @@ arrays or tensors with values in [0, 1]; parameters count in grey levels of an 8
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from math import inf
 
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 from scipy.special import gammaln, xlogy
 
-from pssr2_monai.crappify.noise import GREY_LEVELS, Noise, Parameter
+from pssr2_monai.crappify.noise import GREY_LEVELS, Fitting, Noise, NoiseCurve, Parameter, Slider
 from pssr2_monai.errors import InputError
 
 LARGEST = 255
@@ -136,6 +138,9 @@ class PoissonNoise(Noise):
     """
 
     limits = {"intensity": (0.0, inf), "photons": (0.1, inf)}
+    strength = "intensity"
+    slider = Slider("Shot noise", 5.0, 0.05, "1 is that of as many counts as grey levels")
+    fitting = Fitting(search_to=0.1)
 
     def __init__(
         self, intensity: Parameter | None = None, photons: Parameter | None = None, **unknown: Parameter
@@ -154,6 +159,10 @@ class PoissonNoise(Noise):
             per_level = drawn["photons"] / GREY_LEVELS
             return levels + (poisson(clean * per_level, generator) / per_level - clean)
         return torch.addcmul(levels, poisson(clean, generator) - clean, drawn["intensity"])
+
+    def propagate(self, curve: NoiseCurve, values: Mapping[str, float]) -> NoiseCurve:
+        factor = GREY_LEVELS / values["photons"] if "photons" in values else values["intensity"] ** 2
+        return curve.plus(factor * np.maximum(curve.mean, 0))
 
 
 class GaussianNoise(Noise):
@@ -174,6 +183,9 @@ class GaussianNoise(Noise):
     """
 
     limits = {"sigma": (0.0, inf), "gain": (-inf, inf)}
+    strength = "sigma"
+    slider = Slider("Read noise", 60.0, 0.5, "standard deviation, grey levels of 255")
+    fitting = Fitting(search_to=1.0)
 
     def __init__(self, sigma: Parameter = 13.0, gain: Parameter = 0.0, **unknown: Parameter) -> None:
         super().__init__(sigma=sigma, gain=gain, **unknown)
@@ -181,6 +193,9 @@ class GaussianNoise(Noise):
     def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
         normal = torch.randn(levels.shape, generator=generator, device=levels.device)
         return levels + drawn["gain"] + drawn["sigma"] * normal
+
+    def propagate(self, curve: NoiseCurve, values: Mapping[str, float]) -> NoiseCurve:
+        return curve.plus(values["sigma"] ** 2, values["gain"])
 
 
 class SaltPepperNoise(Noise):
@@ -197,6 +212,9 @@ class SaltPepperNoise(Noise):
     """
 
     limits = {"percent": (0.0, 100.0)}
+    strength = "percent"
+    slider = Slider("Dead pixels", 10.0, 0.1, "per cent of the pixels")
+    fitting = Fitting(search_to=0.2, terms=frozenset({"tails"}), power=1)
 
     def __init__(self, percent: Parameter = 0.5, **unknown: Parameter) -> None:
         super().__init__(percent=percent, **unknown)
@@ -206,6 +224,9 @@ class SaltPepperNoise(Noise):
         share = drawn["percent"] / 100
         white = torch.where(chance < share / 2, GREY_LEVELS, levels)
         return torch.where((chance >= share / 2) & (chance < share), 0.0, white)
+
+    def propagate(self, curve: NoiseCurve, values: Mapping[str, float]) -> NoiseCurve:
+        return replace(curve, lost=1 - (1 - curve.lost) * (1 - values["percent"] / 100))
 
 
 class Detector(Noise):
@@ -229,6 +250,10 @@ class Detector(Noise):
     def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
         return levels * drawn["gain"] + drawn["offset"]
 
+    def propagate(self, curve: NoiseCurve, values: Mapping[str, float]) -> NoiseCurve:
+        mean = values["gain"] * curve.mean + values["offset"]
+        return replace(curve, mean=mean, variance=values["gain"] ** 2 * curve.variance)
+
 
 class Gamma(Noise):
     """The detector's curved response to brightness: ``255 * (x / 255)**gamma``; what is below black keeps its value.
@@ -250,3 +275,8 @@ class Gamma(Noise):
     def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
         curved = GREY_LEVELS * (levels.clamp(min=0) / GREY_LEVELS) ** drawn["gamma"]
         return torch.where(levels < 0, levels, curved)
+
+    def propagate(self, curve: NoiseCurve, values: Mapping[str, float]) -> NoiseCurve:
+        light = np.maximum(curve.mean, 0) / GREY_LEVELS
+        mean = np.where(curve.mean < 0, curve.mean, GREY_LEVELS * light ** values["gamma"])
+        return replace(curve, mean=mean, variance=np.gradient(mean, curve.mean) ** 2 * curve.variance)

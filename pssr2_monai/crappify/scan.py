@@ -7,12 +7,14 @@ in [0, 1]; parameters count in grey levels of an 8-bit image, or in LR pixels; s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import inf
 
+import numpy as np
 import torch
 
-from pssr2_monai.crappify.noise import Noise, Parameter
+from pssr2_monai.crappify.noise import Fitting, Noise, NoiseCurve, Parameter, Slider
 from pssr2_monai.images.windows import reflect_indices
 
 REACH = 4.0
@@ -38,6 +40,9 @@ class Blur(Noise):
     """
 
     limits = {"sigma": (0.0, 50.0)}
+    strength = "sigma"
+    slider = Slider("Blur", 4.0, 0.05, "standard deviation, LR pixels", first=True)
+    fitting = Fitting(search_to=0.6, terms=frozenset({"neighbours", "sharpness"}))
 
     def __init__(self, sigma: Parameter = 1.0, **unknown: Parameter) -> None:
         super().__init__(sigma=sigma, **unknown)
@@ -55,6 +60,10 @@ class Blur(Noise):
             levels = _filtered(levels, weights, axis)
         return levels
 
+    def propagate(self, curve: NoiseCurve, values: Mapping[str, float]) -> NoiseCurve:
+        variance = variance_kept_by_blur(values["sigma"]) * curve.variance
+        return replace(curve, variance=variance, blur=float(np.hypot(curve.blur, values["sigma"])))
+
 
 class LineNoise(Noise):
     """Rows that are brighter or darker than they should be, each by a normal offset of its own.
@@ -70,12 +79,18 @@ class LineNoise(Noise):
     """
 
     limits = {"sigma": (0.0, inf)}
+    strength = "sigma"
+    slider = Slider("Line noise", 30.0, 0.5, "standard deviation, grey levels of 255")
+    fitting = Fitting(search_to=1.0, terms=frozenset({"rows"}))
 
     def __init__(self, sigma: Parameter = 5.0, **unknown: Parameter) -> None:
         super().__init__(sigma=sigma, **unknown)
 
     def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
         return levels + drawn["sigma"] * _normal_of_rows(levels, generator)
+
+    def propagate(self, curve: NoiseCurve, values: Mapping[str, float]) -> NoiseCurve:
+        return curve.plus(values["sigma"] ** 2)
 
 
 class LineJitter(Noise):
@@ -95,7 +110,11 @@ class LineJitter(Noise):
         True
     """
 
+    short_name = "jitter"
     limits = {"sigma": (0.0, inf)}
+    strength = "sigma"
+    slider = Slider("Line jitter", 4.0, 0.05, "standard deviation, LR pixels")
+    fitting = Fitting(search_to=0.2, terms=frozenset({"shifts"}))
 
     def __init__(self, sigma: Parameter = 0.3, **unknown: Parameter) -> None:
         super().__init__(sigma=sigma, **unknown)
@@ -116,6 +135,9 @@ class LineJitter(Noise):
         for step, weight in enumerate(cubic):
             displaced += weight * levels.gather(-1, _mirrored(first + step, width))
         return displaced
+
+    def propagate(self, curve: NoiseCurve, values: Mapping[str, float]) -> NoiseCurve:
+        return curve
 
 
 class Drift(Noise):
@@ -152,6 +174,16 @@ class Drift(Noise):
         rows = torch.cat([even * along_y.cos() + odd * along_y.sin(), odd * along_y.cos() - even * along_y.sin()], -1)
         columns = torch.cat([along_x.cos(), along_x.sin()], -1)
         return levels + drawn["sigma"] * (rows @ columns.transpose(-1, -2))
+
+    def propagate(self, curve: NoiseCurve, values: Mapping[str, float]) -> NoiseCurve:
+        return curve.plus(values["sigma"] ** 2)
+
+
+def variance_kept_by_blur(sigma: float) -> float:
+    """Return the share of the variance of white noise that a Gaussian blur of ``sigma`` pixels leaves."""
+    squares = np.arange(-200, 201, dtype=np.float64) ** 2
+    kernel = np.exp(-squares / (2 * max(sigma, 1e-3) ** 2))
+    return float((kernel @ kernel) / kernel.sum() ** 2) ** 2
 
 
 def _normal_of_rows(levels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -88,14 +89,8 @@ class Crappifyd(Randomizable, MapTransform):
         return d
 
 
-class _Noised(Randomizable, MapTransform):
-    """Dictionary form of one noise: all keys get the same draw.
-
-    Args:
-        keys: images to add the noise to.
-        values: and ``parameters``: those of the array form.
-        allow_missing_keys: skip keys that an item does not have.
-    """
+class NoiseTransform(Randomizable, MapTransform):
+    """Base of the dictionary forms of noises, which ``dictionary_form`` makes: all keys get the same draw."""
 
     noise_type: ClassVar[type[Noise]]
     backend = Noise.backend
@@ -106,7 +101,10 @@ class _Noised(Randomizable, MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.noise = self.noise_type(*values, **parameters)
 
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> _Noised:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.noise_type,), vars(self)
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> NoiseTransform:
         self.noise.set_random_state(seed=seed, state=state)
         return self
 
@@ -117,55 +115,49 @@ class _Noised(Randomizable, MapTransform):
         return d
 
 
-class Blurd(_Noised):
-    """Dictionary form of ``pssr2_monai.crappify.Blur``."""
-
-    noise_type = Blur
+_FORMS: dict[type[Noise], type[NoiseTransform]] = {}
 
 
-class Detectord(_Noised):
-    """Dictionary form of ``pssr2_monai.crappify.Detector``."""
+def dictionary_form(noise: type[Noise]) -> type[NoiseTransform]:
+    """Return the dictionary form of a noise: ``keys``, then the noise's parameters, then ``allow_missing_keys``.
 
-    noise_type = Detector
-
-
-class Driftd(_Noised):
-    """Dictionary form of ``pssr2_monai.crappify.Drift``."""
-
-    noise_type = Drift
-
-
-class Gammad(_Noised):
-    """Dictionary form of ``pssr2_monai.crappify.Gamma``."""
-
-    noise_type = Gamma
-
-
-class GaussianNoised(_Noised):
-    """Dictionary form of ``pssr2_monai.crappify.GaussianNoise``."""
-
-    noise_type = GaussianNoise
-
-
-class LineJitterd(_Noised):
-    """Dictionary form of ``pssr2_monai.crappify.LineJitter``."""
-
-    noise_type = LineJitter
+    Example:
+        >>> from pssr2_monai.crappify import Blur
+        >>> inspect.signature(dictionary_form(Blur)).parameters.keys()
+        odict_keys(['keys', 'sigma', 'allow_missing_keys'])
+    """
+    if noise in _FORMS:
+        return _FORMS[noise]
+    kinds = inspect.Parameter
+    own = [value for value in inspect.signature(noise).parameters.values() if value.kind is not kinds.VAR_KEYWORD]
+    signature = inspect.Signature(
+        [
+            kinds("keys", kinds.POSITIONAL_OR_KEYWORD, annotation=KeysCollection),
+            *own,
+            kinds("allow_missing_keys", kinds.KEYWORD_ONLY, default=False, annotation=bool),
+        ]
+    )
+    summary, _, details = (inspect.getdoc(noise) or noise.__name__).partition("\n")
+    details = details.partition("\nExample:")[0].partition("\nSource:")[0]
+    arguments = "Args:\n    keys: images to add the noise to; all get the same draw.\n"
+    document = f"Dictionary form of ``{noise.__name__}``. {summary}\n{details.replace('Args:' + chr(10), arguments)}"
+    body = {"noise_type": noise, "__doc__": document.rstrip(), "__signature__": signature, "__module__": __name__}
+    _FORMS[noise] = type(f"{noise.__name__}d", (NoiseTransform,), body)
+    return _FORMS[noise]
 
 
-class LineNoised(_Noised):
-    """Dictionary form of ``pssr2_monai.crappify.LineNoise``."""
-
-    noise_type = LineNoise
-
-
-class PoissonNoised(_Noised):
-    """Dictionary form of ``pssr2_monai.crappify.PoissonNoise``."""
-
-    noise_type = PoissonNoise
+def _unpickled(noise: type[Noise]) -> NoiseTransform:
+    """A dictionary form without its state, which pickle adds: the forms of users' noises have no module."""
+    form = dictionary_form(noise)
+    return form.__new__(form)
 
 
-class SaltPepperNoised(_Noised):
-    """Dictionary form of ``pssr2_monai.crappify.SaltPepperNoise``."""
-
-    noise_type = SaltPepperNoise
+Blurd = dictionary_form(Blur)
+Detectord = dictionary_form(Detector)
+Driftd = dictionary_form(Drift)
+Gammad = dictionary_form(Gamma)
+GaussianNoised = dictionary_form(GaussianNoise)
+LineJitterd = dictionary_form(LineJitter)
+LineNoised = dictionary_form(LineNoise)
+PoissonNoised = dictionary_form(PoissonNoise)
+SaltPepperNoised = dictionary_form(SaltPepperNoise)

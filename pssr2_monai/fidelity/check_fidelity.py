@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import maximum_filter
 
+from pssr2_monai.crappify import noise_curve, noise_range
 from pssr2_monai.crappify.crappify import Crappify, Downsample
 from pssr2_monai.crappify.noise import GREY_LEVELS
 from pssr2_monai.errors import InputError
@@ -27,7 +28,6 @@ from pssr2_monai.fidelity.consistency import (
     structure_scores,
 )
 from pssr2_monai.fidelity.figures import FidelityVerdict, Figures, Structure, Sums, judge
-from pssr2_monai.fidelity.noise_curves import noise_curve, noise_range
 from pssr2_monai.images.axes import Frames, factors, frames_of, scaled_shape
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity

@@ -10,27 +10,10 @@ from typing import Any
 from magicgui.widgets import Container, FloatRangeSlider, SpinBox
 from monai.bundle import ConfigParser
 
-from pssr2_monai.calibration.noise_model import PARAMETERS
 from pssr2_monai.crappify import NOISES
+from pssr2_monai.crappify.noise import Noise, Slider
 from pssr2_monai.training.config import config_files
 
-SLIDERS = {
-    "blur": ("Blur", 4.0, 0.05),
-    "poisson": ("Shot noise", 5.0, 0.05),
-    "gaussian": ("Read noise", 60.0, 0.5),
-    "salt_pepper": ("Dead pixels", 10.0, 0.1),
-    "line": ("Line noise", 30.0, 0.5),
-    "jitter": ("Line jitter", 4.0, 0.05),
-}
-"""Of each noise its name for microscopists, how far its slider goes, and by what steps; in the order they are added."""
-UNITS = {
-    "blur": "standard deviation, LR pixels",
-    "poisson": "1 is that of as many counts as grey levels",
-    "gaussian": "standard deviation, grey levels of 255",
-    "salt_pepper": "per cent of the pixels",
-    "line": "standard deviation, grey levels of 255",
-    "jitter": "standard deviation, LR pixels",
-}
 Noises = list[dict[str, Any]]
 
 
@@ -42,8 +25,15 @@ class CrappifierForm(Container):
             label="Scale", min=1, max=16, value=4, tooltip="HR pixels for each LR pixel, along Y and X"
         )
         self.sliders = {
-            name: FloatRangeSlider(label=label, min=0.0, max=most, step=step, value=(0.0, 0.0), tooltip=_tip(name))
-            for name, (label, most, step) in SLIDERS.items()
+            name: FloatRangeSlider(
+                label=slider.label,
+                min=0.0,
+                max=slider.maximum,
+                step=slider.step,
+                value=(0.0, 0.0),
+                tooltip=_tip(NOISES[name], slider),
+            )
+            for name, slider in sliders().items()
         }
         self._noises: Noises = []
         self._scale: Any = 4
@@ -63,16 +53,16 @@ class CrappifierForm(Container):
         config = ConfigParser()
         config.read_config(config_files("train", list(presets)))
         self._scale, self._noises = config.get("scale"), list(config.get("crappifier::noises"))
-        paired = config.get("lr_dir") is not None
+        paired, declared = config.get("lr_dir") is not None, sliders()
         with self.changed.blocked():
             self.scale.enabled = isinstance(self._scale, int)
             self.scale.value = self._scale if isinstance(self._scale, int) else max(self._scale)
             for name, slider in self.sliders.items():
                 entry = self._entry(name)
-                ends = (0.0, 0.0) if entry is None else _ends(entry.get(PARAMETERS[name]))
+                ends = (0.0, 0.0) if entry is None else _ends(entry.get(NOISES[name].strength))
                 slider.enabled = ends is not None and not paired
                 if ends is not None:
-                    slider.max = max(SLIDERS[name][1], ends[1])
+                    slider.max = max(declared[name].maximum, ends[1])
                     slider.value = ends
             # As the sliders round them.
             self._set = {name: tuple(slider.value) for name, slider in self.sliders.items()}
@@ -91,20 +81,27 @@ class CrappifierForm(Container):
     def _changed(self, moved: Sequence[str]) -> Noises:
         noises = copy.deepcopy(self._noises)
         for name in moved:
+            noise = NOISES[name]
             low, high = self.sliders[name].value
             value: Any = low if low == high else [low, high]
             entry = next((each for each in noises if _is(each, name)), None)
             if high == 0:
                 noises = [each for each in noises if each is not entry]
             elif entry is not None:
-                entry[PARAMETERS[name]] = value
+                entry[noise.strength] = value
             else:
-                added = {"_target_": f"pssr2_monai.crappify.{NOISES[name].__name__}", PARAMETERS[name]: value}
-                noises.insert(0 if name == "blur" else len(noises), added)
+                added = {"_target_": noise.target(), noise.strength: value}
+                noises.insert(0 if sliders()[name].first else len(noises), added)
         return noises
 
     def _entry(self, name: str) -> dict[str, Any] | None:
         return next((each for each in self._noises if _is(each, name)), None)
+
+
+def sliders() -> dict[str, Slider]:
+    """Return the slider of each noise that has one by its short name, in the order in which noises are added."""
+    declared = {name: noise.slider for name, noise in NOISES.items() if noise.slider}
+    return dict(sorted(declared.items(), key=lambda item: not item[1].first))
 
 
 def _is(entry: dict[str, Any], name: str) -> bool:
@@ -120,6 +117,6 @@ def _ends(value: Any) -> tuple[float, float] | None:
     return None
 
 
-def _tip(name: str) -> str:
-    meaning = (NOISES[name].__doc__ or "").strip().splitlines()[0]
-    return f"{meaning} {UNITS[name].capitalize()}; drawn anew between both ends for each tile, 0 leaves it out."
+def _tip(noise: type[Noise], slider: Slider) -> str:
+    meaning = (noise.__doc__ or noise.__name__).strip().splitlines()[0]
+    return f"{meaning} {slider.unit.capitalize()}; drawn anew between both ends for each tile, 0 leaves it out."

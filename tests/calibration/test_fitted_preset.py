@@ -18,37 +18,37 @@ def _noises(text: str, gains: list[float], offsets: list[float], black: float = 
 
 def test_a_plain_gain_is_left_out_and_the_gaussian_noise_adds_the_offset() -> None:
     assert _noises("poisson+gaussian", [1.002], [5.0]) == [
-        {"is": "pssr2_monai.crappify.PoissonNoise", "intensity": 0.7},
-        {"is": "pssr2_monai.crappify.GaussianNoise", "sigma": 10.0, "gain": 5.0},
+        {"is": "pssr2_monai.PoissonNoise", "intensity": 0.7},
+        {"is": "pssr2_monai.GaussianNoise", "sigma": 10.0, "gain": 5.0},
     ]
 
 
 def test_gain_goes_first_and_the_offset_after_the_poisson_noise() -> None:
     assert _noises("poisson+line", [0.5], [30.0]) == [
-        {"is": "pssr2_monai.crappify.Detector", "gain": 0.5},
-        {"is": "pssr2_monai.crappify.PoissonNoise", "intensity": 0.7},
-        {"is": "pssr2_monai.crappify.Detector", "offset": 30.0},
-        {"is": "pssr2_monai.crappify.LineNoise", "sigma": 4.0},
+        {"is": "pssr2_monai.Detector", "gain": 0.5},
+        {"is": "pssr2_monai.PoissonNoise", "intensity": 0.7},
+        {"is": "pssr2_monai.Detector", "offset": 30.0},
+        {"is": "pssr2_monai.LineNoise", "sigma": 4.0},
     ]
 
 
 def test_one_detector_does_for_gain_and_offset_where_nothing_is_between() -> None:
     assert _noises("line", [0.5], [30.0]) == [
-        {"is": "pssr2_monai.crappify.Detector", "offset": 30.0, "gain": 0.5},
-        {"is": "pssr2_monai.crappify.LineNoise", "sigma": 4.0},
+        {"is": "pssr2_monai.Detector", "offset": 30.0, "gain": 0.5},
+        {"is": "pssr2_monai.LineNoise", "sigma": 4.0},
     ]
 
 
 def test_the_black_level_is_taken_off_and_added_again() -> None:
     assert _noises("poisson", [1.0], [-2.0], black=20.0) == [
-        {"is": "pssr2_monai.crappify.Detector", "offset": -20.0},
-        {"is": "pssr2_monai.crappify.PoissonNoise", "intensity": 0.7},
-        {"is": "pssr2_monai.crappify.Detector", "offset": 18.0},
+        {"is": "pssr2_monai.Detector", "offset": -20.0},
+        {"is": "pssr2_monai.PoissonNoise", "intensity": 0.7},
+        {"is": "pssr2_monai.Detector", "offset": 18.0},
     ]
 
 
 def test_a_detector_that_would_do_nothing_is_left_out() -> None:
-    assert _noises("poisson", [1.0], [0.0]) == [{"is": "pssr2_monai.crappify.PoissonNoise", "intensity": 0.7}]
+    assert _noises("poisson", [1.0], [0.0]) == [{"is": "pssr2_monai.PoissonNoise", "intensity": 0.7}]
 
 
 def test_contrasts_that_differ_are_drawn_from_where_most_images_lie() -> None:

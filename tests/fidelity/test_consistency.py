@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from pssr2_monai.crappify import GaussianNoise, PoissonNoise, SaltPepperNoise
+from pssr2_monai.crappify import GaussianNoise, PoissonNoise, SaltPepperNoise, noise_curve, noise_range
 from pssr2_monai.fidelity.consistency import (
     HALO,
     SIGMAS,
@@ -18,7 +18,6 @@ from pssr2_monai.fidelity.consistency import (
     structure_scores,
     white_spreads,
 )
-from pssr2_monai.fidelity.noise_curves import noise_curve, noise_range
 
 
 def _clean(seed: int = 0, side: int = 160) -> np.ndarray:

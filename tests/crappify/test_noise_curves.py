@@ -9,9 +9,18 @@ import pytest
 import torch
 from monai.transforms import RandGaussianNoise
 
-from pssr2_monai.crappify import Blur, Detector, Gamma, GaussianNoise, LineNoise, PoissonNoise, SaltPepperNoise
+from pssr2_monai.crappify import (
+    Blur,
+    Detector,
+    Gamma,
+    GaussianNoise,
+    LineNoise,
+    PoissonNoise,
+    SaltPepperNoise,
+    noise_curve,
+    noise_range,
+)
 from pssr2_monai.crappify.noise import Noise
-from pssr2_monai.fidelity.noise_curves import noise_curve, noise_range
 
 CHAINS = [
     [PoissonNoise(intensity=0.7)],

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+import pssr2_monai
 from pssr2_monai.crappify import (
     NOISES,
     Blur,
@@ -21,6 +22,7 @@ from pssr2_monai.crappify import (
     Noise,
     PoissonNoise,
     SaltPepperNoise,
+    noise_classes,
 )
 from pssr2_monai.crappify.crappify import Crappify
 from pssr2_monai.errors import InputError
@@ -300,21 +302,15 @@ def test_noises_chain() -> None:
 
 
 def test_every_noise_has_a_short_name() -> None:
-    assert list(NOISES) == [
-        "poisson",
-        "gaussian",
-        "salt_pepper",
-        "blur",
-        "line",
-        "jitter",
-        "drift",
-        "detector",
-        "gamma",
-    ]
+    assert set(NOISES) == {"poisson", "gaussian", "salt_pepper", "blur", "line", "jitter", "drift", "detector", "gamma"}
     for name, noise in NOISES.items():
-        made = noise()
-        assert isinstance(made, Noise), name
-        assert set(made.parameters) <= set(noise.limits)
+        instance = noise()
+        assert noise.short_name == name
+        assert set(instance.parameters) <= set(noise.limits)
+        assert noise.strength in ({*noise.limits} if noise.slider or noise.fitting else {""})
+        assert noise.target() == f"pssr2_monai.{noise.__name__}"
+        assert getattr(pssr2_monai, noise.__name__) is noise
+    assert noise_classes()["PoissonNoise"] is PoissonNoise
 
 
 @pytest.mark.parametrize(
@@ -328,8 +324,8 @@ def test_every_noise_has_a_short_name() -> None:
         (lambda: PoissonNoise(strength=1), "no parameter 'strength'; it takes intensity and photons"),
         (lambda: GaussianNoise(sigma=(1, 2, 3)), "got 3 values"),
         (lambda: GaussianNoise(sigma=-2), "GaussianNoise: sigma: -2 must not be negative"),
-        (lambda: GaussianNoise(sigma="13"), "'13' is no number"),
-        (lambda: GaussianNoise(sigma=float("nan")), "nan is no number"),
+        (lambda: GaussianNoise(sigma="13"), "'13' is not a number"),
+        (lambda: GaussianNoise(sigma=float("nan")), "nan is not a number"),
         (lambda: GaussianNoise(sigma={"mean": 3, "spread": -1}), "spread: -1 must not be negative"),
         (lambda: GaussianNoise(sigma={"mean": -3, "spread": 1}), "mean: -3 must not be negative"),
         (lambda: GaussianNoise(sigma={"mean": 3, "std": 1}), "keys mean, std"),
