@@ -215,7 +215,7 @@ class Noise(Seeded, Transform):
 
     @classmethod
     def target(cls) -> str:
-        """Return the ``_target_`` of configs and presets, ``pssr2_monai.Blur``; for other packages' classes, their path."""
+        """Return the ``_target_`` of configs and presets: ``pssr2_monai.Blur``; the path of classes elsewhere."""
         package = cls.__module__.partition(".")[0]
         return f"{package}.{cls.__name__}" if package == "pssr2_monai" else f"{cls.__module__}.{cls.__qualname__}"
 
