@@ -19,10 +19,9 @@ from tqdm import tqdm
 from pssr2_monai.data.pairs import Sheet, check_pairs, sheets_of
 from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.compare import INTERPOLATIONS, METHODS, Comparison, compare
-from pssr2_monai.evaluation.comparison_picture import PICTURE_SIDE, comparison_picture
 from pssr2_monai.evaluation.fourier_ring_correlation import LEAST_SIDE, ring_correlation, single_image_correlation
 from pssr2_monai.evaluation.measures import METRICS, check_normalisation
-from pssr2_monai.evaluation.report import write_page
+from pssr2_monai.evaluation.report import PICTURE_SIDE_PX, comparison_picture, page
 from pssr2_monai.evaluation.verdict import difference, images_in_words, mean_interval, verdict
 from pssr2_monai.images.axes import factors, is_volume
 from pssr2_monai.images.image import LazyImage, open_image
@@ -227,7 +226,8 @@ def _write(result: Mapping[str, Any], pictures: Mapping[str, Path], out: Path) -
         for image in finite["images"]:
             for method in METHODS:
                 rows.writerow([image["name"], image["samples"], method, *(image[method][name] for name in METRICS)])
-    write_page(finite, pictures, out / "report.html")
+    with written_atomically(out / "report.html") as part:
+        part.write_text(page(finite, pictures), encoding="utf-8")
     with written_atomically(out / "metrics.json") as part:
         part.write_text(text, encoding="utf-8")
 
@@ -277,11 +277,11 @@ def _picture(comparison: Comparison, pixel_size_nm: float | None) -> Image.Image
 
 
 def _middle(image: np.ndarray, lr_shape: Sequence[int], hr_shape: Sequence[int]) -> np.ndarray:
-    """What of an LR or HR image lies in the middle of the plane, at most ``PICTURE_SIDE`` HR pixels each way."""
+    """What of an LR or HR image lies in the middle of the plane, at most ``PICTURE_SIDE_PX`` HR pixels each way."""
     place = []
     for size, lr_size, hr_size in zip(image.shape, lr_shape, hr_shape, strict=True):
         scale = hr_size // lr_size
-        side = min(PICTURE_SIDE, hr_size) // scale
+        side = min(PICTURE_SIDE_PX, hr_size) // scale
         first = (lr_size - side) // 2
         own = size // lr_size
         place.append(slice(first * own, (first + side) * own))

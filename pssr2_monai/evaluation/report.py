@@ -1,101 +1,244 @@
-"""The page that shows an evaluation: one HTML file that needs nothing beside it and loads nothing."""
+"""The page that shows an evaluation, one HTML file that stands alone, and the pictures and charts on it."""
 
 from __future__ import annotations
 
 import base64
-import io
 import json
+import math
 from collections.abc import Mapping, Sequence
-from html import escape
-from importlib.resources import files
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image, ImageDraw
 
 from pssr2_monai.evaluation.compare import INTERPOLATIONS, METHODS
 from pssr2_monai.evaluation.fourier_ring_correlation import THRESHOLD
-from pssr2_monai.evaluation.measures import METRICS
+from pssr2_monai.evaluation.measures import METRICS, Metric, gain_offset
 from pssr2_monai.evaluation.verdict import best_interpolation, images_in_words, rival
-from pssr2_monai.images.charts import BLUE, GREY, ORANGE, Chart
-from pssr2_monai.images.outputs import written_atomically
+from pssr2_monai.images.charts import BLUE, GREY, ORANGE, label_font, new_figure, to_png
+from pssr2_monai.images.pictures import GAP_PX, HEADER_PX, grey_window, repeat_pixels, to_grey, write_names
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NAMES = {"bilinear": "bilinear", "bicubic": "bicubic", "model": "restored"}
 COLOURS = {"bilinear": GREY, "bicubic": ORANGE, "model": BLUE}
-BOXES = ("psnr_fitted", "ssim_fitted", "ms_ssim", "frc_resolution")
-FEW = 3
-"""Images that have a spread, at least."""
-
-
-def box_charts(result: Mapping[str, Any], size: tuple[int, int]) -> list[Chart]:
-    """One chart a metric of ``BOXES``, with a box a method; none of fewer than ``FEW`` images.
-
-    Args:
-        result: what ``evaluating.evaluate`` gives.
-        size: width and height of each, pixels.
-    """
-    units = result["samples"] or result["images"]
-    charts: list[Chart] = []
-    for name in BOXES if len(units) >= FEW else ():
-        metric = METRICS[name]
-        found = {method: np.array([unit[method][name] for unit in units], dtype=float) for method in METHODS}
-        values = {method: each[np.isfinite(each)] for method, each in found.items()}
-        if not all(each.size for each in values.values()):
-            continue
-        chart = Chart(
-            metric.label, "", metric.unit, size, x_range=(-0.5, len(METHODS) - 0.5), x_names=tuple(NAMES.values())
-        )
-        together = np.concatenate(list(values.values()))
-        room = 0.08 * float(np.ptp(together)) or 0.5
-        chart.y_range = (float(together.min()) - room, float(together.max()) + room)
-        for place, method in enumerate(METHODS):
-            chart.box(place, values[method], COLOURS[method])
-        charts.append(chart)
-    return charts
-
-
-RANKED = "psnr_fitted"
+BOX_METRICS = ("psnr_fitted", "ssim_fitted", "ms_ssim", "frc_resolution")
+MIN_BOX_IMAGES = 3
+"""Fewer images have no spread to show."""
+IMAGE_METRICS = ("psnr", "ssim", "ms_ssim", "psnr_fitted", "ssim_fitted", "frc_resolution")
+"""Metrics that the page lists for each image."""
+RANKING_METRIC = "psnr_fitted"
 """Images are ranked by what the network gains over bicubic in this metric: hard and easy ones are comparable then."""
-CHART = (346, 300)
-LISTED = 200
+BOX_SIZE_PX, CURVES_SIZE_PX = (346, 300), (620, 380)
+MAX_LISTED_IMAGES = 200
 """Images that the page lists; ``metrics.csv`` has all."""
 NORMALISED = {
     "least_squares": "one gain and one offset, those of the least squared error against HR, for all pixels of a sample",
     "pssr2": "PSSR2's own: HR is stretched from its 0.1 to its 99.9 percentile, the other image fitted to it, both cut "
     "to 8 bits",
 }
-
-
-def write_page(result: Mapping[str, Any], pictures: Mapping[str, Path], path: Path) -> None:
-    """Writes the page of an evaluation; see ``page``."""
-    with written_atomically(path) as part:
-        part.write_text(page(result, pictures), encoding="utf-8")
+PICTURE_SIDE_PX = 288
+"""Side, in HR pixels, of what pictures show of an image; smaller ones are enlarged by a whole number up to it."""
+ZOOM = 4
+"""Factor by which the window of the greatest error is enlarged, and share of the image's sides that it has."""
+FRAME_COLOUR = (255, 200, 0)
+TOO_DARK, TOO_BRIGHT = (33, 102, 172), (178, 24, 43)
+"""Full colours of errors."""
+FULL_COLOUR_ERROR = 0.25
+"""The error that is shown in full colour, as a share of the grey window."""
 
 
 def page(result: Mapping[str, Any], pictures: Mapping[str, Path]) -> str:
-    """The page as HTML.
+    """Render the page of an evaluation as HTML, in which all text is escaped.
 
     Args:
         result: what ``metrics.json`` holds.
         pictures: by image name the file of its picture; those of the worst, the middle and the best are embedded.
     """
-    verdict, settings = result["verdict"], result["settings"]
-    sections = [
-        f"<header><h1>Evaluation of {escape(settings['weights'])}</h1><p>{escape(_subtitle(result))}</p></header>",
-        f'<section class="verdict {verdict["level"]}"><h2>{escape(verdict["headline"])}</h2>{_cards(result)}'
-        f"{_list(verdict['cautions'], 'cautions')}</section>",
-        f"<section><h2>Pictures</h2>{_pictures(result, pictures)}</section>",
-        f"<section><h2>Figures</h2>{_table(result)}</section>",
-        f"<section><h2>Spread over the images</h2>{_boxes(result)}</section>",
-        f"<section><h2>Fourier ring correlation</h2>{_curves(result)}</section>",
-        f"<section><h2>What was normalised</h2>{_normalised(settings)}</section>",
-        f"<section><h2>Each image</h2>{_images(result)}</section>",
-        f"<section><h2>Record of the weights</h2>{_record(result)}</section>",
-    ]
-    template = files("pssr2_monai.evaluation").joinpath("report.html").read_text(encoding="utf-8")
-    title = f"{settings['weights']}: evaluation"
-    return template.replace("{{title}}", escape(title)).replace("{{body}}", "\n".join(sections))
+    environment = Environment(
+        loader=PackageLoader("pssr2_monai.evaluation", ""), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters |= {
+        "number": _number,
+        "signed": _signed,
+        "interval": _interval,
+        "p_value": _p_value,
+        "colour": _significance_colour,
+        "plain_text": _plain_text,
+        "count_images": images_in_words,
+    }
+    ranked = _ranked(result)
+    by_name = {image["name"]: image for image in result["images"]}
+    return environment.get_template("report.html").render(
+        settings=result["settings"],
+        subtitle=_subtitle(result),
+        verdict=result["verdict"],
+        cards=_cards(result, [gain for _, gain in ranked]),
+        pictures=_embedded_pictures([image for image in ranked if image[0] in pictures], pictures),
+        names=NAMES,
+        interpolations=INTERPOLATIONS,
+        rows=[_metric_row(result, name) for name in METRICS],
+        box_plots=[_Embedded.of(plot) for plot in box_plots(result, *BOX_SIZE_PX)],
+        min_spread_images=MIN_BOX_IMAGES,
+        curves=_Embedded.of(correlation_plot(result)) if result["frc"]["correlation"] else None,
+        resolutions=_resolutions(result),
+        normalised=_normalisation(result["settings"]),
+        images=[by_name[name] for name in dict.fromkeys([*(name for name, _ in ranked), *by_name])],
+        image_metrics={name: METRICS[name] for name in IMAGE_METRICS},
+        listed=MAX_LISTED_IMAGES,
+        record=result["record"],
+    )
+
+
+def box_plots(result: Mapping[str, Any], width: int, height: int) -> list[Figure]:
+    """Draw a box plot (Tukey 1977) of each of ``BOX_METRICS``, with a box for each method and a dot for each image.
+
+    Args:
+        result: what ``evaluate`` returns.
+        width: of each plot, in pixels.
+        height: likewise.
+
+    Returns:
+        None for metrics without finite scores, and none at all for fewer than ``MIN_BOX_IMAGES`` images.
+    """
+    units = result["samples"] or result["images"]
+    plots = []
+    for name in BOX_METRICS if len(units) >= MIN_BOX_IMAGES else ():
+        scores = [np.array([unit[method][name] for unit in units], dtype=float) for method in METHODS]
+        finite = [np.sort(values[np.isfinite(values)]) for values in scores]
+        if not all(values.size for values in finite):
+            continue
+        figure, (axes,) = new_figure(width, height)
+        for position, (method, values) in enumerate(zip(METHODS, finite, strict=True)):
+            line = {"color": COLOURS[method], "linewidth": 1.5}
+            axes.boxplot(
+                values,
+                positions=[position],
+                widths=0.4,
+                showfliers=False,
+                boxprops=line,
+                whiskerprops=line,
+                capprops=line,
+                medianprops={**line, "linewidth": 3},
+            )
+            # Dots next to the box, in a fixed order, so that the same values give the same picture.
+            axes.plot(position + 0.27 + 0.06 * (np.arange(values.size) % 3), values, ".", color=COLOURS[method])
+        axes.set(title=METRICS[name].label, ylabel=METRICS[name].unit, xlim=(-0.5, len(METHODS) - 0.5))
+        axes.set_xticks(range(len(METHODS)), NAMES.values())
+        axes.grid(visible=False, axis="x")
+        plots.append(figure)
+    return plots
+
+
+def correlation_plot(result: Mapping[str, Any]) -> Figure:
+    """Draw the mean curves of Fourier ring correlation with HR, and the threshold."""
+    figure, (axes,) = new_figure(*CURVES_SIZE_PX)
+    axes.axhline(THRESHOLD, color="#787878", linewidth=1)
+    for method, curve in result["frc"]["correlation"].items():
+        axes.plot(result["frc"]["frequency"], curve, color=COLOURS[method], linewidth=2.2, label=NAMES[method])
+    axes.set(title="Agreement with HR", xlabel="periods per HR pixel", ylabel="correlation")
+    axes.set(xlim=(0, 0.5), ylim=(-0.1, 1.05))
+    axes.legend(frameon=False)
+    return figure
+
+
+def comparison_picture(images: Mapping[str, np.ndarray], pixel_size_nm: float | None = None) -> Image.Image:
+    """Join LR, other methods, the restored image, HR and the error, with a zoom on the greatest error below them.
+
+    All in the grey window of HR. The error is that of the restored image after its best gain and offset, coloured (see
+    ``error_colours``): a difference in brightness shows in the images, and would hide all else. The zoom shows the
+    window where the square error is greatest; a frame marks it above.
+
+    Args:
+        images: each ``(Y, X)`` by name; the first is LR, the last HR, the last but one the restored image.
+        pixel_size_nm: nanometres of an HR pixel along X, for a scale bar on HR.
+    """
+    lr, *_, restored, hr = images.values()
+    low, high = grey_window(hr)
+    error = gain_offset(restored, hr)[0] - hr
+    full_error = FULL_COLOUR_ERROR * (high - low)
+    enlarged = max(1, PICTURE_SIDE_PX // max(hr.shape))
+    lr_pixel = [size // lr_size for size, lr_size in zip(hr.shape, lr.shape, strict=True)]
+    top, left, height, width = _worst_window(error, lr_pixel)
+    zoomed = np.s_[top : top + height, left : left + width]
+    shown = {name: to_grey(repeat_pixels(image, hr.shape), low, high) for name, image in images.items()}
+    shown[f"error, ±{255 * full_error:.0f} of 255"] = error_colours(error, full_error)
+    step = hr.shape[1] * enlarged + GAP_PX
+    below = HEADER_PX + hr.shape[0] * enlarged + GAP_PX
+    picture = Image.new("RGB", (len(shown) * step - GAP_PX, below + height * ZOOM * enlarged), "white")
+    for column, pixels in enumerate(shown.values()):
+        tile = _magnified(pixels, enlarged)
+        frame = np.multiply((left, top, left + width, top + height), enlarged) - (0, 0, 1, 1)
+        ImageDraw.Draw(tile).rectangle(frame.tolist(), outline=FRAME_COLOUR, width=2)
+        if column == len(images) - 1 and pixel_size_nm:
+            _draw_scale_bar(tile, pixel_size_nm / enlarged)
+        picture.paste(tile, (column * step, HEADER_PX))
+        picture.paste(_magnified(pixels[zoomed], ZOOM * enlarged), (column * step, below))
+    write_names(picture, list(shown))
+    return picture
+
+
+def error_colours(error: np.ndarray, full_error: float) -> np.ndarray:
+    """Return a signed error ``(Y, X)`` as RGB: white where there is none, red where too bright, blue where too dark.
+
+    Errors of ``full_error`` and beyond have the full colour.
+    """
+    share = np.clip(error / full_error, -1, 1)[..., None]
+    full = np.where(share > 0, np.array(TOO_BRIGHT), np.array(TOO_DARK))
+    colours: np.ndarray = (255 + np.abs(share) * (full - 255)).round().astype(np.uint8)
+    return colours
+
+
+def _magnified(pixels: np.ndarray, factor: int) -> Image.Image:
+    return Image.fromarray(pixels.repeat(factor, axis=0).repeat(factor, axis=1)).convert("RGB")
+
+
+def _draw_scale_bar(picture: Image.Image, pixel_size_nm: float) -> None:
+    """A bar of a round length, about a quarter of the width, in the lower left corner."""
+    rough = picture.width / 4 * pixel_size_nm
+    power = 10 ** math.floor(math.log10(rough))
+    length = max(factor * power for factor in (1, 2, 5) if factor * power <= rough)
+    label = f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
+    draw = ImageDraw.Draw(picture)
+    left, bottom = 8, picture.height - 8
+    right = left + round(length / pixel_size_nm)
+    draw.rectangle((left - 1, bottom - 5, right + 1, bottom + 1), fill="black")
+    draw.rectangle((left, bottom - 4, right, bottom), fill="white")
+    font = label_font(13)
+    draw.text((left, bottom - 7), label, fill="white", font=font, anchor="lb", stroke_width=2, stroke_fill="black")
+
+
+def _worst_window(error: np.ndarray, lr_pixel: Sequence[int]) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the window, in whole LR pixels, where the square error is greatest."""
+    height, width = (max(step, size // ZOOM // step * step) for size, step in zip(error.shape, lr_pixel, strict=True))
+    sums = np.pad(np.square(error, dtype=np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    windows = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    windows = windows[:: lr_pixel[0], :: lr_pixel[1]]
+    row, column = np.unravel_index(int(windows.argmax()), windows.shape)
+    return int(row) * lr_pixel[0], int(column) * lr_pixel[1], height, width
+
+
+@dataclass(frozen=True)
+class _Embedded:
+    """A chart as the template shows it; ``uri`` holds its pixels."""
+
+    title: str
+    width: int
+    height: int
+    uri: str
+
+    @classmethod
+    def of(cls, figure: Figure) -> _Embedded:
+        width, height = (round(side) for side in figure.bbox.size)
+        return cls(figure.axes[0].get_title(), width, height, _data_uri(to_png(figure)))
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 def _subtitle(result: Mapping[str, Any]) -> str:
@@ -106,40 +249,32 @@ def _subtitle(result: Mapping[str, Any]) -> str:
     return f"Scale {factor}, compared on {settings['compared']}; inputs: {settings['input']}{same}"
 
 
-def _cards(result: Mapping[str, Any]) -> str:
+def _cards(result: Mapping[str, Any], gains: Sequence[float]) -> list[dict[str, str]]:
     """The few figures that a reader takes away."""
     cards = []
     for name in ("psnr_fitted", "ssim_fitted"):
         method, metric = best_interpolation(result, name), METRICS[name]
         gap = result["against"][method][name]
-        spread = "" if gap["interval"] is None else f"95 %: {_signed(gap['interval'][0], metric.digits)} to "
-        spread += "" if gap["interval"] is None else _signed(gap["interval"][1], metric.digits)
+        ends = [_signed(end, metric.digits) for end in gap["interval"] or ()]
+        spread = f"95 %: {' to '.join(ends)}" if ends else ""
         value = f"{_signed(gap['mean'], metric.digits)} {metric.unit}".strip()
         label = f"{metric.label.split(',')[0]} gained, brightness fitted"
-        other = "the input" if _denoises(result) else method
-        cards.append((label, value, f"over {other}. {spread}"))
-    own, theirs = (result["mean"][method]["frc_resolution"] for method in ("model", "bicubic"))
-    known = "input" if _denoises(result) else "bicubic"
-    cards.append(("Detail that agrees with HR", _period(own, result), f"{known}: {_period(theirs, result)}"))
-    gains = [gain for _, gain in _ranked(result)]
-    won = sum(gain > 0 for gain in gains)
-    cards.append((f"Better than {known}", f"{won} of {images_in_words(len(gains))}", "by fitted PSNR"))
-    return (
-        '<div class="cards">'
-        + "".join(
-            f'<div class="card"><span>{escape(name)}</span><strong>{escape(value)}</strong><span>{escape(more)}</span>'
-            "</div>"
-            for name, value, more in cards
-        )
-        + "</div>"
+        cards.append((label, value, f"over {'the input' if _denoises(result) else method}. {spread}"))
+    restored, interpolated = (
+        _resolution(result["mean"][method]["frc_resolution"], result) for method in ("model", "bicubic")
     )
+    rival_name = "input" if _denoises(result) else "bicubic"
+    cards.append(("Detail that agrees with HR", restored, f"{rival_name}: {interpolated}"))
+    won = sum(gain > 0 for gain in gains)
+    cards.append((f"Better than {rival_name}", f"{won} of {images_in_words(len(gains))}", "by fitted PSNR"))
+    return [dict(zip(("label", "value", "detail"), card, strict=True)) for card in cards]
 
 
 def _denoises(result: Mapping[str, Any]) -> bool:
     return rival(result["settings"]["scale"]) == "the input"
 
 
-def _period(pixels: float | None, result: Mapping[str, Any]) -> str:
+def _resolution(pixels: float | None, result: Mapping[str, Any]) -> str:
     """A resolution in nanometres where all images have one pixel size, else in pixels."""
     if pixels is None:
         return "-"
@@ -149,184 +284,72 @@ def _period(pixels: float | None, result: Mapping[str, Any]) -> str:
 
 
 def _ranked(result: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Images from the least to the greatest gain over bicubic."""
+    """Names of images with their gain over bicubic, the least first."""
     gains = [
-        (image["name"], image["model"][RANKED] - image["bicubic"][RANKED])
+        (image["name"], image["model"][RANKING_METRIC] - image["bicubic"][RANKING_METRIC])
         for image in result["images"]
-        if image["model"][RANKED] is not None and image["bicubic"][RANKED] is not None
+        if image["model"][RANKING_METRIC] is not None and image["bicubic"][RANKING_METRIC] is not None
     ]
-    return sorted(gains, key=lambda each: each[1])
+    return sorted(gains, key=lambda gain: gain[1])
 
 
-def _pictures(result: Mapping[str, Any], pictures: Mapping[str, Path]) -> str:
-    ranked = [each for each in _ranked(result) if each[0] in pictures]
+def _embedded_pictures(ranked: Sequence[tuple[str, float]], pictures: Mapping[str, Path]) -> list[dict[str, str]]:
+    """The pictures of the worst, the middle and the best image."""
     if not ranked:
-        return "<p>No image has a score.</p>"
-    chosen = {0: "Worst image", len(ranked) - 1: "Best image", (len(ranked) - 1) // 2: "Middle image"}
+        return []
+    titles = {0: "Worst image", len(ranked) - 1: "Best image", (len(ranked) - 1) // 2: "Middle image"}
     if len(ranked) < 3:
-        chosen = dict.fromkeys(range(len(ranked)), "Image")
-    shown = []
-    for number in sorted(chosen):
-        name, gain = ranked[number]
-        encoded = _data_uri(pictures[name].read_bytes())
-        caption = f"{chosen[number]}: {name}, {_signed(gain, 2)} dB against bicubic"
-        shown.append(
-            f"<figure><figcaption>{escape(caption)}</figcaption>"
-            f'<img src="{encoded}" alt="LR, bicubic, restored, HR and error of {escape(name)}"></figure>'
-        )
-    return (
-        "<p>All in one grey window, that of HR. The lower row enlarges the place of the greatest error, framed above. "
-        "The error is that after gain and offset were fitted: red too bright, blue too dark.</p>" + "".join(shown)
-    )
+        titles = dict.fromkeys(range(len(ranked)), "Image")
+    return [
+        {
+            "name": ranked[rank][0],
+            "caption": f"{title}: {ranked[rank][0]}, {_signed(ranked[rank][1], 2)} dB against bicubic",
+            "uri": _data_uri(pictures[ranked[rank][0]].read_bytes()),
+        }
+        for rank, title in sorted(titles.items())
+    ]
 
 
-def _table(result: Mapping[str, Any]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in NAMES.values())
-    head += "".join(f"<th>restored − {name}<br><small>95 % interval</small></th><th>p</th>" for name in INTERPOLATIONS)
-    rows = []
-    for name, metric in METRICS.items():
-        sign = 1 if metric.higher_is_better else -1
-        means = {method: result["mean"][method][name] for method in METHODS}
-        best = max((sign * value for value in means.values() if value is not None), default=None)
-        cells = "".join(
-            f'<td class="{"best" if value is not None and sign * value == best else ""}">'
-            f"{_number(value, metric.digits)}<br><small>{_interval(result['interval'][method][name], metric.digits)}"
-            "</small></td>"
-            for method, value in means.items()
-        )
-        for method in INTERPOLATIONS:
-            gap = result["against"][method][name]
-            cells += f'<td class="{_good(gap, sign)}">{_signed(gap["mean"], metric.digits)}<br><small>'
-            cells += f"{_interval(gap['interval'], metric.digits)}</small></td><td>{_p(gap['p'])}</td>"
-        unit = f" ({metric.unit})" if metric.unit else ""
-        arrow = "higher is better" if metric.higher_is_better else "lower is better"
-        rows.append(
-            f"<tr><th>{escape(metric.label + unit)}<br><small>{escape(metric.meaning)} {arrow.capitalize()}."
-            f"</small></th>{cells}</tr>"
-        )
-    return (
-        f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-        "<p><small>Means over the images with 95 % bootstrap intervals (bias-corrected and accelerated, 9,999 "
-        "resamples); p of Wilcoxon's signed-rank test of the paired differences, two-sided, not corrected for the "
-        "number of metrics. Green: better, and the interval leaves out 0. Red: worse, "
-        "likewise. Data range 1.</small></p>"
-    )
+def _metric_row(result: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A metric's means, the best of them marked, and the network's differences from each interpolation."""
+    means = {method: result["mean"][method][name] for method in METHODS}
+    sign = 1 if METRICS[name].higher_is_better else -1
+    best = max((value for value in means.values() if value is not None), key=lambda value: sign * value, default=None)
+    cells = [
+        {"value": value, "best": value is not None and value == best, "interval": result["interval"][method][name]}
+        for method, value in means.items()
+    ]
+    return {
+        "metric": METRICS[name],
+        "means": cells,
+        "gaps": [result["against"][method][name] for method in INTERPOLATIONS],
+    }
 
 
-def _good(gap: Mapping[str, Any], sign: int) -> str:
-    if gap["interval"] is None or gap["interval"][0] * gap["interval"][1] <= 0:
-        return ""
-    return "good" if sign * gap["mean"] > 0 else "bad"
-
-
-def _boxes(result: Mapping[str, Any]) -> str:
-    charts = box_charts(result, CHART)
-    if not charts:
-        return f"<p>{FEW} images or more have a spread.</p>"
-    return f'<div class="charts">{"".join(map(_chart, charts))}</div>'
-
-
-def _curves(result: Mapping[str, Any]) -> str:
-    curves = result["frc"]["correlation"]
-    if not curves:
-        return "<p>The images are too small for it.</p>"
-    chart = Chart("Agreement with HR", "periods per HR pixel", "correlation", (620, 380), (0.0, 0.5), (-0.1, 1.05))
-    frequency = result["frc"]["frequency"]
-    chart.line([0, 0.5], [THRESHOLD] * 2, "#787878", 1)
-    for method, curve in curves.items():
-        chart.line(frequency, curve, COLOURS[method], 3, NAMES[method])
+def _resolutions(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Resolutions of each method against HR, and of HR and LR images by themselves, in pixels and nanometres."""
     rows = [(NAMES[method], result["mean"][method]["frc_resolution"]) for method in METHODS]
     alone = [image["single_image_resolution"] for image in result["images"]]
     for name, label in (("hr", "HR by itself"), ("lr", "LR by itself")):
-        values = [each[name] for each in alone if name in each]
+        values = [resolutions[name] for resolutions in alone if name in resolutions]
         if values:
             rows.append((label, float(np.mean(values))))
-    listed = "".join(
-        f"<tr><th>{name}</th><td>{_number(value, 2)} px</td><td>{_nanometres(value, result)}</td></tr>"
-        for name, value in rows
-    )
-    return (
-        f'<div class="charts">{_chart(chart)}<div><table class="narrow"><tbody>{listed}</tbody></table>'
-        "<p><small>The grey line is 1/7; the period in HR pixels at which a curve falls below it is the resolution. Of "
-        "restored and interpolated images it is the agreement with HR, whose own noise counts as disagreement; where "
-        "slices were restored, in cuts along Z. Of an "
-        "image by itself it is taken from its sub-sampled quarters (Koho et al. 2019), good to about a tenth; 2 px is "
-        "the finest that pixels hold.</small></p></div></div>"
-    )
+    physical = [_resolution(pixels, result) for _, pixels in rows]
+    return [
+        {"label": label, "pixels": pixels, "physical": size if size.endswith("nm") else "pixel size unknown"}
+        for (label, pixels), size in zip(rows, physical, strict=True)
+    ]
 
 
-def _nanometres(pixels: float | None, result: Mapping[str, Any]) -> str:
-    told = _period(pixels, result)
-    return told if told.endswith("nm") else "pixel size unknown"
-
-
-def _normalised(settings: Mapping[str, Any]) -> str:
-    rows = [
+def _normalisation(settings: Mapping[str, Any]) -> list[str]:
+    return [
         "Every image was brought to [0, 1] as the record's intensity settings say. PSNR, SSIM, MS-SSIM, NRMSE and "
         "pixel error judge it so, with data range 1.",
         f"Before the fitted metrics: {NORMALISED[settings['normalise']]}.",
-        "Range-invariant PSNR fits gain and offset always.",
+        "Range-invariant PSNR always fits gain and offset.",
         "Restored and interpolated images were rounded to the grey levels of the HR file's type.",
         f"Planes of more than 4096 x 4096 pixels were scored in equal blocks. Seed {settings['seed']}.",
     ]
-    return _list(rows, "")
-
-
-def _images(result: Mapping[str, Any]) -> str:
-    shown = ("psnr", "ssim", "ms_ssim", "psnr_fitted", "ssim_fitted", "frc_resolution")
-    gains = dict(_ranked(result))
-    order = [*gains, *(image["name"] for image in result["images"] if image["name"] not in gains)]
-    images = {image["name"]: image for image in result["images"]}
-    head = "".join(f"<th>{escape(METRICS[name].label)}<br><small>bicubic, restored</small></th>" for name in shown)
-    rows = []
-    for name in order[:LISTED]:
-        cells = "".join(
-            f"<td>{_number(images[name]['bicubic'][metric], METRICS[metric].digits)}&ensp;"
-            f"<b>{_number(images[name]['model'][metric], METRICS[metric].digits)}</b></td>"
-            for metric in shown
-        )
-        rows.append(f"<tr><th>{escape(name)}</th>{cells}</tr>")
-    more = f"<p>The {LISTED} with the least gain; metrics.csv has all {len(order)}.</p>" if len(order) > LISTED else ""
-    return (
-        f"<details><summary>{images_in_words(len(order))}, least gain first</summary>{more}"
-        f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></details>"
-    )
-
-
-def _record(result: Mapping[str, Any]) -> str:
-    record = result["record"]
-    rows = "".join(
-        f"<tr><th>{escape(key.replace('_', ' '))}</th><td><code>{escape(_plain(value))}</code></td></tr>"
-        for key, value in record.items()
-    )
-    return f'<table class="record"><tbody>{rows}</tbody></table>'
-
-
-def _plain(value: Any) -> str:
-    if value in (None, {}, []):
-        return "none"
-    if isinstance(value, dict):
-        return "\n".join(f"{key}: {json.dumps(each, ensure_ascii=False)}" for key, each in value.items())
-    return json.dumps(value) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _chart(chart: Chart) -> str:
-    width, height = chart.size
-    return f'<img width="{width}" height="{height}" src="{_png(chart.image(sharp=True))}" alt="{escape(chart.title)}">'
-
-
-def _png(picture: Image.Image) -> str:
-    content = io.BytesIO()
-    picture.save(content, "PNG", optimize=True)
-    return _data_uri(content.getvalue())
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-
-
-def _list(items: Sequence[str], name: str) -> str:
-    return f'<ul class="{name}">{"".join(f"<li>{escape(item)}</li>" for item in items)}</ul>' if items else ""
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -338,8 +361,23 @@ def _signed(value: float | None, digits: int) -> str:
 
 
 def _interval(interval: Sequence[float] | None, digits: int) -> str:
-    return "" if interval is None else " to ".join(_number(end, digits).replace("-", "−") for end in interval)
+    return " to ".join(_number(end, digits).replace("-", "−") for end in interval or ())
 
 
-def _p(p: float | None) -> str:
-    return "" if p is None else "&lt; 0.001" if p < 0.001 else f"{p:.2g}"
+def _p_value(p: float | None) -> str:
+    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def _significance_colour(gap: Mapping[str, Any], metric: Metric) -> str:
+    """The style of a difference: good or bad where its interval leaves out 0."""
+    if gap["interval"] is None or gap["interval"][0] * gap["interval"][1] <= 0:
+        return ""
+    return "good" if (gap["mean"] > 0) == metric.higher_is_better else "bad"
+
+
+def _plain_text(value: Any) -> str:
+    if value in (None, {}, []):
+        return "none"
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {json.dumps(part, ensure_ascii=False)}" for key, part in value.items())
+    return json.dumps(value) if isinstance(value, (list, tuple)) else str(value)

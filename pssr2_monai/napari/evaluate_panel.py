@@ -16,7 +16,8 @@ from qtpy.QtWidgets import QHeaderView, QTableWidget, QTableWidgetItem
 
 from pssr2_monai.evaluation.evaluate import evaluate
 from pssr2_monai.evaluation.measures import METRICS
-from pssr2_monai.evaluation.report import FEW, NAMES, box_charts
+from pssr2_monai.evaluation.report import MIN_BOX_IMAGES, NAMES, box_plots
+from pssr2_monai.images.charts import to_image
 from pssr2_monai.machine import devices
 from pssr2_monai.napari.panel import GOOD, Panel, Picture
 from pssr2_monai.napari.source import ImageSource, chosen_weights
@@ -88,14 +89,15 @@ class EvaluatePanel(Panel):
         result, out = found
         self._page = out / "report.html"
         self.page_button.enabled = True
-        few = "" if len(result["samples"] or result["images"]) >= FEW else f"\nBox plots need {FEW} images or more."
+        enough = len(result["samples"] or result["images"]) >= MIN_BOX_IMAGES
+        few = "" if enough else f"\nBox plots need {MIN_BOX_IMAGES} images or more."
         self.say(result["verdict"]["headline"] + few, GOOD)
         self._fill_table(result)
-        charts = box_charts(result, CHART)
+        charts = box_plots(result, *CHART)
         for number, box in enumerate(self.boxes):
             box.setVisible(number < len(charts))
             if number < len(charts):
-                box.show_picture(charts[number].image(sharp=True))
+                box.show_picture(to_image(charts[number], sharp=True))
         self._show_worst(result, out)
 
     def _fill_table(self, result: Mapping[str, Any]) -> None:

@@ -12,7 +12,6 @@ import torch
 from ignite.engine import Engine, Events
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.pictures import grey_window, labelled_panel, panel
 from pssr2_monai.training.handlers import (
     UNLIMITED_EPOCHS,
     ClipGradients,
@@ -89,24 +88,6 @@ def test_gradients_are_clipped_to_their_norm() -> None:
     parameter.grad = torch.tensor([3.0, 4.0])
     ClipGradients([parameter], max_norm=1.0)(_engine())
     torch.testing.assert_close(parameter.grad, torch.tensor([0.6, 0.8]), rtol=1e-4, atol=0)
-
-
-def test_a_panel_shows_all_images_in_one_grey_window() -> None:
-    lr = np.array([[0.0, 0.5]])
-    hr = np.array([[0.25, 0.25, 0.75, 0.75], [0.25, 0.25, 0.75, 1.0]])
-    grey = panel([lr, hr + 0.1, hr], 0.25, 0.75)
-    assert grey.shape == (2, 4 + 4 + 4 + 4 + 4)
-    np.testing.assert_array_equal(grey[0, :4], [0, 0, 128, 128])
-    np.testing.assert_array_equal(grey[0, 8:12], [51, 51, 255, 255])  # the shift of 0.1 shows
-    np.testing.assert_array_equal(grey[1, 16:], [0, 0, 255, 255])
-
-
-def test_the_grey_window_leaves_out_a_few_extremes_and_never_closes() -> None:
-    image = np.full((100, 100), 0.5)
-    image[0, 0] = 100
-    low, high = grey_window(image)
-    assert (low, high) == (0.5, 0.5 + 1 / 255)
-    assert labelled_panel({"LR": image[:50, :50], "HR": image}, low, high).size == (204, 122)
 
 
 def test_progress_is_one_line_an_epoch_off_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
