@@ -72,30 +72,31 @@ def restore(
 
     Example: pssr2 restore scans/ restored/ --weights run/model.pt
     """
-    options: dict[str, Any] = {"window": window, "overlap": overlap, "precision": precision, "device": device}
-    options |= {"backend": backend}
-    options |= {"axes": axes, "overwrite": overwrite, "skip_bad": skip_bad, "format": format}
-    options |= {"workers": workers, "scheduler": scheduler}
+    from pssr2_monai.restoration.options import RestoreOptions
+
+    options = RestoreOptions(
+        window, overlap, precision, backend, device, axes, overwrite, skip_bad, format, workers, scheduler, profile
+    )
     if estimate and uncertainty:
         raise InputError("estimate: counts one look at each image; uncertainty has eight for each file of weights")
-    if profile is not None and (workers or scheduler or estimate or fidelity or uncertainty):
-        raise InputError("profile: tells of plain restoring in one process; leave the other options out")
+    if profile is not None and (estimate or fidelity or uncertainty):
+        raise InputError("profile: measures plain restoring; leave out estimate, fidelity and uncertainty")
     files = weights.split(",") if uncertainty else [weights]
     if dry_run or estimate:
         from pssr2_monai.fidelity.maps import map_outputs
         from pssr2_monai.restoration.plan import plan_restoring
 
         maps = partial(map_outputs, axes=axes, fidelity=fidelity, uncertainty=uncertainty)
-        plan = plan_restoring(source, target, files[0], **options, trial=estimate, maps=maps)
+        plan = plan_restoring(source, target, files[0], options, trial=estimate, maps=maps)
         return Answer(plan.table() if estimate else str(plan), plan)
     if fidelity or uncertainty:
         from pssr2_monai.fidelity.maps import restore_with_maps, told
 
-        mapped = restore_with_maps(source, target, files, fidelity=fidelity, uncertainty=uncertainty, **options)
+        mapped = restore_with_maps(source, target, files, options, fidelity=fidelity, uncertainty=uncertainty)
         return Answer("\n".join(line for each in mapped for line in told(each)), {"restored": mapped})
     from pssr2_monai.restoration.restore import restore as run
 
-    paths = run(source, target, weights, **options, profile=profile)
+    paths = run(source, target, weights, options)
     return Answer("\n".join(map(str, paths)), {"restored": [{"path": path} for path in paths]})
 
 

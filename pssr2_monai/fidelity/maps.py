@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.fidelity.check_fidelity import Fidelity, beside, check_fidelity
 from pssr2_monai.fidelity.uncertainty import load_ensemble, restore_with_uncertainty
-from pssr2_monai.images.axes import is_volume
 from pssr2_monai.images.image import open_image
 from pssr2_monai.machine import default_device
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights
 from pssr2_monai.restoration.estimate import Output, check_output_room, output_of, stored_bytes
 from pssr2_monai.restoration.inferer import SeamlessInferer
-from pssr2_monai.restoration.plan import restore_pairs
+from pssr2_monai.restoration.options import RestoreOptions, merge_options
+from pssr2_monai.restoration.plan import match_outputs
 from pssr2_monai.restoration.restore import restore
 
 logger = logging.getLogger(__name__)
@@ -43,14 +43,11 @@ def restore_with_maps(
     source: str | Path,
     target: str | Path,
     weights: str | Path | Sequence[str | Path],
+    options: RestoreOptions | None = None,
     *,
     fidelity: bool = True,
     uncertainty: bool = False,
-    axes: str | None = None,
-    overwrite: bool = False,
-    skip_bad: bool = False,
-    format: str | None = None,
-    **options: Any,
+    **keywords: Any,
 ) -> list[Mapped]:
     """Restores a file or every image of a folder, and writes maps beside.
 
@@ -58,14 +55,10 @@ def restore_with_maps(
         source: see ``restoring.restore``, also for what is not told here.
         target: the file to write, or the folder to write files into.
         weights: a ``model.pt``; or several, whose mean restores and whose spread is the uncertainty.
+        options: how to restore; with uncertainty in one process.
         fidelity: see ``fidelity.check_fidelity``.
         uncertainty: see ``uncertainty.restore_with_uncertainty``; this process does the work alone.
-        axes: axes of files that do not tell their own.
-        overwrite: replace existing files, maps among them.
-        skip_bad: leave out files that cannot be read.
-        format: suffix of files written into a folder.
-        options: ``window``, ``overlap``, ``precision``, ``device``, and, without uncertainty, ``workers`` and
-            ``scheduler``.
+        keywords: single options, which take the place of those.
 
     Raises:
         InputError: see ``restoring.restore``; several weights without uncertainty; a map that exists already.
@@ -73,14 +66,14 @@ def restore_with_maps(
     several = [weights] if isinstance(weights, (str, Path)) else list(weights)
     if len(several) > 1 and not uncertainty:
         raise InputError(f"weights: {len(several)} files restore as an ensemble; ask for uncertainty, or give one")
-    if uncertainty and (options.get("workers") or options.get("scheduler")):
+    options = merge_options(options, keywords)
+    if uncertainty and options.shared:
         raise InputError("uncertainty: is found by one process alone; leave out workers and scheduler")
     _, record = load_weights(several[0])
     # An output may exist where an interrupted run goes on; without uncertainty it is `restore` that judges.
-    replaced = overwrite or not uncertainty
-    pairs = restore_pairs(source, target, record, axes, replaced, skip_bad, format)
-    windows = {name: options[name] for name in ("window", "overlap", "precision", "backend") if name in options}
-    inferer = SeamlessInferer(**windows, volume=is_volume(record.scale))
+    axes, overwrite = options.axes, options.overwrite
+    pairs = match_outputs(source, target, record, replace(options, overwrite=overwrite or not uncertainty))
+    inferer = options.inferer(record)
     to_write: list[Output] = []
     for file, output in pairs:
         if output.exists() and not overwrite:
@@ -93,11 +86,9 @@ def restore_with_maps(
         to_write += [planned, *maps]
     check_output_room(to_write)
     if uncertainty:
-        device = options.get("device") or default_device()
-        spreads = _restored(pairs, several, record, inferer, device, axes, overwrite, skip_bad)
+        spreads = _restored(pairs, several, record, inferer, options)
     else:
-        told: dict[str, Any] = {"axes": axes, "overwrite": overwrite, "skip_bad": skip_bad, "format": format}
-        spreads = dict.fromkeys(restore(source, target, several[0], **told, **options))
+        spreads = dict.fromkeys(restore(source, target, several[0], options))
     return [
         Mapped(output, _checked(file, output, record, axes) if fidelity else None, spreads[output])
         for file, output in pairs
@@ -144,22 +135,19 @@ def _restored(
     weights: Sequence[str | Path],
     record: Record,
     inferer: SeamlessInferer,
-    device: str,
-    axes: str | None,
-    overwrite: bool,
-    skip_bad: bool,
+    options: RestoreOptions,
 ) -> dict[Path, Path | None]:
     """Restores files as means; gives the file of the spread of each."""
-    networks, _ = load_ensemble(weights, device)
+    networks, _ = load_ensemble(weights, options.device or default_device())
     spreads: dict[Path, Path | None] = {}
     for file, output in pairs:
         output.parent.mkdir(parents=True, exist_ok=True)
         try:
             _, spread = restore_with_uncertainty(
-                file, output, networks, record, inferer, axes=axes, overwrite=overwrite
+                file, output, networks, record, inferer, axes=options.axes, overwrite=options.overwrite
             )
         except InputError as error:
-            if not skip_bad:
+            if not options.skip_bad:
                 raise
             logger.warning("left out: %s", error)
         else:

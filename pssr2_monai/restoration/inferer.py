@@ -67,6 +67,8 @@ class SeamlessInferer(Inferer):
             check_openvino(precision == INT8)
         elif precision == INT8:
             raise InputError("precision 'int8': needs backend 'openvino'; add that, or take auto, float32 or bfloat16")
+        else:
+            choose_precision(precision, torch.device("cpu"))  # refuses a name that it does not know
         window = window or (VOLUME_WINDOW if volume else PLANE_WINDOW)
         if window < 2 * GRID or window % GRID:
             raise InputError(f"window: {window} LR pixels; take a multiple of {GRID}, at least {2 * GRID}")

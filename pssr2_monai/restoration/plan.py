@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.axes import is_volume
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import target_files
 from pssr2_monai.machine import default_device
@@ -22,6 +21,7 @@ from pssr2_monai.restoration.engines import open_engine
 from pssr2_monai.restoration.estimate import Estimate, Output, check_output_room, estimate, output_of, table
 from pssr2_monai.restoration.inferer import INT8, SeamlessInferer
 from pssr2_monai.restoration.journal import FolderJournal, was_finished
+from pssr2_monai.restoration.options import RestoreOptions, merge_options
 from pssr2_monai.restoration.restore_file import check_frames, network_settings
 
 MapsOf = Callable[[Path, Output], Sequence[Output]]
@@ -87,20 +87,11 @@ def plan_restoring(
     source: str | Path,
     target: str | Path,
     weights: str | Path,
+    options: RestoreOptions | None = None,
     *,
-    window: int | None = None,
-    overlap: float | None = None,
-    precision: str = "auto",
-    backend: str = "torch",
-    device: str | None = None,
-    axes: str | None = None,
-    overwrite: bool = False,
-    skip_bad: bool = False,
-    format: str | None = None,
-    workers: int | None = None,
-    scheduler: str | None = None,
     trial: bool = False,
     maps: MapsOf | None = None,
+    **keywords: Any,
 ) -> RestoringPlan:
     """What ``restore`` with the same arguments would do; nothing is written.
 
@@ -110,13 +101,13 @@ def plan_restoring(
     Raises:
         InputError: what ``restore`` would refuse.
     """
-    device = device or default_device()
-    windows = {"window": window, "overlap": overlap, "precision": precision, "backend": backend}
-    work = prepare(source, target, weights, windows, device, axes, overwrite, skip_bad, format)
+    options = merge_options(options, keywords)
+    device, precision, axes = options.device or default_device(), options.precision, options.axes
+    work = prepare(source, target, weights, options, device)
     network, record, inferer, outputs = work.network, work.record, work.inferer, work.outputs
-    count = workers or 1
-    if scheduler is not None:
-        with open_engine(workers, scheduler) as engine:
+    count = options.workers or 1
+    if options.scheduler is not None:
+        with open_engine(options.workers, options.scheduler) as engine:
             count = engine.workers if engine is not None else 1
     problem = None
     beside = [tuple(maps(file, output)) if maps is not None else () for (file, _), output in outputs.items()]
@@ -135,7 +126,7 @@ def plan_restoring(
         "precision": precision
         if precision == INT8
         else str(choose_precision(precision, torch.device(device))).removeprefix("torch."),
-        "backend": backend,
+        "backend": options.backend,
         "window": inferer.window,
         "overlap": inferer.overlap,
         "workers": count,
@@ -174,27 +165,22 @@ def prepare(
     source: str | Path,
     target: str | Path,
     weights: str | Path,
-    windows: dict[str, Any],
+    options: RestoreOptions,
     device: str,
-    axes: str | None,
-    overwrite: bool,
-    skip_bad: bool,
-    format: str | None,
 ) -> Preparation:
-    """Checks all that restoring is asked for, ``windows`` being arguments of ``SeamlessInferer``.
+    """Checks all that restoring is asked for.
 
     Raises:
-        InputError: see ``restoring.restore``.
+        InputError: see ``restore.restore``.
     """
-    SeamlessInferer(**windows)  # refuses what it does not take before the weights are read
     network, record = load_weights(weights, device)
-    inferer = SeamlessInferer(**windows, volume=is_volume(record.scale))
+    inferer = options.inferer(record)
     journal = None
-    if not overwrite:
-        journal = FolderJournal(Path(target), network_settings(network, record, inferer) | {"axes": axes})
-    pairs = restore_pairs(source, target, record, axes, overwrite, skip_bad, format, journal or ())
+    if not options.overwrite:
+        journal = FolderJournal(Path(target), network_settings(network, record, inferer) | {"axes": options.axes})
+    pairs = match_outputs(source, target, record, options, journal or ())
     left = [pair for pair in pairs if journal is None or not journal.finished(*pair)]
-    outputs = {pair: output_of(*pair, record, inferer, axes) for pair in left}
+    outputs = {pair: output_of(*pair, record, inferer, options.axes) for pair in left}
     return Preparation(network, record, inferer, journal, pairs, outputs)
 
 
@@ -206,14 +192,11 @@ def _planned(source: Path, output: Output, axes: str | None, maps: tuple[Output,
 logger = logging.getLogger(__name__)
 
 
-def restore_pairs(
+def match_outputs(
     source: str | Path,
     target: str | Path,
     record: Record,
-    axes: str | None = None,
-    overwrite: bool = False,
-    skip_bad: bool = False,
-    format: str | None = None,
+    options: RestoreOptions | None = None,
     begun: Container[Path] = (),
 ) -> list[tuple[Path, Path]]:
     """Which file is restored into which, every source having been looked at.
@@ -222,26 +205,25 @@ def restore_pairs(
         source: an image file, or a folder of them.
         target: the file to write, or the folder to write files of the same names into.
         record: of the weights that are to restore them.
-        axes: axes of files that do not tell their own.
-        overwrite: replace existing files.
-        skip_bad: leave out sources that cannot be read, saying so.
-        format: suffix of the files written into a folder, such as ``ome.zarr``; the sources' by default.
+        options: how they are restored.
         begun: targets that may exist, since an interrupted run that goes on has made them.
 
     Raises:
         InputError: a source cannot be read or has too few frames, a target exists, or two would be the same.
     """
 
+    options = options or RestoreOptions()
+
     def may_exist(output: Path) -> bool:
         return output in begun or was_finished(output)
 
     pairs = []
-    for file, output in target_files(Path(source), Path(target), overwrite, format, may_exist):
+    for file, output in target_files(Path(source), Path(target), options.overwrite, options.format, may_exist):
         try:
-            with open_image(file, axes=axes) as image:
+            with open_image(file, axes=options.axes) as image:
                 check_frames(image, record)
         except InputError as error:
-            if not skip_bad:
+            if not options.skip_bad:
                 raise
             logger.warning("left out: %s", error)
         else:

@@ -21,6 +21,7 @@ from pssr2_monai.restoration.engines import Engine, Model, open_engine
 from pssr2_monai.restoration.estimate import Output, check_output_room
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journal import Unfinished
+from pssr2_monai.restoration.options import RestoreOptions, merge_options
 from pssr2_monai.restoration.plan import prepare
 from pssr2_monai.restoration.restore_file import restore_file, restore_whole
 
@@ -33,19 +34,8 @@ def restore(
     source: str | Path,
     target: str | Path,
     weights: str | Path,
-    *,
-    window: int | None = None,
-    overlap: float | None = None,
-    precision: str = "auto",
-    backend: str = "torch",
-    device: str | None = None,
-    axes: str | None = None,
-    overwrite: bool = False,
-    skip_bad: bool = False,
-    format: str | None = None,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    profile: str | Path | None = None,
+    options: RestoreOptions | None = None,
+    **keywords: Any,
 ) -> list[Path]:
     """Restores a file, or every image of a folder.
 
@@ -57,36 +47,24 @@ def restore(
         target: the file to write, or the folder to write files of the same names into. Axes, data type and intensity
             scale are those of the source, Y and X (and Z, of volumes) ``scale`` times as long, pixels as much smaller.
         weights: a ``model.pt`` with its record.
-        window: largest side of the windows in LR pixels; see ``SeamlessInferer``.
-        overlap: share of a window that it has in common with its neighbour.
-        precision: ``auto``, ``float32`` or ``bfloat16``; by ``openvino`` also ``int8``.
-        backend: ``torch`` or, on the processor, ``openvino``.
-        device: ``cpu``, ``cuda`` and so on; by default a GPU where there is one, one a worker.
-        axes: axes of files that do not tell their own.
-        overwrite: replace existing files.
-        skip_bad: leave out files that cannot be read, saying so, instead of stopping before any work.
-        format: ``tif``, ``ome.tif``, ``ome.zarr`` or ``png`` for files written into a folder; that of the source where
-            it can be written, else ``tif``, by default.
-        workers: how many processes share the work; this one alone by default.
-        scheduler: address of the scheduler of a Dask cluster that is to do the work; all its workers must see the
-            weights, the source and the target under the same names.
-        profile: folder for a table of where the time of this process went, and a trace of it.
+        options: how to restore; ``RestoreOptions()`` by default.
+        keywords: single options, which take the place of those: ``restore(scans, out, weights, window=256)``.
 
     Returns:
         The files written, those of the interrupted run among them.
 
     Raises:
-        InputError: before any work, where a source cannot be read, a target exists or cannot be written; see
-            ``restore_file``.
+        InputError: before any work, where an option is wrong, a source cannot be read, a target exists or cannot be
+            written; see ``restore_file``.
 
     Example:
         >>> [path.name for path in restore("scans/cell_0.tif", "restored.tif", "run/model.pt")]
         ['restored.tif']
     """
-    windows = {"window": window, "overlap": overlap, "precision": precision, "backend": backend}
-    with open_engine(workers, scheduler) as engine:
-        own = (device or default_device()) if engine is None else "cpu"
-        work = prepare(source, target, weights, windows, own, axes, overwrite, skip_bad, format)
+    options = merge_options(options, keywords)
+    with open_engine(options.workers, options.scheduler) as engine:
+        own = (options.device or default_device()) if engine is None else "cpu"
+        work = prepare(source, target, weights, options, own)
         pairs, outputs, journal, inferer = work.pairs, work.outputs, work.journal, work.inferer
         left = list(outputs)
         check_output_room(list(outputs.values()))
@@ -95,15 +73,15 @@ def restore(
         if journal is not None and all(output.parent == Path(target) for _, output in pairs):
             journal.begin(pairs)
         done = {output for _, output in pairs} - {output for _, output in left}
-        model = None if engine is None else Model.of(weights, device)
+        model = None if engine is None else Model.of(weights, options.device)
         if engine is not None and model is not None:
             whole = [pair for pair in left if not is_divided(outputs[pair], engine)]
-            done.update(restore_whole_files(whole, engine, model, inferer, axes, overwrite, skip_bad))
+            done.update(restore_whole_files(whole, engine, model, inferer, options))
             left = [pair for pair in left if pair not in whole]
-        steps = restoring_engine(work.network, work.record, inferer, axes, overwrite, skip_bad, engine, model)
+        steps = restoring_engine(work.network, work.record, inferer, options, engine, model)
         steps.add_event_handler(Events.ITERATION_COMPLETED, lambda running: done.update(running.state.output))
         if left:
-            with profiled(profile, PARTS) if profile is not None else nullcontext():
+            with profiled(options.profile, PARTS) if options.profile is not None else nullcontext():
                 steps.run(left)
         if journal is not None:
             journal.end()
@@ -114,26 +92,28 @@ def restoring_engine(
     network: torch.nn.Module,
     record: Record,
     inferer: SeamlessInferer | None = None,
-    axes: str | None = None,
-    overwrite: bool = False,
-    skip_bad: bool = False,
+    options: RestoreOptions | None = None,
     workers: Engine | None = None,
     model: Model | None = None,
 ) -> IgniteEngine:
     """An Ignite engine that restores one file a step; run it on what ``restore_pairs`` gives.
 
     The output of a step is the list of files written: one, or none where a bad file was left out. For the arguments see
-    ``restore_file`` and ``restore``; the workers, if any, take the network from ``model``.
+    ``restore_file`` and ``RestoreOptions``; the workers, if any, take the network from ``model``.
     """
+    options = options or RestoreOptions()
+    inferer = inferer or options.inferer(record)
 
     def step(_: IgniteEngine, pair: tuple[Path, Path]) -> list[Path]:
         source, target = pair
         target.parent.mkdir(parents=True, exist_ok=True)
-        options: dict[str, Any] = {"axes": axes, "engine": workers, "model": model}
+        sharing: dict[str, Any] = {"engine": workers, "model": model}
         try:
-            restore_file(source, target, network, record, inferer, overwrite=overwrite, **options)
+            restore_file(
+                source, target, network, record, inferer, axes=options.axes, overwrite=options.overwrite, **sharing
+            )
         except InputError as error:
-            if not skip_bad or isinstance(error, Unfinished):
+            if not options.skip_bad or isinstance(error, Unfinished):
                 raise
             logger.warning("left out: %s", error)
             return []
@@ -152,22 +132,20 @@ def restore_whole_files(
     engine: Engine,
     model: Model,
     inferer: SeamlessInferer,
-    axes: str | None,
-    overwrite: bool,
-    skip_bad: bool,
+    options: RestoreOptions,
 ) -> list[Path]:
     """Restores files a whole one a job, and gives those written."""
     of_absolute = {(source.absolute(), target.absolute()): (source, target) for source, target in pairs}
     for _, target in pairs:
         target.parent.mkdir(parents=True, exist_ok=True)
     written = []
-    task = partial(restore_whole, model, inferer, axes, overwrite)
+    task = partial(restore_whole, model, inferer, options.axes, options.overwrite)
     for pair, error in engine.run(task, of_absolute):
         source, target = of_absolute[pair]
         if error is None:
             logger.info("%s -> %s", source, target)
             written.append(target)
-        elif skip_bad and not isinstance(error, Unfinished):
+        elif options.skip_bad and not isinstance(error, Unfinished):
             logger.warning("left out: %s", error)
         else:
             raise error
