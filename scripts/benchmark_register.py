@@ -27,8 +27,7 @@ from scipy.ndimage import map_coordinates
 from tqdm import tqdm
 
 from pssr2_monai.calibration.registration.alignment import MIN_SCORE, Alignment, align
-from pssr2_monai.images.image import open_image
-from pssr2_monai.images.registry import list_images
+from pssr2_monai.images.image import list_images, open_image
 
 SIDE = 512
 SMALL = 400

@@ -30,8 +30,8 @@ from pssr2_monai.crappify.crappify import Downsample
 from pssr2_monai.data.pairs import sheets_of
 from pssr2_monai.errors import InputError, nearest
 from pssr2_monai.images.axes import is_volume
+from pssr2_monai.images.image import list_images
 from pssr2_monai.images.intensity import IntensitySettings
-from pssr2_monai.images.registry import list_images
 
 PIXELS, PIXELS_OF_LINES = 2**20, 2**19
 """LR pixels to read, at most; where the noise is not that of single pixels, every trial takes all of them."""

@@ -16,7 +16,7 @@ from PIL import Image
 import pssr2_monai
 from pssr2_monai.calibration.noise_model import NoiseModel
 from pssr2_monai.crappify import NOISES
-from pssr2_monai.images.outputs import written_atomically
+from pssr2_monai.images.writer import written_atomically
 
 LEAST_UNEVENNESS = 0.1
 """Noise is taken to differ by so much from image to image, at least."""

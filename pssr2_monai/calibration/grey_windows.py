@@ -14,8 +14,7 @@ from pssr2_monai.crappify.noise import GREY_LEVELS
 from pssr2_monai.images.axes import frames_of
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity, IntensitySettings
-from pssr2_monai.images.sheets import fit_image_intensity, plane_size, read_window
-from pssr2_monai.images.windows import Window
+from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window
 
 SIDE = 256
 """Side of the windows in LR pixels, at most."""

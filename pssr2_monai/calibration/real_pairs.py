@@ -31,8 +31,7 @@ from pssr2_monai.data.pairs import Sheet, check_pairs
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.intensity import IntensitySettings
-from pssr2_monai.images.sheets import fit_image_intensity, plane_size
-from pssr2_monai.images.windows import Window
+from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size
 
 BLOCK = 8
 """Side of the blocks whose means are compared, so that their noise is an eighth of a pixel's."""

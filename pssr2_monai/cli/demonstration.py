@@ -16,8 +16,7 @@ import numpy as np
 from pssr2_monai.data.samples import PIXEL_SIZE, SCALE, cache_dir, sample_images
 from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.evaluate import evaluate, table
-from pssr2_monai.images.image import open_image
-from pssr2_monai.images.registry import list_images
+from pssr2_monai.images.image import list_images, open_image
 from pssr2_monai.images.writer import write_image
 from pssr2_monai.networks.record import instantiate
 from pssr2_monai.networks.weights import load_weights

@@ -17,8 +17,15 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import factors, frames_of, is_volume, lr_hr_frames, sample_centres
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity, IntensitySettings
-from pssr2_monai.images.sheets import fit_image_intensity, plane_size, read_window, sample_pixels
-from pssr2_monai.images.windows import Window, grid, regions_by_place
+from pssr2_monai.images.windows import (
+    Window,
+    fit_image_intensity,
+    grid,
+    plane_size,
+    read_window,
+    regions_by_place,
+    sample_pixels,
+)
 
 FILES_FOR_SPLIT_BY_FILE = 4
 logger = logging.getLogger(__name__)

@@ -12,8 +12,7 @@ from pssr2_monai.data.datalists import TileSettings
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import frames_of, sample_centres
 from pssr2_monai.images.image import open_image
-from pssr2_monai.images.sheets import fit_image_intensity, plane_size, sample_pixels
-from pssr2_monai.images.windows import grid
+from pssr2_monai.images.windows import fit_image_intensity, grid, plane_size, sample_pixels
 
 
 @dataclass(frozen=True)

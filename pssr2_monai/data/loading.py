@@ -17,9 +17,7 @@ from torch.profiler import record_function
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import central, factors, frames_of
 from pssr2_monai.images.intensity import Intensity
-from pssr2_monai.images.orientation import ORIENTATIONS, oriented
-from pssr2_monai.images.sheets import SheetReader
-from pssr2_monai.images.windows import Window
+from pssr2_monai.images.windows import ORIENTATIONS, SheetReader, Window, oriented
 from pssr2_monai.randomness import Seeded
 
 

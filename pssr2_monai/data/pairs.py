@@ -9,9 +9,8 @@ from pathlib import Path
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import factors, frames_of
-from pssr2_monai.images.image import open_image
-from pssr2_monai.images.registry import list_images
-from pssr2_monai.images.sheets import plane_size
+from pssr2_monai.images.image import list_images, open_image
+from pssr2_monai.images.windows import plane_size
 
 NAMED = 5
 """How many odd ones out a message names."""

@@ -18,8 +18,7 @@ from pssr2_monai.evaluation.measures import frc_resolution, scores
 from pssr2_monai.images.axes import central, factors, frames_of, is_volume, sample_centres
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.intensity import Intensity
-from pssr2_monai.images.sheets import fit_image_intensity, plane_size, read_window
-from pssr2_monai.images.windows import Window
+from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window
 from pssr2_monai.networks.record import Record, instantiate
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.restore_file import restore_frames

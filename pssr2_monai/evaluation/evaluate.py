@@ -25,7 +25,7 @@ from pssr2_monai.evaluation.report import PICTURE_SIDE_PX, comparison_picture, p
 from pssr2_monai.evaluation.verdict import difference, images_in_words, mean_interval, verdict
 from pssr2_monai.images.axes import factors, is_volume
 from pssr2_monai.images.image import LazyImage, open_image
-from pssr2_monai.images.outputs import written_atomically
+from pssr2_monai.images.writer import written_atomically
 from pssr2_monai.machine import default_device
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights

@@ -23,8 +23,7 @@ from pssr2_monai.images.axes import factors, frames_of, is_volume
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.intensity import Intensity
 from pssr2_monai.images.pictures import grey_window, panel
-from pssr2_monai.images.sheets import plane_size, read_window
-from pssr2_monai.images.windows import Window
+from pssr2_monai.images.windows import Window, plane_size, read_window
 from pssr2_monai.networks.record import Record
 from pssr2_monai.restoration.inferer import SeamlessInferer
 

@@ -16,7 +16,7 @@ from pssr2_monai.export.bioimageio import Package
 from pssr2_monai.export.check import TOLERANCE, Case, cases, free_axes, largest_difference, one_line, quiet
 from pssr2_monai.export.formats import BIOIMAGEIO, FORMATS, Run, format_of
 from pssr2_monai.export.grey_levels import PackageSettings
-from pssr2_monai.images.outputs import written_atomically
+from pssr2_monai.images.writer import written_atomically
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.intensity import Intensity
-from pssr2_monai.images.sheets import fit_image_intensity
+from pssr2_monai.images.windows import fit_image_intensity
 from pssr2_monai.networks.record import Record
 
 

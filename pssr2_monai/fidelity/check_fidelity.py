@@ -31,8 +31,7 @@ from pssr2_monai.fidelity.figures import FidelityVerdict, Figures, Structure, Su
 from pssr2_monai.images.axes import Frames, factors, frames_of, scaled_shape
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity
-from pssr2_monai.images.sheets import fit_image_intensity, plane_size, read_window, write_window
-from pssr2_monai.images.windows import Window
+from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window, write_window
 from pssr2_monai.images.writer import WRITTEN, Writer, create_writer
 from pssr2_monai.networks.record import Record, instantiate
 

@@ -19,8 +19,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.fidelity.check_fidelity import beside
 from pssr2_monai.images.axes import factors, is_volume
 from pssr2_monai.images.image import open_image
-from pssr2_monai.images.orientation import ORIENTATIONS, turned
-from pssr2_monai.images.sheets import fit_image_intensity
+from pssr2_monai.images.windows import ORIENTATIONS, fit_image_intensity, turned
 from pssr2_monai.images.writer import Writer
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights

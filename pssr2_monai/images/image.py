@@ -1,9 +1,10 @@
-"""One face for every image file: its shape, dtype, axes and pixel size, and windows of its pixels read on demand."""
+"""One interface to every image file: its shape, dtype, axes and pixel size, and regions of pixels read on demand."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,31 +15,67 @@ import numpy as np
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import LETTERS, check_axes
-from pssr2_monai.images.registry import list_images, module_of, unread
+
+SUFFIXES = {
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".png": "pillow",
+    ".jpg": "pillow",
+    ".jpeg": "pillow",
+    ".zarr": "omezarr",
+    ".czi": "czi",
+    ".mrc": "mrc",
+    ".map": "mrc",
+    ".rec": "mrc",
+    ".st": "mrc",
+    ".nrrd": "itk",
+    ".nhdr": "itk",
+    ".mha": "itk",
+    ".mhd": "itk",
+    ".nii": "itk",
+    ".nii.gz": "itk",
+}
+"""The module of ``formats`` that reads files of a suffix: a new format is one module and its lines here.
+
+Such a module has ``open_file(path) -> LazyImage``. The image may keep axes of length 1 and may use the letter "S" for
+the samples of a colour pixel and any other letter for an axis of unknown meaning, which `open_image` resolves.
+"""
+UNREAD = {
+    ".nd2": "Nikon ND2",
+    ".lif": "Leica LIF",
+    ".oib": "Olympus OIB",
+    ".oir": "Olympus OIR",
+    ".ims": "Imaris IMS",
+    ".dm3": "Gatan DM3",
+    ".dm4": "Gatan DM4",
+    ".lsm": "Zeiss LSM",
+}
+"""Formats of microscopes that are not read, with the names for the message."""
+_ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 Region = tuple[slice, ...]
 
 
 def _nothing() -> None:
-    """What closing does where nothing is held open."""
+    """The closer of an image that keeps no file open."""
 
 
 @dataclass(eq=False)
 class LazyImage:
-    """An image file whose pixels are read on demand, in its own axis order.
+    """An image file whose pixels are read on demand, in the axis order of the file.
 
-    It may be pickled and used in forked or spawned worker processes: each opens the file anew.
+    It may be pickled and used in forked or spawned worker processes: each opens the file again.
 
     Attributes:
         path: the file or folder.
         shape: size along each axis.
         dtype: of the pixels, in native byte order: integers or floats.
         axes: distinct letters out of "TZCYX", one a dimension, in the file's order.
-        pixel_size: micrometres along "Z", "Y" and "X"; an axis whose pixel size is unknown is missing.
+        pixel_size: micrometres along "Z", "Y" and "X"; unknown ones are missing.
         channel_names: one a channel, or empty where unknown.
-        reader: gives the pixels of a region (one slice with start and stop an axis) as an array that is the caller's
-            to keep; `read` is the way to call it.
-        closer: lets go of what the reader holds open.
+        reader: returns the pixels of a region (one slice with start and stop an axis) as a new array; call it through
+            `read`.
+        closer: closes the files that the reader keeps open.
         axes_given: the axes that the user gave to `open_image`, if any.
     """
 
@@ -57,8 +94,8 @@ class LazyImage:
         """The pixels of a region, or all of them: a new array in native byte order.
 
         Args:
-            region: one slice an axis, in the order of ``axes``, without steps. Like numpy's, they may be open-ended
-                or negative. Only the chunks, tiles or strips that the region touches are read.
+            region: one slice an axis, in the order of ``axes``, without steps; open-ended or negative bounds are
+                those of numpy. Only the chunks, tiles or strips that the region touches are read.
 
         Raises:
             InputError: the pixels are damaged.
@@ -66,14 +103,14 @@ class LazyImage:
         """
         bounds = self._bounds(region)
         if self._process != os.getpid():
-            # A forked process shares the parent's file position, so that both would read each other's bytes.
+            # A forked process shares the file position of its parent: both would move it for each other.
             fresh = open_image(self.path, self.axes_given)
             self.reader, self.closer, self._process = fresh.reader, fresh.closer, os.getpid()
         try:
             pixels = self.reader(bounds)
         except (InputError, MemoryError):
             raise
-        except Exception as error:  # whatever a decoder raises on damaged bytes
+        except Exception as error:  # decoders raise all kinds of errors on damaged bytes
             raise InputError(
                 f"{self.path.name}: pixels cannot be read ({_one_line(error)}); the file may be damaged, save or copy "
                 "it again"
@@ -81,7 +118,7 @@ class LazyImage:
         return np.ascontiguousarray(pixels, dtype=self.dtype)
 
     def close(self) -> None:
-        """Let go of the file; the image cannot be read afterwards."""
+        """Close the file; the image cannot be read afterwards."""
         self.closer()
         self.reader, self.closer = _closed, _nothing
 
@@ -97,7 +134,6 @@ class LazyImage:
         return open_image, (self.path, self.axes_given)
 
     def _bounds(self, region: Sequence[slice] | None) -> Region:
-        """``region`` with start and stop inside the image."""
         if region is None:
             return tuple(slice(0, size) for size in self.shape)
         if len(region) != len(self.shape):
@@ -112,20 +148,20 @@ class LazyImage:
 
 
 def open_image(path: str | Path, axes: str | None = None) -> LazyImage:
-    """An image file, a Zarr folder, or a folder of numbered slices as one stack, opened for reading.
+    """Open an image file, a Zarr folder, or a folder of numbered slices as one stack.
 
     Axes of length 1 other than Y and X are left out. Samples of a colour pixel are channels. One axis of unknown
     meaning is taken for Z (T if there is a Z); a folder of slices is a ZYX stack in the natural order of the names.
-    Of a file with several images (series, scenes, resolutions), the first at full resolution is opened.
+    If a file holds several images (series, scenes, resolutions), the first at full resolution is opened.
 
     Args:
         path: the file or folder.
-        axes: letters out of "TZCYX" where the file's own are missing or wrong; one a dimension, with or without those
-            of length 1.
+        axes: letters out of "TZCYX" where those of the file are missing or wrong; one a dimension, with or without
+            those of length 1.
 
     Raises:
-        InputError: no such file, an unknown format, damaged contents, pixels that are no real numbers, or axes that do
-            not fit or are unknown; a package that reads the format is missing.
+        InputError: no such file, an unknown format, damaged contents, pixels that are not real numbers, axes that do
+            not fit or are unknown, or the package that reads the format is not installed.
 
     Example:
         >>> with open_image("stacks/stack.ome.tif") as image:
@@ -135,31 +171,31 @@ def open_image(path: str | Path, axes: str | None = None) -> LazyImage:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
-    module = module_of(path)
+    module = _format_module(path)
     if module is None and path.is_dir():
-        return _settled(_open_slices(path), axes)
+        return _resolved(_open_slices(path), axes)
     if module is None:
-        raise InputError(f"{path.name}: {unread(path)}")
+        raise InputError(f"{path.name}: {_why_unread(path)}")
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path.name}: the file is empty (0 bytes); save or copy it again")
     try:
         image: LazyImage = importlib.import_module(f"{__package__}.formats.{module}").open_file(path)
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # whatever a parser raises on bytes that are not of its format
+    except Exception as error:  # parsers raise all kinds of errors on bytes that are not of their format
         raise InputError(
             f"{path.name}: cannot be read as {path.suffix.lstrip('.').upper()} ({_one_line(error)}); check that the "
             "file is whole and is what its name says"
         ) from error
     try:
-        return _settled(image, axes)
+        return _resolved(image, axes)
     except BaseException:
         image.close()
         raise
 
 
 def _one_line(error: Exception) -> str:
-    """An error's message for the inside of a one-line message."""
+    """The message of an error, to stand within a one-line message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 160 else text[:157] + "..."
 
@@ -168,23 +204,23 @@ def _closed(region: Region) -> np.ndarray:
     raise ValueError("the image was closed")
 
 
-def _settled(image: LazyImage, given: str | None) -> LazyImage:
-    """The image with axes out of "TZCYX", without axes of length 1, and with the axes that the user gave."""
+def _resolved(image: LazyImage, axes_given: str | None) -> LazyImage:
+    """The image with axes out of "TZCYX", those that the user gave if any, and without axes of length 1."""
     name = image.path.name
     if image.dtype.kind not in "uif":
-        what = "complex numbers" if image.dtype.kind == "c" else f"values of type {image.dtype}"
-        raise InputError(f"{name}: the pixels are {what}; save them as integers or real numbers")
+        kind = "complex numbers" if image.dtype.kind == "c" else f"values of type {image.dtype}"
+        raise InputError(f"{name}: the pixels are {kind}; save them as integers or real numbers")
     letters = image.axes
-    given = given.strip().upper() if given else None
-    if given and len(given) == len(letters):
-        letters = given
+    axes_given = axes_given.strip().upper() if axes_given else None
+    if axes_given and len(axes_given) == len(letters):
+        letters = axes_given
     kept = [i for i, letter in enumerate(letters) if image.shape[i] != 1 or letter in "YX"]
     shape = tuple(image.shape[i] for i in kept)
     axes = "".join(letters[i] for i in kept)
-    if given and given != letters:
-        axes = given
-    elif not given and len(shape) > 1:
-        axes = _named(axes, shape, name)
+    if axes_given and axes_given != letters:
+        axes = axes_given
+    elif not axes_given and len(shape) > 1:
+        axes = _known_axes(axes, shape, name)
     check_axes(axes, shape, name)
     channels = shape[axes.index("C")] if "C" in axes else 1
     read = image.reader
@@ -204,11 +240,11 @@ def _settled(image: LazyImage, given: str | None) -> LazyImage:
         reader=reader if len(kept) < len(image.shape) else read,
         channel_names=image.channel_names if len(image.channel_names) == channels else (),
         closer=image.closer,
-        axes_given=given,
+        axes_given=axes_given,
     )
 
 
-def _named(axes: str, shape: Sequence[int], name: str) -> str:
+def _known_axes(axes: str, shape: Sequence[int], name: str) -> str:
     """The axes with samples ("S") as channels and one unknown axis as Z or T."""
     if "S" in axes and "C" not in axes:
         axes = axes.replace("S", "C")
@@ -225,7 +261,7 @@ def _named(axes: str, shape: Sequence[int], name: str) -> str:
 
 
 def _open_slices(folder: Path) -> LazyImage:
-    """A folder of slices as one stack, its first axis Z; each read opens the slices it needs and no others."""
+    """A folder of slices as one stack along Z; a read opens only the slices that it needs."""
     paths = list_images(folder)
     with open_image(paths[0]) as first:
         shape, dtype, axes, pixel_size = first.shape, first.dtype, first.axes, first.pixel_size
@@ -233,12 +269,12 @@ def _open_slices(folder: Path) -> LazyImage:
     if "Z" in axes:
         raise InputError(f"{folder.name}: {paths[0].name} is a stack itself (axes {axes!r}); open the files one by one")
     for path in paths[1:]:
-        with open_image(path) as other:
-            found = (other.shape, other.dtype, other.axes)
-        if found != (shape, dtype, axes):
+        with open_image(path) as image:
+            layout = (image.shape, image.dtype, image.axes)
+        if layout != (shape, dtype, axes):
             raise InputError(
-                f"{folder.name}: {path.name} is {_described(*found)}, but {paths[0].name} is "
-                f"{_described(shape, dtype, axes)}; slices of one stack are alike, take the odd one out"
+                f"{folder.name}: {path.name} is {_in_words(*layout)}, but {paths[0].name} is "
+                f"{_in_words(shape, dtype, axes)}; the slices of a stack must be alike, remove the one that differs"
             )
 
     def reader(region: Region) -> np.ndarray:
@@ -252,5 +288,63 @@ def _open_slices(folder: Path) -> LazyImage:
     return LazyImage(folder, (len(paths), *shape), dtype, "Z" + axes, pixel_size, reader, channel_names)
 
 
-def _described(shape: Sequence[int], dtype: np.dtype[Any], axes: str) -> str:
+def _in_words(shape: Sequence[int], dtype: np.dtype[Any], axes: str) -> str:
     return f"{' x '.join(str(size) for size in shape)} {dtype} {axes}"
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """The images of a folder in natural order: cell_2 before cell_10.
+
+    An image is a file, or a Zarr folder, with a known suffix in lower or upper case; hidden ones are left out. If there
+    are none, each folder that contains images is one stack of slices.
+
+    Raises:
+        InputError: no such folder, or it contains no images.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        problem = "is a file, not a folder" if folder.exists() else "there is no such folder"
+        raise InputError(f"{folder}: {problem}; give a folder of images")
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    images = [entry for entry in entries if _is_image(entry)]
+    if not images:
+        images = [entry for entry in entries if entry.is_dir() and any(map(_is_image, entry.iterdir()))]
+    if not images:
+        raise InputError(f"{folder}: holds no image; images end in {', '.join(sorted(SUFFIXES))}")
+    return sorted(images, key=_natural)
+
+
+def _is_image(entry: Path) -> bool:
+    module = _module_by_suffix(entry)
+    return module is not None and entry.is_dir() == (module == "omezarr")
+
+
+def _format_module(path: Path) -> str | None:
+    """The module of ``formats`` that reads a file or folder, or None."""
+    if is_zarr(path):
+        return "omezarr"
+    module = _module_by_suffix(path)
+    return None if path.is_dir() and module != "omezarr" else module
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether this is a Zarr folder, whatever its name."""
+    return any((path / name).is_file() for name in _ZARR_FILES)
+
+
+def _module_by_suffix(path: Path) -> str | None:
+    name = path.name.lower()
+    return next((module for suffix, module in SUFFIXES.items() if name.endswith(suffix)), None)
+
+
+def _why_unread(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix in UNREAD:
+        return f"{UNREAD[suffix]} files are not read; export the image as OME-TIFF (Fiji: Bio-Formats Exporter)"
+    return f"files ending in {suffix!r} are not read; images end in {', '.join(sorted(SUFFIXES))}"
+
+
+def _natural(path: Path) -> tuple[Any, ...]:
+    """A sort key that compares the numbers within names as numbers."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)], path.name

@@ -1,14 +1,30 @@
-"""Windows of an image in Y and X: grids, splits by place, padding by reflection, blend weights. Arithmetic only."""
+"""Windows of an image in Y and X: grids, splits by place, reflection, orientations; reading and writing windows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.images.axes import Frames, frames_of
+from pssr2_monai.images.image import LazyImage, open_image
+from pssr2_monai.images.intensity import Intensity, IntensitySettings
+from pssr2_monai.images.writer import Writer
+
+if TYPE_CHECKING:
+    import torch
+
+ORIENTATIONS = 8
+"""Bits of their numbers: flipped along Y (1), flipped along X (2), then Y and X swapped (4); 0 to 3 keep the shape."""
+SWAPPED = 4
+SAMPLE_FRAMES = 16
+SAMPLE_SIDE_PX = 512
 
 
 @dataclass(frozen=True, order=True)
@@ -26,7 +42,7 @@ class Window:
 
 
 def starts(size: int, tile: int, overlap: int) -> list[int]:
-    """Where windows of length ``tile`` begin so that they cover ``[0, size)``.
+    """The first pixels of windows of length ``tile`` that cover ``[0, size)``.
 
     Neighbours share ``overlap`` pixels; the last window is shifted inside to end at ``size`` and may share more.
     A ``size`` of at most ``tile`` gives one window at 0.
@@ -36,7 +52,8 @@ def starts(size: int, tile: int, overlap: int) -> list[int]:
     """
     if size < 1 or tile < 1:
         raise InputError(f"tile: size {size} and tile {tile} must be at least 1 pixel")
-    _check_overlap(tile, overlap)
+    if not 0 <= overlap < tile:
+        raise InputError(f"overlap: {overlap} px do not fit a tile of {tile} px; use 0 to {tile - 1}")
     if size <= tile:
         return [0]
     return [*range(0, size - tile, tile - overlap), size - tile]
@@ -52,7 +69,7 @@ def grid(shape_yx: Sequence[int], tile: int | tuple[int, int], overlap: int | tu
 
     Returns:
         Windows of exactly the tile's size. They reach beyond the image only along an axis on which the image is
-        smaller than the tile; the reader pads there by reflection.
+        smaller than the tile; reading pads there by reflection.
 
     Raises:
         InputError: as for ``starts``.
@@ -66,13 +83,13 @@ def grid(shape_yx: Sequence[int], tile: int | tuple[int, int], overlap: int | tu
 def regions_by_place(
     shape_yx: Sequence[int], tile: int | tuple[int, int], fraction: float, guard: int = 0
 ) -> tuple[Window, Window | None]:
-    """The parts of a sheet for training and for validation, with ``guard`` unused pixels between them.
+    """The regions of an image for training and for validation, with ``guard`` unused pixels between them.
 
-    The last ``fraction`` of the longer side (Y where both are equal) is for validation, the first part for training;
-    the guard is taken from the latter. Both span the whole of the shorter side.
+    The last ``fraction`` of the longer side (Y where both are equal) is for validation, the first part for training,
+    less the guard. Both span the whole of the shorter side. Without a fraction there is no validation.
 
     Raises:
-        InputError: a part would be shorter than a tile, a fraction outside [0, 1), or a negative guard.
+        InputError: a region would be shorter than a tile, a fraction outside [0, 1), or a negative guard.
     """
     height, width = shape_yx
     if not 0 <= fraction < 1:
@@ -101,7 +118,7 @@ def regions_by_place(
 
 
 def reflect_indices(start: int, length: int, size: int) -> npt.NDArray[np.intp]:
-    """Indices into an axis of ``size`` for the window ``[start, start + length)``, which may stick out on both sides.
+    """Indices into an axis of ``size`` for the window ``[start, start + length)``, which may reach beyond both ends.
 
     Beyond the ends the axis is mirrored without repeating the edge, as ``numpy.pad`` does in mode "reflect", however
     far the window reaches. An axis of size 1 repeats its pixel.
@@ -113,11 +130,6 @@ def reflect_indices(start: int, length: int, size: int) -> npt.NDArray[np.intp]:
     return np.minimum(index, period - index)
 
 
-def _check_overlap(tile: int, overlap: int) -> None:
-    if not 0 <= overlap < tile:
-        raise InputError(f"overlap: {overlap} px do not fit a tile of {tile} px; use 0 to {tile - 1}")
-
-
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     """One number for both of Y and X, or one for each."""
     if isinstance(value, int):
@@ -126,6 +138,179 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return along_y, along_x
 
 
-def rounded_up(width: int, group: int) -> int:
-    """The next multiple of `group`: what pixel shuffling can divide."""
-    return -(-width // group) * group
+def rounded_up(size: int, unit: int) -> int:
+    """The next multiple of ``unit`` that is at least ``size``."""
+    return -(-size // unit) * unit
+
+
+def oriented(image: np.ndarray, number: int) -> np.ndarray:
+    """An image ``(..., Y, X)`` in one of its eight orientations; 0 keeps it as it is.
+
+    Equal to MONAI's ``RandFlipd`` and ``RandRotate90d``, but for the integers of a file, before they become floats.
+
+    Example:
+        >>> oriented(np.array([[1, 2], [3, 4]]), 3).tolist(), oriented(np.array([[1, 2], [3, 4]]), 4).tolist()
+        ([[4, 3], [2, 1]], [[1, 3], [2, 4]])
+    """
+    flipped = np.flip(image, _flipped_axes(number))
+    return np.ascontiguousarray(flipped.swapaxes(-2, -1) if number & SWAPPED else flipped)
+
+
+def turned(image: torch.Tensor, number: int, back: bool = False) -> torch.Tensor:
+    """Images ``(..., Y, X)`` in one of the orientations of ``oriented``, or back from it."""
+    axes = _flipped_axes(number)
+    if back and number & SWAPPED:
+        return image.transpose(-2, -1).flip(axes)
+    image = image.flip(axes)
+    return image.transpose(-2, -1) if number & SWAPPED else image
+
+
+def _flipped_axes(number: int) -> tuple[int, ...]:
+    return tuple(axis for bit, axis in ((1, -2), (2, -1)) if number & bit)
+
+
+def plane_size(image: LazyImage) -> tuple[int, int]:
+    """Height and width of an image, in pixels."""
+    return image.shape[image.axes.index("Y")], image.shape[image.axes.index("X")]
+
+
+def read_window(image: LazyImage, frames: Sequence[int], window: Window, stack: str = "TZ") -> np.ndarray:
+    """Read one window of some frames.
+
+    Args:
+        image: the open image.
+        frames: numbers of the frames, in the order of ``axes.frames_of``; a number may repeat.
+        window: may reach beyond the image, which is continued by reflection.
+        stack: order of T and Z.
+
+    Returns:
+        Array ``(frames, Y, X)`` in the dtype of the image.
+    """
+    order = frames_of(image.axes, image.shape, stack)
+    height, width = plane_size(image)
+    rows = reflect_indices(window.y, window.height, height)
+    columns = reflect_indices(window.x, window.width, width)
+    top, left = int(rows.min()), int(columns.min())
+    inside = {"Y": slice(top, int(rows.max()) + 1), "X": slice(left, int(columns.max()) + 1)}
+    planes = {frame: _read_plane(image, order, frame, inside) for frame in dict.fromkeys(frames)}
+    return np.stack([planes[frame][np.ix_(rows - top, columns - left)] for frame in frames])
+
+
+def _read_plane(image: LazyImage, order: Frames, frame: int, inside: dict[str, slice]) -> np.ndarray:
+    """One frame within the slices ``inside`` of Y and X, as ``(Y, X)``."""
+    bounds = {axis: slice(index, index + 1) for axis, index in order.position(frame).items()} | inside
+    block = image.read(tuple(bounds[axis] for axis in image.axes))
+    plane = np.squeeze(block, axis=tuple(index for index, axis in enumerate(image.axes) if axis not in "YX"))
+    return plane if image.axes.index("Y") < image.axes.index("X") else plane.T
+
+
+def write_window(writer: Writer, order: Frames, frame: int, window: Window, pixels: np.ndarray) -> None:
+    """Write a window of one frame, or of consecutive frames, in the axis order of the writer.
+
+    Args:
+        writer: of the image.
+        order: the frames of the image.
+        frame: number of the (first) frame.
+        window: where, in pixels.
+        pixels: ``(Y, X)``, or ``(frames, Y, X)`` of consecutive frames of a run.
+    """
+    rows, columns = window.slices()
+    bounds = {axis: slice(i, i + 1) for axis, i in order.position(frame).items()} | {"Y": rows, "X": columns}
+    axes = "YX"
+    if pixels.ndim == 3:
+        assert order.run_axis is not None
+        first = bounds[order.run_axis].start
+        bounds[order.run_axis], axes = slice(first, first + len(pixels)), order.run_axis + axes
+    block = pixels.transpose([axes.index(axis) for axis in writer.axes if axis in axes])
+    singletons = tuple(index for index, axis in enumerate(writer.axes) if axis not in axes)
+    writer.write([bounds[axis] for axis in writer.axes], np.expand_dims(block, singletons))
+
+
+def sample_pixels(image: LazyImage, stack: str = "TZ") -> Iterator[np.ndarray]:
+    """At most 16 windows ``(Y, X)`` of up to 512 x 512 pixels, spread over the frames and over the plane."""
+    height, width = plane_size(image)
+    count = frames_of(image.axes, image.shape, stack).count
+    side_y, side_x = min(SAMPLE_SIDE_PX, height), min(SAMPLE_SIDE_PX, width)
+    frames = np.linspace(0, count - 1, SAMPLE_FRAMES).round().astype(int)
+    # Places on a 4 x 4 lattice, in an order that scatters them.
+    places = [(5 * number % SAMPLE_FRAMES) for number in range(SAMPLE_FRAMES)]
+    windows = [
+        Window((height - side_y) * (p // 4) // 3, (width - side_x) * (p % 4) // 3, side_y, side_x) for p in places
+    ]
+    for frame, window in dict.fromkeys(zip(frames.tolist(), windows, strict=True)):
+        yield read_window(image, [frame], window, stack)[0]
+
+
+def fit_image_intensity(image: LazyImage, settings: IntensitySettings, stack: str = "TZ") -> Intensity:
+    """The intensity scale of an image, from a sample of its pixels of bounded size.
+
+    Raises:
+        InputError: see ``intensity.fit_intensity``.
+    """
+    if not settings.needs_sample(image.dtype):
+        return settings.fit(np.empty(0, image.dtype), image.dtype, image.path.name)
+    sample = np.concatenate([window.ravel() for window in sample_pixels(image, stack)])
+    return settings.fit(sample, image.dtype, image.path.name)
+
+
+class SheetReader:
+    """Read windows by path, keeping files open and, within a bound, their frames decoded.
+
+    Args:
+        cache_bytes: bytes of decoded frames to keep at most. Frames larger than a quarter of it are read window by
+            window.
+        axes: axes of files whose own are missing or wrong.
+        stack: order of T and Z.
+        open_files: files to keep open at most.
+    """
+
+    def __init__(
+        self, cache_bytes: int = 2**29, axes: str | None = None, stack: str = "TZ", open_files: int = 64
+    ) -> None:
+        self.cache_bytes = cache_bytes
+        self.axes = axes
+        self.stack = stack
+        self.open_files = open_files
+        self._images: OrderedDict[str, LazyImage] = OrderedDict()
+        self._planes: OrderedDict[tuple[str, int], np.ndarray] = OrderedDict()
+        self._cached = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process opens its own files.
+        return self.__dict__ | {"_images": OrderedDict(), "_planes": OrderedDict(), "_cached": 0}
+
+    def image(self, path: str | Path) -> LazyImage:
+        """The open image at ``path``."""
+        key = str(path)
+        if key not in self._images:
+            if len(self._images) >= self.open_files:
+                self._images.popitem(last=False)[1].close()
+            self._images[key] = open_image(path, axes=self.axes)
+        self._images.move_to_end(key)
+        return self._images[key]
+
+    def read(self, path: str | Path, frames: Sequence[int], window: Window) -> np.ndarray:
+        """A window of some frames of the image at ``path``, as ``(frames, Y, X)``; see ``read_window``."""
+        image = self.image(path)
+        height, width = plane_size(image)
+        if height * width * image.dtype.itemsize > self.cache_bytes // 4:
+            return read_window(image, frames, window, self.stack)
+        planes = [self._plane(str(path), image, frame) for frame in frames]
+        if 0 <= window.y <= height - window.height and 0 <= window.x <= width - window.width:
+            return np.stack([plane[window.slices()] for plane in planes])
+        rows = reflect_indices(window.y, window.height, height)
+        columns = reflect_indices(window.x, window.width, width)
+        return np.stack([plane[np.ix_(rows, columns)] for plane in planes])
+
+    def _plane(self, path: str, image: LazyImage, frame: int) -> np.ndarray:
+        key = (path, frame)
+        if key in self._planes:
+            self._planes.move_to_end(key)
+            return self._planes[key]
+        whole = {axis: slice(0, image.shape[image.axes.index(axis)]) for axis in "YX"}
+        plane = np.ascontiguousarray(_read_plane(image, frames_of(image.axes, image.shape, self.stack), frame, whole))
+        self._planes[key] = plane
+        self._cached += plane.nbytes
+        while self._cached > self.cache_bytes:
+            self._cached -= self._planes.popitem(last=False)[1].nbytes
+        return plane

@@ -1,9 +1,12 @@
-"""Writing images region by region, with their dtype, axes, pixel size and channel names."""
+"""Writing images region by region, and any output under a temporary name until it is complete."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -12,20 +15,21 @@ import numpy as np
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import check_axes
-from pssr2_monai.images.outputs import Spread, check_free
-from pssr2_monai.images.registry import is_zarr, list_images
+from pssr2_monai.images.image import is_zarr, list_images
 
 WRITTEN = {
-    ".tif": ("tiff_writer", "TiffWriter"),
-    ".tiff": ("tiff_writer", "TiffWriter"),
-    ".zarr": ("omezarr_writer", "OmeZarrWriter"),
+    ".tif": ("tiff", "TiffWriter"),
+    ".tiff": ("tiff", "TiffWriter"),
+    ".zarr": ("omezarr", "OmeZarrWriter"),
     ".png": ("pillow", "PngWriter"),
 }
-"""Which class of which module of this package writes which files, ".ome.tif" and ".ome.zarr" among them."""
+"""The module of ``formats`` and its class that write files of a suffix, ".ome.tif" and ".ome.zarr" among them."""
+Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""Applies a function that can be pickled to all items, as ``map`` does, in this or other processes, in any order."""
 
 
 class _Format(Protocol):
-    """What one format module's writer does; regions and arrays have been checked."""
+    """The writer of a format; regions and arrays have been checked."""
 
     chunks: tuple[int, ...] | None
 
@@ -37,17 +41,17 @@ class _Format(Protocol):
 
 
 class Writer:
-    """Writes an image region by region; nothing stands under its name until it is complete.
+    """Write an image region by region; its name appears when it is complete.
 
     As a context manager it completes the image at the end of the block, or removes it if the block raises.
 
     Attributes:
-        path: the file or folder to be.
+        path: the file or folder.
         shape: size along each axis.
         dtype: of the pixels.
         axes: letters out of "TZCYX", one a dimension.
-        chunks: the grid on which regions may be written by several processes at once (each with a pickled copy of the
-            writer, one of them closing it); None where one process must write all. Regions are best whole ones of it.
+        chunks: the grid on which several processes may write regions at the same time, each with a pickled copy of the
+            writer, one of which closes it; None where one process must write all. Whole chunks are quickest.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], axes: str, target: _Format) -> None:
@@ -56,17 +60,17 @@ class Writer:
         self._target: _Format | None = target
 
     def write(self, region: Sequence[slice], array: np.ndarray) -> None:
-        """Sets the pixels of a region.
+        """Write the pixels of a region.
 
         Args:
             region: one slice an axis; open-ended ones are allowed, steps are not.
-            array: of the region's shape and of the image's dtype: casting is not a writer's business.
+            array: of the region's shape and of the image's dtype; it is not cast.
 
         Raises:
             ValueError: another shape or dtype, or a region outside the image.
         """
         if self._target is None:
-            raise ValueError(f"{self.path.name}: was closed")
+            raise ValueError(f"{self.path.name}: the writer was closed")
         array = np.asarray(array)
         if array.dtype != self.dtype:
             raise ValueError(f"{self.path.name}: holds {self.dtype}, got {array.dtype}; cast the array first")
@@ -86,12 +90,11 @@ class Writer:
         self._target.write(tuple(bounds), array)
 
     def close(self, keep: bool = False, spread: Spread = map) -> None:
-        """Completes the image and moves it into place. Pixels that were never written are 0.
+        """Complete the image and move it into place. Pixels that were never written are 0.
 
         Args:
-            keep: leave it to the caller to suspend or abort where completing fails, of a full disk for instance.
-            spread: how what is left to do, such as a pyramid, is shared; in this process, one after the other, by
-                default.
+            keep: if completing fails, for instance on a full disk, leave it to the caller to suspend or abort.
+            spread: how the remaining work, such as a pyramid, is distributed; by default all is done in this process.
         """
         if self._target is not None:
             try:
@@ -103,11 +106,11 @@ class Writer:
             self._target = None
 
     def suspend(self) -> None:
-        """Leaves what was begun for another writer to resume."""
+        """Leave the unfinished image for another writer to resume."""
         self._target = None
 
     def abort(self) -> None:
-        """Removes what was begun; what stood under the name before stays."""
+        """Remove the unfinished image; an older one of its name stays."""
         if self._target is not None:
             target, self._target = self._target, None
             target.abort()
@@ -136,29 +139,31 @@ def create_writer(
     resume: bool = False,
     in_blocks: bool = False,
     shards: Sequence[int] | None = None,
+    chunk: int | None = None,
 ) -> Writer:
-    """A writer for the format that the suffix names.
+    """Create a writer for the format that the suffix names.
 
-    ``.tif`` and ``.tiff`` are written for Fiji (ImageJ's own description where it can hold the image, else OME-XML),
-    ``.ome.tif`` as OME-TIFF, ``.zarr`` as OME-Zarr 0.5 with a pyramid, ``.png`` for one 8- or 16-bit image. TIFF and
-    Zarr are written in place on disk, so the image may be larger than memory.
+    ``.tif`` and ``.tiff`` are written for Fiji (ImageJ's own description where it can describe the image, else
+    OME-XML), ``.ome.tif`` as OME-TIFF, ``.zarr`` as OME-Zarr 0.5 with a pyramid, ``.png`` for one 8- or 16-bit image.
+    TIFF and Zarr are written in place on disk, so the image may be larger than memory.
 
     Args:
-        path: the file or folder to write; while under way it ends in ``.part``.
+        path: the file or folder to write; until complete, its name ends in ``.part``.
         shape: size along each axis.
         dtype: of the pixels.
         axes: letters out of "TZCYX", one a dimension.
         pixel_size: micrometres along "Z", "Y" and "X"; an axis that is missing stays unknown in the file.
         channel_names: one a channel, or none.
-        overwrite: replace what stands under this name (when the new image is complete).
-        resume: go on with what a writer of the same arguments left ending in ``.part``, if it is there.
-        in_blocks: regions will be whole ones of the writer's ``chunks``, which saves reading them again for a pyramid.
-        shards: of OME-Zarr in blocks, pixels along each axis that are stored in one file, and written at once; chunks
-            have a file each by default.
+        overwrite: replace an existing image, when the new one is complete.
+        resume: continue the unfinished image that a writer of the same arguments left, if there is one.
+        in_blocks: regions will be made of whole ``chunks`` of the writer, so that a pyramid needs no second reading.
+        shards: for OME-Zarr in blocks: pixels along each axis that are stored in one file and written at once; by
+            default each chunk has its own file.
+        chunk: for OME-Zarr: side of the chunks along Y and X, in pixels; 512 by default.
 
     Raises:
-        InputError: the suffix, the dtype or the axes cannot be written; the file exists; no such folder; no room;
-            shards of another format, or of what is not written in blocks.
+        InputError: the suffix, the dtype or the axes cannot be written; the file exists; no such folder; too little
+            space on the disk; shards for another format, or without blocks.
     """
     path, shape, dtype = Path(path), tuple(int(size) for size in shape), np.dtype(dtype).newbyteorder("=")
     check_axes(axes, shape, path.name)
@@ -168,19 +173,20 @@ def create_writer(
     unknown = set(pixel_size) - set("ZYX")
     if unknown or any(not size > 0 for size in pixel_size.values()):
         raise InputError(
-            f"{path.name}: pixel size {dict(pixel_size)} is not in micrometres along Z, Y and X; leave out what is "
-            "unknown"
+            f"{path.name}: pixel size {dict(pixel_size)} is not in micrometres along Z, Y and X; leave out axes whose "
+            "size is unknown"
         )
     sizes = {axis: float(size) for axis, size in pixel_size.items() if axis in axes}
     check_free(path, overwrite)
-    target = _target_of(path)
+    new_target = _format_of(path)
     options: dict[str, Any] = {"resume": resume}
-    is_zarr = path.suffix.lower() == ".zarr"
-    if shards is not None and not (is_zarr and in_blocks):
+    to_zarr = path.suffix.lower() == ".zarr"
+    if shards is not None and not (to_zarr and in_blocks):
         raise InputError(f"{path.name}: has no shards; write .ome.zarr, in blocks, or leave them out")
-    if is_zarr:
-        options |= {"in_blocks": in_blocks, "shards": shards}
-    return Writer(path, shape, dtype, axes, target(path, shape, dtype, axes, sizes, tuple(channel_names), **options))
+    if to_zarr:
+        options |= {"in_blocks": in_blocks, "shards": shards, "chunk": chunk}
+    target = new_target(path, shape, dtype, axes, sizes, tuple(channel_names), **options)
+    return Writer(path, shape, dtype, axes, target)
 
 
 def write_image(
@@ -192,18 +198,19 @@ def write_image(
     channel_names: Sequence[str] = (),
     overwrite: bool = False,
 ) -> None:
-    """Writes a whole array; what stands under the name appears when it is complete.
+    """Write a whole array as an image file, which appears when it is complete.
 
     Args:
         path: the file or folder to write; its suffix names the format: .tif, .ome.tif, .ome.zarr or .png.
-        array: pixels, of the shape that the axes say; its data type is kept.
-        axes: letters out of "TZCYX", one a dimension.
+        array: pixels; their data type is kept.
+        axes: letters out of "TZCYX", one a dimension of the array.
         pixel_size: micrometres along "Z", "Y" and "X"; an axis that is missing stays unknown in the file.
         channel_names: one a channel, or none.
-        overwrite: replace what stands under this name.
+        overwrite: replace an existing image.
 
     Raises:
-        InputError: the suffix, the data type or the axes cannot be written; the file exists; no such folder; no room.
+        InputError: the suffix, the data type or the axes cannot be written; the file exists; no such folder; too little
+            space on the disk.
 
     Example:
         >>> stack = np.zeros((5, 64, 48), dtype=np.uint16)
@@ -223,8 +230,7 @@ def write_image(
         writer.write([slice(None)] * array.ndim, array.astype(writer.dtype, copy=False))
 
 
-def _target_of(path: Path) -> Callable[..., _Format]:
-    """The class that writes files of this name."""
+def _format_of(path: Path) -> Callable[..., _Format]:
     suffix = path.suffix.lower()
     if suffix not in WRITTEN:
         raise InputError(f"{path.name}: files ending in {path.suffix!r} are not written; use {', '.join(WRITTEN)}")
@@ -240,20 +246,20 @@ def target_files(
     format: str | None,
     may_exist: Callable[[Path], bool] = lambda path: False,
 ) -> list[tuple[Path, Path]]:
-    """Which file is written for which source.
+    """Pairs of source and target files.
 
     Args:
         source: an image file, or a folder of them.
         target: the file to write, or the folder to write files of the same names into.
         overwrite: replace existing files.
         format: suffix of the files written into a folder, such as ``ome.zarr``; by default that of the source.
-        may_exist: targets for which it is true may exist without ``overwrite``.
+        may_exist: returns whether a target may exist without ``overwrite``.
 
     Raises:
-        InputError: a target exists, is its own source or is another's target, too; or the format is not written.
+        InputError: a target exists, is its own source or the target of two sources; or the format is not written.
     """
     one_file = target.name.lower().endswith(tuple(WRITTEN)) and not (target.is_dir() and not is_zarr(target))
-    if one_file:  # of a folder of slices, too, which is one stack
+    if one_file:  # also for a folder of slices, which is one stack
         pairs = [(source, target)]
     elif source.is_dir() and not is_zarr(source):
         pairs = [(file, target / _written_name(file, format)) for file in list_images(source)]
@@ -267,17 +273,17 @@ def target_files(
     for file, output in pairs:
         if outputs.count(output) > 1:
             raise InputError(
-                f"{file.name}: another image of the folder would be written to {output.name}, too; rename one"
+                f"{file.name}: another image of the folder would also be written to {output.name}; rename one of them"
             )
         if output.resolve() == file.resolve():
-            raise InputError(f"{output}: is the input itself; give another output")
+            raise InputError(f"{output}: the output is the input itself; give another output")
         if output.exists() and not (overwrite or may_exist(output)):
             raise InputError(f"{output}: exists already; give another output, or ask to overwrite it")
     return pairs
 
 
 def _written_name(file: Path, format: str | None) -> str:
-    """The file's name, with the suffix asked for or else one that can be written."""
+    """The name of a file with the suffix of a format; by default its own if it can be written, else ``.tif``."""
     if format is None and file.name.lower().endswith(tuple(WRITTEN)):
         return file.name
     suffix = "." + (format or "tif").lower().lstrip(".")
@@ -285,3 +291,84 @@ def _written_name(file: Path, format: str | None) -> str:
         raise InputError(f"format: {format!r} is not written; use tif, ome.tif, ome.zarr or png")
     stem = file.name.removesuffix(file.suffix)
     return stem.removesuffix(".ome") + suffix
+
+
+def part_path(path: Path) -> Path:
+    """The temporary name of an output until it is complete: ``stack.ome.tif.part`` next to ``stack.ome.tif``."""
+    return path.with_name(path.name + ".part")
+
+
+@contextmanager
+def written_atomically(path: Path, suffix: str = "") -> Iterator[Path]:
+    """Yield a temporary path next to ``path``, and move what is written there into place at the end of the block.
+
+    If the block raises, what it wrote is removed and ``path`` stays as it was. The block writes a file or makes a
+    folder.
+
+    Args:
+        path: the file or folder to write; it is replaced if it exists.
+        suffix: what the temporary name ends in after ``.part``, for libraries that choose a format by it.
+
+    Example:
+        >>> with written_atomically(Path("note.txt")) as part:
+        ...     size = part.write_text("complete")
+        >>> Path("note.txt").read_text(), part.exists()
+        ('complete', False)
+    """
+    part = path.with_name(part_path(path).name + suffix)
+    remove(part)  # left by a process that was killed
+    try:
+        yield part
+        move_into_place(part, path)
+    except BaseException:
+        remove(part)
+        raise
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Refuse to write where something lies that is not to be overwritten, or where there is no folder.
+
+    Raises:
+        InputError: says which.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}; create it first")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists already; choose another name, or allow it to be overwritten")
+    if path.is_dir() and not is_zarr(path):
+        raise InputError(f"{path}: is a folder that holds no Zarr image and is not overwritten; choose another name")
+
+
+def check_room(path: Path, nbytes: int) -> None:
+    """Refuse an output for which the disk has no room.
+
+    Raises:
+        InputError: says how much is needed and how much is free.
+    """
+    free = shutil.disk_usage(path.parent).free
+    if nbytes > free:
+        raise InputError(
+            f"{path.name}: needs {nbytes / 1e9:.2f} GB, but {path.parent} has {free / 1e9:.2f} GB free; "
+            "write elsewhere or make room"
+        )
+
+
+def move_into_place(part: Path, path: Path) -> None:
+    """Move a complete output to its name, replacing an older one."""
+    if path.is_dir():
+        # A folder cannot be replaced in one step: the old one is renamed first, so that neither is ever incomplete.
+        old = path.with_name(path.name + ".old.part")
+        remove(old)
+        path.rename(old)
+        part.rename(path)
+        remove(old)
+    else:
+        os.replace(part, path)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it exists."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

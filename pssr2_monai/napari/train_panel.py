@@ -16,7 +16,7 @@ from qtpy.QtCore import QTimer
 from pssr2_monai.bundle import preset_names
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.charts import BLUE, ORANGE, Chart
-from pssr2_monai.images.registry import list_images
+from pssr2_monai.images.image import list_images
 from pssr2_monai.machine import devices
 from pssr2_monai.napari.crappifier_form import CrappifierForm
 from pssr2_monai.napari.panel import GOOD, Panel, Picture

@@ -12,7 +12,7 @@ import torch
 
 from pssr2_monai.bundle import bundle_dir
 from pssr2_monai.errors import InputError, nearest
-from pssr2_monai.images.outputs import written_atomically
+from pssr2_monai.images.writer import written_atomically
 from pssr2_monai.networks.precision import channels_last
 from pssr2_monai.networks.pssr2 import load_pssr2
 from pssr2_monai.networks.record import Record, instantiate

@@ -17,11 +17,9 @@ import zarr
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import frames_of, is_volume, scaled_shape
-from pssr2_monai.images.image import LazyImage, open_image
-from pssr2_monai.images.outputs import part_path
-from pssr2_monai.images.registry import is_zarr
-from pssr2_monai.images.sheets import fit_image_intensity, plane_size, read_window
-from pssr2_monai.images.windows import Window
+from pssr2_monai.images.image import LazyImage, is_zarr, open_image
+from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window
+from pssr2_monai.images.writer import part_path
 from pssr2_monai.networks.record import Record
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.layout import CAST_PIXELS, Layout, layout_of

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.outputs import part_path, remove, written_atomically
-from pssr2_monai.images.registry import is_zarr, list_images
+from pssr2_monai.images.image import is_zarr, list_images
+from pssr2_monai.images.writer import part_path, remove, written_atomically
 
 FOLDER_JOURNAL = ".restoring.json"
 ZARR_METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")

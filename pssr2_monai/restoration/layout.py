@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from pssr2_monai.images.axes import Frames, factors, frames_of, is_volume, sample_centres
-from pssr2_monai.images.formats import omezarr_writer
+from pssr2_monai.images.formats import omezarr
 from pssr2_monai.images.image import LazyImage
-from pssr2_monai.images.sheets import plane_size
+from pssr2_monai.images.windows import plane_size
 from pssr2_monai.networks.record import Record
 from pssr2_monai.restoration.blending import WindowAxis
 from pssr2_monai.restoration.inferer import SeamlessInferer
@@ -304,7 +304,7 @@ class Layout:
 
 def layout_of(image: LazyImage, target: Path, record: Record, inferer: SeamlessInferer) -> Layout:
     """How the restoring of an image into a file or folder of this name is divided."""
-    side = 2 * omezarr_writer.CHUNK if target.suffix.lower() == ".zarr" else 1
+    side = 2 * omezarr.CHUNK if target.suffix.lower() == ".zarr" else 1
     frames = frames_of(image.axes, image.shape, record.stack)
     layout = Layout(frames, plane_size(image), record, inferer, (1, side, side), image.dtype.itemsize)
     return layout.sharded() if side > 1 else layout

@@ -21,9 +21,8 @@ from monai.inferers import Inferer
 from pssr2_monai.errors import InputError, causes
 from pssr2_monai.images.axes import Frames, frames_of, is_volume, scaled_pixel_size, scaled_shape
 from pssr2_monai.images.image import LazyImage, open_image
-from pssr2_monai.images.outputs import part_path, remove
-from pssr2_monai.images.sheets import fit_image_intensity
-from pssr2_monai.images.writer import Writer, create_writer
+from pssr2_monai.images.windows import fit_image_intensity
+from pssr2_monai.images.writer import Writer, create_writer, part_path, remove
 from pssr2_monai.networks.record import Record
 from pssr2_monai.progress import Progress
 from pssr2_monai.restoration import engines

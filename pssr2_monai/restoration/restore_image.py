@@ -17,8 +17,7 @@ from torch.profiler import record_function
 from pssr2_monai.images.axes import factors, frames_of
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.intensity import Intensity
-from pssr2_monai.images.sheets import plane_size, read_window, write_window
-from pssr2_monai.images.windows import Window, reflect_indices
+from pssr2_monai.images.windows import Window, plane_size, read_window, reflect_indices, write_window
 from pssr2_monai.images.writer import Writer
 from pssr2_monai.networks.record import Record
 from pssr2_monai.restoration.blending import Place
@@ -155,8 +154,8 @@ class Restoring:
             for part, factor in zip((rows, *job.column), layout.scale, strict=True)
         ]
         if self.inferer.volume:
-            (first, count), (y, height), (x, width) = spans
-            write_window(self.writer, order, job.given[first], Window(y, x, height, width), block, count)
+            (first, _), (y, height), (x, width) = spans
+            write_window(self.writer, order, job.given[first], Window(y, x, height, width), block)
             return
         (y, height), (x, width) = spans
         for number, frame in enumerate(job.given):

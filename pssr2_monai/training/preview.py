@@ -22,8 +22,7 @@ from pssr2_monai.errors import InputError, causes
 from pssr2_monai.images.axes import Frames, factors, frames_of
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity, IntensitySettings
-from pssr2_monai.images.sheets import fit_image_intensity, plane_size, read_window, write_window
-from pssr2_monai.images.windows import Window
+from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window, write_window
 from pssr2_monai.images.writer import create_writer, target_files, write_image
 from pssr2_monai.training.config import check_overrides, config_files
 

@@ -13,7 +13,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.fidelity.uncertainty import MeanAndSpread, load_ensemble, restore_with_uncertainty, spread_calibration
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.intensity import IntensitySettings
-from pssr2_monai.images.orientation import oriented
+from pssr2_monai.images.windows import oriented
 from pssr2_monai.images.writer import write_image
 from pssr2_monai.networks.record import Record
 from pssr2_monai.restoration.inferer import SeamlessInferer

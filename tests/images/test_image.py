@@ -14,8 +14,7 @@ import tifffile
 from PIL import Image
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.image import open_image
-from pssr2_monai.images.registry import list_images
+from pssr2_monai.images.image import list_images, open_image
 
 
 def ramp(*shape: int, dtype: str = "uint16") -> np.ndarray:

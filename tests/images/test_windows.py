@@ -1,4 +1,4 @@
-"""Windows: every pixel covered, no pixel shared across a split, padding as numpy pads, weights that add up to one."""
+"""Windows: every pixel covered, no pixel shared across a split, padding as numpy pads, eight orientations."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.windows import Window, grid, reflect_indices, regions_by_place, starts
-from pssr2_monai.restoration.blending import WindowAxis
+from pssr2_monai.images.windows import (
+    ORIENTATIONS,
+    Window,
+    grid,
+    oriented,
+    reflect_indices,
+    regions_by_place,
+    starts,
+)
 
 quick = settings(max_examples=100, deadline=None)
 sides = st.integers(1, 90)
@@ -93,9 +100,6 @@ def test_impossible_tiles_are_refused(tile: int | tuple[int, int], overlap: int 
         grid((3, 20), tile, overlap)
 
 
-windows = st.builds(Window, st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 9), st.integers(1, 9))
-
-
 def test_split_by_hand() -> None:
     assert regions_by_place((8, 20), 4, 0.25, 2) == (Window(0, 0, 8, 13), Window(0, 15, 8, 5))
     assert regions_by_place((20, 30), 8, 0, guard=5) == (Window(0, 0, 20, 30), None)
@@ -145,42 +149,24 @@ def test_reflected_windows_agree_wherever_they_begin(start: int, length: int, si
     np.testing.assert_array_equal(reflect_indices(start, length, size), expected)
 
 
-@st.composite
-def window_axes(draw: st.DrawFn) -> WindowAxis:
-    """Axes of one window or many, with up to three quarters in common; the margin is at least half of that."""
-    window = draw(st.integers(4, 40))
-    shared = draw(st.integers(window // 4 or 1, 3 * window // 4))
-    return WindowAxis(draw(st.integers(1, 300)), window, shared, shared // 2 + draw(st.integers(0, 4)))
+def _eight(image: np.ndarray) -> list[np.ndarray]:
+    """The orientations of the last two axes: quarter turns of the image and of its mirror image."""
+    return [np.rot90(each, turns, axes=(-2, -1)) for each in (image, image[..., ::-1]) for turns in range(4)]
 
 
-@quick
-@given(window_axes(), st.integers(1, 4))
-def test_weights_of_all_windows_add_up_to_one(axis: WindowAxis, scale: int) -> None:
-    total = np.zeros(scale * (axis.size + 2 * axis.margin + 2 * axis.window))
-    for start in axis.starts:
-        first = scale * (start + axis.margin)
-        total[first : first + scale * axis.length] += axis.weights(start, scale)
-    inside = slice(scale * axis.margin, scale * (axis.margin + axis.size))
-    np.testing.assert_allclose(total[inside], 1, atol=1e-6)
+def _which(image: np.ndarray, found: np.ndarray) -> int:
+    return next(number for number, each in enumerate(_eight(image)) if np.array_equal(each, found))
 
 
-@quick
-@given(window_axes(), st.data())
-def test_windows_that_cover_a_part_are_all_that_count_there(axis: WindowAxis, data: st.DataObject) -> None:
-    first = data.draw(st.integers(0, axis.size - 1))
-    stop = data.draw(st.integers(first + 1, axis.size))
-    covering = axis.covering(first, stop)
-    for start in axis.starts:
-        here = axis.weights(start)[max(first - start, 0) : max(stop - start, 0)]
-        assert (start in covering) == bool(here.any())
-
-
-def test_weights_are_a_raised_cosine_between_edges_of_nothing() -> None:
-    weights = WindowAxis(size=100, window=16, shared=8, margin=4).weights(20)
-    ramp = [np.sin(np.pi * (i + 0.5) / 8) ** 2 for i in range(4)]
-    np.testing.assert_allclose(weights, [0, 0, *ramp, 1, 1, 1, 1, *ramp[::-1], 0, 0], atol=1e-6)
-
-
-def test_windows_begin_on_one_grid() -> None:
-    assert list(WindowAxis(size=600, window=256, shared=64, margin=32).starts) == [-32, 160, 352, 544]
-    assert list(WindowAxis(size=256, window=256, shared=64, margin=32).starts) == [0]
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32", "float64", "uint32"])
+@pytest.mark.parametrize("shape", [(5, 5), (1, 37, 37), (2, 64, 48), (2, 3, 1, 70)])
+def test_eight_numbers_give_eight_orientations(shape: tuple[int, ...], dtype: str) -> None:
+    image = np.random.default_rng(0).permutation(int(np.prod(shape))).reshape(shape).astype(dtype)
+    kept = image.copy()
+    turned = [oriented(image, number) for number in range(ORIENTATIONS)]
+    np.testing.assert_array_equal(turned[0], image)
+    assert all(each.dtype == image.dtype for each in turned)
+    assert all(each.shape == shape for each in turned[:4])
+    np.testing.assert_array_equal(image, kept)
+    distinct = {_which(image, each) for each in turned}
+    assert len(distinct) == (8 if min(shape[-2:]) > 1 else 4)

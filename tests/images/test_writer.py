@@ -17,10 +17,19 @@ import zarr
 from PIL import Image
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.formats import omezarr_writer, tiff_writer
-from pssr2_monai.images.image import open_image
-from pssr2_monai.images.registry import list_images
-from pssr2_monai.images.writer import create_writer, write_image
+from pssr2_monai.images.formats.tiff import TiffWriter
+from pssr2_monai.images.image import list_images, open_image
+from pssr2_monai.images.writer import (
+    check_free,
+    check_room,
+    create_writer,
+    move_into_place,
+    part_path,
+    remove,
+    target_files,
+    write_image,
+    written_atomically,
+)
 
 SIZE = {"Z": 0.3, "Y": 0.1, "X": 0.09}
 
@@ -177,12 +186,9 @@ def test_a_folder_of_other_things_is_never_overwritten(tmp_path: Path, name: str
 
 
 @pytest.mark.parametrize("shards", [None, (2, 256, 160)])
-def test_a_pyramid_made_block_by_block_is_that_made_at_the_end(
-    shards: tuple[int, ...] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(omezarr_writer, "CHUNK", 64)
+def test_a_pyramid_made_block_by_block_is_that_made_at_the_end(shards: tuple[int, ...] | None, tmp_path: Path) -> None:
     data = np.random.default_rng(0).integers(0, 65535, (3, 301, 517), "uint16")
-    settings: dict[str, Any] = {"shape": data.shape, "dtype": "uint16", "axes": "ZYX", "pixel_size": {}}
+    settings: dict[str, Any] = {"shape": data.shape, "dtype": "uint16", "axes": "ZYX", "pixel_size": {}, "chunk": 64}
     with create_writer(tmp_path / "whole.zarr", **settings) as writer:
         writer.write(np.s_[:, :, :], data)
     with create_writer(tmp_path / "blocks.zarr", **settings, in_blocks=True, shards=shards) as writer:
@@ -199,6 +205,7 @@ def test_a_pyramid_made_block_by_block_is_that_made_at_the_end(
     for name in whole.array_keys():
         np.testing.assert_array_equal(whole[name][:], blocks[name][:])
     np.testing.assert_array_equal(blocks["0"][:], data)
+    assert blocks["0"].chunks == (1, 64, 64)
     assert blocks["0"].shards == (None if shards is None else (2, 256, 256))
     assert blocks["1"].shards == (None if shards is None else (2, 128, 128))
     with open_image(tmp_path / "blocks.zarr") as image:
@@ -270,10 +277,11 @@ def test_a_full_disk_is_noticed_first(tmp_path: Path, monkeypatch: pytest.Monkey
         create_writer(tmp_path / "a.tif", shape=(20, 30), dtype="uint8", axes="YX", pixel_size={})
 
 
-def test_big_images_are_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiff_writer, "IMAGEJ_BYTES", 1000)
+def test_big_images_are_bigtiff(tmp_path: Path) -> None:
     data = ramp(3, 20, 30)
-    write_image(tmp_path / "a.tif", data, axes="ZYX", pixel_size=SIZE)
+    writer = TiffWriter(tmp_path / "a.tif", data.shape, data.dtype, "ZYX", SIZE, (), imagej_bytes=1000)
+    writer.write(np.s_[:, :, :], data)
+    writer.close()
     with tifffile.TiffFile(tmp_path / "a.tif") as tif:
         assert tif.is_bigtiff
         assert tif.is_ome
@@ -291,3 +299,128 @@ def test_what_a_killed_process_was_writing_is_not_left(tmp_path: Path) -> None:
     writer.close(keep=True)
     assert not list(tmp_path.rglob("*.partial"))
     np.testing.assert_array_equal(open_image(tmp_path / "a.zarr").read(), data)
+
+
+def test_a_file_appears_when_its_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "figures.json"
+    target.write_text("old")
+    with written_atomically(target) as part:
+        assert part == tmp_path / "figures.json.part"
+        part.write_text("new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_block_that_raises_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+    target = tmp_path / "figures.json"
+    target.write_text("old")
+
+    def fail(part: Path) -> None:
+        part.write_text("half")
+        raise error
+
+    with pytest.raises(error), written_atomically(target) as part:
+        fail(part)
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_block_that_writes_nothing_is_an_error_and_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(FileNotFoundError), written_atomically(target):
+        pass
+    assert target.read_text() == "old"
+
+
+def test_what_a_killed_process_left_is_not_mixed_with_the_new_output(tmp_path: Path) -> None:
+    left = part_path(tmp_path / "pairs")
+    (left / "HR").mkdir(parents=True)
+    (left / "HR" / "old.tif").touch()
+    with written_atomically(tmp_path / "pairs") as part:
+        assert not part.exists()
+        part.mkdir()
+        (part / "new.tif").touch()
+    assert [path.name for path in (tmp_path / "pairs").iterdir()] == ["new.tif"]
+
+
+def test_a_temporary_name_may_keep_a_suffix_for_libraries(tmp_path: Path) -> None:
+    with written_atomically(tmp_path / "model.ts", ".ts") as part:
+        assert part.name == "model.ts.part.ts"
+        part.touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["model.ts"]
+
+
+def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
+    old, new = tmp_path / "a.zarr", tmp_path / "a.zarr.part"
+    for folder, name in ((old, "old"), (new, "new")):
+        folder.mkdir()
+        (folder / name).touch()
+    move_into_place(new, old)
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["a.zarr", "a.zarr/new"]
+
+
+def test_removing_a_link_keeps_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    for name in ("link", "link", "absent"):
+        remove(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    remove(tmp_path / "folder")
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_that_are_taken_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").touch()
+    (tmp_path / "folder").mkdir()
+    check_free(tmp_path / "b.tif", overwrite=False)
+    check_free(tmp_path / "a.tif", overwrite=True)
+    for path, overwrite, message in (
+        (tmp_path / "a.tif", False, "a.tif: exists already"),
+        (tmp_path / "no" / "a.tif", True, "there is no folder"),
+        (tmp_path / "folder", True, "is a folder that holds no Zarr image"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_free(path, overwrite)
+
+
+def test_an_output_larger_than_the_disk_has_free_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**10, 0, 5 * 10**9))
+    check_room(tmp_path / "a.tif", 5 * 10**9)
+    with pytest.raises(InputError, match=r"a.tif: needs 5\.01 GB, but .* has 5\.00 GB free"):
+        check_room(tmp_path / "a.tif", 5 * 10**9 + 10**7)
+
+
+def test_targets_have_the_names_of_the_sources(tmp_path: Path) -> None:
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    (scans / "c.zarr").mkdir(parents=True)
+    for name in ("a.tif", "b.ome.tif", "d.czi", "c.zarr/zarr.json"):
+        (scans / name).touch()
+
+    def names(source: Path, target: Path, format: str | None = None) -> dict[str, str]:
+        return {file.name: output.name for file, output in target_files(source, target, False, format)}
+
+    assert names(scans, out) == {"a.tif": "a.tif", "b.ome.tif": "b.ome.tif", "c.zarr": "c.zarr", "d.czi": "d.tif"}
+    assert names(scans, out, "ome.zarr") == {file: f"{file[0]}.ome.zarr" for file in names(scans, out)}
+    assert names(scans / "a.tif", out, ".PNG") == {"a.tif": "a.png"}
+    assert target_files(scans, tmp_path / "stack.tif", False, None) == [(scans, tmp_path / "stack.tif")]
+
+
+def test_targets_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    for name in ("a.czi", "a.tif", "b.tif"):
+        (tmp_path / name).touch()
+    scan, scans = tmp_path / "a.tif", tmp_path
+    for source, target, format, message in (
+        (scans, tmp_path / "out", None, "a.czi: another image of the folder would also be written to a.tif"),
+        (scan, scan, None, "a.tif: the output is the input itself"),
+        (scan, tmp_path / "b.tif", None, "b.tif: exists already"),
+        (scan, tmp_path / "out.jpg", None, "out.jpg: .jpg is not written; use tif, ome.tif, ome.zarr or png"),
+        (scan, tmp_path / "out", "gif", "format: 'gif' is not written"),
+    ):
+        with pytest.raises(InputError, match=message):
+            target_files(source, target, False, format)
+    assert target_files(scan, tmp_path / "b.tif", True, None) == [(scan, tmp_path / "b.tif")]
+    assert target_files(scan, tmp_path / "b.tif", False, None, lambda path: path.name == "b.tif")

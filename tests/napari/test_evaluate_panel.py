@@ -13,8 +13,7 @@ from pssr2_monai.crappify import GaussianNoise
 from pssr2_monai.crappify.crappify import Crappify
 from pssr2_monai.evaluation.evaluate import evaluate
 from pssr2_monai.evaluation.measures import METRICS
-from pssr2_monai.images.image import open_image
-from pssr2_monai.images.registry import list_images
+from pssr2_monai.images.image import list_images, open_image
 from pssr2_monai.napari.calibrate_panel import WITHOUT
 from pssr2_monai.napari.evaluate_panel import CRAPPIFIED
 from pssr2_monai.training.config import config_files

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from pssr2_monai.images.image import open_image
+from pssr2_monai.images.image import list_images, open_image
 from pssr2_monai.images.pictures import grey_window
-from pssr2_monai.images.registry import list_images
 from pssr2_monai.napari.side_by_side import SideBySide
 from pssr2_monai.napari.source import SELECTED
 from pssr2_monai.napari.train_panel import EPOCHS, parsed_settings

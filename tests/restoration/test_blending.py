@@ -59,3 +59,44 @@ def test_windows_add_up_to_the_image_and_parts_to_the_whole(
         assert torch.equal(made[within], whole[within])
         made[within] = torch.nan
         assert made.isnan().all(), "nothing is given that was not asked for"
+
+
+@st.composite
+def window_axes(draw: st.DrawFn) -> WindowAxis:
+    """Axes of one window or many, with up to three quarters in common; the margin is at least half of that."""
+    window = draw(st.integers(4, 40))
+    shared = draw(st.integers(window // 4 or 1, 3 * window // 4))
+    return WindowAxis(draw(st.integers(1, 300)), window, shared, shared // 2 + draw(st.integers(0, 4)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(window_axes(), st.integers(1, 4))
+def test_weights_of_all_windows_add_up_to_one(axis: WindowAxis, scale: int) -> None:
+    total = np.zeros(scale * (axis.size + 2 * axis.margin + 2 * axis.window))
+    for start in axis.starts:
+        first = scale * (start + axis.margin)
+        total[first : first + scale * axis.length] += axis.weights(start, scale)
+    inside = slice(scale * axis.margin, scale * (axis.margin + axis.size))
+    np.testing.assert_allclose(total[inside], 1, atol=1e-6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(window_axes(), st.data())
+def test_windows_that_cover_a_part_are_all_that_count_there(axis: WindowAxis, data: st.DataObject) -> None:
+    first = data.draw(st.integers(0, axis.size - 1))
+    stop = data.draw(st.integers(first + 1, axis.size))
+    covering = axis.covering(first, stop)
+    for start in axis.starts:
+        here = axis.weights(start)[max(first - start, 0) : max(stop - start, 0)]
+        assert (start in covering) == bool(here.any())
+
+
+def test_weights_are_a_raised_cosine_between_edges_of_nothing() -> None:
+    weights = WindowAxis(size=100, window=16, shared=8, margin=4).weights(20)
+    ramp = [np.sin(np.pi * (i + 0.5) / 8) ** 2 for i in range(4)]
+    np.testing.assert_allclose(weights, [0, 0, *ramp, 1, 1, 1, 1, *ramp[::-1], 0, 0], atol=1e-6)
+
+
+def test_windows_begin_on_one_grid() -> None:
+    assert list(WindowAxis(size=600, window=256, shared=64, margin=32).starts) == [-32, 160, 352, 544]
+    assert list(WindowAxis(size=256, window=256, shared=64, margin=32).starts) == [0]

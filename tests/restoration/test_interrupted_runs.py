@@ -20,7 +20,7 @@ import zarr
 
 from pssr2_monai.cli.main import main
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.formats.omezarr_writer import OmeZarrWriter
+from pssr2_monai.images.formats.omezarr import OmeZarrWriter
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import Writer, write_image
 from pssr2_monai.networks import ResUNet
@@ -113,8 +113,8 @@ def test_a_full_disk_is_told_in_one_line_and_gone_on_from(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("pssr2_monai.images.formats.omezarr_writer.CHUNK", 64)
-    monkeypatch.setattr("pssr2_monai.images.formats.omezarr_writer.SMALLEST_LEVEL", 64)
+    monkeypatch.setattr("pssr2_monai.images.formats.omezarr.CHUNK", 64)
+    monkeypatch.setattr("pssr2_monai.images.formats.omezarr.SMALLEST_LEVEL", 64)
     straight, target = tmp_path / f"straight{suffix}", tmp_path / f"out{suffix}"
     restore(scans / "0.tif", straight, weights, window=64)
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -134,7 +134,7 @@ def test_a_full_disk_is_told_in_one_line_and_gone_on_from(
 
     with monkeypatch.context() as patched:  # the pyramid, too, which follows the last block
         patched.setattr(OmeZarrWriter, "_halved", failing)
-        patched.setattr("pssr2_monai.images.formats.tiff_writer.move_into_place", failing)
+        patched.setattr("pssr2_monai.images.formats.tiff.move_into_place", failing)
         with pytest.raises(Unfinished):
             restore(scans / "0.tif", target, weights, window=64)
     restore(scans / "0.tif", target, weights, window=64)

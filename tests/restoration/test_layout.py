@@ -52,7 +52,7 @@ CASES = {
 def _divide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes columns and chunks so small that the images here have several."""
     monkeypatch.setattr(layout, "COLUMN_BYTES", COLUMN)
-    monkeypatch.setattr("pssr2_monai.images.formats.omezarr_writer.CHUNK", 64)
+    monkeypatch.setattr("pssr2_monai.images.formats.omezarr.CHUNK", 64)
 
 
 @pytest.fixture(params=CASES)
@@ -151,8 +151,8 @@ def test_many_chunks_are_put_together_in_shards(
     source, network, record, inferer = case
     (tmp_path / "chunks").mkdir()
     (tmp_path / "shards").mkdir()
-    monkeypatch.setattr("pssr2_monai.images.formats.omezarr_writer.CHUNK", 16)
-    monkeypatch.setattr("pssr2_monai.images.formats.omezarr_writer.SMALLEST_LEVEL", 32)
+    monkeypatch.setattr("pssr2_monai.images.formats.omezarr.CHUNK", 16)
+    monkeypatch.setattr("pssr2_monai.images.formats.omezarr.SMALLEST_LEVEL", 32)
     monkeypatch.setattr(layout, "COLUMN_BYTES", COLUMN)
     chunked = restore_file(source, tmp_path / "chunks" / "out.ome.zarr", network, record, inferer)
     monkeypatch.setattr(layout, "MOST_FILES", 10)

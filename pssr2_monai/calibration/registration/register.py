@@ -19,10 +19,8 @@ from pssr2_monai.data.pairs import Sheet, sheets_of
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import frames_of
 from pssr2_monai.images.image import LazyImage, open_image
-from pssr2_monai.images.outputs import written_atomically
-from pssr2_monai.images.sheets import plane_size, read_window, write_window
-from pssr2_monai.images.windows import Window
-from pssr2_monai.images.writer import WRITTEN, create_writer
+from pssr2_monai.images.windows import Window, plane_size, read_window, write_window
+from pssr2_monai.images.writer import WRITTEN, create_writer, written_atomically
 
 TABLE = "registration.csv"
 FRAMES = 5

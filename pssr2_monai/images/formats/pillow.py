@@ -15,7 +15,7 @@ from PIL import Image
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.units import from_print_resolution, known_sizes
 from pssr2_monai.images.image import LazyImage
-from pssr2_monai.images.outputs import Spread, written_atomically
+from pssr2_monai.images.writer import Spread, written_atomically
 
 # Modes whose pixels are taken as they are, with the type that they have in memory.
 _KEPT = {"L": "u1", "LA": "u1", "RGB": "u1", "RGBA": "u1", "I;16": "u2", "I;16B": "u2", "I": "i4", "F": "f4"}

@@ -1,10 +1,12 @@
-"""TIFF, OME-TIFF, ImageJ hyperstacks and BigTIFF, read window by window with tifffile."""
+"""TIFF, OME-TIFF, ImageJ hyperstacks and BigTIFF, read and written window by window with tifffile."""
 
 from __future__ import annotations
 
 import math
+import os
 import struct
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +16,32 @@ import zarr
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.units import from_print_resolution, known_sizes, micrometres, read_mapped
-from pssr2_monai.images.image import LazyImage
+from pssr2_monai.images.image import LazyImage, Region
+from pssr2_monai.images.writer import Spread, check_room, move_into_place, part_path, remove
 
-Region = tuple[slice, ...]
+RESOLUTION_UNITS = {2: "inch", 3: "cm"}
+"""Units of the resolution tags that are lengths."""
+IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
+OME_DTYPES = (*IMAGEJ_DTYPES, "int8", "int16", "int32", "uint32", "float64")
+IMAGEJ_BYTES = 2**32 - 2**24
+"""Largest image written as an ImageJ hyperstack: classic TIFF, with room for its header."""
 
 
 def open_file(path: Path) -> LazyImage:
-    """The first series of a TIFF at full resolution.
+    """Open the first series of a TIFF at full resolution.
 
-    Uncompressed pixels are mapped row by row, so that a window of one large strip costs the window alone; tiles and
-    compressed strips are decoded as far as the window touches them.
+    Uncompressed pixels are memory-mapped, so that reading a window costs no more than the window; of tiles and
+    compressed strips, those that the window touches are decoded.
 
     Raises:
-        InputError: the file ends before its pixels do, or planes that it announces are missing.
+        InputError: the file ends before its pixels do, or planes that its metadata announce are missing.
     """
     tif = tifffile.TiffFile(path)
     try:
         series = tif.series[0]
-        offset = None if series.is_multifile else series.dataoffset
+        offset = None if series.is_multifile else series.dataoffset  # None unless the pixels lie in one piece
         pages = list(series) if offset is None else []
-        _check_whole(tif, series, pages, offset, path.name)
+        _check_complete(tif, series, pages, offset, path.name)
         shape, axes, dtype = series.get_shape(False), series.get_axes(False), np.dtype(series.dtype)
         sizes, names = pixel_size(tif), channel_names(tif)
         mapped = _mapped(path, series, pages if offset is None else [offset], shape)
@@ -47,18 +55,10 @@ def open_file(path: Path) -> LazyImage:
     return LazyImage(path, shape, dtype, axes, sizes, lambda region: array[region], names, tif.close)
 
 
-def _check_whole(
+def _check_complete(
     tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, pages: list[Any], offset: int | None, name: str
 ) -> None:
-    """Refuse a file that was cut short: tifffile would leave frames out, or fill them with zeros.
-
-    Args:
-        tif: the file.
-        series: what is read of it.
-        pages: its pages, not needed where the pixels lie in one piece.
-        offset: where they begin, if they do.
-        name: for the message.
-    """
+    """Refuse a truncated file: tifffile would leave frames out, or fill them with zeros."""
     missing = sum(page is None for page in pages)
     if missing:
         raise InputError(
@@ -69,10 +69,10 @@ def _check_whole(
         size = page.parent.filehandle.size
         end = max((start + n for start, n in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
         if end > size:
-            raise _cut_short(name, end, size)
+            raise _truncated(name, end, size)
     end = 0 if offset is None else offset + math.prod(series.shape) * np.dtype(series.dtype).itemsize
     if end > tif.filehandle.size:
-        raise _cut_short(name, end, tif.filehandle.size)
+        raise _truncated(name, end, tif.filehandle.size)
     announced = (tif.imagej_metadata or {}).get("images", 1)
     if series.kind != "imagej" and announced > len(tif.pages):
         raise InputError(
@@ -83,12 +83,12 @@ def _check_whole(
         raise InputError(f"{name}: its list of planes breaks off after {len(tif.pages)}; copy the file again")
 
 
-def _cut_short(name: str, end: int, size: int) -> InputError:
-    return InputError(f"{name}: is cut short: its pixels go on to byte {end}, but the file has {size}; copy it again")
+def _truncated(name: str, end: int, size: int) -> InputError:
+    return InputError(f"{name}: is cut short: its pixels extend to byte {end}, but the file has {size}; copy it again")
 
 
 def _next_directory(tif: tifffile.TiffFile) -> int:
-    """Where the last directory that could be read says the next one is: 0 in a whole file."""
+    """The offset of the next directory according to the last one that could be read: 0 in a complete file."""
     layout, handle = tif.tiff, tif.filehandle
     offset = tif.pages[len(tif.pages) - 1].offset
     handle.seek(offset)
@@ -105,8 +105,8 @@ def _mapped(
 
     Args:
         path: the file.
-        series: what is read of it.
-        places: where the pixels begin, or the pages that hold them.
+        series: the series to read.
+        places: the offset of the pixels, or the pages that hold them.
         shape: of the series.
     """
     if series.transform is not None or series.is_multifile or not series.keyframe.is_final:
@@ -134,20 +134,17 @@ def _mapped(
 
 
 def _in_one_piece(page: Any) -> bool:
-    """Whether a page's strips follow one another and hold its pixels and nothing else."""
+    """Whether the strips of a page follow one another and hold its pixels and nothing else."""
     offsets, counts = page.dataoffsets, page.databytecounts
     ends = [start + n for start, n in zip(offsets, counts, strict=True)]
     return ends[:-1] == list(offsets[1:]) and sum(counts) == page.nbytes
 
 
-RESOLUTION_UNITS = {2: "inch", 3: "cm"}
-
-
 def pixel_size(tif: tifffile.TiffFile) -> dict[str, float]:
-    """Micrometres along "Z", "Y" and "X" as far as known, from the first dialect that says anything.
+    """Micrometres along "Z", "Y" and "X" as far as known, from the first of these sources that states any.
 
-    OME-XML, then ImageJ's description, then what Thermo Fisher (FEI) and Zeiss electron microscopes write, then the
-    resolution tags, believed below 10 micrometres only (see `units.from_print_resolution`).
+    OME-XML; ImageJ's description; the metadata of Thermo Fisher (FEI) and of Zeiss electron microscopes; the resolution
+    tags, if they are plausible (see `units.from_print_resolution`).
     """
     for source in (_ome_size, _imagej_size, _fei_size, _zeiss_sem_size, _tag_size):
         sizes = known_sizes(source(tif))
@@ -157,7 +154,7 @@ def pixel_size(tif: tifffile.TiffFile) -> dict[str, float]:
 
 
 def channel_names(tif: tifffile.TiffFile) -> tuple[str, ...]:
-    """The names of the channels, from OME-XML or from ImageJ's labels of a file with one plane a channel; or none."""
+    """The names of the channels: from OME-XML, or from ImageJ's labels if each channel has one plane; else none."""
     if tif.is_ome:
         channels = _as_list(_ome_pixels(tif).get("Channel"))
         names = [str(channel.get("Name", "")) for channel in channels]
@@ -199,7 +196,7 @@ def _imagej_size(tif: tifffile.TiffFile) -> dict[str, float | None]:
             sizes[axis] = from_print_resolution(per_unit, units[axis])
         else:
             sizes[axis] = micrometres(1 / per_unit, units[axis]) if per_unit else None
-    # A stack scanned downwards has a negative spacing; without plausible Y and X the Z of a print unit means nothing.
+    # A stack scanned downwards has a negative spacing; with a print unit, Z is believed only if Y and X are plausible.
     spacing = meta.get("spacing")
     if isinstance(spacing, int | float) and (sizes["X"] or units["Z"] not in RESOLUTION_UNITS.values()):
         sizes["Z"] = micrometres(abs(spacing), units["Z"])
@@ -214,9 +211,9 @@ def _fei_size(tif: tifffile.TiffFile) -> dict[str, float | None]:
 def _zeiss_sem_size(tif: tifffile.TiffFile) -> dict[str, float | None]:
     meta = (tif.sem_metadata or {}) if tif.is_sem else {}
     for key in ("ap_image_pixel_size", "ap_pixel_size"):
-        found = meta.get(key)
-        if isinstance(found, tuple) and len(found) == 3:  # (description, value, unit)
-            size = micrometres(found[1], str(found[2]))
+        entry = meta.get(key)
+        if isinstance(entry, tuple) and len(entry) == 3:  # (description, value, unit)
+            size = micrometres(entry[1], str(entry[2]))
             return {"Y": size, "X": size}
     return {}
 
@@ -238,3 +235,133 @@ def _resolution(tif: tifffile.TiffFile, axis: str) -> float:
 def _as_list(value: Any) -> list[Any]:
     """An XML element that may occur once or more, as a list."""
     return value if isinstance(value, list) else [] if value is None else [value]
+
+
+class TiffWriter:
+    """Write an uncompressed TIFF region by region; BigTIFF where needed.
+
+    Files named ``.ome.tif`` carry OME-XML. Others carry ImageJ's description, which Fiji reads without a plugin, if it
+    can describe the image, else OME-XML. Y and X come last, or C after them for interleaved samples.
+
+    Args:
+        path: the file to write.
+        shape: size along each axis.
+        dtype: of the pixels.
+        axes: letters out of "TZCYX".
+        pixel_size: micrometres along those of "Z", "Y" and "X" that are known.
+        channel_names: one a channel, or none.
+        resume: continue an unfinished file, if there is one.
+        imagej_bytes: larger images are written as BigTIFF with OME-XML.
+
+    Raises:
+        InputError: a dtype or an order of axes that the format does not know, or too little space on the disk.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shape: Sequence[int],
+        dtype: np.dtype[Any],
+        axes: str,
+        pixel_size: Mapping[str, float],
+        channel_names: Sequence[str],
+        resume: bool = False,
+        imagej_bytes: int = IMAGEJ_BYTES,
+    ) -> None:
+        if dtype.name not in OME_DTYPES:
+            raise InputError(f"{path.name}: TIFF for microscopy holds no {dtype}; write .ome.zarr, or another dtype")
+        if not axes.endswith(("YX", "YXC")):
+            raise InputError(f"{path.name}: TIFF keeps Y and X last, not axes {axes!r}; write .ome.zarr")
+        nbytes = math.prod(shape) * dtype.itemsize
+        self._path, self._part, self._shape, self._dtype = path, part_path(path), tuple(shape), dtype
+        self.chunks: tuple[int, ...] | None = (1,) * len(shape)
+        if resume and self._part.is_file():
+            with tifffile.TiffFile(self._part) as unfinished:
+                self._offset = unfinished.pages.first.dataoffsets[0]
+            return
+        check_room(path, nbytes)
+        stored_axes = axes[:-1] + "S" if axes.endswith("C") else axes
+        big = nbytes > imagej_bytes
+        imagej = not (big or path.name.lower().endswith((".ome.tif", ".ome.tiff"))) and _fits_imagej(
+            shape, dtype, stored_axes, pixel_size
+        )
+        describe = _imagej if imagej else _ome
+        options = describe(path, shape, stored_axes, pixel_size, channel_names) | _samples(stored_axes, shape)
+        try:
+            with tifffile.TiffWriter(self._part, imagej=imagej, ome=not imagej, bigtiff=big) as tif:
+                place = tif.write(shape=self._shape, dtype=dtype, returnoffset=True, **options)
+            _reserve(self._part)
+        except BaseException:
+            remove(self._part)
+            raise
+        assert place is not None
+        self._offset = place[0]
+
+    def write(self, region: Sequence[slice], array: np.ndarray) -> None:
+        """Write the pixels of a region; see `writer.Writer`."""
+        # Mapped for this write only: the pages of a map count as memory of the process.
+        pixels = np.memmap(self._part, self._dtype, "r+", self._offset, self._shape)
+        pixels[tuple(region)] = array
+
+    def close(self, spread: Spread = map) -> None:
+        """Move the file into place."""
+        move_into_place(self._part, self._path)
+
+    def abort(self) -> None:
+        """Remove the unfinished file."""
+        remove(self._part)
+
+
+def _reserve(path: Path) -> None:
+    """Allocate the file on the disk: if the disk fills while a file with holes is mapped, the process is killed."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _fits_imagej(shape: Sequence[int], dtype: np.dtype[Any], axes: str, pixel_size: Mapping[str, float]) -> bool:
+    """Whether ImageJ's description can describe an image: its dtypes, T, Z, C in this order, one unit for all axes."""
+    ordered = [axis for axis in "TZCYXS" if axis in axes] == list(axes)
+    rgb = "S" not in axes or (shape[-1] in (3, 4) and dtype == np.uint8)
+    in_plane = ("Y" in pixel_size) == ("X" in pixel_size) and ("X" in pixel_size or not pixel_size)
+    return dtype.name in IMAGEJ_DTYPES and ordered and rgb and in_plane
+
+
+def _samples(axes: str, shape: Sequence[int]) -> dict[str, Any]:
+    """tifffile's options for the samples of a pixel."""
+    if not axes.endswith("S"):
+        return {"photometric": "minisblack"}
+    return {"photometric": "rgb" if shape[-1] in (3, 4) else "minisblack", "planarconfig": "contig"}
+
+
+def _imagej(
+    path: Path, shape: Sequence[int], axes: str, pixel_size: Mapping[str, float], channel_names: Sequence[str]
+) -> dict[str, Any]:
+    """tifffile's options for an ImageJ hyperstack; without a pixel size there is no unit, and ImageJ shows pixels."""
+    size = dict(zip(axes, shape, strict=True))
+    planes = math.prod(n for axis, n in size.items() if axis in "TZC")
+    metadata: dict[str, Any] = {"axes": axes}
+    options: dict[str, Any] = {"metadata": metadata}
+    if size.get("C", 1) > 1:
+        metadata["mode"] = "composite"
+    if channel_names and planes == len(channel_names):
+        metadata["Labels"] = list(channel_names)
+    if pixel_size:
+        metadata["unit"] = "micron"
+        options |= {"resolution": (1 / pixel_size["X"], 1 / pixel_size["Y"]), "resolutionunit": "NONE"}
+    if "Z" in pixel_size:
+        metadata["spacing"] = pixel_size["Z"]
+    return options
+
+
+def _ome(
+    path: Path, shape: Sequence[int], axes: str, pixel_size: Mapping[str, float], channel_names: Sequence[str]
+) -> dict[str, Any]:
+    """tifffile's options for OME-XML; the UUID follows from name and layout, so that equal outputs are equal files."""
+    identity = f"{path.name} {tuple(shape)} {axes}"
+    metadata: dict[str, Any] = {"axes": axes, "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, identity))}
+    for axis, size in pixel_size.items():
+        metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
+    if channel_names and not axes.endswith("S"):
+        metadata["Channel"] = {"Name": list(channel_names)}
+    return {"metadata": metadata}

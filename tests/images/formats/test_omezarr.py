@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.formats.omezarr_writer import area_mean
+from pssr2_monai.images.formats.omezarr import area_mean
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import create_writer, write_image
 
@@ -107,7 +107,7 @@ def test_the_first_series_is_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "attributes", "message"),
     [
-        (["a", "b"], {}, "is no OME-Zarr image and holds a, b; open one"),
+        (["a", "b"], {}, "is not an OME-Zarr image and holds a, b; open one"),
         ([], {}, "holds no array"),
         (
             [],
