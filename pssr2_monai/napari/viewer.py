@@ -13,7 +13,7 @@ from qtpy.QtCore import QTimer
 from pssr2_monai.crappify import PoissonNoise
 from pssr2_monai.crappify.crappify import Crappify
 from pssr2_monai.data.samples import SCALE, cache_dir, generate_images, sample_images
-from pssr2_monai.images.registry import list_images
+from pssr2_monai.images.image import list_images
 from pssr2_monai.napari.layers import SIZE_UNKNOWN, layer_of_file
 
 LayerData = tuple[Any, dict[str, Any], str]
