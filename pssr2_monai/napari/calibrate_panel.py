@@ -1,58 +1,60 @@
-"""The window that fits the crappifier to real pairs, shows how well it does, and saves it as a preset."""
+"""The window that fits the crappifier to real pairs, shows the fit, and saves it as a preset."""
 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from magicgui.widgets import FileEdit, LineEdit, PushButton, SpinBox
-from PIL import Image
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QPixmap
+from qtpy.QtWidgets import QLabel, QSizePolicy
 
 from pssr2_monai.calibration.calibrate import calibrate, summary
 from pssr2_monai.calibration.fitted_preset import Calibration
 from pssr2_monai.errors import InputError
-from pssr2_monai.napari.panel import GOOD, Panel, Picture
+from pssr2_monai.napari.panel import GOOD, Panel, TemporaryFolder, chosen_path
 from pssr2_monai.napari.source import ImageSource
 
-WITHOUT = "none: a rougher estimate"
+WITHOUT_HR = "none: a rougher estimate"
 CALLS = 40
-WIDTH = 1000
-"""Of the window with the picture, screen pixels."""
+PICTURE_WIDTH_PX = 1000
+ENDINGS = (".json", ".report.json", ".png")
+"""Of the files of a calibration, in the order of ``Calibration.files``."""
 
 
 class CalibratePanel(Panel):
-    """Calibrates from two layers or two folders of partners with the same names."""
+    """Calibrates from two layers, or from two folders of images with the same names."""
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer, "Calibrate")
-        self._folder = tempfile.TemporaryDirectory(prefix="pssr2_calibrate_")
+        self._folder = TemporaryFolder()
         self.lr = ImageSource(napari_viewer, "Fast scans", tooltip="Real low-resolution (LR) images")
         self.hr = ImageSource(
             napari_viewer,
             "Slow scans",
-            optional=WITHOUT,
-            tooltip="Their partners of high resolution (HR); in a folder, of the same names",
+            optional=WITHOUT_HR,
+            tooltip="High-resolution (HR) images of the same fields; in a folder, of the same names",
         )
         self.model = LineEdit(
             label="Noises",
             value="poisson+gaussian",
-            tooltip="In their order: poisson, gaussian, salt_pepper, blur, line, jitter",
+            tooltip="In the order in which they are added: poisson, gaussian, salt_pepper, blur, line, jitter",
         )
-        self.calls = SpinBox(label="Trials", min=12, max=500, value=CALLS, tooltip="Of the search, at most")
+        self.calls = SpinBox(label="Trials", min=12, max=500, value=CALLS, tooltip="Largest number of search steps")
         self.fill([self.lr, self.hr, self.model, self.calls])
         self.preset = FileEdit(label="Save as", mode="w", filter="*.json", nullable=True)
         self.save_button = PushButton(text="Save preset", enabled=False)
         self.save_button.clicked.connect(lambda *_: self.attempt(self.save))
         self.buttons.append(self.save_button)
         self.fill([self.preset])
-        self.picture = Picture(whole=True)
-        self.found: Calibration | None = None
+        self.picture = Picture()
+        self.calibration: Calibration | None = None
 
     def begin(self) -> None:
-        """Calibrates."""
-        work = Path(self._folder.name)
+        """Calibrate."""
+        work = self._folder.path
         lr, hr = self.lr.files(work / "LR", "pair"), self.hr.files(work / "HR", "pair")
         assert lr is not None
         model, calls, target = self.model.value, int(self.calls.value), work / "calibrated.json"
@@ -61,24 +63,50 @@ class CalibratePanel(Panel):
         self.say("calibrating: some seconds to a minute …")
 
     def save(self) -> None:
-        """Saves the preset, and its report and picture beside it, under the name that is chosen."""
-        target = self.preset.value
-        if self.found is None or target is None or str(target) in ("", "."):
-            raise InputError("Save as: choose a name for the file, such as microscope.json")
-        target = Path(target).with_suffix(".json")
-        ends = (".json", ".report.json", ".png")
-        for path, end in zip(self.found.files, ends, strict=True):
-            shutil.copyfile(path, target.with_name(target.stem + end))
-        self.say(f"Saved: {target}. Choose it in Train as own preset.", GOOD)
+        """Save the preset, with its report and picture next to it, under the chosen name."""
+        target = chosen_path(self.preset)
+        if self.calibration is None or target is None:
+            raise InputError("Save as: choose a file name, such as microscope.json")
+        target = target.with_suffix(".json")
+        for path, ending in zip(self.calibration.files, ENDINGS, strict=True):
+            shutil.copyfile(path, target.with_name(target.stem + ending))
+        self.say(f"Saved: {target}. To train with it, choose it as own preset in Train.", GOOD)
 
-    def _show(self, found: Calibration) -> None:
-        self.found = found
+    def _show(self, calibration: Calibration) -> None:
+        self.calibration = calibration
         self.save_button.enabled = True
-        lines = [" ".join(line.split()) for line in summary(found).splitlines()]
-        self.say("\n".join(f"• {line}" for line in lines[: len(lines) - len(found.files)]), GOOD)
-        with Image.open(found.files[2]) as picture:
-            if self.picture.parent() is None:
-                dock = self.viewer.window.add_dock_widget(self.picture, name="Calibration", area="bottom")
-                dock.setFloating(True)  # a window of its own, which its small print needs
-                dock.resize(WIDTH, round(WIDTH * picture.height / picture.width) + 30)
-            self.picture.show_picture(picture)
+        lines = [" ".join(line.split()) for line in summary(calibration).splitlines()]
+        self.say("\n".join(f"• {line}" for line in lines[: len(lines) - len(calibration.files)]), GOOD)
+        height_by_width = self.picture.load(calibration.files[2])
+        if self.picture.parent() is None:
+            dock = self.viewer.window.add_dock_widget(self.picture, name="Calibration", area="bottom")
+            dock.setFloating(True)  # small print needs a window of its own
+            dock.resize(PICTURE_WIDTH_PX, round(PICTURE_WIDTH_PX * height_by_width) + 30)
+
+
+class Picture(QLabel):
+    """A picture that fills its window in its own proportions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pixels = QPixmap()
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
+        self.setAlignment(Qt.AlignmentFlag.AlignCenter)
+
+    def load(self, path: Path) -> float:
+        """Show a picture file; return its height divided by its width."""
+        self._pixels.load(str(path))
+        self._fit()
+        return self._pixels.height() / self._pixels.width()
+
+    def resizeEvent(self, event: Any) -> None:
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        if self._pixels.isNull() or self.width() < 2:
+            return
+        ratio, smooth = self.devicePixelRatioF(), Qt.TransformationMode.SmoothTransformation
+        fitted = self._pixels.scaled(self.size() * ratio, Qt.AspectRatioMode.KeepAspectRatio, smooth)
+        fitted.setDevicePixelRatio(ratio)
+        self.setPixmap(fitted)

@@ -1,84 +1,67 @@
-"""What every window of the plugin has: a form, buttons, progress, words on how it goes, and work in a thread."""
+"""What the plugin's windows share: a form, buttons, a progress bar, messages, plots, and work in a thread."""
 
 from __future__ import annotations
 
 import logging
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from magicgui.widgets import Container, ProgressBar, PushButton, Widget
+from magicgui.widgets import Container, FileEdit, ProgressBar, PushButton, Widget
+from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
+from matplotlib.figure import Figure
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error
-from PIL import Image
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QImage, QPixmap
-from qtpy.QtWidgets import QApplication, QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from pssr2_monai.errors import InputError, causes
 from pssr2_monai.progress import progress_told
 
 logger = logging.getLogger(__name__)
 GOOD, DOUBTFUL, BAD, PLAIN = "#5fb878", "#e8a33d", "#ff6b5e", ""
-"""Colours of the words on how it went."""
+"""Colours of messages: success, a result to check, an error, and the window's own."""
+MIN_WIDTH_PX = 390
+"""Of the window."""
+BAR_STEPS = 1000
 
 
 class Stopped(Exception):
     """The user has asked to stop."""
 
 
-class Picture(QLabel):
-    """A picture in its own proportions, as wide as there is room.
+class Plot(FigureCanvasQTAgg):
+    """A matplotlib figure as wide as the window.
 
     Args:
-        whole: whether its height is to fit as well, as in a window of its own.
+        figure: made by ``images.charts.new_figure``; its height in pixels stays.
     """
 
-    def __init__(self, whole: bool = False) -> None:
-        super().__init__()
-        self._picture: QPixmap | None = None
-        self._whole = whole
-        upright = QSizePolicy.Policy.Ignored if whole else QSizePolicy.Policy.Fixed
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, upright)
-        self.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.hide()
+    def __init__(self, figure: Figure) -> None:
+        super().__init__(figure)
+        self.setFixedHeight(round(figure.get_figheight() * figure.dpi))
 
-    def show_picture(self, picture: Image.Image) -> None:
-        """Shows a picture, instead of an earlier one."""
-        rgb = picture.convert("RGB")
-        image = QImage(rgb.tobytes(), rgb.width, rgb.height, 3 * rgb.width, QImage.Format.Format_RGB888)
-        self._picture = QPixmap.fromImage(image)
-        self.show()
-        self._fit()
-
-    def resizeEvent(self, event: Any) -> None:
-        super().resizeEvent(event)
-        self._fit()
-
-    def _fit(self) -> None:
-        if self._picture is None or self.width() < 2:
-            return
-        fine, smooth = self.devicePixelRatioF(), Qt.TransformationMode.SmoothTransformation
-        if self._whole:
-            fitted = self._picture.scaled(self.size() * fine, Qt.AspectRatioMode.KeepAspectRatio, smooth)
-        else:
-            fitted = self._picture.scaledToWidth(round(self.width() * fine), smooth)
-            self.setFixedHeight(round(fitted.height() / fine))
-        fitted.setDevicePixelRatio(fine)
-        self.setPixmap(fitted)
+    def wheelEvent(self, event: Any) -> None:
+        """Leave the mouse wheel to the window, which scrolls."""
+        event.ignore()
 
 
 class Panel(QScrollArea):
-    """A form above a button to begin and one to stop, a progress bar, words, and whatever shows the outcome.
+    """A form above buttons to start and stop, a progress bar, a message, and the outcome.
 
-    A subclass fills ``form`` and ``outcome``, and has ``begin``, which reads the form and hands ``run`` the work.
+    A subclass fills ``form`` and ``outcome``, and implements ``begin``, which reads the form and hands the work to
+    ``run``.
 
     Args:
         viewer: napari's.
-        start: what the button to begin says.
+        start: label of the start button.
     """
 
-    told = Signal(object)
-    """What the work tells while it goes on, from its thread to that of the window."""
+    reported = Signal(object)
+    """Carries reports of the work from its thread to that of the window."""
 
     def __init__(self, viewer: Any, start: str) -> None:
         super().__init__()
@@ -91,56 +74,45 @@ class Panel(QScrollArea):
         self.start_button.clicked.connect(lambda *_: self.attempt(self.begin))
         self.stop_button.clicked.connect(lambda *_: self.stop())
         self.buttons = Container(widgets=[self.start_button, self.stop_button], layout="horizontal", labels=False)
-        self.bar = ProgressBar(min=0, max=1000, value=0, visible=False)
-        self.words = QLabel()
-        self.words.setWordWrap(True)
-        self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.bar = ProgressBar(min=0, max=BAR_STEPS, value=0, visible=False)
+        self.message = QLabel()
+        self.message.setWordWrap(True)
+        self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.outcome = QVBoxLayout()
         inside = QWidget()
         self.rows = QVBoxLayout(inside)
-        for each in (self.form.native, self.buttons.native, self.bar.native, self.words):
-            self.rows.addWidget(each)
+        for widget in (self.form.native, self.buttons.native, self.bar.native, self.message):
+            self.rows.addWidget(widget)
         self.rows.addLayout(self.outcome)
         self.rows.addStretch(1)
         self.setWidget(inside)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.told.connect(self.show_told)
+        self.reported.connect(self.show_report)
         QApplication.instance().aboutToQuit.connect(self.stop)
 
-    def tell(self, told: Any) -> None:
-        """Hands on what the work tells, from its thread; stops it where the window has gone meanwhile."""
-        try:
-            self.told.emit(told)
-        except RuntimeError:  # Qt has taken the panel apart
-            self.abandon()
-
-    def abandon(self) -> None:
-        """Asks the work to stop, without a word, for there is no window any more."""
-        self._stopping = True
-
     def fill(self, widgets: Sequence[Widget]) -> None:
-        """Puts widgets into the form."""
+        """Append widgets to the form."""
         self.form.extend(widgets)
         self.form.native.layout().setContentsMargins(0, 0, 0, 0)
 
     def showEvent(self, event: Any) -> None:
         super().showEvent(event)
-        self._make_room()
+        self.fit_width()
 
-    def _make_room(self) -> None:
-        """Nothing is cut off on the right: what scrolls up and down does not scroll aside."""
+    def fit_width(self) -> None:
+        """Make the window wide enough for its contents, since it scrolls up and down only."""
         bar = self.verticalScrollBar().sizeHint().width()
-        self.setMinimumWidth(max(390, self.widget().minimumSizeHint().width() + bar))
+        self.setMinimumWidth(max(MIN_WIDTH_PX, self.widget().minimumSizeHint().width() + bar))
 
     def reset_choices(self, *_: Any) -> None:
-        """Looks anew at which layers there are; napari calls it when that changes."""
+        """Update the choices of layers; napari calls it when layers come or go."""
         self.form.reset_choices()
 
     @property
     def running(self) -> bool:
-        """Whether work goes on."""
+        """Whether work is in progress."""
         return self.worker is not None
 
     @property
@@ -149,27 +121,38 @@ class Panel(QScrollArea):
         return self._stopping
 
     def begin(self) -> None:
-        """Reads the form and begins the work."""
+        """Read the form and start the work."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Asks the work to stop."""
+        """Ask the work to stop."""
         if self.running:
             self._stopping = True
             self.stop_button.enabled = False
             self.say("stopping …")
 
-    def show_told(self, told: Any) -> None:
-        """Shows what the work tells: by default, a share that is done."""
-        self.progress(float(told))
+    def abandon(self) -> None:
+        """Ask the work to stop after its window was closed."""
+        self._stopping = True
+
+    def report(self, report: Any) -> None:
+        """Pass a report from the thread of the work to the window; stop the work where the window was closed."""
+        try:
+            self.reported.emit(report)
+        except RuntimeError:  # Qt has deleted the window
+            self.abandon()
+
+    def show_report(self, report: Any) -> None:
+        """Show a report of the work: by default the share that is done."""
+        self.progress(float(report))
 
     def watched(self, work: Callable[[], Any], stopped: str = "Stopped.") -> Callable[[], Any]:
-        """Work that tells how far it is, and that ends with these words where it is asked to stop."""
+        """Wrap work so that its progress is shown and the stop button ends it, with a message."""
 
         def listen(_: str, share: float) -> None:
             if self.stopping:
                 raise Stopped(stopped)
-            self.tell(share)
+            self.report(share)
 
         def watched_work() -> Any:
             with progress_told(listen):
@@ -178,28 +161,28 @@ class Panel(QScrollArea):
         return watched_work
 
     def run(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        """Does some work in a thread, and then, in that of the window, something with its result."""
+        """Run work in a thread, then ``done`` with its result in the thread of the window."""
         self._stopping = False
         self.start_button.enabled, self.stop_button.enabled = False, True
         self.progress(None)
         self.say("")
-        self.worker = self.in_thread(work, done, self._finished)
+        self.worker = self.in_thread(work, done, self.finish)
 
     def in_thread(self, work: Callable[[], Any], done: Callable[[Any], None], finished: Callable[[], None]) -> Any:
-        """Begins some work in a thread; its errors are told, and ``finished`` is called in any case."""
+        """Run work in a thread; its errors are shown, and ``finished`` is called in any case."""
 
         def outcome() -> tuple[Any, Exception | None]:
             try:
                 return work(), None
-            except Exception as error:  # told in the window, instead of being raised among its events
+            except Exception as error:  # shown in the window instead of being raised among its events
                 return None, error
 
-        def returned(found: tuple[Any, Exception | None]) -> None:
-            result, error = found
+        def returned(result_and_error: tuple[Any, Exception | None]) -> None:
+            result, error = result_and_error
             if error is None:
                 self.attempt(lambda: done(result))
             else:
-                self._failed(error)
+                self._show_error(error)
 
         worker = create_worker(outcome, _start_thread=False)
         worker.returned.connect(returned)
@@ -207,35 +190,42 @@ class Panel(QScrollArea):
         worker.start()
         return worker
 
+    def finish(self) -> None:
+        """Get ready for the next run; called after the work, whether it failed or not."""
+        self.worker = None
+        self._stopping = False
+        self.bar.visible = False
+        self.start_button.enabled, self.stop_button.enabled = True, False
+
     def attempt(self, action: Callable[[], None]) -> None:
-        """Does something; tells its error instead of raising it."""
+        """Do something; show its error instead of raising it."""
         try:
             action()
         except Exception as error:
-            self._failed(error)
+            self._show_error(error)
 
-    def say(self, words: str, colour: str = PLAIN) -> None:
-        """Words on how it goes."""
-        self.words.setStyleSheet(f"color: {colour};" if colour else "")
-        self.words.setText(words)
+    def say(self, message: str, colour: str = PLAIN) -> None:
+        """Show a message."""
+        self.message.setStyleSheet(f"color: {colour};" if colour else "")
+        self.message.setText(message)
 
     def clear_error(self) -> None:
-        """Takes back what was said of an error that is mended."""
-        if BAD in self.words.styleSheet():
+        """Remove the message of an error that was corrected."""
+        if BAD in self.message.styleSheet():
             self.say("")
 
     def progress(self, share: float | None) -> None:
-        """A share that is done, in [0, 1]; None where there is no telling."""
+        """Show the share that is done, in [0, 1]; None where it is unknown."""
         self.bar.visible = True
-        self.bar.max = 0 if share is None else 1000
-        self.bar.value = round(1000 * (share or 0))
+        self.bar.max = 0 if share is None else BAR_STEPS
+        self.bar.value = round(BAR_STEPS * (share or 0))
 
-    def _failed(self, error: BaseException) -> None:
-        told = next((each for each in causes(error) if isinstance(each, (InputError, Stopped))), None)
-        if isinstance(told, Stopped):
-            self.say(str(told))
-        elif told is not None:
-            self.say(str(told), BAD)
+    def _show_error(self, error: BaseException) -> None:
+        known = next((cause for cause in causes(error) if isinstance(cause, (InputError, Stopped))), None)
+        if isinstance(known, Stopped):
+            self.say(str(known))
+        elif known is not None:
+            self.say(str(known), BAD)
         elif isinstance(error, OSError) and error.filename is not None:
             self.say(f"{error.filename}: {error.strerror}; choose another place, or make room for it", BAD)
         else:
@@ -243,8 +233,15 @@ class Panel(QScrollArea):
             self.say(f"{type(error).__name__}: {error}", BAD)
             show_error(f"PSSR2: {type(error).__name__}: {error}")
 
-    def _finished(self) -> None:
-        self.worker = None
-        self._stopping = False
-        self.bar.visible = False
-        self.start_button.enabled, self.stop_button.enabled = True, False
+
+class TemporaryFolder:
+    """A folder that is deleted with the last reference to this object, or when the program ends."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="pssr2_napari_"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def chosen_path(edit: FileEdit) -> Path | None:
+    """The path in a widget; None where it is empty."""
+    return None if edit.value is None or str(edit.value).strip() in ("", ".") else Path(edit.value)

@@ -1,9 +1,8 @@
-"""The window that restores a layer, a part of it, or files, and shows where the result contradicts the scan."""
+"""The window that restores a layer, a part of it, or files, and maps where the result contradicts the scan."""
 
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,29 +18,31 @@ from pssr2_monai.fidelity.check_fidelity import Fidelity
 from pssr2_monai.fidelity.maps import Mapped, restore_with_maps
 from pssr2_monai.machine import devices
 from pssr2_monai.napari.layers import (
+    RESULT,
     SIZE_UNKNOWN,
     Part,
     axes_of,
     file_name,
-    larger,
     layer_of_file,
     pixel_size_of,
     pixels_of,
+    placement,
+    whole,
     write_layer,
 )
-from pssr2_monai.napari.panel import DOUBTFUL, GOOD, Panel
+from pssr2_monai.napari.panel import DOUBTFUL, GOOD, Panel, TemporaryFolder, chosen_path
 from pssr2_monai.napari.source import ImageSource, chosen_weights
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights, weights_file
 
 WHOLE, VIEW = "all of it", "what is in view"
-SHOWN_SCORE = 6.0
-"""Structure scores that are shown in full colour; up to half of it they are not shown at all."""
-Z_SCORE = 4.0
+MAX_STRUCTURE_SCORE = 6.0
+"""Structure scores from here on are shown in full colour, and those up to half of it are black."""
+MAX_Z_SCORE = 4.0
 CONSISTENT = "consistent"
-"""The level of a verdict that leaves no doubt."""
+"""The level of a verdict without reservations."""
 DOUBT = Colormap([[0.1, 0.5, 1], [0, 0, 0], [0, 0, 0], [1, 0.35, 0]], controls=[0, 0.25, 0.75, 1], name="fidelity")
-"""Black where SR and LR agree, to be added to the image: blue where SR is too dark, orange where it is too bright."""
+"""Added to the image: black where SR and LR agree, blue where SR is too dark, orange where it is too bright."""
 
 
 class RestorePanel(Panel):
@@ -49,7 +50,6 @@ class RestorePanel(Panel):
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer, "Restore")
-        self._folder = tempfile.TemporaryDirectory(prefix="pssr2_restore_")
         self.image = ImageSource(napari_viewer, "Scan", folder=False, tooltip="The coarse, noisy image")
         self.part = ComboBox(
             label="Part", choices=self._parts, tooltip="All of a layer, what the window shows of it, or a drawn shape"
@@ -61,176 +61,176 @@ class RestorePanel(Panel):
             filter="*.pt *.pth",
             nullable=True,
             value=weights_file("em"),
-            tooltip="model.pt of a training; at first em, for electron micrographs; em_denoise comes along, too",
+            tooltip="model.pt of a training, or the bundled weights em (electron micrographs) or em_denoise",
         )
         self.target = FileEdit(
             label="Save to",
             mode="w",
             nullable=True,
-            tooltip="File to write, such as restored.ome.tif; needed where the scan is a file, else as you like",
+            tooltip="File to write, such as restored.ome.tif; required where the scan is a file, else optional",
         )
         self.check = CheckBox(text="fidelity map: where the result contradicts the scan", value=True)
         self.device = ComboBox(label="Device", choices=devices())
-        self.known = QLabel()
-        self.known.setWordWrap(True)
+        self.description = QLabel()
+        self.description.setWordWrap(True)
         self.fill([self.image, self.part, self.frame, self.weights, self.target, self.check, self.device])
-        self.outcome.addWidget(self.known)
-        self.weights.changed.connect(lambda *_: self.attempt(self._tell_record))
-        self._tell_record()
+        self.outcome.addWidget(self.description)
+        self.weights.changed.connect(lambda *_: self.attempt(self._describe_weights))
+        self._describe_weights()
 
     def begin(self) -> None:
-        """Restores what is chosen."""
-        weights = chosen_weights(self.weights)
-        target = self.target.value
-        named = target is not None and str(target) not in ("", ".")
+        """Restore the chosen image."""
+        weights, target = chosen_weights(self.weights), chosen_path(self.target)
         layer, part = (self.image.layers or [None])[0], None
-        work = Path(tempfile.mkdtemp(dir=self._folder.name))
+        folder = TemporaryFolder()
+        work = folder.path
         if layer is not None:
             part = part_of_layer(layer, self.viewer, self.part.value, self.frame.value)
             source = work / f"{file_name(layer)}.ome.tif"
-            output = Path(target) if named else work / f"{file_name(layer)}_restored.ome.tif"
+            output = target or work / f"{file_name(layer)}_restored.ome.tif"
         else:
-            chosen = self.image.files(work)
-            assert chosen is not None
-            source = chosen
-            if not named:
+            files = self.image.files(work)
+            assert files is not None
+            if target is None:
                 raise InputError("Save to: choose a file, or for a folder of scans a folder, to write to")
-            output = Path(target)
-        # Of a layer the file is the session's own, or was chosen in a dialog that asks before it replaces.
+            source, output = files, target
+        # For a layer, the target is temporary or was chosen in a dialog that asks before it replaces a file.
         options: dict[str, Any] = {"device": self.device.value, "fidelity": self.check.value}
         options["overwrite"] = layer is not None
 
-        def work_on() -> tuple[list[Mapped], Record]:
+        def restore() -> tuple[list[Mapped], Record]:
             if layer is not None:
                 write_layer(layer, source, part)
             return restore_with_maps(source, output, weights, **options), load_weights(weights)[1]
 
-        def done(found: tuple[list[Mapped], Record]) -> None:
-            self._show(layer, part, source, *found, weights)
+        def show(result: tuple[list[Mapped], Record]) -> None:
+            mapped, record = result
+            origin = {"weights": str(weights), "record": asdict(record)}
+            if layer is not None:
+                self._show(layer, part or whole(layer), mapped[0], origin, folder)
+            elif len(mapped) == 1:
+                pixels, shown = layer_of_file(source)
+                scan = self.viewer.add_image(pixels, **shown)
+                self._show(scan, whole(scan), mapped[0], origin, folder)
+            self._report_verdicts(mapped, work)
 
-        stopped = "Stopped; what is done is kept, and Restore goes on there." if layer is None else "Stopped."
-        self.run(self.watched(work_on, stopped), done)
+        stopped = "Stopped; finished parts are kept, and Restore resumes there." if layer is None else "Stopped."
+        self.run(self.watched(restore, stopped), show)
         self.say("restoring …")
 
-    def _show(
-        self,
-        layer: Image | None,
-        part: Part | None,
-        source: Path,
-        mapped: list[Mapped],
-        record: Record,
-        weights: Path,
-    ) -> None:
-        """The restored image where its scan lies, and the maps of the check; of several files words alone."""
-        if layer is None and len(mapped) == 1:
-            pixels, shown = layer_of_file(source)
-            layer = self.viewer.add_image(pixels, **shown)
-        if layer is not None:
-            found, axes = mapped[0], axes_of(layer)
-            part = part or tuple(slice(0, size) for size in pixels_of(layer).shape)
-            counts = tuple(each.stop - each.start for each in part)
-            pixels, _ = layer_of_file(found.path)
-            sizes = iter(pixels.shape)  # files are read without axes of length 1
-            shape = [1 if n == 1 and axis not in "YX" else next(sizes) for axis, n in zip(axes, counts, strict=True)]
-            self.viewer.add_image(
-                pixels.reshape(shape),
-                name=f"{layer.name} restored",
-                contrast_limits=layer.contrast_limits,
-                gamma=layer.gamma,
-                colormap=layer.colormap,
-                metadata={
-                    "axes": axes,
-                    SIZE_UNKNOWN: not pixel_size_of(layer),
-                    "pssr2": {"source": layer.name, "weights": str(weights), "record": asdict(record)},
-                },
-                **larger(layer, shape, part),
-            )
-            if found.fidelity is not None:
-                self._show_maps(found.fidelity, layer.name, counts, larger(layer, counts, part))
-        self._tell(mapped)
+    def _show(self, layer: Image, part: Part, mapped: Mapped, origin: dict[str, Any], folder: object) -> None:
+        """Show the restored image in the place of its scan, and the maps of the check."""
+        axes = axes_of(layer)
+        counts = tuple(bounds.stop - bounds.start for bounds in part)
+        pixels, _ = layer_of_file(mapped.path, keep=folder)
+        sizes = iter(pixels.shape)  # files are read without axes of length 1
+        shape = [1 if n == 1 and axis not in "YX" else next(sizes) for axis, n in zip(axes, counts, strict=True)]
+        self.viewer.add_image(
+            pixels.reshape(shape),
+            name=f"{layer.name} restored",
+            contrast_limits=layer.contrast_limits,
+            gamma=layer.gamma,
+            colormap=layer.colormap,
+            metadata={
+                "axes": axes,
+                SIZE_UNKNOWN: not pixel_size_of(layer),
+                "pssr2": {"source": layer.name, **origin},
+            },
+            **placement(layer, shape, part),
+        )
+        if mapped.fidelity is not None:
+            self._show_maps(mapped.fidelity, layer.name, counts, placement(layer, counts, part), folder)
 
-    def _show_maps(self, fidelity: Fidelity, name: str, shape: tuple[int, ...], placed: dict[str, Any]) -> None:
-        """The maps of a check; that of the structures, which says more, visible."""
-        for path, what, reach, visible in (
-            (fidelity.map, "z-scores", Z_SCORE, False),
-            (fidelity.structures, "fidelity", SHOWN_SCORE, True),
+    def _show_maps(
+        self, fidelity: Fidelity, name: str, shape: tuple[int, ...], placed: dict[str, Any], folder: object
+    ) -> None:
+        """Show the maps of a check; only that of structures, which says more, is visible at first."""
+        for path, kind, limit, visible in (
+            (fidelity.map, "z-scores", MAX_Z_SCORE, False),
+            (fidelity.structures, "fidelity", MAX_STRUCTURE_SCORE, True),
         ):
-            pixels, _ = layer_of_file(path)
+            pixels, _ = layer_of_file(path, keep=folder)
             self.viewer.add_image(
                 pixels.reshape(shape),
-                name=f"{name} {what}",
-                contrast_limits=(-reach, reach),
+                name=f"{name} {kind}",
+                contrast_limits=(-limit, limit),
                 colormap=DOUBT,
                 blending="additive",
                 visible=visible,
-                metadata={"pssr2_shown": True},
+                metadata=RESULT,
                 **placed,
             )
 
-    def _tell(self, mapped: list[Mapped]) -> None:
+    def _report_verdicts(self, mapped: list[Mapped], work: Path) -> None:
         lines = [f"{len(mapped)} images restored."] if len(mapped) > 1 else ["Restored."]
-        for each in mapped:
-            if Path(self._folder.name) not in each.path.parents:
-                lines.append(str(each.path))
-            if each.fidelity is not None:
-                lines.append(each.fidelity.verdict.headline)
-                lines += [f"- {reason}" for reason in each.fidelity.verdict.reasons]
-        doubted = any(each.fidelity is not None and each.fidelity.verdict.level != CONSISTENT for each in mapped)
-        self.say("\n".join(lines), DOUBTFUL if doubted else GOOD)
+        verdicts = [result.fidelity.verdict for result in mapped if result.fidelity is not None]
+        for result in mapped:
+            if work not in result.path.parents:
+                lines.append(str(result.path))
+            if result.fidelity is not None:
+                lines.append(result.fidelity.verdict.headline)
+                lines += [f"- {reason}" for reason in result.fidelity.verdict.reasons]
+        doubtful = any(verdict.level != CONSISTENT for verdict in verdicts)
+        self.say("\n".join(lines), DOUBTFUL if doubtful else GOOD)
 
-    def _tell_record(self) -> None:
-        """What the chosen weights are."""
-        self.known.setText("")
+    def _describe_weights(self) -> None:
+        self.description.setText("")
         _, record = load_weights(chosen_weights(self.weights))
         self.clear_error()
         network = str(record.network.get("_target_")).rsplit(".", 1)[-1]
         size = record.pixel_size.get("X")
-        at = f", trained at {1000 * size:g} nm" if size else ""
+        trained_at = f", trained at {1000 * size:g} nm" if size else ""
         frames = f", {record.n_frames[0]} frames in" if record.n_frames[0] > 1 else ""
-        self.known.setText(f"These weights: {network}, scale {record.scale}{frames}{at}")
+        self.description.setText(f"These weights: {network}, scale {record.scale}{frames}{trained_at}")
 
     def _parts(self, _: Any) -> list[Any]:
-        # Those without shapes, too: napari does not tell when something is drawn in them.
+        # Layers without shapes, too: napari does not report when a shape is drawn.
         return [WHOLE, VIEW, *(layer for layer in self.viewer.layers if isinstance(layer, Shapes))]
 
 
 def part_of_layer(layer: Image, viewer: Any, part: Any, shown_frame: bool = False) -> Part:
-    """Which pixels of a layer are meant.
+    """Return the pixels of a layer that are to be restored.
 
     Args:
         layer: an image.
         viewer: that shows it.
-        part: ``WHOLE``, ``VIEW`` or a layer of shapes, whose selected ones, or all, are enclosed by the part.
-        shown_frame: whether only the plane that is shown is meant, of layers with more axes than Y and X.
+        part: ``WHOLE``, ``VIEW`` or a layer of shapes; of these the box around the selected ones, or around all.
+        shown_frame: only the plane that is shown, of layers with more axes than Y and X.
 
     Raises:
         InputError: the part lies outside the layer, or no shape is drawn.
     """
-    pixels = pixels_of(layer)
-    bounds = [slice(0, size) for size in pixels.shape]
+    sizes = pixels_of(layer).shape
+    bounds = [slice(0, size) for size in sizes]
     if (part != WHOLE or shown_frame) and axes_of(layer)[-2:] != "YX":
         raise InputError(f"Part: the axes of {layer.name} are {axes_of(layer)}, which do not end in YX; take all of it")
-    ends: list[tuple[float, float]] = []
-    if isinstance(part, Shapes):
-        chosen = [part.data[number] for number in part.selected_data] or list(part.data)
-        if not chosen:
-            raise InputError(f"Part: nothing is drawn in {part.name}; draw a rectangle there, or take all of it")
-        corners = np.array([part.data_to_world(point)[-2:] for shape in chosen for point in np.asarray(shape)])
-        world = np.repeat(np.asarray(layer.data_to_world([0] * layer.ndim))[None], len(corners), axis=0)
-        world[:, -2:] = corners
-        placed = np.array([layer.world_to_data(point)[-2:] for point in world])
-        ends = list(zip(placed.min(axis=0), placed.max(axis=0), strict=True))
-    elif part == VIEW:
-        step = np.asarray(layer.downsample_factors)[layer.data_level] if layer.multiscale else np.ones(layer.ndim)
-        first, last = np.asarray(layer.corner_pixels) * step
-        ends = list(zip(first[-2:], last[-2:], strict=True))
+    ends = _ends_of_shapes(layer, part) if isinstance(part, Shapes) else _ends_of_view(layer) if part == VIEW else []
     for axis, (low, high) in zip((-2, -1), ends, strict=False):
-        bounds[axis] = slice(max(math.floor(low + 0.5), 0), min(math.floor(high + 0.5) + 1, pixels.shape[axis]))
+        bounds[axis] = slice(max(math.floor(low + 0.5), 0), min(math.floor(high + 0.5) + 1, sizes[axis]))
         if bounds[axis].start >= bounds[axis].stop:
             raise InputError(f"Part: lies outside {layer.name}; choose another, or all of it")
     if shown_frame:
-        at = layer.world_to_data(viewer.dims.point[-layer.ndim :])
+        point = layer.world_to_data(viewer.dims.point[-layer.ndim :])
         for axis in range(layer.ndim - 2):
-            index = min(max(round(float(at[axis])), 0), pixels.shape[axis] - 1)
+            index = min(max(round(float(point[axis])), 0), sizes[axis] - 1)
             bounds[axis] = slice(index, index + 1)
     return tuple(bounds)
+
+
+def _ends_of_shapes(layer: Image, shapes: Shapes) -> list[tuple[float, float]]:
+    """Lowest and highest pixel coordinate along Y and along X of shapes, in the layer."""
+    drawn = [shapes.data[number] for number in shapes.selected_data] or list(shapes.data)
+    if not drawn:
+        raise InputError(f"Part: nothing is drawn in {shapes.name}; draw a rectangle there, or take all of it")
+    corners = np.array([shapes.data_to_world(point)[-2:] for shape in drawn for point in np.asarray(shape)])
+    world = np.repeat(np.asarray(layer.data_to_world([0] * layer.ndim))[None], len(corners), axis=0)
+    world[:, -2:] = corners
+    pixels = np.array([layer.world_to_data(point)[-2:] for point in world])
+    return list(zip(pixels.min(axis=0), pixels.max(axis=0), strict=True))
+
+
+def _ends_of_view(layer: Image) -> list[tuple[float, float]]:
+    """First and last pixel along Y and along X that the viewer shows of the layer."""
+    step = np.asarray(layer.downsample_factors)[layer.data_level] if layer.multiscale else np.ones(layer.ndim)
+    first, last = np.asarray(layer.corner_pixels) * step
+    return list(zip(first[-2:], last[-2:], strict=True))

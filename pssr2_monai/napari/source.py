@@ -1,4 +1,4 @@
-"""Choosing images, a layer, the selected layers, or a file or folder; and choosing weights."""
+"""Widgets that choose images (a layer, the selected layers, a file or a folder) and weights."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from magicgui.widgets import ComboBox, Container, FileEdit
 from napari.layers import Image
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.napari.layers import file_name, write_layer
+from pssr2_monai.napari.layers import RESULT, file_name, write_layer
+from pssr2_monai.napari.panel import chosen_path
 from pssr2_monai.networks.weights import weights_file
 
-FILES, SELECTED, NOTHING = "files …", "the selected layers", "–"
+FILES, SELECTED = "files …", "the selected layers"
 
 
 class ImageSource(Container):
-    """Which images: a combo box of what there is, and a path where files are chosen.
+    """A combo box of the image layers, and a path for images from files.
 
     Args:
         viewer: napari's.
         label: what the images are.
-        several: whether all selected layers may be taken together.
-        optional: what is said where none are chosen; None if some must be.
+        several: whether all selected layers may be chosen together.
+        optional: name of the choice of no images; None if some are required.
         folder: whether files are chosen by their folder.
-        tooltip: more words.
+        tooltip: an explanation.
     """
 
     def __init__(
@@ -47,34 +48,36 @@ class ImageSource(Container):
 
     @property
     def layers(self) -> list[Image]:
-        """The layers that are chosen."""
-        chosen = self.choice.value
-        if chosen == SELECTED:
-            return [layer for layer in self._viewer.layers if layer in self._viewer.layers.selection and _usable(layer)]
-        return [chosen] if isinstance(chosen, Image) else []
+        """The chosen layers; empty where files are chosen, or nothing."""
+        choice = self.choice.value
+        if choice == SELECTED:
+            selection = self._viewer.layers.selection
+            return [layer for layer in self._viewer.layers if layer in selection and _usable(layer)]
+        return [choice] if isinstance(choice, Image) else []
 
-    def choose(self, what: Image | str | Path) -> None:
-        """Chooses a layer, or a file or folder."""
+    def choose(self, images: Image | str | Path) -> None:
+        """Choose a layer, or a file or folder."""
         self.reset_choices()
-        if isinstance(what, (str, Path)) and what not in (FILES, SELECTED):
-            self.choice.value, self.path.value = FILES, Path(what)
+        if isinstance(images, (str, Path)) and images not in (FILES, SELECTED):
+            self.choice.value, self.path.value = FILES, Path(images)
         else:
-            self.choice.value = what
+            self.choice.value = images
 
     def files(self, folder: Path, name: str | None = None) -> Path | None:
-        """The file or folder that holds the images; layers are written into a folder first, in place of what it held.
+        """Return the file or folder that holds the images; layers are written into a folder, which is emptied first.
 
         Args:
-            folder: where layers are written to.
-            name: of the file, where there is to be one of a given name.
+            folder: where layers are written.
+            name: of the file, where a single layer must have a certain name.
 
         Raises:
             InputError: nothing is chosen, or a layer cannot be written.
         """
         if self.choice.value == FILES:
-            if self.path.value is None or not str(self.path.value).strip() or str(self.path.value) == ".":
+            path = chosen_path(self.path)
+            if path is None:
                 raise InputError(f"{self.label}: choose a file or folder, or one of the layers")
-            return Path(self.path.value)
+            return path
         if not self.layers:
             if self._optional is not None:
                 return None
@@ -87,9 +90,9 @@ class ImageSource(Container):
         return folder
 
     def reset_choices(self, *_: Any) -> None:
-        """Looks anew at which layers there are; the first that comes is chosen where nothing else was."""
+        """Update the choices; the first layer that appears is chosen where nothing else was."""
         super().reset_choices()
-        layers = [each for each in self.choice.choices if isinstance(each, Image)]
+        layers = [choice for choice in self.choice.choices if isinstance(choice, Image)]
         if self.choice.value == FILES and self.path.value is None and layers:
             self.choice.value = layers[0]
 
@@ -103,16 +106,16 @@ class ImageSource(Container):
 
 
 def _usable(layer: Any) -> bool:
-    return isinstance(layer, Image) and not layer.rgb and not layer.metadata.get("pssr2_shown")
+    return isinstance(layer, Image) and not layer.rgb and not RESULT.keys() & layer.metadata.keys()
 
 
 def chosen_weights(edit: FileEdit) -> Path:
-    """The file of weights that is chosen, or typed as the name of some that come along.
+    """Return the chosen file of weights, which may be typed as the name of bundled weights.
 
     Raises:
         InputError: nothing is chosen, or there is no such file.
     """
-    if edit.value is None or str(edit.value) in ("", "."):
+    path = chosen_path(edit)
+    if path is None:
         raise InputError("Weights: choose a model.pt that a training has written")
-    path = Path(edit.value)  # which the widget has made absolute
-    return weights_file(path.name if path == Path(path.name).absolute() else path)
+    return weights_file(path.name if path == Path(path.name).absolute() else path)  # the widget makes names absolute

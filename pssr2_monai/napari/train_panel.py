@@ -1,11 +1,9 @@
-"""The window that trains: what it learns is seen while it learns."""
+"""The window that trains a network and shows what it learns meanwhile."""
 
 from __future__ import annotations
 
 import ast
 import json
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,13 @@ from qtpy.QtCore import QTimer
 
 from pssr2_monai.bundle import preset_names
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.charts import BLUE, ORANGE, Chart
+from pssr2_monai.images.charts import BLUE, ORANGE, new_figure
 from pssr2_monai.images.image import list_images
 from pssr2_monai.machine import devices
 from pssr2_monai.napari.crappifier_form import CrappifierForm
-from pssr2_monai.napari.panel import GOOD, Panel, Picture
-from pssr2_monai.napari.side_by_side import SideBySide
+from pssr2_monai.napari.panel import GOOD, MIN_WIDTH_PX, Panel, Plot, TemporaryFolder, chosen_path
 from pssr2_monai.napari.source import ImageSource
+from pssr2_monai.napari.viewer import SideBySide
 from pssr2_monai.training.checkpoints import LAST
 from pssr2_monai.training.config import config_files
 from pssr2_monai.training.handlers import minutes_and_seconds
@@ -29,162 +27,153 @@ from pssr2_monai.training.live import LiveTraining, Snapshot
 from pssr2_monai.training.preview import preview
 from pssr2_monai.training.train import train
 
-PLAIN = "default"
+DEFAULT = "default"
+"""The choice of no preset."""
 MINUTES, EPOCHS = "minutes", "epochs"
-DEBOUNCE = 400
-"""Milliseconds that the crappifier's sliders must rest before the preview is made anew."""
-CHART = (390, 180)
+PREVIEW_DELAY_MS = 400
+"""The preview is updated when the sliders have rested this long."""
+CURVE_HEIGHT_PX = 180
 
 
 class TrainPanel(Panel):
-    """Trains on a folder of good images or on layers, and shows LR, SR and HR tiles, loss and scores meanwhile."""
+    """Trains on a folder of good images or on layers; shows LR, SR and HR tiles, the loss and scores meanwhile."""
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer, "Train")
-        self._folder = tempfile.TemporaryDirectory(prefix="pssr2_train_")
-        self.images = ImageSource(
-            napari_viewer,
-            "Good images",
-            several=True,
-            tooltip="High-resolution images of the kind you want to get back",
-        )
-        self.out = FileEdit(label="Save to", mode="d", nullable=True, tooltip="New folder for model.pt and the rest")
-        networks = [name for name in preset_names() if _sets(name, "network_def") and not _sets(name, "scale")]
-        tasks = [name for name in preset_names() if name not in networks]
-        self.task = ComboBox(label="Kind of images", choices=[PLAIN, *tasks], value=PLAIN, tooltip="A preset")
-        small = "resunet_small" if "resunet_small" in networks else PLAIN
-        self.network = ComboBox(label="Network", choices=[PLAIN, *networks], value=small)
-        self.own = FileEdit(
-            label="Own preset", mode="r", filter="*.json", nullable=True, tooltip="Such as Calibrate saves"
-        )
-        self.time = FloatSpinBox(value=15, min=0.05, max=1e6, step=5)
-        self.unit = ComboBox(choices=[MINUTES, EPOCHS], value=MINUTES)
-        length = Container(widgets=[self.time, self.unit], layout="horizontal", labels=False, label="Train for")
-        length.margins = (0, 0, 0, 0)
-        self.device = ComboBox(label="Device", choices=devices())
-        self.more = LineEdit(label="More settings", tooltip="Ids of the training config: tile=192 lr=3e-4 seed=1")
-        self.crappifier = CrappifierForm()
-        self.live = CheckBox(
-            text="adjust the crappifier, and see what it makes",
-            value=False,
-            tooltip="Of the middle of the first image; what is set stays set when this is switched off",
-        )
-        self.fill([self.images, self.out, self.task, self.network, self.own, length, self.device, self.more])
-        self.rows.insertWidget(1, self.live.native)
-        self.rows.insertWidget(2, self.crappifier.native)
-        self.crappifier.native.hide()
-        self.resume_button = PushButton(
-            text="Resume", enabled=False, tooltip="Goes on with the training in that folder"
-        )
+        self._folder = TemporaryFolder()
+        self._build_form()
+        self.resume_button = PushButton(text="Resume", enabled=False, tooltip="Resumes the training in that folder")
         self.buttons.append(self.resume_button)
-        self.plot = Picture()
-        self.scores = Picture()
-        self.outcome.addWidget(self.plot)
-        self.outcome.addWidget(self.scores)
-        self.shown = SideBySide(napari_viewer, "training")
+        self.loss = Curve("Training loss", BLUE)
+        self.psnr = Curve("PSNR of validation images (dB)", ORANGE)
+        self.outcome.addWidget(self.loss)
+        self.outcome.addWidget(self.psnr)
+        self.tiles = SideBySide(napari_viewer, "training")
         self.previewed = SideBySide(napari_viewer, "crappifier")
-        self._watch: LiveTraining | None = None
+        self._live: LiveTraining | None = None
         self._previewing = False
-        self._losses: list[tuple[float, float]] = []
-        self._validated: list[tuple[float, float]] = []
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(DEBOUNCE)
+        self._timer.setInterval(PREVIEW_DELAY_MS)
         self._timer.timeout.connect(lambda: self.attempt(self._preview))
         self.resume_button.clicked.connect(lambda *_: self.attempt(lambda: self.begin(resume=True)))
-        for each in (self.task, self.network, self.own):
-            each.changed.connect(lambda *_: self.attempt(self._read_presets))
-        for each in (self.crappifier.changed, self.live.changed, self.images.changed):
-            each.connect(lambda *_: self._timer.start())
-        self.live.changed.connect(self._show_sliders)
+        for widget in (self.task, self.network, self.own):
+            widget.changed.connect(lambda *_: self.attempt(self._read_presets))
+        for changed in (self.crappifier.changed, self.adjust.changed, self.images.changed):
+            changed.connect(lambda *_: self._timer.start())
+        self.adjust.changed.connect(self._show_sliders)
         self.out.changed.connect(lambda *_: self._offer_resume())
         self.attempt(self._read_presets)
 
+    def _build_form(self) -> None:
+        self.images = ImageSource(
+            self.viewer, "Good images", several=True, tooltip="High-resolution images of the kind you want to obtain"
+        )
+        self.out = FileEdit(label="Save to", mode="d", nullable=True, tooltip="New folder for model.pt and other files")
+        networks = [name for name in preset_names() if _sets(name, "network_def") and not _sets(name, "scale")]
+        tasks = [name for name in preset_names() if name not in networks]
+        self.task = ComboBox(label="Kind of images", choices=[DEFAULT, *tasks], value=DEFAULT, tooltip="A preset")
+        small = "resunet_small" if "resunet_small" in networks else DEFAULT
+        self.network = ComboBox(label="Network", choices=[DEFAULT, *networks], value=small)
+        self.own = FileEdit(
+            label="Own preset", mode="r", filter="*.json", nullable=True, tooltip="For example one that Calibrate saved"
+        )
+        self.length = FloatSpinBox(value=15, min=0.05, max=1e6, step=5)
+        self.unit = ComboBox(choices=[MINUTES, EPOCHS], value=MINUTES)
+        duration = Container(widgets=[self.length, self.unit], layout="horizontal", labels=False, label="Train for")
+        duration.margins = (0, 0, 0, 0)
+        self.device = ComboBox(label="Device", choices=devices())
+        self.more = LineEdit(label="More settings", tooltip="Ids of the training config: tile=192 lr=3e-4 seed=1")
+        self.crappifier = CrappifierForm()
+        self.adjust = CheckBox(
+            text="adjust the crappifier, and preview it",
+            value=False,
+            tooltip="On the middle of the first image; the settings stay when this is switched off",
+        )
+        self.fill([self.images, self.out, self.task, self.network, self.own, duration, self.device, self.more])
+        self.rows.insertWidget(1, self.adjust.native)
+        self.rows.insertWidget(2, self.crappifier.native)
+        self.crappifier.native.hide()
+
     @property
     def presets(self) -> list[str]:
-        """The presets that are chosen, in the order they are laid over the config."""
-        named = [each for each in (self.task.value, self.network.value) if each != PLAIN]
-        own = self.own.value
-        if own is None or str(own) in ("", "."):
+        """The chosen presets, in the order in which they are merged over the config."""
+        named = [name for name in (self.task.value, self.network.value) if name != DEFAULT]
+        own = chosen_path(self.own)
+        if own is None:
             return named
-        if not Path(own).is_file():
+        if not own.is_file():
             raise InputError(f"Own preset: there is no file {own}; choose another, or leave it empty")
         return [*named, str(own)]
 
     def overrides(self) -> dict[str, Any]:
-        """What the form sets of the training config besides presets."""
+        """Return the ids of the training config that the form sets, besides presets."""
         return self.crappifier.overrides | parsed_settings(self.more.value)
 
     def begin(self, resume: bool = False) -> None:
-        """Trains, or goes on where a training in the same folder was stopped."""
-        if self.out.value is None or str(self.out.value) in ("", "."):
+        """Train, or resume the training in the same folder."""
+        out = chosen_path(self.out)
+        if out is None:
             raise InputError("Save to: choose a new folder for the weights")
-        out = Path(self.out.value)
         if not resume and (out / LAST).exists():
-            raise InputError(
-                "Save to: holds a training already; press Resume to go on with it, or choose another folder"
-            )
-        data = self.images.files(Path(self._folder.name) / "images")
+            raise InputError("Save to: holds a training already; press Resume to resume it, or choose another folder")
+        data = self.images.files(self._folder.path / "images")
         assert data is not None
-        options: dict[str, Any] = {"minutes": float(self.time.value)}
+        options: dict[str, Any] = {"minutes": float(self.length.value)}
         if self.unit.value == EPOCHS:
-            options = {"epochs": round(self.time.value)}
+            options = {"epochs": round(self.length.value)}
         options |= {"device": f"$torch.device('{self.device.value}')", "resume": resume}
         if self.device.value == "cpu":
-            options["num_workers"] = 0  # a process of its own would take the only core that is left
+            options["num_workers"] = 0  # a process of its own would occupy the only core that is left
         if not resume:
             options |= {"preset": self.presets, **self.overrides()}
-            self._losses, self._validated = [], []
-        self.live.value = False
+            self.loss.clear()
+            self.psnr.clear()
+        self.adjust.value = False
         self._timer.stop()
         self.previewed.remove()
-        watch = self._watch = LiveTraining(self.tell)
+        live = self._live = LiveTraining(self.report)
         self.resume_button.enabled = False
-        self.run(lambda: train(data, out, live=watch, **options), self._done)
-        self.say("preparing: the images are read …")
+        self.run(lambda: train(data, out, live=live, **options), self._done)
+        self.say("preparing: reading the images …")
 
     def stop(self) -> None:
         super().stop()
-        if self.running and self._watch is not None:
-            self._watch.stop()
-            self.say("stopping: validates and saves …")
+        if self.running and self._live is not None:
+            self._live.stop()
+            self.say("stopping: validating and saving …")
 
     def abandon(self) -> None:
         super().abandon()
-        if self._watch is not None:
-            self._watch.stop()
+        if self._live is not None:
+            self._live.stop()
 
-    def show_told(self, told: Snapshot) -> None:
-        """Shows how the training stands."""
-        self.progress(told.progress)
-        self._losses.append((told.epochs, told.loss))
-        if told.scores and (not self._validated or self._validated[-1][1] != told.scores["val_psnr"]):
-            self._validated.append((told.epochs, told.scores["val_psnr"]))
+    def show_report(self, report: Snapshot) -> None:
+        """Show the state of the training."""
+        self.progress(report.progress)
+        self.loss.add(report.epochs, report.loss)
+        if report.scores and report.scores["val_psnr"] != self.psnr.last:
+            self.psnr.add(report.epochs, report.scores["val_psnr"])
         if not self.stopping:
-            self.say(_words(told))
-        self.plot.show_picture(_chart("Loss of training", "", self._losses, BLUE).image(sharp=True))
-        if self._validated:
-            chart = _chart("PSNR of images not trained on", "dB", self._validated, ORANGE)
-            self.scores.show_picture(chart.image(sharp=True))
-        if told.images is not None:
-            self.shown.show(dict(zip(("LR", "SR", "HR"), told.images, strict=True)))
+            self.say(_summary(report))
+        if report.images is not None:
+            self.tiles.show(dict(zip(("LR", "SR", "HR"), report.images, strict=True)))
 
-    def _done(self, weights: Path) -> None:
-        stopped = self._watch is not None and self._watch.stopped
-        how = "Stopped; Resume goes on with it. " if stopped else "Done. "
-        self.say(f"{how}Weights: {weights}", GOOD)
-
-    def _finished(self) -> None:
-        super()._finished()
+    def finish(self) -> None:
+        super().finish()
         self._offer_resume()
 
+    def _done(self, weights: Path) -> None:
+        stopped = self._live is not None and self._live.stopped
+        self.say(f"{'Stopped; press Resume to resume it.' if stopped else 'Done.'} Weights: {weights}", GOOD)
+
     def _offer_resume(self) -> None:
-        there = self.out.value is not None and (Path(self.out.value) / LAST).is_file()
-        self.resume_button.enabled = there and not self.running
+        out = chosen_path(self.out)
+        self.resume_button.enabled = out is not None and (out / LAST).is_file() and not self.running
 
     def _show_sliders(self, shown: bool) -> None:
         self.crappifier.native.setVisible(shown)
-        self._make_room()
+        self.fit_width()
 
     def _read_presets(self) -> None:
         config_files("train", self.presets)
@@ -193,16 +182,16 @@ class TrainPanel(Panel):
         self._timer.start()
 
     def _preview(self) -> None:
-        """Shows the middle of the first image crappified and as it is."""
-        if not self.live.value or self.running:
+        """Show the middle of the first image, and what the crappifier makes of it."""
+        if not self.adjust.value or self.running:
             self.previewed.remove()
             return
         if self._previewing:
             self._timer.start()
             return
-        folder = self.images.files(Path(self._folder.name) / "preview")
-        assert folder is not None
-        first = list_images(folder)[0] if folder.is_dir() else folder
+        images = self.images.files(self._folder.path / "preview")
+        assert images is not None
+        first = list_images(images)[0] if images.is_dir() else images
         presets, overrides = self.presets, self.overrides()
         self._previewing = True
         self.in_thread(lambda: preview(first, preset=presets, **overrides), self._show_preview, self._preview_finished)
@@ -216,11 +205,45 @@ class TrainPanel(Panel):
         self._previewing = False
 
 
+class Curve(Plot):
+    """A value over the epochs of a training; hidden until there is one."""
+
+    def __init__(self, title: str, colour: str) -> None:
+        figure, (self.axes,) = new_figure(MIN_WIDTH_PX, CURVE_HEIGHT_PX)
+        super().__init__(figure)
+        (self.line,) = self.axes.plot([], [], color=colour, marker="o", markevery=[-1])
+        self.axes.set(title=title, xlabel="epochs")
+        self.hide()
+
+    @property
+    def points(self) -> np.ndarray:
+        """Epochs and values: ``(2, points)``."""
+        return np.array(self.line.get_data(), dtype=float)
+
+    @property
+    def last(self) -> float | None:
+        """The last value; None where there is none."""
+        return float(self.points[1, -1]) if self.points.size else None
+
+    def clear(self) -> None:
+        """Remove the points of an earlier training."""
+        self.line.set_data([], [])
+
+    def add(self, epochs: float, value: float) -> None:
+        """Append a point and show the curve."""
+        self.line.set_data(np.hstack([self.points, [[epochs], [value]]]))
+        self.axes.relim()
+        self.axes.autoscale_view()
+        self.axes.set_xlim(left=0)
+        self.show()
+        self.draw_idle()
+
+
 def parsed_settings(text: str) -> dict[str, Any]:
-    """``name=value`` pairs, divided by spaces, as ids of the training config and their values.
+    """Parse ``name=value`` pairs, separated by spaces, as ids of the training config and their values.
 
     Raises:
-        InputError: something that is no such pair.
+        InputError: a word that is not such a pair.
 
     Example:
         >>> parsed_settings("tile=96 network_def#channels=[8,16] split=file")
@@ -230,7 +253,7 @@ def parsed_settings(text: str) -> dict[str, Any]:
     for word in text.split():
         name, equals, value = word.partition("=")
         if not equals or not name:
-            raise InputError(f"More settings: {word!r} is no setting; write name=value, without spaces in the value")
+            raise InputError(f"More settings: {word!r} is not a setting; write name=value, without spaces in the value")
         try:
             settings[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -239,27 +262,15 @@ def parsed_settings(text: str) -> dict[str, Any]:
 
 
 def _sets(preset: str, config_id: str) -> bool:
-    """Whether a preset sets something."""
+    """Whether a preset sets an id of the config, or a part of it."""
     file = config_files("train", preset)[-1]
     return any(key.split("#")[0] == config_id for key in json.loads(Path(file).read_text(encoding="utf-8")))
 
 
-def _words(now: Snapshot) -> str:
-    words = [f"epoch {now.epoch}", f"loss {now.loss:.4f}"]
-    words += [f"PSNR {now.scores['val_psnr']:.2f} dB, SSIM {now.scores['val_ssim']:.3f}"] if now.scores else []
-    if now.seconds_left is not None:
-        words.append(f"{minutes_and_seconds(now.seconds_left)} left")
-    return " | ".join(words)
-
-
-def _chart(title: str, unit: str, points: Sequence[tuple[float, float]], colour: str) -> Chart:
-    """A curve over epochs."""
-    x, y = np.array(points).T
-    chart = Chart(title, "epochs", unit, CHART)
-    low, high = float(y.min()), float(y.max())
-    room = 0.08 * (high - low) or 0.05 * abs(high) or 0.1
-    chart.y_range = (low - room, high + room)
-    chart.x_range = (0.0, max(float(x.max()), 1e-6))
-    chart.line(x, y, colour)
-    chart.dots(x[-1:], y[-1:], colour)
-    return chart
+def _summary(report: Snapshot) -> str:
+    parts = [f"epoch {report.epoch}", f"loss {report.loss:.4f}"]
+    if report.scores:
+        parts.append(f"PSNR {report.scores['val_psnr']:.2f} dB, SSIM {report.scores['val_ssim']:.3f}")
+    if report.seconds_left is not None:
+        parts.append(f"{minutes_and_seconds(report.seconds_left)} left")
+    return " | ".join(parts)

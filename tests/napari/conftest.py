@@ -44,6 +44,6 @@ def done(qtbot: Any) -> Callable[..., None]:
 
     def wait(panel: Any, words: str = "") -> None:
         qtbot.waitUntil(lambda: not panel.running, timeout=120_000)
-        assert words in panel.words.text(), panel.words.text()
+        assert words in panel.message.text(), panel.message.text()
 
     return wait

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from napari.layers import Image
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import write_image
-from pssr2_monai.napari.layers import SIZE_UNKNOWN, axes_of, larger, layer_of_file, pixel_size_of, write_layer
+from pssr2_monai.napari.layers import SIZE_UNKNOWN, axes_of, layer_of_file, pixel_size_of, placement, write_layer
+from pssr2_monai.napari.panel import TemporaryFolder
 from pssr2_monai.napari.viewer import made_cells
 
 
@@ -49,7 +51,7 @@ def test_a_part_of_a_layer_is_written_with_its_axes_and_pixel_size(tmp_path: Pat
         np.testing.assert_array_equal(image.read(), stack[1, 1:4, 2:20, :17])
 
 
-def test_a_file_is_shown_at_its_size_with_its_axes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_shown_at_its_size_with_its_axes(tmp_path: Path) -> None:
     stack = np.random.default_rng(0).integers(0, 256, (3, 20, 30)).astype(np.uint8)
     write_image(tmp_path / "cell.ome.tif", stack, axes="TYX", pixel_size={"Y": 0.02, "X": 0.02})
     pixels, shown = layer_of_file(tmp_path / "cell.ome.tif")
@@ -57,8 +59,7 @@ def test_a_file_is_shown_at_its_size_with_its_axes(tmp_path: Path, monkeypatch: 
     assert (layer.name, axes_of(layer)) == ("cell", "TYX")
     assert pixel_size_of(layer) == {"Y": 0.02, "X": 0.02}
     np.testing.assert_array_equal(layer.data, stack)
-    monkeypatch.setattr("pssr2_monai.napari.layers.IN_MEMORY", 100)
-    lazy, _ = layer_of_file(tmp_path / "cell.ome.tif")
+    lazy, _ = layer_of_file(tmp_path / "cell.ome.tif", in_memory_bytes=100)
     assert lazy.chunksize == (1, 20, 30)
     np.testing.assert_array_equal(np.asarray(lazy[1, 3:5]), stack[1, 3:5])
 
@@ -66,7 +67,7 @@ def test_a_file_is_shown_at_its_size_with_its_axes(tmp_path: Path, monkeypatch: 
 def test_a_larger_image_covers_the_same_place_of_a_turned_layer() -> None:
     layer = Image(np.zeros((4, 20, 30)), scale=(2, 0.5, 0.25), translate=(1, 2, 3), rotate=(10, 20, 30))
     part = (slice(1, 3), slice(4, 20), slice(0, 16))
-    sr = Image(np.zeros((2, 64, 64)), **larger(layer, (2, 64, 64), part))
+    sr = Image(np.zeros((2, 64, 64)), **placement(layer, (2, 64, 64), part))
     # The corners of pixels, not their middles, coincide.
     for lr_corner, sr_corner in (((1, 3.5, -0.5), (0, -0.5, -0.5)), ((2, 19.5, 15.5), (1, 63.5, 63.5))):
         np.testing.assert_allclose(layer.data_to_world(lr_corner), sr.data_to_world(sr_corner), atol=1e-9)
@@ -79,3 +80,17 @@ def test_a_layer_laid_over_one_of_unknown_size_has_none() -> None:
     assert pixel_size_of(Image(np.zeros((8, 8)), metadata={SIZE_UNKNOWN: True}, **step)) == {}
     scan = next(shown for _, shown, _ in made_cells() if shown["name"] == "fast scan")
     assert pixel_size_of(Image(np.zeros((8, 8)), **scan)) == {}
+
+
+def test_a_temporary_folder_lives_as_long_as_pixels_read_from_it() -> None:
+    stack = np.random.default_rng(0).integers(0, 256, (3, 20, 30)).astype(np.uint8)
+    folder = TemporaryFolder()
+    path = folder.path / "cell.ome.tif"
+    write_image(path, stack, axes="TYX", pixel_size={})
+    pixels, _ = layer_of_file(path, in_memory_bytes=100, keep=folder)
+    del folder
+    gc.collect()
+    np.testing.assert_array_equal(np.asarray(pixels.reshape(1, 3, 20, 30)[0]), stack)
+    del pixels
+    gc.collect()
+    assert not path.exists()

@@ -43,19 +43,19 @@ def test_a_stack_is_restored_where_it_lies(
         stack, name="scan", scale=(0.1, 0.02, 0.02), units="um", translate=(0, 5, 7), contrast_limits=(20, 200)
     )
     panel = panel_of("Restore")
-    assert "ResUNet, scale 4" in panel.known.text()  # the weights that come along
+    assert "ResUNet, scale 4" in panel.description.text()  # the weights that come along
     panel.weights.value = None
     panel.start_button.clicked.emit(True)
-    assert "Weights: choose a model.pt" in panel.words.text()
+    assert "Weights: choose a model.pt" in panel.message.text()
     panel.weights.value = "em_denoise"
-    assert "scale 1" in panel.known.text()
+    assert "scale 1" in panel.description.text()
     panel.weights.value = "em_denoised"
-    assert "em_denoised: there is no such file of weights" in panel.words.text()
+    assert "em_denoised: there is no such file of weights" in panel.message.text()
     panel.weights.value = tiny_weights
-    assert "ResUNet, scale 4" in panel.known.text()
-    assert not panel.words.text(), "what is mended is not told any more"
+    assert "ResUNet, scale 4" in panel.description.text()
+    assert not panel.message.text(), "what is mended is not told any more"
     told: list[float] = []
-    panel.told.connect(told.append)
+    panel.reported.connect(told.append)
     panel.start_button.clicked.emit(True)
     done(panel, "Restored.")
     restored = viewer.layers["scan restored"]
@@ -72,7 +72,7 @@ def test_a_stack_is_restored_where_it_lies(
     assert fidelity.data.shape == stack.shape
     np.testing.assert_allclose(fidelity.scale, scan.scale)
     np.testing.assert_allclose(fidelity.translate, scan.translate)
-    assert "the data" in panel.words.text() or "training" in panel.words.text()
+    assert "the data" in panel.message.text() or "training" in panel.message.text()
     assert viewer.dims.range[0].stop == pytest.approx(0.2)  # a slider for the three frames
 
 
@@ -92,7 +92,7 @@ def test_a_drawn_part_of_the_frame_that_is_shown(
     panel.image.choose(viewer.layers["scan"])
     panel.part.value = shapes
     panel.start_button.clicked.emit(True)
-    assert "Part: nothing is drawn in here" in panel.words.text()
+    assert "Part: nothing is drawn in here" in panel.message.text()
     # Drawn from the middle of pixel (4, 6) to that of pixel (23, 33).
     shapes.add_rectangles([[2, 3], [2, 16.5], [11.5, 16.5], [11.5, 3]])
     panel.start_button.clicked.emit(True)
@@ -105,7 +105,7 @@ def test_a_drawn_part_of_the_frame_that_is_shown(
     panel.reset_choices()
     panel.part.value = shapes
     panel.start_button.clicked.emit(True)
-    assert "Part: lies outside scan" in panel.words.text()
+    assert "Part: lies outside scan" in panel.message.text()
 
 
 def test_a_file_is_restored_into_a_file_and_shown(
@@ -121,7 +121,7 @@ def test_a_file_is_restored_into_a_file_and_shown(
     panel.weights.value = tiny_weights
     panel.image.choose(tmp_path / "scan.ome.tif")
     panel.start_button.clicked.emit(True)
-    assert "Save to: choose a file" in panel.words.text()
+    assert "Save to: choose a file" in panel.message.text()
     panel.target.value = tmp_path / "restored.ome.tif"
     panel.start_button.clicked.emit(True)
     done(panel, str(tmp_path / "restored.ome.tif"))
@@ -140,7 +140,7 @@ def test_restoring_stops_when_asked(
     viewer.add_image(np.random.default_rng(0).integers(0, 256, (40, 64, 64)).astype(np.uint8), name="scan")
     panel = panel_of("Restore")
     panel.weights.value, panel.check.value = tiny_weights, False
-    panel.told.connect(lambda share: panel.stop())
+    panel.reported.connect(lambda share: panel.stop())
     panel.start_button.clicked.emit(True)
     done(panel, "Stopped.")
     assert len(viewer.layers) == 1

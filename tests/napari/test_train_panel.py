@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
 from pssr2_monai.images.image import list_images, open_image
 from pssr2_monai.images.pictures import grey_window
-from pssr2_monai.napari.side_by_side import SideBySide
 from pssr2_monai.napari.source import SELECTED
 from pssr2_monai.napari.train_panel import EPOCHS, parsed_settings
 from pssr2_monai.networks.weights import load_weights
 from pssr2_monai.training.checkpoints import BEST, LAST
-from pssr2_monai.training.live import LiveTraining
 from pssr2_monai.training.preview import preview
 
 TINY = "tile=32 batch_size=8 precision=float32 overlap=16 network_def#channels=[8,16] network_def#depth=1"
@@ -32,28 +29,28 @@ def test_a_training_is_seen_stopped_and_resumed(
 ) -> None:
     panel = panel_of("Train")
     panel.start_button.clicked.emit(True)
-    assert "Save to: choose a new folder" in panel.words.text()
+    assert "Save to: choose a new folder" in panel.message.text()
     panel.images.choose(hr_folder)
     panel.out.value = tmp_path / "run"
     panel.more.value = "tile=50"
     panel.start_button.clicked.emit(True)
     done(panel, "tile: 50 does not divide by the scale 4")
-    panel.more.value, panel.unit.value, panel.time.value = TINY, EPOCHS, 400
+    panel.more.value, panel.unit.value, panel.length.value = TINY, EPOCHS, 400
     panel.start_button.clicked.emit(True)
     assert panel.running
     assert panel.stop_button.enabled
     assert not panel.start_button.enabled
-    qtbot.waitUntil(lambda: len(panel._losses) >= 3 and bool(panel._validated), timeout=120_000)
-    seen = {name: layer.data.copy() for name, layer in panel.shown.layers.items()}
+    qtbot.waitUntil(lambda: panel.loss.points.shape[1] >= 3 and panel.psnr.last is not None, timeout=120_000)
+    seen = {name: layer.data.copy() for name, layer in panel.tiles.layers.items()}
     assert {name: image.shape for name, image in seen.items()} == {
         "LR": (4, 8, 8),
         "SR": (4, 32, 32),
         "HR": (4, 32, 32),
     }
     panel.stop_button.clicked.emit(True)
-    done(panel, "Stopped; Resume goes on with it")
+    done(panel, "Stopped; press Resume to resume it")
 
-    lr, sr, hr = (panel.shown.layers[name] for name in ("LR", "SR", "HR"))
+    lr, sr, hr = (panel.tiles.layers[name] for name in ("LR", "SR", "HR"))
     assert not np.array_equal(sr.data, seen["SR"]), "SR is shown as it gets better"
     np.testing.assert_array_equal(hr.data, seen["HR"])
     assert tuple(lr.contrast_limits) == tuple(sr.contrast_limits) == tuple(hr.contrast_limits) == grey_window(hr.data)
@@ -62,15 +59,18 @@ def test_a_training_is_seen_stopped_and_resumed(
     np.testing.assert_allclose(
         lr.extent.world[1] - lr.extent.world[0], hr.extent.world[1] - hr.extent.world[0] - (0, 3, 3)
     )
-    assert panel.plot.pixmap().width() > 100
+    epochs, losses = panel.loss.points
+    assert (np.diff(epochs) > 0).all()
+    assert (losses > 0).all()
+    assert not panel.loss.isHidden()
     saved = torch.load(tmp_path / "run" / LAST, weights_only=True)["trainer"]
     assert saved["iteration"] < 400 * saved["epoch_length"]
     epochs = -(-saved["iteration"] // saved["epoch_length"]) + 1
 
     assert panel.resume_button.enabled
     panel.start_button.clicked.emit(True)
-    assert "press Resume" in panel.words.text()
-    panel.time.value = epochs
+    assert "press Resume" in panel.message.text()
+    panel.length.value = epochs
     panel.resume_button.clicked.emit(True)
     done(panel, f"Done. Weights: {tmp_path / 'run' / BEST}")
     resumed = torch.load(tmp_path / "run" / LAST, weights_only=True)["trainer"]
@@ -90,7 +90,7 @@ def test_layers_are_trained_on(
     viewer.layers.selection = set(viewer.layers[:4])
     panel = panel_of("Train")
     panel.images.choose(SELECTED)
-    panel.out.value, panel.more.value, panel.unit.value, panel.time.value = tmp_path / "run", TINY, EPOCHS, 1
+    panel.out.value, panel.more.value, panel.unit.value, panel.length.value = tmp_path / "run", TINY, EPOCHS, 1
     panel.crappifier.sliders["gaussian"].value = (2, 6)
     panel.crappifier.scale.value = 2
     panel.start_button.clicked.emit(True)
@@ -105,21 +105,12 @@ def test_layers_are_trained_on(
     assert record.crappifier["noises"][1]["sigma"] == [2, 6]
 
 
-@pytest.mark.parametrize("shape", [(40, 8, 8), (3, 40, 8, 8)])
-def test_the_first_tile_is_shown_where_a_stack_was_looked_at(viewer: Any, shape: tuple[int, ...]) -> None:
-    viewer.add_image(np.zeros(shape, np.uint8))
-    viewer.dims.set_point(len(shape) - 3, 20)
-    tiles = np.random.default_rng(0).random((4, 1, 8, 8)).astype(np.float32)
-    SideBySide(viewer, "training").show({"SR": tiles, "HR": tiles})
-    assert viewer.dims.point[-3] == 0
-
-
 def test_the_crappifier_is_previewed_as_its_sliders_move(
     viewer: Any, panel_of: Callable[[str], Any], qtbot: Any, hr_folder: Path
 ) -> None:
     panel = panel_of("Train")
     panel.images.choose(hr_folder)
-    panel.live.value = True
+    panel.adjust.value = True
     qtbot.waitUntil(lambda: "crappified" in panel.previewed.layers, timeout=60_000)
     lr, hr = (panel.previewed.layers[name] for name in ("crappified", "good image"))
     expected, target = preview(list_images(hr_folder)[0], preset="resunet_small")
@@ -131,35 +122,5 @@ def test_the_crappifier_is_previewed_as_its_sliders_move(
     qtbot.waitUntil(lambda: not np.array_equal(lr.data, noise), timeout=60_000)
     clean, _ = preview(list_images(hr_folder)[0], **{"crappifier#noises": []})
     np.testing.assert_array_equal(lr.data, clean[0])
-    panel.live.value = False
+    panel.adjust.value = False
     qtbot.waitUntil(lambda: not len(viewer.layers), timeout=10_000)
-
-
-def test_presets_set_the_sliders(panel_of: Callable[[str], Any]) -> None:
-    panel = panel_of("Train")
-    assert panel.crappifier.overrides == {}
-    panel.task.value = "denoise"
-    assert panel.crappifier.scale.value == 1
-    assert tuple(panel.crappifier.sliders["gaussian"].value) == (5, 30)
-    assert panel.crappifier.overrides == {}
-    panel.crappifier.sliders["poisson"].value = (0, 0)
-    assert panel.crappifier.overrides == {
-        "crappifier#noises": [{"_target_": "pssr2_monai.crappify.GaussianNoise", "sigma": [5, 30]}]
-    }
-    panel.task.value = "isotropic"
-    assert not panel.crappifier.scale.enabled
-    panel.task.value = "paired"
-    assert not panel.crappifier.sliders["gaussian"].enabled
-    panel.own.value = "absent.json"
-    assert "Own preset: there is no file" in panel.words.text()
-    panel.own.value = None
-    assert not panel.words.text()
-
-
-def test_work_whose_window_has_gone_is_stopped(panel_of: Callable[[str], Any]) -> None:
-    panel = panel_of("Train")
-    panel._watch = LiveTraining(panel.tell)
-    pytest.importorskip("shiboken6").delete(panel)  # as closing the window does
-    panel.tell(None)
-    assert panel.stopping
-    assert panel._watch.stopped

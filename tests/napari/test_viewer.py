@@ -15,7 +15,7 @@ from pssr2_monai.crappify.crappify import Downsample
 from pssr2_monai.data import samples
 from pssr2_monai.errors import InputError
 from pssr2_monai.images import writer
-from pssr2_monai.napari.viewer import PANELS, em_sections, open_viewer
+from pssr2_monai.napari.viewer import PANELS, SideBySide, em_sections, open_viewer
 
 
 def test_the_manifest_is_found_and_names_what_there_is() -> None:
@@ -31,22 +31,9 @@ def test_each_window_is_built(name: str, panel_of: Callable[[str], Any]) -> None
     assert not panel.running
 
 
-def test_a_layer_that_comes_is_chosen_unless_something_else_was(
-    viewer: Any, panel_of: Callable[[str], Any], tmp_path: Path
-) -> None:
-    restore, train = panel_of("Restore"), panel_of("Train")
-    train.images.choose(tmp_path)
-    assert restore.image.layers == []
-    layer = viewer.add_image(np.zeros((20, 30), np.uint8), name="scan")
-    assert restore.image.layers == [layer]
-    assert train.images.files(tmp_path / "unused") == tmp_path
-    viewer.layers.clear()
-    assert restore.image.layers == []
-
-
 def test_made_cells_are_sample_data(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     small = partial(samples.generate_images, side=64)
-    monkeypatch.setattr("pssr2_monai.data.samples.generate_images", small)
+    monkeypatch.setattr("pssr2_monai.napari.viewer.generate_images", small)
     viewer.open_sample("pssr2-monai", "made_cells")
     scan, left_out = viewer.layers["fast scan"], viewer.layers["left out"]
     np.testing.assert_allclose(scan.extent.world, left_out.extent.world, atol=1.5)  # middles of the outermost pixels
@@ -62,7 +49,7 @@ def test_em_sections_keep_their_pixel_size(tmp_path: Path, monkeypatch: pytest.M
         for number, image in enumerate(samples.generate_images(count, side=64)):
             path = tmp_path / "sample" / "em" / kind / f"section_{number:02d}.tif"
             writer.write_image(path, image, axes="YX", pixel_size={"Y": 0.016, "X": 0.016})
-    monkeypatch.setattr("pssr2_monai.data.samples.cache_dir", lambda: tmp_path)
+    monkeypatch.setattr("pssr2_monai.napari.viewer.cache_dir", lambda: tmp_path)
     layers = em_sections()
     assert [shown["name"] for _, shown, _ in layers] == ["section_00", "section_01", "left out", "fast scan"]
     assert layers[2][1]["scale"] == [0.016, 0.016]
@@ -84,3 +71,12 @@ def test_files_are_opened_beside_the_windows(
     assert viewer.layers["scan"].axis_labels == ("t", "y", "x")
     assert {*viewer.window.dock_widgets} == {f"{name} (pssr2-monai)" for name in PANELS}
     qtbot.wait(50)
+
+
+@pytest.mark.parametrize("shape", [(40, 8, 8), (3, 40, 8, 8)])
+def test_the_first_tile_is_shown_where_a_stack_was_looked_at(viewer: Any, shape: tuple[int, ...]) -> None:
+    viewer.add_image(np.zeros(shape, np.uint8))
+    viewer.dims.set_point(len(shape) - 3, 20)
+    tiles = np.random.default_rng(0).random((4, 1, 8, 8)).astype(np.float32)
+    SideBySide(viewer, "training").show({"SR": tiles, "HR": tiles})
+    assert viewer.dims.point[-3] == 0

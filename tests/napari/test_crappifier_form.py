@@ -1,0 +1,27 @@
+"""The sliders of the crappifier: what the presets say, and what is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def test_presets_set_the_sliders(panel_of: Callable[[str], Any]) -> None:
+    panel = panel_of("Train")
+    assert panel.crappifier.overrides == {}
+    panel.task.value = "denoise"
+    assert panel.crappifier.scale.value == 1
+    assert tuple(panel.crappifier.sliders["gaussian"].value) == (5, 30)
+    assert panel.crappifier.overrides == {}
+    panel.crappifier.sliders["poisson"].value = (0, 0)
+    assert panel.crappifier.overrides == {
+        "crappifier#noises": [{"_target_": "pssr2_monai.crappify.GaussianNoise", "sigma": [5, 30]}]
+    }
+    panel.task.value = "isotropic"
+    assert not panel.crappifier.scale.enabled
+    panel.task.value = "paired"
+    assert not panel.crappifier.sliders["gaussian"].enabled
+    panel.own.value = "absent.json"
+    assert "Own preset: there is no file" in panel.message.text()
+    panel.own.value = None
+    assert not panel.message.text()
