@@ -1,4 +1,4 @@
-"""Crappifiers: what makes a low-resolution, noisy scan out of a high-resolution image.
+"""Crappifiers, which make a low-resolution, noisy scan of a high-resolution image.
 
 The order is PSSR2's (Stites and Manor 2024): downsample first, add noise afterwards. Noise added before downsampling is
 averaged away by it, and leaves the training inputs too clean.
@@ -9,6 +9,7 @@ Images are ``(..., Y, X)`` arrays or tensors with values in [0, 1]. The noises a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,14 +27,14 @@ _SEED_END = 2**32 - 1
 
 
 class Downsample(Transform):
-    """Shrinks an image by a whole factor for each axis.
+    """Shrink an image by a whole factor for each axis.
 
     Args:
-        scale: how many HR pixels make one LR pixel along Y and along X, 1 leaving the image as it is; or three numbers,
-            for Z (the frames), Y and X, which make a volume of the frames.
+        scale: number of HR pixels for each LR pixel along Y and along X, 1 for the image as it is; or three numbers for
+            Z, Y and X, which take the frames for a volume.
         mode: ``bilinear``, antialiased as in ``PIL.Image.resize(BILINEAR)``, without its rounding; ``area``, the mean
-            of the pixels that make one; ``nearest``, the pixel at (or half a pixel after) their centre alone, as a
-            raster with wider steps sees it.
+            of the HR pixels; ``nearest``, the HR pixel at (or half a pixel after) their centre alone, as a raster with
+            wider steps records it.
 
     Example:
         >>> import numpy as np
@@ -53,7 +54,7 @@ class Downsample(Transform):
         self.mode = mode
 
     def __call__(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
-        """Shrinks ``img`` (..., Y, X), or (..., Z, Y, X) where Z is scaled, too.
+        """Shrink ``img`` (..., Y, X), or (..., Z, Y, X) where Z is scaled, too.
 
         Raises:
             InputError: an axis does not divide by its factor.
@@ -68,51 +69,32 @@ class Downsample(Transform):
             raise InputError(f"an image of {sizes} pixels does not divide by the scale {self.scale}; crop it")
         lr = convert_to_tensor(img, dtype=torch.float32, track_meta=False)
         if along_y > 1 or along_x > 1:
-            planes = self._shrunk(lr.reshape(1, -1, height, width), along_y, along_x)
+            planes = self._shrink(lr.reshape(1, -1, height, width), along_y, along_x)
             lr = planes.reshape(*img.shape[:-2], *planes.shape[-2:])
         if along_z > 1:
-            # As images of Z by all pixels of a plane, of which only the first axis shrinks.
-            columns = self._shrunk(lr.reshape(1, -1, depth, lr.shape[-2] * lr.shape[-1]), along_z, 1)
+            # As one image of Z by all pixels of a plane, of which only the first axis shrinks.
+            columns = self._shrink(lr.reshape(1, -1, depth, lr.shape[-2] * lr.shape[-1]), along_z, 1)
             lr = columns.reshape(*img.shape[:-3], depth // along_z, *lr.shape[-2:])
         return convert_to_dst_type(lr, img, dtype=torch.float32)[0]
 
-    def _shrunk(self, planes: torch.Tensor, along_y: int, along_x: int) -> torch.Tensor:
-        """``(1, planes, Y, X)``, shrunk."""
+    def _shrink(self, planes: torch.Tensor, along_y: int, along_x: int) -> torch.Tensor:
+        """Shrink ``(1, planes, Y, X)``."""
         if self.mode == "area":
             return avg_pool2d(planes, (along_y, along_x))
         if self.mode == "nearest":
             return planes[..., along_y // 2 :: along_y, along_x // 2 :: along_x]
-        height, width = planes.shape[-2] // along_y, planes.shape[-1] // along_x
-        # Rows first, which a processor shrinks many pixels at a time, so that it has fewer columns to shrink.
-        return interpolate(_rows_shrunk(planes, along_y), (height, width), mode="bilinear", antialias=True)
-
-
-def _rows_shrunk(planes: torch.Tensor, factor: int) -> torch.Tensor:
-    """``(1, planes, Y, X)``, shrunk along Y as ``interpolate`` does, in half its time on a processor."""
-    height, width = planes.shape[-2] // factor, planes.shape[-1]
-    if planes.device.type != "cpu" or factor == 1 or height < 3:
-        return interpolate(planes, (height, width), mode="bilinear", antialias=True)
-    rows = planes.new_empty(*planes.shape[:-2], height, width)
-    top, bottom = planes[..., : 2 * factor, :], planes[..., -2 * factor :, :]
-    rows[..., :1, :] = interpolate(top, (2, width), mode="bilinear", antialias=True)[..., :1, :]
-    rows[..., -1:, :] = interpolate(bottom, (2, width), mode="bilinear", antialias=True)[..., -1:, :]
-    # Away from the borders every row is the same weighted sum, taken of all of them at once.
-    inner = rows[..., 1:-1, :].zero_()
-    for tap in range(2 * factor - factor % 2):
-        weight = (1 - abs(tap + 0.5 - factor // 2 - factor / 2) / factor) / factor
-        first = factor - factor // 2 + tap
-        inner.add_(planes[..., first : first + factor * (height - 2) : factor, :], alpha=weight)
-    return rows
+        size = (planes.shape[-2] // along_y, planes.shape[-1] // along_x)
+        return interpolate(planes, size, mode="bilinear", antialias=True)
 
 
 class Crappify(Seeded, Transform):
-    """Makes an LR image from an HR one: downsampling, then one noise after another, clipped after each.
+    """Make an LR image from an HR one: downsampling, then one noise after another, clipped after each.
 
     Args:
         scale: HR size over LR size, one number or one for each of Z, Y and X; 1 for denoising alone.
         noises: transforms that take and return an image in [0, 1] at LR size, applied in turn.
-        clip: whether what leaves the detector's range is cut off after each noise: [0, 1], or as far beyond it as the
-            clean image reaches, where 1 is a percentile and not the detector's limit.
+        clip: whether to clip to the detector's range after each noise: [0, 1], or as far beyond it as the clean image
+            reaches, where 1 is a percentile and not the detector's limit. Each image of a batch has its own range.
         downsample: ``bilinear``, ``area`` or ``nearest``; see ``Downsample``.
 
     Raises:
@@ -148,7 +130,7 @@ class Crappify(Seeded, Transform):
         return self.downsample.scale
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Crappify:
-        """Seeds this crappifier, and each of its noises from it."""
+        """Seed this crappifier, and each of its noises from it."""
         super().set_random_state(seed=seed, state=state)
         for noise in self.noises:
             if isinstance(noise, Randomizable):
@@ -156,11 +138,24 @@ class Crappify(Seeded, Transform):
         return self
 
     def __call__(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
-        """Crappifies ``img``, ``(frames, Y, X)`` or ``(batch, frames, Y, X)`` in [0, 1]."""
+        """Crappify ``img``, ``(frames, Y, X)`` or ``(batch, frames, Y, X)`` in [0, 1]."""
         lr = self.downsample(img)
-        low, high = min(0.0, float(lr.min())), max(1.0, float(lr.max()))
+        low, high = _limits(lr)
         for noise in self.noises:
             lr = noise(lr)
             if self.clip:
                 lr = lr.clip(low, high)
         return lr
+
+
+def _limits(clean: NdarrayOrTensor) -> tuple[Any, Any]:
+    """The range that each image of a batch is clipped to, which broadcasts against it; NaN does not count.
+
+    An image's limits are its own, so that it does not depend on which others share its batch; tensors stay on their
+    device.
+    """
+    axes = tuple(range(1 if clean.ndim >= 4 else 0, clean.ndim))
+    if isinstance(clean, torch.Tensor):
+        zero, one = clean.new_zeros(()), clean.new_ones(())
+        return torch.fmin(clean.amin(axes, keepdim=True), zero), torch.fmax(clean.amax(axes, keepdim=True), one)
+    return np.fmin(clean.min(axes, keepdims=True), 0), np.fmax(clean.max(axes, keepdims=True), 1)

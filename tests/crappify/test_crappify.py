@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pssr2_monai.crappify import GaussianNoise, PoissonNoise
+from pssr2_monai.crappify import GaussianNoise, Noise, PoissonNoise
 from pssr2_monai.crappify.crappify import Crappify, Downsample
 from pssr2_monai.errors import InputError
 
@@ -68,6 +68,36 @@ def test_clipping_leaves_what_the_clean_image_reaches() -> None:
     assert noisy.min() < 1.4
     assert Crappify(1, [GaussianNoise(20)]).set_random_state(0)(bright / 2).max() <= 1
     assert Crappify(1, [GaussianNoise(20)], clip=False).set_random_state(0)(bright).max() > 1.6
+
+
+@pytest.mark.parametrize("noise", [GaussianNoise(60), PoissonNoise(1.0)])
+def test_an_image_does_not_depend_on_the_others_of_its_batch(noise: Noise) -> None:
+    """Of images scaled by a percentile, one with a hot pixel far above 1 must not raise its neighbour's limit."""
+    rng = np.random.default_rng(0)
+    scene = rng.gamma(2.0, 20.0, size=(1, 128, 128)).astype(np.float32)
+    image = scene / np.percentile(scene, 99.8)
+    dim = (4 * image).clip(0, 0.95)
+    hot = image.copy()
+    hot[0, 40, 50] = 60.0
+    crappify = Crappify(2, [noise])
+    first = [
+        crappify.set_random_state(4)(torch.from_numpy(np.stack([dim, neighbour])))[0] for neighbour in (image, hot)
+    ]
+    assert torch.equal(first[0], first[1])
+    assert float(first[0].max()) == 1.0
+    arrays = crappify.set_random_state(4)(np.stack([dim, hot]))
+    np.testing.assert_array_equal(arrays[0], first[0].numpy())
+    # Each image keeps what its clean form reaches.
+    assert arrays[1].max() == pytest.approx(crappify.downsample(hot).max())
+
+
+def test_clipping_takes_no_notice_of_pixels_without_value() -> None:
+    bright = np.full((1, 64, 64), 0.9, np.float32)
+    bright[0, 0, 0] = np.nan
+    for image in (bright, torch.from_numpy(bright)):
+        noisy = np.asarray(Crappify(1, [GaussianNoise(80)]).set_random_state(0)(image))
+        assert np.isnan(noisy).sum() == 1
+        assert np.nanmax(noisy) == 1.0
 
 
 @pytest.mark.parametrize(
