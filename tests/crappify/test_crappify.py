@@ -88,7 +88,9 @@ def test_an_image_does_not_depend_on_the_others_of_its_batch(noise: Noise) -> No
     arrays = crappify.set_random_state(4)(np.stack([dim, hot]))
     np.testing.assert_array_equal(arrays[0], first[0].numpy())
     # Each image keeps what its clean form reaches.
-    assert arrays[1].max() == pytest.approx(crappify.downsample(hot).max())
+    reached = float(np.asarray(crappify.downsample(hot)).max())
+    assert reached > 5
+    assert reached - 3 < float(np.asarray(arrays[1]).max()) <= reached
 
 
 def test_clipping_takes_no_notice_of_pixels_without_value() -> None:
