@@ -127,7 +127,7 @@ def evaluate(
     --seed          of the crappifier and of the intervals
     --normalise     least_squares (gain and offset) or pssr2, before the metrics that are called fitted
     --pixel-size    micrometres of the HR pixels, where the files do not tell; resolutions are then in nanometres, too
-    --window        side of the windows in LR pixels, 256 or, of volumes, 96
+    --window        largest side of the windows in LR pixels; by default 640, for volumes 96
     --precision     auto, float32 or bfloat16
     --device        cpu, cuda, cuda:1, ...; a GPU where there is one
     --axes          axes of files that do not tell their own, such as ZYX

@@ -1,14 +1,14 @@
-"""Fourier ring correlation: down to which size two images of the same thing agree, and a single image with itself.
+"""Fourier ring correlation: the detail down to which two images of one object, or one image with itself, agree.
 
 The value at a spatial frequency is the correlation of the two images' Fourier coefficients on a ring of that radius
 (Saxton and Baumeister 1982, "The correlation averaging of a regularly arranged bacterial cell envelope protein"). The
 resolution is the period at which the curve falls below 1/7 (Nieuwenhuizen et al. 2013, "Measuring image resolution in
 optical nanoscopy").
 
-What is compared decides what is measured. Two acquisitions with noise of their own: the detail above the noise. A
-restored image and its target: the detail that is restored rightly, as far as the target's own noise lets it be seen.
-One image split into its pixels: the detail above a noise that differs from pixel to pixel; a restored image has no such
-noise, so that for it the figure means nothing.
+What is compared decides what is measured. Two acquisitions with independent noise: the detail above the noise. A
+restored image and its target: the detail that is restored correctly, as far as the target's noise lets it be seen. One
+image split into its pixels: the detail above a noise that differs from pixel to pixel; a restored image has no such
+noise, so that the figure means nothing for it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from scipy.fft import fftfreq, rfft2, rfftfreq
 from pssr2_monai.errors import InputError
 
 THRESHOLD = 1 / 7
-LEAST_SIDE = 16
-SMOOTHED = 24
-"""The crossing is sought on the curve averaged over one ring in so many, for a single ring of few pixels is ragged."""
+MIN_SIDE_PX = 16
+"""Shortest side of images that are compared; a single image needs twice as much."""
+SMOOTHING_SHARE = 1 / 24
+"""Share of the rings over which the curve is averaged before its crossing is sought: single rings are ragged."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,17 @@ class RingCorrelation:
     """A curve of Fourier ring correlation.
 
     Attributes:
-        frequency: the rings' radii in periods per pixel, rising; at most 0.5.
-        correlation: of each ring, from -1 to 1.
+        frequency: radii of the rings in periods per pixel, ascending, at most 0.5.
+        correlation: correlation on each ring, from -1 to 1.
     """
 
     frequency: npt.NDArray[np.float64]
     correlation: npt.NDArray[np.float64]
 
     def resolution(self, threshold: float = THRESHOLD) -> float:
-        """The period, in pixels, at which the smoothed curve first falls below the threshold.
+        """Return the period, in pixels, at which the smoothed curve first falls below the threshold.
 
-        Two pixels, the finest that pixels can hold, where it never does; the coarsest ring's period where it always is.
+        Two pixels, the finest that pixels can hold, if it never does; the coarsest ring's period if it always is below.
         """
         smooth = _smoothed(self.correlation)
         below = np.flatnonzero(smooth < threshold)
@@ -58,19 +59,19 @@ class RingCorrelation:
         return max(2.0, float(1 / (self.frequency[first - 1] + share * step)))
 
     def at(self, frequency: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """The correlation at other frequencies, between the rings by straight lines."""
+        """Return the correlation at other frequencies, interpolated linearly between the rings."""
         return np.interp(frequency, self.frequency, self.correlation)
 
 
 def ring_correlation(first: np.ndarray, second: np.ndarray) -> RingCorrelation:
-    """The Fourier ring correlation of two images, its sums taken over all their frames.
+    """Compute the Fourier ring correlation of two images, with sums over all their frames.
 
-    Each frame loses its mean and is multiplied with a Hann window, without which the jump from one border to the
-    opposite one would correlate.
+    The mean of each frame is subtracted and the frame multiplied with a Hann window, without which the jump from one
+    border to the opposite one would correlate.
 
     Args:
-        first: ``(frames, Y, X)`` or ``(Y, X)``; no side below 16 pixels.
-        second: of the same shape.
+        first: ``(frames, Y, X)`` or ``(Y, X)``, each side at least 16 pixels.
+        second: image of the same shape.
 
     Raises:
         InputError: the shapes differ, or a side is too small.
@@ -86,16 +87,16 @@ def ring_correlation(first: np.ndarray, second: np.ndarray) -> RingCorrelation:
 
 
 def single_image_correlation(image: np.ndarray) -> RingCorrelation:
-    """The Fourier ring correlation of one image, of quarters that each hold every second pixel of every second row.
+    """Compute the Fourier ring correlation of an image with itself, between quarters of every second row and column.
 
     Pixels that touch at a corner are compared: even rows and columns with odd ones, and even rows and odd columns with
-    their opposites. The quarters' shift by a pixel bends the curve; its frequencies are put right by the factor that
-    Koho et al. 2019 measured, for the threshold of 1/7 ("Fourier ring correlation simplifies image restoration in
+    their opposites. The shift of the quarters by a pixel bends the curve; its frequencies are corrected by the factor
+    that Koho et al. 2019 measured for the threshold of 1/7 ("Fourier ring correlation simplifies image restoration in
     fluorescence microscopy", supplementary note 2). Noise that neighbouring pixels share, as after interpolation,
     denoising or drift correction, counts as detail.
 
     Args:
-        image: ``(frames, Y, X)`` or ``(Y, X)``; no side below 32 pixels.
+        image: ``(frames, Y, X)`` or ``(Y, X)``, each side at least 32 pixels.
 
     Raises:
         InputError: a side is too small.
@@ -115,27 +116,29 @@ def _planes(image: np.ndarray) -> np.ndarray:
 
 
 def _correlation(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> RingCorrelation:
-    """The curve of pairs ``(frames, Y, X)`` of one shape, summed over all of them."""
+    """The curve of pairs ``(frames, Y, X)`` of one shape, summed over all pairs and frames."""
     height, width = pairs[0][0].shape[-2:]
     side = min(height, width)
-    if side < LEAST_SIDE:
-        raise InputError(f"Fourier ring correlation: {height} x {width} pixels are too few; give at least 16 a side")
+    if side < MIN_SIDE_PX:
+        raise InputError(
+            f"Fourier ring correlation: {height} x {width} pixels are too few; give at least {MIN_SIDE_PX} a side"
+        )
     window = np.outer(np.hanning(height), np.hanning(width)).astype(np.float32)
     rings, weights = _rings(height, width, side)
     sums = np.zeros((3, side // 2 + 2))
-    for one, other in (frames for pair in pairs for frames in zip(*pair, strict=True)):
-        a, b = (rfft2((plane - plane.mean()) * window) for plane in (one, other))
+    for planes in (planes for pair in pairs for planes in zip(*pair, strict=True)):
+        a, b = (rfft2((plane - plane.mean()) * window) for plane in planes)
         products = (a.real * b.real + a.imag * b.imag, a.real**2 + a.imag**2, b.real**2 + b.imag**2)
         for row, product in zip(sums, products, strict=True):
             row += np.bincount(rings, (product * weights).ravel(), minlength=len(row))
-    cross, power, other_power = sums[:, 1:-1]  # neither the mean nor the corners beyond the last ring
-    both = np.sqrt(power * other_power)
-    correlation = np.divide(cross, both, out=np.zeros_like(cross), where=both > 0)
+    cross, *powers = sums[:, 1:-1]  # without the mean and the corners beyond the last ring
+    norm = np.sqrt(powers[0] * powers[1])
+    correlation = np.divide(cross, norm, out=np.zeros_like(cross), where=norm > 0)
     return RingCorrelation(np.arange(1, side // 2 + 1) / side, correlation)
 
 
 def _rings(height: int, width: int, side: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """The ring of each coefficient of ``rfft2``, what lies beyond the last in one more; how often each stands."""
+    """The ring of each coefficient of ``rfft2``, with one more ring beyond the last, and its multiplicity."""
     radius = np.hypot(fftfreq(height)[:, None], rfftfreq(width)[None])
     ring = np.minimum(np.floor(radius * side + 0.5).astype(np.intp), side // 2 + 1)
     weights = np.full(ring.shape[1], 2, np.float32)  # rfft2 leaves out one of two mirrored coefficients
@@ -147,9 +150,8 @@ def _rings(height: int, width: int, side: int) -> tuple[npt.NDArray[np.intp], np
 
 def _smoothed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Means over a window that shrinks towards the ends."""
-    reach = len(values) // SMOOTHED // 2
+    index = np.arange(len(values))
+    reach = np.minimum(int(len(values) * SMOOTHING_SHARE) // 2, np.minimum(index, len(values) - 1 - index))
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    places = np.arange(len(values))
-    own = np.minimum(reach, np.minimum(places, len(values) - 1 - places))
-    smooth: npt.NDArray[np.float64] = (sums[places + own + 1] - sums[places - own]) / (2 * own + 1)
+    smooth: npt.NDArray[np.float64] = (sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1)
     return smooth

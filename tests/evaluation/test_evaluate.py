@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,13 @@ from PIL import Image
 from scipy.stats import wilcoxon
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from pssr2_monai.errors import InputError
-from pssr2_monai.evaluation.compare import compare
+from pssr2_monai.cli.verbs import evaluate as command
+from pssr2_monai.errors import InputError, UsageError
 from pssr2_monai.evaluation.evaluate import evaluate, table
-from pssr2_monai.images.image import open_image
+from pssr2_monai.evaluation.fourier_ring_correlation import RingCorrelation, ring_correlation
 from pssr2_monai.images.writer import write_image
-from pssr2_monai.networks.weights import load_weights
 from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.options import RestoreOptions
 from pssr2_monai.restoration.restore import restore
 
 
@@ -135,22 +137,51 @@ def test_normalisation_and_pixel_size_may_be_chosen(hr_folder: Path, tiny_weight
     assert not (tmp_path / "c").exists()
 
 
-def test_large_planes_are_scored_in_blocks(
+def test_options_of_restoring_are_taken_as_keywords_or_together(
+    hr_folder: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "hr"
+    folder.mkdir()
+    Image.open(hr_folder / "cell_0.png").resize((448, 384), Image.BICUBIC).save(folder / "large.png")
+    runs = [
+        evaluate(folder, tiny_weights, tmp_path / name, *options, **keywords)["mean"]
+        for name, options, keywords in (
+            ("default", (), {}),
+            ("keyword", (), {"window": 64, "precision": "float32"}),
+            ("together", (RestoreOptions(window=64, precision="float32"),), {}),
+            ("both", (RestoreOptions(window=96, precision="float32"),), {"window": 64}),
+        )
+    ]
+    assert runs[1]["model"] == runs[2]["model"] == runs[3]["model"]
+    assert runs[0]["bicubic"] == runs[1]["bicubic"]
+    assert runs[0]["model"] == pytest.approx(runs[1]["model"], rel=0.01)
+
+
+@pytest.mark.parametrize(("keyword", "words"), [("windw", "did you mean 'window'"), ("normalize", "'normalise'")])
+def test_a_wrong_option_is_refused_before_any_work(tmp_path: Path, keyword: str, words: str) -> None:
+    with pytest.raises(UsageError, match=f"evaluate: there is no option '{keyword}'; .*{words}"):
+        evaluate(tmp_path / "none", tmp_path / "none.pt", tmp_path / "out", **{keyword: 1})
+    with pytest.raises(UsageError, match="there is no option 'overwrite'"):
+        evaluate(tmp_path / "none", tmp_path / "none.pt", tmp_path / "out", overwrite=True)
+
+
+def test_the_default_window_in_the_help_is_the_one_that_is_used() -> None:
+    documented = inspect.getdoc(command) or ""
+    (line,) = [line for line in documented.splitlines() if line.startswith("--window ")]
+    numbers = [int(number) for number in re.findall(r"\d+", line)]
+    assert numbers == [SeamlessInferer().window, SeamlessInferer(volume=True).window]
+
+
+def test_the_correlation_with_hr_is_computed_once_for_each_method(
     hr_folder: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network, record = load_weights(tiny_weights)
-    monkeypatch.setattr("pssr2_monai.evaluation.compare.LEAST_BLOCK", 32)
-    lr_folder = _lr_folder(hr_folder, tmp_path / "lr")
-    with open_image(hr_folder / "cell_0.png") as hr, open_image(lr_folder / "cell_0.png") as lr:
-        (whole,) = compare(hr, lr, network, record, SeamlessInferer())
-        monkeypatch.setattr("pssr2_monai.evaluation.compare.BLOCK_VOXELS", 50**2)
-        blocks = list(compare(hr, lr, network, record, SeamlessInferer()))
-    # 96 x 112 pixels in 2 x 3 blocks of at most 50 a side, in whole LR pixels.
-    assert [block.hr.shape for block in blocks] == 2 * [(1, 48, 36), (1, 48, 36), (1, 48, 40)]
-    for name in ("hr", "lr"):
-        rows = [np.concatenate([getattr(block, name)[0] for block in blocks[n : n + 3]], axis=1) for n in (0, 3)]
-        np.testing.assert_array_equal(np.concatenate(rows), getattr(whole, name)[0])
-    for method in ("bicubic", "model"):
-        rows = [np.concatenate([block.restored[method][0] for block in blocks[n : n + 3]], axis=1) for n in (0, 3)]
-        off = np.abs(np.concatenate(rows) - whole.restored[method][0])
-        assert np.median(off) < 1 / 255
+    calls = []
+
+    def counted(first: np.ndarray, second: np.ndarray) -> RingCorrelation:
+        calls.append(first.shape)
+        return ring_correlation(first, second)
+
+    for module in ("compare", "measures"):
+        monkeypatch.setattr(f"pssr2_monai.evaluation.{module}.ring_correlation", counted)
+    evaluate(hr_folder, tiny_weights, tmp_path / "out")
+    assert calls == [(1, 96, 112)] * 5 * 3

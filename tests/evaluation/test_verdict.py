@@ -102,7 +102,7 @@ def test_cautions_about_what_a_reader_should_know() -> None:
     result["samples"] = [{}]
     result["against"]["bicubic"]["frc_resolution"] = {"mean": 1.0, "interval": (0.5, 1.5), "p": 0.01, "images": 8}
     words = " ".join(verdict(result).cautions)
-    for part in ("made by the crappifier", "of one file", "fitting it brings 3.0 dB", "may be invented"):
+    for part in ("made by the crappifier", "of one file", "fitting them brings 3.0 dB", "may be invented"):
         assert part in words
     result["settings"]["scale"] = 1
     assert verdict(result).headline == "Better than the input on these images."
