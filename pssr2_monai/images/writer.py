@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -26,6 +27,49 @@ WRITTEN = {
 """The module of ``formats`` and its class that write files of a suffix, ".ome.tif" and ".ome.zarr" among them."""
 Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """Applies a function that can be pickled to all items, as ``map`` does, in this or other processes, in any order."""
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """An image to write.
+
+    Attributes:
+        path: the file or folder to write.
+        shape: size along each axis.
+        dtype: of the pixels.
+        axes: letters out of "TZCYX", one a dimension.
+        pixel_size: micrometres along "Z", "Y" and "X"; an axis that is missing stays unknown in the file.
+        channel_names: one a channel, or none.
+
+    Raises:
+        InputError: axes, pixel size or channel names that do not fit.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    axes: str
+    pixel_size: Mapping[str, float] = field(default_factory=dict)
+    channel_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        name = self.path.name
+        check_axes(self.axes, self.shape, name)
+        channels = self.shape[self.axes.index("C")] if "C" in self.axes else 1
+        if self.channel_names and len(self.channel_names) != channels:
+            raise InputError(
+                f"{name}: {len(self.channel_names)} channel names for {channels} channels; give one a channel"
+            )
+        if set(self.pixel_size) - set("ZYX") or any(not size > 0 for size in self.pixel_size.values()):
+            raise InputError(
+                f"{name}: pixel size {dict(self.pixel_size)} is not in micrometres along Z, Y and X; leave out axes "
+                "whose size is unknown"
+            )
+
+    @property
+    def known_pixel_size(self) -> dict[str, float]:
+        """The pixel size along axes of the image."""
+        return {axis: float(size) for axis, size in self.pixel_size.items() if axis in self.axes}
 
 
 class _Format(Protocol):
@@ -54,8 +98,8 @@ class Writer:
             writer, one of which closes it; None where one process must write all. Whole chunks are quickest.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], axes: str, target: _Format) -> None:
-        self.path, self.shape, self.dtype, self.axes = path, shape, dtype, axes
+    def __init__(self, spec: ImageSpec, target: _Format) -> None:
+        self.path, self.shape, self.dtype, self.axes = spec.path, spec.shape, spec.dtype, spec.axes
         self.chunks = target.chunks
         self._target: _Format | None = target
 
@@ -165,28 +209,15 @@ def create_writer(
         InputError: the suffix, the dtype or the axes cannot be written; the file exists; no such folder; too little
             space on the disk; shards for another format, or without blocks.
     """
-    path, shape, dtype = Path(path), tuple(int(size) for size in shape), np.dtype(dtype).newbyteorder("=")
-    check_axes(axes, shape, path.name)
-    channels = shape[axes.index("C")] if "C" in axes else 1
-    if channel_names and len(channel_names) != channels:
-        raise InputError(f"{path.name}: {len(channel_names)} channel names for {channels} channels; give one a channel")
-    unknown = set(pixel_size) - set("ZYX")
-    if unknown or any(not size > 0 for size in pixel_size.values()):
-        raise InputError(
-            f"{path.name}: pixel size {dict(pixel_size)} is not in micrometres along Z, Y and X; leave out axes whose "
-            "size is unknown"
-        )
-    sizes = {axis: float(size) for axis, size in pixel_size.items() if axis in axes}
+    path, sizes = Path(path), tuple(int(size) for size in shape)
+    spec = ImageSpec(path, sizes, np.dtype(dtype).newbyteorder("="), axes, pixel_size, tuple(channel_names))
     check_free(path, overwrite)
     new_target = _format_of(path)
-    options: dict[str, Any] = {"resume": resume}
     to_zarr = path.suffix.lower() == ".zarr"
     if shards is not None and not (to_zarr and in_blocks):
         raise InputError(f"{path.name}: has no shards; write .ome.zarr, in blocks, or leave them out")
-    if to_zarr:
-        options |= {"in_blocks": in_blocks, "shards": shards, "chunk": chunk}
-    target = new_target(path, shape, dtype, axes, sizes, tuple(channel_names), **options)
-    return Writer(path, shape, dtype, axes, target)
+    zarr_options = {"in_blocks": in_blocks, "shards": shards, "chunk": chunk} if to_zarr else {}
+    return Writer(spec, new_target(spec, resume, **zarr_options))
 
 
 def write_image(

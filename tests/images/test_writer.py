@@ -20,6 +20,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.tiff import TiffWriter
 from pssr2_monai.images.image import list_images, open_image
 from pssr2_monai.images.writer import (
+    ImageSpec,
     check_free,
     check_room,
     create_writer,
@@ -279,7 +280,7 @@ def test_a_full_disk_is_noticed_first(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_big_images_are_bigtiff(tmp_path: Path) -> None:
     data = ramp(3, 20, 30)
-    writer = TiffWriter(tmp_path / "a.tif", data.shape, data.dtype, "ZYX", SIZE, (), imagej_bytes=1000)
+    writer = TiffWriter(ImageSpec(tmp_path / "a.tif", data.shape, data.dtype, "ZYX", SIZE), imagej_bytes=1000)
     writer.write(np.s_[:, :, :], data)
     writer.close()
     with tifffile.TiffFile(tmp_path / "a.tif") as tif:

@@ -18,7 +18,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.units import known_sizes, micrometres
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.windows import rounded_up
-from pssr2_monai.images.writer import Spread, move_into_place, part_path, remove
+from pssr2_monai.images.writer import ImageSpec, Spread, move_into_place, part_path, remove
 
 LETTER_OF = {"time": "T", "channel": "C", "depth": "Z", "height": "Y", "width": "X", **{x.lower(): x for x in "TZCYX"}}
 STORED_ORDER = "TCZYX"
@@ -137,12 +137,7 @@ class OmeZarrWriter:
     (see ``chunks``).
 
     Args:
-        path: the folder to write.
-        shape: size along each axis.
-        dtype: of the pixels.
-        axes: letters out of "TZCYX".
-        pixel_size: micrometres along those of "Z", "Y" and "X" that are known; the others have no unit in the file.
-        channel_names: one a channel, or none.
+        spec: the image; axes of unknown pixel size have no unit in the file.
         resume: continue an unfinished folder, if there is one.
         in_blocks: regions will be made of whole ``chunks``, and each is also written to the first level of the pyramid;
             otherwise the pyramid is built at the end.
@@ -155,29 +150,24 @@ class OmeZarrWriter:
 
     def __init__(
         self,
-        path: Path,
-        shape: Sequence[int],
-        dtype: np.dtype[Any],
-        axes: str,
-        pixel_size: Mapping[str, float],
-        channel_names: Sequence[str],
+        spec: ImageSpec,
         resume: bool = False,
         in_blocks: bool = False,
         shards: Sequence[int] | None = None,
         chunk: int | None = None,
         smallest_level: int | None = None,
     ) -> None:
-        self._path, self._part = path, part_path(path)
-        self._axes = "".join(axis for axis in STORED_ORDER if axis in axes)
-        self._order = [axes.index(axis) for axis in self._axes]
-        self._pixel_size, self._channel_names = dict(pixel_size), tuple(channel_names)
+        self._path, self._part = spec.path, part_path(spec.path)
+        self._axes = "".join(axis for axis in STORED_ORDER if axis in spec.axes)
+        self._order = [spec.axes.index(axis) for axis in self._axes]
+        self._pixel_size, self._channel_names = spec.known_pixel_size, spec.channel_names
         self._chunk, self._smallest_level = chunk or CHUNK, smallest_level or SMALLEST_LEVEL
-        grid = [self._chunk * (1 + in_blocks) if axis in "YX" else 1 for axis in axes]
+        grid = [self._chunk * (1 + in_blocks) if axis in "YX" else 1 for axis in spec.axes]
         if shards is not None:
             grid = [rounded_up(size, unit) for size, unit in zip(shards, grid, strict=True)]
         self.chunks: tuple[int, ...] | None = tuple(grid)
         self._grid, self._sharded = [grid[i] for i in self._order], shards is not None
-        stored = [shape[i] for i in self._order]
+        stored = [spec.shape[i] for i in self._order]
         first = [stored, _halved_shape(stored)] if in_blocks and max(stored[-2:]) > self._smallest_level else [stored]
         names = [str(self._part / str(level)) for level in range(len(first))]
         if resume and all(Path(name, "zarr.json").is_file() for name in names):
@@ -186,7 +176,7 @@ class OmeZarrWriter:
         remove(self._part)  # left by a process that was killed
         self._part.mkdir()
         try:
-            self._levels = [self._create(level, sizes, dtype) for level, sizes in enumerate(first)]
+            self._levels = [self._create(level, sizes, spec.dtype) for level, sizes in enumerate(first)]
         except BaseException:
             remove(self._part)
             raise

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -15,7 +14,7 @@ from PIL import Image
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.units import from_print_resolution, known_sizes
 from pssr2_monai.images.image import LazyImage
-from pssr2_monai.images.writer import Spread, written_atomically
+from pssr2_monai.images.writer import ImageSpec, Spread, written_atomically
 
 # Modes whose pixels are taken as they are, with the type that they have in memory.
 _KEPT = {"L": "u1", "LA": "u1", "RGB": "u1", "RGBA": "u1", "I;16": "u2", "I;16B": "u2", "I": "i4", "F": "f4"}
@@ -25,13 +24,10 @@ _limit = threading.Lock()
 
 
 def open_file(path: Path) -> LazyImage:
-    """A PNG or JPEG, axes YX or YXC.
+    """Open a PNG or JPEG, axes YX or YXC.
 
-    Black-and-white pixels become 0 and 255, a palette the colours (or greys) it stands for. The whole image is decoded
-    at the first read and kept until it is closed: these formats cannot be read in part.
-
-    Raises:
-        InputError: pixels that cannot be decoded whole.
+    Black-and-white pixels become 0 and 255, those of a palette its colours or greys. The whole image is decoded at the
+    first read and kept until it is closed: these formats cannot be read in part.
     """
     with _opened(path) as image:
         mode, deep = _target_mode(image), _is_deep_colour(image)
@@ -52,7 +48,7 @@ def open_file(path: Path) -> LazyImage:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """An image opened by Pillow without its limit on pixels: a mosaic of 20,000 x 20,000 is no attack."""
+    """An image opened by Pillow without its limit on pixels: a mosaic of 20,000 x 20,000 is not an attack."""
     with _limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -64,7 +60,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _target_mode(image: Image.Image) -> str:
-    """The mode in which an image's pixels are grey levels or colours of their own."""
+    """The mode in which pixels are grey levels or colours, not indices."""
     if image.mode in _KEPT:
         return image.mode
     if image.mode == "1":
@@ -90,51 +86,40 @@ def _decode(path: Path, mode: str, deep: bool) -> np.ndarray:
 
 
 class PngWriter:
-    """Collects a 2-D image of 8 or 16 bits, or 8-bit colours, and writes a PNG when closed.
+    """Collect a 2-D image of 8 or 16 bits, or 8-bit colours, and write a PNG when closed.
 
     Args:
-        path: the file to write.
-        shape: size along each axis.
-        dtype: uint8 or uint16.
-        axes: "YX", or "YXC" for 8-bit RGB (three channels), RGB with opacity (four) or grey with opacity (two).
-        pixel_size: micrometres along "Y" and "X"; written where both are known.
-        channel_names: not kept by the format.
-        resume: of no use here, since nothing is written before the image is complete.
+        spec: the image, uint8 or uint16, with axes "YX", or uint8 with axes "YXC" for RGB (three channels), RGB with
+            opacity (four) or grey with opacity (two). The pixel size is kept if it is known along Y and X, channel
+            names are not.
+        resume: has no effect, since nothing is written before the image is complete.
 
     Raises:
         InputError: another dtype, or other axes.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        shape: Sequence[int],
-        dtype: np.dtype[Any],
-        axes: str,
-        pixel_size: Mapping[str, float],
-        channel_names: Sequence[str] = (),
-        resume: bool = False,
-    ) -> None:
-        grey, colour = axes == "YX" and dtype.name in ("uint8", "uint16"), axes == "YXC" and dtype.name == "uint8"
-        if not grey and not (colour and shape[2] in _SAMPLES.values()):
+    def __init__(self, spec: ImageSpec, resume: bool = False) -> None:
+        grey = spec.axes == "YX" and spec.dtype.name in ("uint8", "uint16")
+        colour = spec.axes == "YXC" and spec.dtype.name == "uint8" and spec.shape[2] in _SAMPLES.values()
+        if not grey and not colour:
             raise InputError(
-                f"{path.name}: a PNG holds one 8- or 16-bit image or 8-bit RGB, not {dtype} of axes {axes!r}; "
-                "write .tif or .ome.zarr"
+                f"{spec.path.name}: a PNG holds one 8- or 16-bit image or 8-bit RGB, not {spec.dtype} of axes "
+                f"{spec.axes!r}; write .tif or .ome.zarr"
             )
         self.chunks: tuple[int, ...] | None = None
-        self._path, self._pixels, self._pixel_size = path, np.zeros(shape, dtype), pixel_size
+        self._path, self._pixels, self._pixel_size = spec.path, np.zeros(spec.shape, spec.dtype), spec.pixel_size
 
     def write(self, region: Sequence[slice], array: np.ndarray) -> None:
-        """Sets the pixels of a region; see `writer.Writer`."""
+        """Set the pixels of a region; see `writer.Writer`."""
         self._pixels[tuple(region)] = array
 
     def close(self, spread: Spread = map) -> None:
-        """Writes the file and moves it into place."""
+        """Write the file and move it into place."""
         sizes = [self._pixel_size.get(axis) for axis in "XY"]
         options = {"dpi": tuple(_INCH / size for size in sizes if size)} if all(sizes) else {}
         with written_atomically(self._path) as part:
             Image.fromarray(self._pixels).save(part, format="PNG", **options)
 
     def abort(self) -> None:
-        """Drops the pixels; nothing was written."""
+        """Drop the pixels; nothing was written."""
         self._pixels = self._pixels[:0]

@@ -17,7 +17,7 @@ import zarr
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.units import from_print_resolution, known_sizes, micrometres, read_mapped
 from pssr2_monai.images.image import LazyImage, Region
-from pssr2_monai.images.writer import Spread, check_room, move_into_place, part_path, remove
+from pssr2_monai.images.writer import ImageSpec, Spread, check_room, move_into_place, part_path, remove
 
 RESOLUTION_UNITS = {2: "inch", 3: "cm"}
 """Units of the resolution tags that are lengths."""
@@ -244,12 +244,7 @@ class TiffWriter:
     can describe the image, else OME-XML. Y and X come last, or C after them for interleaved samples.
 
     Args:
-        path: the file to write.
-        shape: size along each axis.
-        dtype: of the pixels.
-        axes: letters out of "TZCYX".
-        pixel_size: micrometres along those of "Z", "Y" and "X" that are known.
-        channel_names: one a channel, or none.
+        spec: the image.
         resume: continue an unfinished file, if there is one.
         imagej_bytes: larger images are written as BigTIFF with OME-XML.
 
@@ -257,36 +252,23 @@ class TiffWriter:
         InputError: a dtype or an order of axes that the format does not know, or too little space on the disk.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        shape: Sequence[int],
-        dtype: np.dtype[Any],
-        axes: str,
-        pixel_size: Mapping[str, float],
-        channel_names: Sequence[str],
-        resume: bool = False,
-        imagej_bytes: int = IMAGEJ_BYTES,
-    ) -> None:
+    def __init__(self, spec: ImageSpec, resume: bool = False, imagej_bytes: int = IMAGEJ_BYTES) -> None:
+        path, axes, dtype = spec.path, spec.axes, spec.dtype
         if dtype.name not in OME_DTYPES:
             raise InputError(f"{path.name}: TIFF for microscopy holds no {dtype}; write .ome.zarr, or another dtype")
         if not axes.endswith(("YX", "YXC")):
             raise InputError(f"{path.name}: TIFF keeps Y and X last, not axes {axes!r}; write .ome.zarr")
-        nbytes = math.prod(shape) * dtype.itemsize
-        self._path, self._part, self._shape, self._dtype = path, part_path(path), tuple(shape), dtype
-        self.chunks: tuple[int, ...] | None = (1,) * len(shape)
+        nbytes = math.prod(spec.shape) * dtype.itemsize
+        self._path, self._part, self._shape, self._dtype = path, part_path(path), spec.shape, dtype
+        self.chunks: tuple[int, ...] | None = (1,) * len(spec.shape)
         if resume and self._part.is_file():
             with tifffile.TiffFile(self._part) as unfinished:
                 self._offset = unfinished.pages.first.dataoffsets[0]
             return
         check_room(path, nbytes)
-        stored_axes = axes[:-1] + "S" if axes.endswith("C") else axes
         big = nbytes > imagej_bytes
-        imagej = not (big or path.name.lower().endswith((".ome.tif", ".ome.tiff"))) and _fits_imagej(
-            shape, dtype, stored_axes, pixel_size
-        )
-        describe = _imagej if imagej else _ome
-        options = describe(path, shape, stored_axes, pixel_size, channel_names) | _samples(stored_axes, shape)
+        imagej = not (big or path.name.lower().endswith((".ome.tif", ".ome.tiff"))) and _fits_imagej(spec)
+        options = (_imagej if imagej else _ome)(spec) | _samples(spec)
         try:
             with tifffile.TiffWriter(self._part, imagej=imagej, ome=not imagej, bigtiff=big) as tif:
                 place = tif.write(shape=self._shape, dtype=dtype, returnoffset=True, **options)
@@ -319,33 +301,38 @@ def _reserve(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def _fits_imagej(shape: Sequence[int], dtype: np.dtype[Any], axes: str, pixel_size: Mapping[str, float]) -> bool:
-    """Whether ImageJ's description can describe an image: its dtypes, T, Z, C in this order, one unit for all axes."""
-    ordered = [axis for axis in "TZCYXS" if axis in axes] == list(axes)
-    rgb = "S" not in axes or (shape[-1] in (3, 4) and dtype == np.uint8)
-    in_plane = ("Y" in pixel_size) == ("X" in pixel_size) and ("X" in pixel_size or not pixel_size)
-    return dtype.name in IMAGEJ_DTYPES and ordered and rgb and in_plane
+def _stored_axes(spec: ImageSpec) -> str:
+    """The axes as tifffile calls them, with "S" for the samples of a pixel."""
+    return spec.axes[:-1] + "S" if spec.axes.endswith("C") else spec.axes
 
 
-def _samples(axes: str, shape: Sequence[int]) -> dict[str, Any]:
+def _samples(spec: ImageSpec) -> dict[str, Any]:
     """tifffile's options for the samples of a pixel."""
-    if not axes.endswith("S"):
+    if not spec.axes.endswith("C"):
         return {"photometric": "minisblack"}
-    return {"photometric": "rgb" if shape[-1] in (3, 4) else "minisblack", "planarconfig": "contig"}
+    return {"photometric": "rgb" if spec.shape[-1] in (3, 4) else "minisblack", "planarconfig": "contig"}
 
 
-def _imagej(
-    path: Path, shape: Sequence[int], axes: str, pixel_size: Mapping[str, float], channel_names: Sequence[str]
-) -> dict[str, Any]:
+def _fits_imagej(spec: ImageSpec) -> bool:
+    """Whether ImageJ's description can describe an image: its dtypes, T, Z, C in this order, one unit for all axes."""
+    axes, pixel_size = _stored_axes(spec), spec.known_pixel_size
+    ordered = [axis for axis in "TZCYXS" if axis in axes] == list(axes)
+    rgb = "S" not in axes or (spec.shape[-1] in (3, 4) and spec.dtype == np.uint8)
+    in_plane = ("Y" in pixel_size) == ("X" in pixel_size) and ("X" in pixel_size or not pixel_size)
+    return spec.dtype.name in IMAGEJ_DTYPES and ordered and rgb and in_plane
+
+
+def _imagej(spec: ImageSpec) -> dict[str, Any]:
     """tifffile's options for an ImageJ hyperstack; without a pixel size there is no unit, and ImageJ shows pixels."""
-    size = dict(zip(axes, shape, strict=True))
+    axes, pixel_size = _stored_axes(spec), spec.known_pixel_size
+    size = dict(zip(axes, spec.shape, strict=True))
     planes = math.prod(n for axis, n in size.items() if axis in "TZC")
     metadata: dict[str, Any] = {"axes": axes}
     options: dict[str, Any] = {"metadata": metadata}
     if size.get("C", 1) > 1:
         metadata["mode"] = "composite"
-    if channel_names and planes == len(channel_names):
-        metadata["Labels"] = list(channel_names)
+    if spec.channel_names and planes == len(spec.channel_names):
+        metadata["Labels"] = list(spec.channel_names)
     if pixel_size:
         metadata["unit"] = "micron"
         options |= {"resolution": (1 / pixel_size["X"], 1 / pixel_size["Y"]), "resolutionunit": "NONE"}
@@ -354,14 +341,13 @@ def _imagej(
     return options
 
 
-def _ome(
-    path: Path, shape: Sequence[int], axes: str, pixel_size: Mapping[str, float], channel_names: Sequence[str]
-) -> dict[str, Any]:
+def _ome(spec: ImageSpec) -> dict[str, Any]:
     """tifffile's options for OME-XML; the UUID follows from name and layout, so that equal outputs are equal files."""
-    identity = f"{path.name} {tuple(shape)} {axes}"
+    axes = _stored_axes(spec)
+    identity = f"{spec.path.name} {spec.shape} {axes}"
     metadata: dict[str, Any] = {"axes": axes, "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, identity))}
-    for axis, size in pixel_size.items():
+    for axis, size in spec.known_pixel_size.items():
         metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
-    if channel_names and not axes.endswith("S"):
-        metadata["Channel"] = {"Name": list(channel_names)}
+    if spec.channel_names and not axes.endswith("S"):
+        metadata["Channel"] = {"Name": list(spec.channel_names)}
     return {"metadata": metadata}
