@@ -64,7 +64,7 @@ def make_weights(path: Path, channels: list[int], scale: int) -> None:
     for parameter in network.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.05)
-    record = Record({"_target_": "pssr2_monai.networks.ResUNet", **arguments}, scale)
+    record = Record({"_target_": "ResUNet", **arguments}, scale)
     save_atomically({"model": network.state_dict(), "record": record.state_dict()}, path)
 
 

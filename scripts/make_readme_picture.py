@@ -22,7 +22,6 @@ from pssr2_monai.evaluation.measures import psnr, ssim
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.pictures import grey_window, labelled_panel
 from pssr2_monai.images.writer import write_image
-from pssr2_monai.networks.record import instantiate
 from pssr2_monai.networks.weights import load_weights
 from pssr2_monai.restoration.restore import restore
 
@@ -51,7 +50,7 @@ def main() -> None:
         planes = image.read()
     plane = planes.reshape(-1, *planes.shape[-2:])[-1].astype(np.float32)
     hr = plane[: plane.shape[0] // scale * scale, : plane.shape[1] // scale * scale] / GREY_LEVELS
-    lr = instantiate(record.crappifier).set_random_state(options.seed)(hr[None])[0]
+    lr = record.build_crappifier().set_random_state(options.seed)(hr[None])[0]
     lr = (lr * GREY_LEVELS).round() / GREY_LEVELS
     images = {
         "fast scan": lr,

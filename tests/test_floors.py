@@ -19,7 +19,7 @@ FLOORS = (
     ("restoration", "data"),
     ("networks", "crappify"),
     ("images",),
-    ("bundle", "errors", "machine", "progress", "randomness"),
+    ("bundle", "errors", "machine", "progress", "randomness", "registry"),
 )
 """Rooms from the highest floor to the lowest, the stones; each may import from lower floors and itself."""
 

@@ -18,7 +18,6 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.evaluate import evaluate, table
 from pssr2_monai.images.image import list_images, open_image
 from pssr2_monai.images.writer import write_image
-from pssr2_monai.networks.record import instantiate
 from pssr2_monai.networks.weights import load_weights
 from pssr2_monai.restoration.restore import restore
 from pssr2_monai.training.train import train
@@ -79,7 +78,7 @@ def demo(out: str | Path = "demo", minutes: float = 4.5, seed: int = 0) -> Demon
     lr_dir = out / "lr"
     lr_dir.mkdir(parents=True, exist_ok=True)
     _, record = load_weights(weights)
-    crappify = instantiate(record.crappifier).set_random_state(seed)
+    crappify = record.build_crappifier().set_random_state(seed)
     for path in list_images(test_dir):
         with open_image(path) as image:
             lr = crappify(image.read().astype(np.float32)[None] / 255)[0]

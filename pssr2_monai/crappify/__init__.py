@@ -15,6 +15,7 @@ from pssr2_monai.crappify.noise import (
 )
 from pssr2_monai.crappify.pixelwise import Detector, Gamma, GaussianNoise, PoissonNoise, SaltPepperNoise
 from pssr2_monai.crappify.scan import Blur, Drift, LineJitter, LineNoise
+from pssr2_monai.registry import register
 
 __all__ = [
     "GREY_LEVELS",
@@ -37,3 +38,22 @@ __all__ = [
     "noise_curve",
     "noise_range",
 ]
+<<<<<<< HEAD
+=======
+
+NOISES: dict[str, type[Noise]] = {
+    "poisson": PoissonNoise,
+    "gaussian": GaussianNoise,
+    "salt_pepper": SaltPepperNoise,
+    "blur": Blur,
+    "line": LineNoise,
+    "jitter": LineJitter,
+    "drift": Drift,
+    "detector": Detector,
+    "gamma": Gamma,
+}
+"""Every noise by its short name."""
+
+register("crappifier", Crappify, Downsample)
+register("noise", *NOISES.values())
+>>>>>>> 61081c0 (Load registered classes alone from records of weights: names are checked before anything is imported, malformed records are one line)

@@ -19,7 +19,7 @@ from pssr2_monai.images.axes import central, factors, frames_of, is_volume, samp
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.intensity import Intensity
 from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window
-from pssr2_monai.networks.record import Record, instantiate
+from pssr2_monai.networks.record import Record
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.restore_file import restore_frames
 
@@ -157,7 +157,7 @@ def compare(
     along_run = factors(scale)[0]
     target_scale = fit_image_intensity(hr, record.intensity, stack)
     input_scale = target_scale if lr is None else fit_image_intensity(lr, record.intensity, stack)
-    crappify = instantiate(record.crappifier) if lr is None else None
+    crappify = record.build_crappifier() if lr is None else None
     # The pixels that a decimating crappifier keeps are not in the middle of those that they represent.
     sampled = "bilinear" if crappify is None else getattr(getattr(crappify, "downsample", None), "mode", "bilinear")
     device = next(network.parameters()).device

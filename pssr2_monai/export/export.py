@@ -146,4 +146,4 @@ def load_export(path: str | Path, format: str | None = None) -> tuple[Run, Recor
         raise InputError(f"{path}: is no {kind} file that can be read; give one that `pssr2 export` wrote") from error
     if not record:
         raise InputError(f"{path}: holds no record; give a file that `pssr2 export` wrote")
-    return run, Record.from_state(json.loads(record), str(path))
+    return run, Record.from_state(record, str(path))

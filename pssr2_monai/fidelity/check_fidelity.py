@@ -33,7 +33,7 @@ from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity
 from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window, write_window
 from pssr2_monai.images.writer import WRITTEN, Writer, create_writer
-from pssr2_monai.networks.record import Record, instantiate
+from pssr2_monai.networks.record import Record
 
 logger = logging.getLogger(__name__)
 BLOCK, VOLUME_BLOCK = 256, 128
@@ -167,7 +167,7 @@ class _Pair:
                 f"{sr.path.name}: is {sr.axes} {found}, but {lr.path.name} restored by these weights is {lr.axes} "
                 f"{asked}; give the pair that belongs together"
             )
-        crappifier = instantiate(record.crappifier) if record.crappifier else None
+        crappifier = record.build_crappifier() if record.crappifier else None
         downsample = crappifier.downsample if isinstance(crappifier, Crappify) else Downsample(record.scale)
         return cls(lr, sr, record, frames, fit_image_intensity(lr, record.intensity, record.stack), downsample)
 
@@ -250,7 +250,7 @@ def _fitted(pair: _Pair) -> tuple[Expectation, list[float], tuple[float, float] 
     windows = [pair.read(range(frame, frame + 1), window) for frame, window in pair.samples()]
     lr, seen = [each[0][0] for each in windows], [each[1][0] for each in windows]
     step = GREY_LEVELS / (pair.intensity.high - pair.intensity.low) if pair.lr.dtype.kind in "iu" else 0.0
-    crappifier = instantiate(pair.record.crappifier) if pair.record.crappifier else None
+    crappifier = pair.record.build_crappifier() if pair.record.crappifier else None
     strengths = None
     if isinstance(crappifier, Crappify) and crappifier.noises:
         strengths = noise_range(crappifier.noises)

@@ -8,6 +8,7 @@ from pssr2_monai.networks.rdresunet import RDResUNet, RDResUNetA
 from pssr2_monai.networks.resunet import ResUNet, ResUNetA
 from pssr2_monai.networks.scaled import AsVolume, ScaledNetwork
 from pssr2_monai.networks.swinir import SwinIR
+from pssr2_monai.registry import register
 
 __all__ = [
     "RCAN",
@@ -20,3 +21,5 @@ __all__ = [
     "SwinIR",
     "load_pssr2",
 ]
+
+register("network", AsVolume, RCAN, RDResUNet, RDResUNetA, ResUNet, ResUNetA, SwinIR)

@@ -87,7 +87,7 @@ def load_pssr2(path: str | Path, **options: Any) -> tuple[ScaledNetwork, dict[st
     names = {_original_name(name, arguments): name for name in ours}
     _compare(path, {theirs: tuple(ours[name].shape) for theirs, name in names.items()}, shapes)
     network.load_state_dict({name: tensors[theirs] for theirs, name in names.items()})
-    return network.eval(), {"_target_": f"pssr2_monai.networks.{kind.__name__}", **arguments}
+    return network.eval(), {"_target_": kind.__name__, **arguments}
 
 
 def _read(path: Path) -> dict[str, Tensor]:

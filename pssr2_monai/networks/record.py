@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pydoc import locate
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NoReturn
 
 import torch
-from monai.transforms import Transform
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.intensity import IntensitySettings
+from pssr2_monai.images.axes import factors
+from pssr2_monai.images.intensity import MODES, IntensitySettings
+from pssr2_monai.registry import build, short_names
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
+"""Written since classes are recorded by registered names; version 1, of release 0.1.0, held dotted names."""
+TRAINED = ("network", "scale", "n_frames", "stack", "intensity", "crappifier")
+"""Fields that must agree for one training to resume another."""
 
 
 @dataclass
@@ -23,7 +26,7 @@ class Record:
     """What was trained, and on what.
 
     Attributes:
-        network: dotted name under ``_target_``, and the arguments.
+        network: registered name under ``_target_``, and the arguments.
         scale: HR size over LR size: one number, or for volumes one for each of Z, Y and X.
         n_frames: (LR, HR) frames of a sample.
         stack: order of T and Z.
@@ -41,79 +44,114 @@ class Record:
     crappifier: dict[str, Any] = field(default_factory=dict)
     pixel_size: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    origin = "record of weights"  # the file that it was read from, for messages; not a field, hence not saved
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain numbers and strings, which ``torch.load(weights_only=True)`` takes."""
+        """Return numbers and strings, which ``torch.load(weights_only=True)`` accepts."""
         return {"version": RECORD_VERSION, "json": json.dumps(asdict(self))}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """A resumed training keeps the record of its own configuration; there is nothing to take over."""
+        """Do nothing: a resumed training keeps the record of its own configuration."""
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], name: str) -> Record:
-        """The record that ``state_dict`` wrote.
+    def from_state(cls, state: Any, origin: str) -> Record:
+        """Read what ``state_dict`` wrote; everything in it is checked, nothing is looked up or called.
+
+        Args:
+            state: what ``state_dict`` returned, or that as JSON.
+            origin: the file, for messages.
 
         Raises:
-            InputError: it was written by a later release.
+            InputError: it was written by a later release, or is damaged.
         """
-        if state["version"] > RECORD_VERSION:
-            raise InputError(f"{name}: was written by a later release of pssr2-monai; update the package")
-        fields = json.loads(state["json"])
-        fields["n_frames"] = tuple(fields["n_frames"])
-        fields["intensity"] = IntensitySettings(**fields["intensity"])
-        return cls(**fields)
+        try:
+            if isinstance(state, str):
+                state = json.loads(state)
+            version, text = state["version"], state["json"]
+            if isinstance(version, bool) or not isinstance(version, int) or not isinstance(text, str):
+                raise TypeError("its version is not a whole number, or its content not text")
+            if version > RECORD_VERSION:
+                raise InputError(f"{origin}: was written by a later release of pssr2-monai; update the package")
+            return _checked(json.loads(text, parse_constant=_refuse_constant), origin)
+        except InputError as error:
+            raise error if str(error).startswith(origin) else InputError(f"{origin}: its record: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise InputError(
+                f"{origin}: its record is damaged ({type(error).__name__}: {reason}); give a model.pt of a training"
+            ) from error
+
+    def build_network(self) -> torch.nn.Module:
+        """Build the network, without its weights.
+
+        Raises:
+            InputError: its name is not registered, or it does not take the recorded arguments.
+        """
+        network = build("network", self.network, self.origin)
+        if not isinstance(network, torch.nn.Module):
+            raise InputError(f"{self.origin}: what {self.network['_target_']!r} returns is not a network")
+        return network
+
+    def build_crappifier(self) -> Any:
+        """Build the crappifier, a transform of images; see ``pssr2_monai.Crappify``.
+
+        Raises:
+            InputError: its name or that of a noise is not registered, or an argument is wrong.
+        """
+        return build("crappifier", self.crappifier, self.origin)
 
 
-def same_training(saved: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether two records' states describe trainings of which one can go on with the other's weights."""
-    saved_fields, now_fields = json.loads(saved["json"]), json.loads(now["json"])
-    alike = ("network", "scale", "n_frames", "stack", "intensity", "crappifier")
-    return all(saved_fields[key] == now_fields[key] for key in alike)
+def same_training(saved: Any, now: Mapping[str, Any], origin: str = "record of weights") -> bool:
+    """Whether two records' states describe trainings of which one can resume from the other's weights.
 
-
-RENAMED = {
-    **{f"pssr2_monai.crappify.{name}": f"pssr2_monai.crappify.crappify.{name}" for name in ("Crappify", "Downsample")},
-    **{
-        f"pssr2_monai.noises.{name}": f"pssr2_monai.crappify.{name}"
-        for name in (
-            "Blur",
-            "Detector",
-            "Drift",
-            "Gamma",
-            "GaussianNoise",
-            "LineJitter",
-            "LineNoise",
-            "PoissonNoise",
-            "SaltPepperNoise",
-        )
-    },
-}
-"""Dotted names in records of 0.1.0, and where the classes are now."""
-
-
-def instantiate(config: Any) -> Any:
-    """What a recorded configuration describes: a network or a crappifier, with the transforms inside it.
-
-    Unlike a bundle's config, which is a program, a record is data: it may name networks and transforms, and nothing
-    else is called.
+    Args:
+        saved: the state of a file.
+        now: that of the training that is to resume.
+        origin: the file, for messages.
 
     Raises:
-        InputError: a name that cannot be found, is neither network nor transform, or does not take the recorded
-            arguments.
+        InputError: see ``Record.from_state``.
     """
-    if isinstance(config, list):
-        return [instantiate(each) for each in config]
-    if not isinstance(config, Mapping) or "_target_" not in config:
-        return config
-    target = RENAMED.get(str(config["_target_"]), str(config["_target_"]))
-    root = target.partition(".")[0]
-    # Looking a name up imports its module: only ours, torch's and MONAI's, or what the caller has imported itself.
-    found = locate(target) if root in ("pssr2_monai", "torch", "monai") or root in sys.modules else None
-    if not (isinstance(found, type) and issubclass(found, (torch.nn.Module, Transform))):
-        raise InputError(
-            f"record: {target!r} is not the dotted name of a network or transform; import its package first"
-        )
-    try:
-        return found(**{key: instantiate(value) for key, value in config.items() if not key.startswith("_")})
-    except TypeError as error:
-        raise InputError(f"record: {target} does not take the recorded arguments: {error}") from error
+    earlier, current = Record.from_state(saved, origin), Record.from_state(now, origin)
+    return all(getattr(earlier, name) == getattr(current, name) for name in TRAINED)
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number")
+
+
+def _checked(content: Any, origin: str) -> Record:
+    """Return the record that parsed JSON describes, every field of its type."""
+    if not isinstance(content, dict) or content.keys() - {each.name for each in fields(Record)}:
+        raise TypeError("it is not a mapping of a record's fields")
+    kinds = {"network": dict, "crappifier": dict, "pixel_size": dict, "versions": dict, "intensity": dict, "stack": str}
+    for name, kind in kinds.items():
+        if not isinstance(content.get(name, kind()), kind):
+            raise TypeError(f"{name} is a {type(content[name]).__name__}, not a {kind.__name__}")
+    numbers = content.get("n_frames", [1, 1])
+    if len(numbers) != 2 or any(type(number) is not int or number < 1 for number in numbers):
+        raise TypeError("n_frames does not count LR and HR frames")
+    if content.get("stack", "TZ") not in ("TZ", "ZT"):
+        raise ValueError(f"stack {content['stack'][:10]!r} is neither TZ nor ZT")
+    factors(content["scale"])
+    for axis, size in content.get("pixel_size", {}).items():
+        if type(size) not in (int, float) or not 0 < size < math.inf:
+            raise TypeError(f"the pixel size along {axis[:10]!r} is not a number of micrometres")
+    read = {
+        "network": short_names("network", content["network"]),
+        "crappifier": short_names("crappifier", content.get("crappifier", {})),
+        "intensity": _intensity(content.get("intensity", {})),
+        "n_frames": tuple(numbers),
+    }
+    record = Record(**content | read)
+    record.origin = origin
+    return record
+
+
+def _intensity(settings: dict[str, Any]) -> IntensitySettings:
+    if settings.get("mode") not in (None, *MODES):
+        raise ValueError(f"intensity: the mode is not one of {', '.join(MODES)}")
+    for name in {"low", "high", "offset"} & settings.keys():
+        if settings[name] is not None and type(settings[name]) not in (int, float):
+            raise TypeError(f"intensity: {name} is not a number")
+    return IntensitySettings(**settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from pssr2_monai.errors import InputError, nearest
 from pssr2_monai.images.writer import written_atomically
 from pssr2_monai.networks.precision import channels_last
 from pssr2_monai.networks.pssr2 import load_pssr2
-from pssr2_monai.networks.record import Record, instantiate
+from pssr2_monai.networks.record import Record
 
 RECORDED = {"model", "record"}
 BROUGHT = {"em": "model.pt", "em_denoise": "denoise.pt"}
@@ -54,9 +53,9 @@ def _read_safely(path: str | Path) -> dict[str, Any]:
     path = weights_file(path)
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged or hostile file fails in many ways
         raise InputError(
-            f"{path}: is no file of weights that can be read safely; give a model.pt of a training"
+            f"{path}: is not a file of weights that can be read safely; give a model.pt of a training"
         ) from error
     if not isinstance(saved, dict):
         raise InputError(f"{path}: holds no weights with a record; give a model.pt of a training")
@@ -68,7 +67,7 @@ def _record_beside(path: Path) -> dict[str, Any] | None:
     """The record that ``save_plain`` wrote beside weights; another file of that name is none of ours."""
     try:
         found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and found.keys() == {"version", "json"} else None
 
@@ -99,13 +98,13 @@ def load_weights(
     saved = _read_safely(path)
     if saved.keys() >= RECORDED:
         record = Record.from_state(saved["record"], str(path))
-        network: torch.nn.Module = instantiate(record.network)
+        network = record.build_network()
         try:
             network.load_state_dict(saved["model"])
-        except RuntimeError as error:
-            name = str(record.network.get("_target_")).rsplit(".", 1)[-1]
+        except Exception as error:  # of what torch makes of a state that is not one there is no list
+            name = str(record.network["_target_"]).rpartition(".")[-1]
             raise InputError(f"{path}: the weights do not fit the {name} that their record describes") from error
-    elif not all(isinstance(each, torch.Tensor) for each in saved.values()):
+    elif not saved or not all(isinstance(value, torch.Tensor) for value in saved.values()):
         raise InputError(f"{path}: holds no weights with a record; give a model.pt of a training")
     else:
         network, arguments = load_pssr2(path, **options)

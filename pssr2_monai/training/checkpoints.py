@@ -121,7 +121,7 @@ class Checkpoints:
             raise InputError(
                 f"{path}: holds weights but not the state of a training ({missing[0]} is missing); give last.pt"
             )
-        if not same_training(saved["record"], self.state["record"].state_dict()):
+        if not same_training(saved["record"], self.state["record"].state_dict(), str(path)):
             raise InputError(
                 f"{path}: was trained with another network, scale, intensity or crappifier; resume with the "
                 "options that it was begun with"

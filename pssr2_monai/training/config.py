@@ -12,7 +12,7 @@ from typing import Any
 
 import monai
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigComponent, ConfigParser
 
 import pssr2_monai
 from pssr2_monai.bundle import NOT_SET, _beside_or_inside, bundle_dir
@@ -20,6 +20,7 @@ from pssr2_monai.errors import InputError, UsageError, nearest
 from pssr2_monai.images.axes import lr_hr_frames
 from pssr2_monai.images.intensity import IntensitySettings
 from pssr2_monai.networks.record import Record
+from pssr2_monai.registry import INNER, Kind, name_of
 from pssr2_monai.training.tensorboard import Writers
 
 LEAST = {
@@ -148,7 +149,7 @@ def record_of_config(
     """The record of the training that the bundle's config describes; to be called from within a config.
 
     A config expression sees objects, not the configuration they were made from; that is read from the parser that is
-    resolving the expression, so that any network named by ``_target_`` is recorded, not this package's alone.
+    resolving the expression. Classes are recorded by their registered names, others by their dotted names.
 
     Args:
         scale: HR size over LR size, one number or one for each of Z, Y and X.
@@ -163,12 +164,12 @@ def record_of_config(
     """
     parser = resolving_parser()
     return Record(
-        network=_resolved(parser, "network_def"),
+        network=_recorded("network", _resolved(parser, "network_def")),
         scale=list(scale) if isinstance(scale, Sequence) else scale,
         n_frames=lr_hr_frames(n_frames, scale),
         stack=stack,
         intensity=intensity,
-        crappifier=_resolved(parser, "crappifier") if crappified else {},
+        crappifier=_recorded("crappifier", _resolved(parser, "crappifier")) if crappified else {},
         pixel_size=dict(pixel_size),
         versions={"pssr2_monai": pssr2_monai.__version__, "monai": monai.__version__, "torch": torch.__version__},
     )
@@ -199,6 +200,19 @@ def _resolved(parser: ConfigParser, config_id: str) -> Any:
     if isinstance(raw, list):
         return [_resolved(parser, f"{config_id}::{number}") for number in range(len(raw))]
     return parser.get_parsed_content(config_id) if isinstance(raw, str) and raw.startswith("$") else raw
+
+
+def _recorded(kind: Kind, config: Any) -> Any:
+    """A section of the config as a record has it: registered names in the place of those that MONAI resolves."""
+    if isinstance(config, Mapping):
+        inner = INNER.get(kind, kind)
+        return {
+            key: name_of(kind, str(ConfigComponent(config).resolve_module_name()))
+            if key == "_target_"
+            else _recorded(inner, value)
+            for key, value in config.items()
+        }
+    return [_recorded(kind, value) for value in config] if isinstance(config, list) else config
 
 
 METRICS = ("ssim", "psnr", "loss")

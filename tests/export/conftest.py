@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from pssr2_monai.networks.record import Record, instantiate
+from pssr2_monai.networks.record import Record
+from pssr2_monai.registry import build
 
-NETWORKS = "pssr2_monai.networks."
 RDNET: dict[str, Any] = {
     "stem_channels": 8,
     "growth_rates": [4, 6],
@@ -50,13 +50,12 @@ def save_in() -> Callable[..., tuple[nn.Module, Path]]:
         torch.manual_seed(0)
         config = dict(SMALL[name])
         scale = config.setdefault("scale", 2)
-        config["_target_"] = NETWORKS + config["_target_"]
         if name.endswith("volume"):
             config |= {"reduction": 2} if "features" in config else {}
-            config = {"_target_": NETWORKS + "AsVolume", "network": config}
+            config = {"_target_": "AsVolume", "network": config}
         else:
             config["in_channels"] = frames
-        network = instantiate(config).eval()
+        network = build("network", config, "test").eval()
         for parameter in network.parameters():
             if not parameter.any():  # the last layers start at zero
                 nn.init.normal_(parameter, std=0.05)

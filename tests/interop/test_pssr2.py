@@ -5,7 +5,6 @@ The numbers in `cases/` were written by ``scripts/compare_with_pssr.py --setting
 
 from __future__ import annotations
 
-import importlib
 import json
 import pickle
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks import load_pssr2
+from pssr2_monai.registry import build
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.npz"))
 CLASSES = {"resunet", "resunet_a", "rdresunet", "rdresunet_a", "swinir_direct", "swinir_denoise"}
@@ -49,7 +49,7 @@ def test_output_equals_the_originals(name: str, tmp_path: Path) -> None:
     network, arguments = load_pssr2(saved(tmp_path, tensors), **case["options"])
     assert not network.training
     assert sum(parameter.numel() for parameter in network.parameters()) == case["parameters"]
-    assert arguments["_target_"] == f"pssr2_monai.networks.{case['class']}"
+    assert arguments["_target_"] == case["class"]
     with torch.no_grad():
         output = network(torch.from_numpy(image).float() / 255).numpy() * 255
     np.testing.assert_allclose(output, expected, rtol=0, atol=1e-3)
@@ -61,8 +61,7 @@ def test_arguments_build_the_same_network_from_json(name: str, tmp_path: Path) -
     tensors, case, image, _ = read_case(name)
     network, arguments = load_pssr2(saved(tmp_path, tensors), **case["options"])
     record = json.loads(json.dumps(arguments))
-    module, _, kind = record.pop("_target_").rpartition(".")
-    again = getattr(importlib.import_module(module), kind)(**record).eval()
+    again = build("network", record, "test").eval()
     again.load_state_dict(network.state_dict())
     x = torch.from_numpy(image).float() / 255
     torch.testing.assert_close(again(x), network(x), rtol=0, atol=0)

@@ -42,7 +42,7 @@ def folder(_one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = {"in_channels": 1, "out_channels": 1, "channels": [4, 8], "scale": 4, "depth": 0, "interpolate": False}
     torch.manual_seed(0)
     network = ResUNet(**arguments)  # type: ignore[arg-type]
-    record = Record({"_target_": "pssr2_monai.networks.ResUNet", **arguments}, 4)
+    record = Record({"_target_": "ResUNet", **arguments}, 4)
     save_atomically({"model": network.state_dict(), "record": record.state_dict()}, made / "model.pt")
     image = np.random.default_rng(0).integers(0, 256, (2, 600, 150)).astype(np.uint8)
     write_image(made / "in.ome.zarr", image, axes="ZYX", pixel_size={})

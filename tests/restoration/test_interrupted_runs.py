@@ -39,7 +39,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = {"in_channels": 1, "out_channels": 1, "channels": [4, 8], "scale": 2, "depth": 0, "interpolate": False}
     torch.manual_seed(0)
     network = ResUNet(**arguments)  # type: ignore[arg-type]
-    record = Record({"_target_": "pssr2_monai.networks.ResUNet", **arguments}, 2)
+    record = Record({"_target_": "ResUNet", **arguments}, 2)
     save_atomically({"model": network.state_dict(), "record": record.state_dict()}, path)
     return path
 

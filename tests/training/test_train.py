@@ -36,7 +36,7 @@ def test_a_training_leaves_weights_with_their_record_and_what_tensorboard_shows(
     network, record = load_weights(tiny_weights)
     assert network(torch.rand(1, 1, 9, 11)).shape == (1, 1, 36, 44)
     assert record.network["channels"] == [8, 16]
-    assert record.crappifier["noises"][0]["_target_"] == "pssr2_monai.crappify.PoissonNoise"
+    assert record.crappifier["noises"][0]["_target_"] == "PoissonNoise"
     # 48 tiles of 32 pixels, 8 a step: six steps an epoch. Scalars of one name in two runs share a chart.
     events = _events(run)
     assert {"ssim", "psnr", "loss"} == set(events.Tags()["scalars"])
