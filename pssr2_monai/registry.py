@@ -25,7 +25,7 @@ ROOMS: dict[Kind, str] = {
     "crappifier": "pssr2_monai.crappify",
     "noise": "pssr2_monai.crappify",
 }
-"""The room that registers the classes of a kind when it is imported."""
+"""The room that registers the classes of a kind when it is imported; noises register themselves there."""
 INNER: dict[Kind, Kind] = {"network": "network", "crappifier": "noise"}
 """What the arguments of a kind may hold besides plain values."""
 MONAI_NETWORKS = (
@@ -137,18 +137,21 @@ def from_imported_package(target: str) -> bool:
 
 def names(kind: Kind) -> list[str]:
     """Return the registered names of a kind."""
-    import_module(ROOMS[kind])
-    return sorted([*_registered[kind], *(MONAI_NETWORKS if kind == "network" else ())])
+    return sorted([*_classes(kind), *(MONAI_NETWORKS if kind == "network" else ())])
 
 
 def find(kind: Kind, name: str) -> Callable[..., Any] | None:
     """Return what a registered name stands for; None, and nothing imported, for any other."""
-    import_module(ROOMS[kind])  # registers its classes, whoever asks first
     if kind == "network" and name in MONAI_NETWORKS:
         module = {"Restormer": "monai.networks.nets.restormer"}.get(name, "monai.networks.nets")
         network: Callable[..., Any] = getattr(import_module(module), name)
         return network
-    return _registered[kind].get(name)
+    return _classes(kind).get(name)
+
+
+def _classes(kind: Kind) -> dict[str, Callable[..., Any]]:
+    room = import_module(ROOMS[kind])  # registers its classes, whoever asks first
+    return _registered[kind] | (room.noise_classes() if kind == "noise" else {})
 
 
 def short_name(kind: Kind, target: str) -> str:

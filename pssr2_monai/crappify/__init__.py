@@ -38,22 +38,5 @@ __all__ = [
     "noise_curve",
     "noise_range",
 ]
-<<<<<<< HEAD
-=======
-
-NOISES: dict[str, type[Noise]] = {
-    "poisson": PoissonNoise,
-    "gaussian": GaussianNoise,
-    "salt_pepper": SaltPepperNoise,
-    "blur": Blur,
-    "line": LineNoise,
-    "jitter": LineJitter,
-    "drift": Drift,
-    "detector": Detector,
-    "gamma": Gamma,
-}
-"""Every noise by its short name."""
 
 register("crappifier", Crappify, Downsample)
-register("noise", *NOISES.values())
->>>>>>> 61081c0 (Load registered classes alone from records of weights: names are checked before anything is imported, malformed records are one line)
