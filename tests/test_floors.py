@@ -19,7 +19,8 @@ FLOORS = (
     ("restoration", "data"),
     ("networks", "crappify"),
     ("images",),
-    ("bundle", "errors", "machine", "progress", "randomness", "registry"),
+    ("registry",),
+    ("bundle", "errors", "machine", "progress", "randomness"),
 )
 """Rooms from the highest floor to the lowest, the stones; each may import from lower floors and itself."""
 
