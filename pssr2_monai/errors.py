@@ -1,4 +1,4 @@
-"""The error that a user can mend."""
+"""The error that a user can correct."""
 
 from __future__ import annotations
 
@@ -7,27 +7,33 @@ from collections.abc import Iterable, Iterator
 
 
 class InputError(ValueError):
-    """A file, key or option that cannot be used; one line says which, what was found, and what to do.
+    """A file, key or option that cannot be used; its message names it, what was found and what to do, in one line.
 
     The command line prints it without a traceback; in Python it is an ordinary ``ValueError``.
     """
 
 
 class UsageError(InputError):
-    """An option that there is not, that is missing, or whose value is of the wrong type; the command ends with 2."""
+    """An unknown or missing option, or a value of the wrong type; the exit status of the command is 2."""
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """An error, then what caused it, and so on to the innermost: MONAI wraps what a config raises in its own errors."""
+    """An error and its causes, down to the innermost: MONAI wraps what a config raises in errors of its own."""
     cause: BaseException | None = error
-    told: set[int] = set()
-    while cause is not None and id(cause) not in told:  # an error may be raised from itself
-        told.add(id(cause))
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:  # an error may be raised from itself
+        seen.add(id(cause))
         yield cause
         cause = cause.__cause__ or cause.__context__
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The words ``; did you mean ...?`` for the known name that is most like this one, or nothing."""
-    found = difflib.get_close_matches(name, [str(each) for each in known], n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    """The words ``; did you mean ...?`` with the known name most similar to this one, or an empty string."""
+    matches = difflib.get_close_matches(name, [str(candidate) for candidate in known], n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def one_line(error: BaseException, limit: int = 160) -> str:
+    """The message of an error in one line of at most ``limit`` characters, or its type if it has no message."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,4 +1,4 @@
-"""What the machine has, how its cores and memory are used, and where the time of a run goes."""
+"""Devices, cores and memory of the machine, and profiles of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-MOST_WORKERS = 8
+MAX_LOADER_WORKERS = 8
 # Options of glibc's mallopt, from malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
@@ -26,39 +26,38 @@ def cores() -> int:
 
 
 def default_device() -> str:
-    """A GPU where there is one, else the processor."""
-    import torch  # takes seconds, which those who ask for the cores alone need not spend
+    """A GPU if there is one, else the processor."""
+    import torch  # takes seconds, which `cores` does not need
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def devices() -> list[str]:
-    """What networks can run on here, the quickest first."""
+    """The devices that networks can run on, the fastest first."""
     import torch
 
-    found = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    return [*found, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
 
 
 def loader_workers(device: torch.device, processes: int = 1) -> int:
-    """Processes that prepare training tiles while the network computes.
+    """The number of processes that prepare training tiles while the network computes.
 
-    A network on a processor has no core to spare: one worker keeps it from waiting, and on a single core none does. One
-    on a GPU needs tiles faster than one core makes them. Of ``processes`` that train side by side each has its share of
+    With a network on the processor, one worker keeps it from waiting; on a single core there is none. A network on a
+    GPU needs tiles faster than one core makes them. Each of ``processes`` that train at the same time uses its share of
     the cores.
     """
     share = max(1, cores() // processes)
     if device.type == "cpu":
         return min(1, share - 1)
-    return min(MOST_WORKERS, max(1, share - 1))
+    return min(MAX_LOADER_WORKERS, max(1, share - 1))
 
 
 def keep_memory() -> None:
-    """Lets this process keep the memory that it frees, where the C library is glibc; elsewhere it does nothing.
+    """Let this process keep the memory that it frees, if the C library is glibc; otherwise do nothing.
 
-    A network on a processor asks for the same large blocks over and over, and by default each of them is given back to
-    the system and fetched, page by page and zeroed, anew: a fifth to a third of the time of a forward pass. What is
-    kept serves the process until its end.
+    A network on a processor allocates large blocks of the same sizes again and again, and by default each is returned
+    to the system and then mapped and zeroed page by page again: a fifth to a third of the time of a forward pass.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
@@ -71,34 +70,34 @@ TABLE, TRACE = "profile.txt", "profile.json"
 
 @contextmanager
 def profiled(folder: str | Path, parts: Sequence[str], steps: int = 1, unit: str = "ms") -> Iterator[None]:
-    """Profiles what is done within, and writes ``profile.txt`` and ``profile.json`` into a folder.
+    """Profile the work within the block, and write ``profile.txt`` and ``profile.json`` into a folder.
 
-    The trace opens in Perfetto (ui.perfetto.dev) and in Chrome's ``about:tracing``. Parts of other threads count, too,
-    so that those that overlap add up to more than the whole.
+    The trace opens in Perfetto (ui.perfetto.dev) and in Chrome's ``about:tracing``. Parts of all threads count, so that
+    parts that overlap add up to more than the whole.
 
     Args:
-        folder: where both are written; made if need be.
-        parts: names of the parts that the table tells, in order; an indented one lies within the one before.
-        steps: among which the times are divided.
-        unit: what the column of times is called.
+        folder: where to write both; created if necessary.
+        parts: names of the parts in the table, in order; an indented one is contained in the one before.
+        steps: the number of steps by which the times are divided.
+        unit: title of the column of times.
     """
     import torch
     from torch._C._profiler import _ExperimentalConfig
     from torch.profiler import ProfilerActivity, profile
 
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
-    everywhere = _ExperimentalConfig(profile_all_threads=True)  # reading and writing have threads of their own
-    with profile(activities=activities, experimental_config=everywhere) as running:
+    all_threads = _ExperimentalConfig(profile_all_threads=True)  # reading and writing have threads of their own
+    with profile(activities=activities, experimental_config=all_threads) as running:
         started = time.perf_counter()
         yield
         whole = 1e3 * (time.perf_counter() - started)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    spent = {average.key: average.cpu_time_total / 1e3 for average in running.key_averages()}
-    told = {name: spent[name.strip()] for name in parts if name.strip() in spent}
-    told["everything else"] = max(0.0, whole - sum(each for name, each in told.items() if not name.startswith(" ")))
-    told["whole"] = whole
+    measured = {average.key: average.cpu_time_total / 1e3 for average in running.key_averages()}
+    times = {name: measured[name.strip()] for name in parts if name.strip() in measured}
+    times["everything else"] = max(0.0, whole - sum(ms for name, ms in times.items() if not name.startswith(" ")))
+    times["whole"] = whole
     lines = [f"{'part':<22}{unit:>11}{'share':>8}"]
-    lines += [f"{name:<22}{each / steps:11.2f}{each / whole:8.1%}" for name, each in told.items()]
+    lines += [f"{name:<22}{ms / steps:11.2f}{ms / whole:8.1%}" for name, ms in times.items()]
     (folder / TABLE).write_text("\n".join(lines) + "\n", encoding="utf-8")
     running.export_chrome_trace(str(folder / TRACE))

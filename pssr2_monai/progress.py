@@ -1,4 +1,4 @@
-"""How far some work is: a bar on a terminal or a line now and then, and whoever listens."""
+"""Progress of long work: a bar on a terminal, otherwise a line in the log, and listeners."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from types import TracebackType
 from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
-SECONDS = 60.0
-"""Between two lines where there is no terminal."""
+LOG_INTERVAL_S = 60.0
+"""Between two lines in the log, without a terminal."""
 BAR = "{desc}: {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} MP, {rate_fmt}, {remaining} left{postfix}"
 Listener = Callable[[str, float], None]
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 @contextmanager
-def progress_told(listener: Listener) -> Iterator[None]:
-    """Whatever this thread does within tells a listener what it is at and the share of that which is done.
+def listen_to_progress(listener: Listener) -> Iterator[None]:
+    """Call a listener with the progress of the work that this thread does within the block.
 
-    Restoring tells the image's name and the share of it that is done, before each window; ``evaluate`` the image's
-    name and the share of all images, ``calibrate`` the share of its trials. What the listener raises ends the
-    work; of restoring, what is written is kept where it can be, and the same call goes on there.
+    The arguments are a name and the share that is done, 0 to 1. Restoring reports the name and the share of an image,
+    before each window; ``evaluate`` the name of an image and the share of all images; ``calibrate`` the share of its
+    trials. An error that the listener raises ends the work; restoring keeps what is written, so that the same call
+    resumes there, where the format allows it.
 
     Example:
         >>> from pssr2_monai import restore
         >>> shares = []
-        >>> with progress_told(lambda name, share: shares.append(share)):
+        >>> with listen_to_progress(lambda name, share: shares.append(share)):
         ...     paths = restore("scans/cell_0.tif", "restored.tif", "run/model.pt")
         >>> shares[-1]
         1.0
@@ -43,64 +44,63 @@ def progress_told(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def tell(name: str, share: float) -> None:
-    """Tells whoever listens."""
+def report_progress(name: str, share: float) -> None:
+    """Call the listener of this thread, if there is one."""
     listener = _listener.get()
     if listener is not None:
         listener(name, share)
 
 
 class Progress:
-    """Megapixels done, their rate, the time left and the blocks written.
+    """Show the megapixels done, their rate, the time left and the blocks written, and report the share done.
 
-    What the windows since the last block have done counts, too, but for no more than a block.
+    Windows since the last block count towards the share, but for no more than a block.
 
     Args:
         name: of the image.
-        pixels: HR pixels in all.
-        blocks: in all.
-        windows: in all.
-        before: pixels that an interrupted run has written already, which do not count for the rate.
-        shown: whether anything is to be shown.
+        pixels: HR pixels of the image.
+        blocks: blocks of the image.
+        windows: windows of the image.
+        before: pixels that an interrupted run has written, which do not count for the rate.
+        shown: whether to show a bar, or write lines to the log.
     """
 
     def __init__(self, name: str, pixels: int, blocks: int, windows: int, before: int = 0, shown: bool = True) -> None:
         self._name, self._pixels, self._blocks, self._windows = name, pixels, blocks, windows
         self._before, self._written, self._since, self._shown = before, 0, 0, shown
         self._share = before / pixels
-        self._began = self._told = time.monotonic()
+        self._began = self._logged = time.monotonic()
         hidden = not (shown and sys.stderr.isatty())
         self._bar = tqdm(total=pixels / 1e6, initial=before / 1e6, desc=name, unit="MP", bar_format=BAR, disable=hidden)
 
     def update(self, pixels: int) -> None:
-        """So many more pixels are written."""
+        """Count pixels of a block that was written."""
         self._written += pixels
         self._since = 0
         self._bar.set_postfix_str(f"{self._done}/{self._blocks} blocks", refresh=False)
-        if self._bar.disable and self._shown and time.monotonic() - self._told > SECONDS:
-            self._told = time.monotonic()
+        if self._bar.disable and self._shown and time.monotonic() - self._logged > LOG_INTERVAL_S:
+            self._logged = time.monotonic()
             logger.info("%s", self.line())
-        self._tell()
+        self._report()
 
     def window(self) -> None:
-        """Another window is begun: tells the share, for whoever wants to stop the work before there is more of it."""
-        self._tell()
+        """Count a window, before it is restored: a listener may stop the work here."""
+        self._report()
         self._since += 1
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         written = (self._before + self._written) / self._pixels
         share = max(self._share, written + min(self._since / self._windows, 1 / self._blocks, 1 - written))
         self._bar.update((share - self._share) * self._pixels / 1e6)
         self._share = share
-        tell(self._name, share)
+        report_progress(self._name, share)
 
     @property
     def _done(self) -> int:
-        """Blocks done."""
         return self._blocks * (self._before + self._written) // self._pixels
 
     def line(self) -> str:
-        """The state in words."""
+        """The progress in words."""
         finished = self._before + self._written
         rate = self._written / max(time.monotonic() - self._began, 1e-9)
         left = (self._pixels - finished) / rate / 60 if rate else 0

@@ -1,4 +1,4 @@
-"""Random draws that are cheap to seed anew for every sample."""
+"""Random draws that are cheap to seed again for every sample."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from monai.utils.misc import MAX_SEED
 
 
 class Seeded(Randomizable):
-    """MONAI's ``Randomizable`` with the same draws, seeded anew at a hundredth of the cost.
+    """MONAI's ``Randomizable`` with the same draws, but a hundred times as fast to seed.
 
-    MONAI makes a new random state for each seed, which first gathers entropy that it then throws away: in a chain of
-    transforms seeded sample by sample this takes as long as the transforms themselves. Here the state is kept.
+    MONAI creates a random state for each seed, which first collects entropy from the system: in a chain of transforms
+    that is seeded for each sample, this takes as long as the transforms. Here the state is reused.
     """
 
     _kept: np.random.RandomState | None = None
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Any:
-        """Seeds this transform: by a whole number, by a state that it is to share, or by chance."""
+        """Seed this transform by a whole number, let it share a random state, or, without either, seed it by chance."""
         if seed is None:
             return super().set_random_state(state=state)
         if self._kept is None:

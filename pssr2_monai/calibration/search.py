@@ -18,7 +18,7 @@ from skopt.learning.gaussian_process.kernels import ConstantKernel, DotProduct, 
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from pssr2_monai.progress import tell
+from pssr2_monai.progress import report_progress
 
 NEGLIGIBLE = 0.02
 """Expected improvement, as a share of the least distance so far, below which the search has found its place."""
@@ -94,7 +94,7 @@ def search(
             points.append([min(max(float(x), 0.0), 1.0) for x in point])
             distances.append(distance(points[-1]))
             bar.update()
-            tell(progress or "", len(points) / calls)
+            report_progress(progress or "", len(points) / calls)
             bar.set_postfix_str(f"distance {min(distances):.3f}")
             return distances[-1]
 

@@ -30,7 +30,7 @@ from pssr2_monai.images.writer import written_atomically
 from pssr2_monai.machine import default_device
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights
-from pssr2_monai.progress import tell
+from pssr2_monai.progress import report_progress
 from pssr2_monai.restoration.options import RestoreOptions
 
 FREQUENCIES = np.linspace(1 / 128, 0.5, 64)
@@ -202,12 +202,12 @@ def _score_sheets(
             lr = files.enter_context(open_image(sheet.image, options.axes)) if sheet.image else None
             image = _ScoredImage(sheet.label.name, _pixel_size_nm(hr, lr, record, pixel_size))
             for comparison in compare(hr, lr, network, record, inferer, settings["seed"]):
-                tell(image.name, done / len(sheets))
+                report_progress(image.name, done / len(sheets))
                 if not image.samples:
                     _picture(comparison, image.pixel_size_nm).save(pictures[image.name])
                 image.add(comparison, record, settings["normalise"])
         images.append(image)
-        tell(image.name, len(images) / len(sheets))
+        report_progress(image.name, len(images) / len(sheets))
     return images
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, one_line
 from pssr2_monai.export.formats import Run
 from pssr2_monai.images.axes import is_volume
 from pssr2_monai.networks.record import Record
@@ -62,11 +62,6 @@ def free_axes(record: Record) -> dict[int, str]:
     """The names of the axes of ``(batch, frames, Y, X)`` that may have any length."""
     frames = {1: "depth"} if is_volume(record.scale) else {}
     return {0: "batch", **frames, 2: "height", 3: "width"}
-
-
-def one_line(error: Exception) -> str:
-    """What an exporter or a network says of a failure, in one line of bearable length."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 @contextmanager

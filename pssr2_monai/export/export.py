@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, one_line
 from pssr2_monai.export.bioimageio import Package
-from pssr2_monai.export.check import TOLERANCE, Case, cases, free_axes, largest_difference, one_line, quiet
+from pssr2_monai.export.check import TOLERANCE, Case, cases, free_axes, largest_difference, quiet
 from pssr2_monai.export.formats import BIOIMAGEIO, FORMATS, Run, format_of
 from pssr2_monai.export.grey_levels import PackageSettings
 from pssr2_monai.images.writer import written_atomically

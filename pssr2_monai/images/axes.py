@@ -1,7 +1,7 @@
-"""Axis strings, frames and runs of frames: the only place that knows what the axes of an image mean.
+"""Axis strings, frames and runs of frames: the only module that interprets the axes of an image.
 
-An image has ``axes``: a string of distinct letters out of "TZCYX" that holds Y and X, one letter a dimension, in the
-file's own order. All axes but Y and X are flattened to frames.
+An image has ``axes``: a string of distinct letters out of "TZCYX" that contains Y and X, one letter a dimension, in the
+order of the file. All axes but Y and X are flattened to frames.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ USUAL_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TZCYX"}
 
 
 def check_axes(axes: str, shape: Sequence[int], name: str) -> None:
-    """Refuse an axis string that does not describe an image of this shape.
+    """Check that an axis string describes an image of this shape.
 
     Args:
         axes: letters out of "TZCYX", one a dimension.
@@ -31,7 +31,9 @@ def check_axes(axes: str, shape: Sequence[int], name: str) -> None:
     """
     sizes = " x ".join(str(size) for size in shape)
     if len(shape) < 2:
-        raise InputError(f"{name}: {len(shape)}-D data of shape ({sizes}) is no image; an image has at least Y and X")
+        raise InputError(
+            f"{name}: {len(shape)}-D data of shape ({sizes}) is not an image; an image has at least Y and X"
+        )
     if len(axes) != len(shape):
         example = f", such as {USUAL_AXES[len(shape)]!r}" if len(shape) in USUAL_AXES else ""
         raise InputError(
@@ -40,9 +42,9 @@ def check_axes(axes: str, shape: Sequence[int], name: str) -> None:
         )
     for letter in axes:
         if letter not in LETTERS:
-            raise InputError(f"{name}: axes {axes!r} hold the unknown letter {letter!r}; use letters out of {LETTERS}")
+            raise InputError(f"{name}: axes {axes!r} have the unknown letter {letter!r}; use letters out of {LETTERS}")
         if axes.count(letter) > 1:
-            raise InputError(f"{name}: axes {axes!r} hold {letter!r} {axes.count(letter)} times; use each letter once")
+            raise InputError(f"{name}: axes {axes!r} have {letter!r} {axes.count(letter)} times; use each letter once")
     missing = [letter for letter in "YX" if letter not in axes]
     if missing:
         raise InputError(f"{name}: axes {axes!r} lack {' and '.join(missing)}; every image has Y and X")
@@ -65,17 +67,17 @@ class Frames:
 
     @property
     def count(self) -> int:
-        """How many frames there are: 1 for a plain YX image."""
+        """The number of frames: 1 for a plain YX image."""
         return math.prod(self.sizes)
 
     @property
     def run(self) -> int:
-        """How many consecutive frames are neighbours: the size of the fastest axis longer than 1, or 1."""
+        """The number of consecutive frames that are neighbours: the size of the fastest axis longer than 1, or 1."""
         return next((size for size in reversed(self.sizes) if size > 1), 1)
 
     @property
     def run_axis(self) -> str | None:
-        """The axis along which consecutive frames are neighbours; None for a single frame a run."""
+        """The axis along which consecutive frames are neighbours; None if every run has one frame."""
         pairs = zip(reversed(self.order), reversed(self.sizes), strict=True)
         return next((axis for axis, size in pairs if size > 1), None)
 
@@ -91,7 +93,7 @@ class Frames:
         return by_axis if self.run_axis is None else by_axis | {self.run_axis: along_run}
 
     def position(self, i: int) -> dict[str, int]:
-        """The index along each axis of ``order`` of frame ``i``."""
+        """The index of frame ``i`` along each axis of ``order``."""
         if not 0 <= i < self.count:
             raise IndexError(f"frame {i} is not one of the {self.count} frames")
         index = {}
@@ -100,10 +102,10 @@ class Frames:
         return {axis: index[axis] for axis in self.order}
 
     def window(self, centre: int, n: int) -> list[int]:
-        """The ``n`` frame numbers around ``centre``, all of its own run.
+        """The numbers of the ``n`` frames around ``centre`` within its run.
 
         An odd ``n`` is symmetric; an even one has one frame more before the centre than after it. Beyond the ends of
-        the run its nearest frame repeats.
+        the run the nearest frame is repeated.
         """
         if not 0 <= centre < self.count:
             raise IndexError(f"frame {centre} is not one of the {self.count} frames")
@@ -113,7 +115,7 @@ class Frames:
         return [min(max(i, first), last) for i in range(start, start + n)]
 
     def check_n_frames(self, n: int, name: str) -> None:
-        """Refuse samples of more frames than a run holds.
+        """Check that a run has enough frames for a sample.
 
         Args:
             n: frames per sample.
@@ -156,21 +158,20 @@ def frames_of(axes: str, shape: Sequence[int], stack: str = "TZ") -> Frames:
 
 
 def factors(scale: int | Sequence[int]) -> tuple[int, int, int]:
-    """How many HR pixels make one LR pixel along the frames, Y and X.
+    """The number of HR pixels to one LR pixel along the frames, Y and X.
 
     Args:
-        scale: one number for Y and X, or three, for the frames (Z), Y and X, which make a volume of a run of frames.
+        scale: one number for Y and X, or three, for Z (the frames), Y and X, with which a run of frames is a volume.
 
     Raises:
-        InputError: no whole numbers of at least 1, or neither one nor three of them.
+        InputError: numbers that are not whole or below 1, or neither one nor three of them.
 
     Example:
         >>> factors(4), factors([4, 1, 1])
         ((1, 4, 4), (4, 1, 1))
     """
-    given = list(scale) if isinstance(scale, Sequence) else [1, scale, scale]
     try:
-        whole = [operator.index(factor) for factor in given]
+        whole = [operator.index(factor) for factor in (scale if isinstance(scale, Sequence) else [1, scale, scale])]
     except TypeError:
         whole = []
     if len(whole) != 3 or min(whole) < 1:
@@ -187,16 +188,15 @@ def lr_hr_frames(n_frames: int | Sequence[int], scale: int | Sequence[int] = 1) 
     """Frames per sample as the pair (LR, HR), from the HR count or such a pair.
 
     Args:
-        n_frames: as users give it.
-        scale: with a factor along the frames there are that many times as many HR frames, and no 2.5D.
+        n_frames: HR frames, or ``[LR, HR]``.
+        scale: with a factor along the frames, a sample has that many times as many HR as LR frames.
 
     Raises:
-        InputError: no whole positive numbers, more HR than LR frames, counts of different parity, whose central
-            frames would lie half a frame aside, or counts that do not fit the scale.
+        InputError: numbers that are not whole and positive, more HR than LR frames, counts of different parity (their
+            centres are half a frame apart), or counts that do not fit the scale.
     """
-    given = n_frames if isinstance(n_frames, Sequence) else (n_frames, n_frames)
     try:
-        lr, hr = (operator.index(n) for n in given)
+        lr, hr = (operator.index(n) for n in (n_frames if isinstance(n_frames, Sequence) else (n_frames, n_frames)))
     except (TypeError, ValueError):
         raise InputError(f"n_frames: {n_frames!r} is neither a whole number nor a pair [LR, HR]") from None
     if hr < 1 or lr < 1 or isinstance(n_frames, bool):
@@ -221,7 +221,7 @@ def lr_hr_frames(n_frames: int | Sequence[int], scale: int | Sequence[int] = 1) 
 
 
 def central(n_in: int, n_out: int) -> slice:
-    """Where the central ``n_out`` of ``n_in`` frames lie."""
+    """The slice of the central ``n_out`` of ``n_in`` frames."""
     start = (n_in - n_out) // 2
     return slice(start, start + n_out)
 
@@ -232,13 +232,13 @@ def sample_centres(frames: Frames, n: int, slide: bool, edges: bool = False, ste
     Args:
         frames: the frames of the image.
         n: frames per sample.
-        slide: windows move on by ``step`` frames; otherwise by ``n``, and frames left over at the end of a run are
-            covered by one last window that is shifted inside it.
-        edges: every frame is a centre, the nearest frame repeating beyond the ends, as restoring a whole stack needs.
-        step: frames that a sliding window moves on by; ``n`` and a run are multiples of it.
+        slide: samples begin every ``step`` frames; otherwise every ``n``, and the last sample of a run is shifted so
+            that it ends with the run.
+        edges: every frame is a centre, as restoring a whole stack needs; beyond the ends the nearest frame is repeated.
+        step: ``n`` and the length of a run are multiples of it.
 
     Raises:
-        InputError: a run is shorter than ``n`` (never with ``edges``).
+        InputError: a run is shorter than ``n``, without ``edges``.
     """
     if edges:
         return list(range(frames.count))
@@ -254,5 +254,5 @@ def scaled_shape(axes: str, shape: Sequence[int], scale: Mapping[str, int]) -> t
 
 
 def scaled_pixel_size(pixel_size: Mapping[str, float], scale: Mapping[str, int]) -> dict[str, float]:
-    """The pixel size (micrometres per axis) divided by the axes' factors; what is unknown stays missing."""
+    """The pixel size (micrometres along each axis) divided by the factors of the axes; unknown ones stay missing."""
     return {axis: size / scale.get(axis, 1) for axis, size in pixel_size.items()}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, one_line
 from pssr2_monai.images.axes import LETTERS, check_axes
 
 SUFFIXES = {
@@ -112,7 +112,7 @@ class LazyImage:
             raise
         except Exception as error:  # decoders raise all kinds of errors on damaged bytes
             raise InputError(
-                f"{self.path.name}: pixels cannot be read ({_one_line(error)}); the file may be damaged, save or copy "
+                f"{self.path.name}: pixels cannot be read ({one_line(error)}); the file may be damaged, save or copy "
                 "it again"
             ) from error
         return np.ascontiguousarray(pixels, dtype=self.dtype)
@@ -184,7 +184,7 @@ def open_image(path: str | Path, axes: str | None = None) -> LazyImage:
         raise
     except Exception as error:  # parsers raise all kinds of errors on bytes that are not of their format
         raise InputError(
-            f"{path.name}: cannot be read as {path.suffix.lstrip('.').upper()} ({_one_line(error)}); check that the "
+            f"{path.name}: cannot be read as {path.suffix.lstrip('.').upper()} ({one_line(error)}); check that the "
             "file is whole and is what its name says"
         ) from error
     try:
@@ -192,12 +192,6 @@ def open_image(path: str | Path, axes: str | None = None) -> LazyImage:
     except BaseException:
         image.close()
         raise
-
-
-def _one_line(error: Exception) -> str:
-    """The message of an error, to stand within a one-line message."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."
 
 
 def _closed(region: Region) -> np.ndarray:

@@ -1,8 +1,7 @@
-"""Grey levels to [0, 1] and back: one affine scale for a file or a data set, never one for a tile or a slice."""
+"""Grey levels to [0, 1] and back, by one affine scale for a file or a data set, never for a tile or a slice."""
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, nearest
 
 MODES = ("dtype", "percentile", "fixed")
 SCOPES = ("file", "dataset")
@@ -21,8 +20,8 @@ PERCENTILES = (0.1, 99.9)
 class Intensity:
     """The grey levels that become 0 and 1.
 
-    Integers of up to 16 bits survive ``apply`` and ``cast`` unchanged, whatever ``low`` and ``high`` within their
-    range, since a float32 keeps the distance from ``low`` to one part in 2**24. Integers of 32 bits and more do not.
+    ``apply`` and ``cast`` return integers of up to 16 bits unchanged for any ``low`` and ``high`` within their range,
+    since a float32 keeps the distance from ``low`` to one part in 2**24. Wider integers are rounded.
 
     Attributes:
         low: the black level, in grey levels of the file.
@@ -44,19 +43,19 @@ class Intensity:
             raise InputError(f"intensity: the range from {self.low:g} to {self.high:g} is too wide for a float")
 
     def apply(self, array: Any) -> Any:
-        """``(array - low) / (high - low)`` as float32, of a numpy array or a tensor of any shape, never clipped.
+        """``(array - low) / (high - low)`` as float32, for a numpy array or a tensor of any shape; not clipped.
 
-        In a float array what is no finite number becomes black, or white for plus infinity: one such pixel would
-        spread through a network over all within its reach.
+        In a float array NaN and minus infinity become black and plus infinity white: through a network, one such pixel
+        would spoil all within its receptive field.
         """
         span = self.high - self.low
         if not isinstance(array, (np.ndarray, np.generic)):
             return (array.float() - self.low) / span
-        # Values of 16 bits lie exactly in float32, and half the memory is worth having; wider ones may not.
+        # float32 represents 16-bit values exactly, in half the memory; wider ones need float64.
         working = np.float32 if array.dtype.itemsize <= 2 else np.float64
         scaled: Any = np.asarray(array).astype(working)
         with np.errstate(over="ignore"):
-            if self.low:  # one pass over the pixels less for the usual 8-bit image
+            if self.low:  # 0 for 8-bit images: saves a pass over the pixels
                 scaled -= self.low
             scaled /= span
             scaled = scaled.astype(np.float32, copy=False)
@@ -65,7 +64,7 @@ class Intensity:
         return scaled
 
     def undo(self, array: Any) -> Any:
-        """``array * (high - low) + low``: grey levels of the file, float64 from numpy and float32 from a tensor."""
+        """``array * (high - low) + low``: grey levels of the file, float64 for numpy arrays and float32 for tensors."""
         span = self.high - self.low
         if not isinstance(array, (np.ndarray, np.generic)):
             return array.float() * span + self.low
@@ -74,10 +73,10 @@ class Intensity:
         return grey
 
     def cast(self, array: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Values of [0, 1] as grey levels of ``dtype``.
+        """Convert values of [0, 1] to grey levels of ``dtype``.
 
-        Integers are rounded half to even and clipped to the range of the dtype, never wrapped; NaN becomes the black
-        level, an infinity the end of the range. Floats are only cast, NaN staying NaN.
+        Integers are rounded half to even and clipped to the range of the dtype; NaN becomes the black level, an
+        infinity the end of the range. Floats are only cast; NaN stays NaN.
 
         Args:
             array: a numpy array or a tensor in CPU memory, of any shape.
@@ -108,36 +107,35 @@ def fit_intensity(
     offset: float = 0.0,
     name: str = "image",
 ) -> Intensity:
-    """The intensity scale of a file or data set.
+    """Choose the intensity scale of a file or data set.
 
     Args:
-        sample: pixels to take percentiles of, any shape; of a large image a part is enough.
-        dtype: the file's dtype.
+        sample: pixels for the percentiles, any shape; for large images, a part is enough.
+        dtype: of the file.
         mode: "dtype" spans the range of an integer dtype; "percentile" p0.1 to p99.9 of the finite values of
             ``sample``; "fixed" from ``low`` to ``high``; None is "dtype" for 8 bits and "percentile" otherwise.
-            Where both percentiles agree, the sample's least and greatest value serve; a constant image has its value
-            for ``low`` and one grey level more for ``high``.
+            If both percentiles are equal, the minimum and maximum of the sample are used; for a constant image, its
+            value and one grey level more.
         low: the black level of "fixed".
         high: the white level of "fixed".
-        offset: the camera's offset in grey levels, 0 for none: the black level of "dtype", the least black level of
-            "percentile". For "fixed", give it as ``low``.
+        offset: the offset of the camera in grey levels, 0 for none: the black level of "dtype", the least black level
+            of "percentile". For "fixed", give it as ``low``.
         name: the file name, for messages.
 
     Raises:
-        InputError: a complex or boolean dtype, an unknown mode, "dtype" for floats, a missing or needless ``low`` or
-            ``high``, an offset that leaves no range, or a sample without a finite value where one is needed.
+        InputError: a complex or boolean dtype, an unknown mode, "dtype" for floats, ``low`` or ``high`` missing or
+            given for another mode, an offset that leaves no range, or a sample without a finite value.
     """
     file_dtype = np.dtype(dtype)
     _check_dtype(file_dtype, name)
     mode = mode or _default_mode(file_dtype)
     if mode not in MODES:
-        nearest = difflib.get_close_matches(str(mode), MODES, 1, 0)[0]
-        raise InputError(f"{name}: intensity mode {mode!r} is unknown; did you mean {nearest!r}? ({', '.join(MODES)})")
+        raise InputError(f"{name}: intensity mode {mode!r} is unknown{nearest(str(mode), MODES)} ({', '.join(MODES)})")
     if mode == "fixed":
         return _fixed(low, high, offset, name)
     if low is not None or high is not None:
         raise InputError(
-            f"{name}: intensity low and high go with mode 'fixed', not {mode!r}; set the mode, or drop them"
+            f"{name}: intensity low and high need mode 'fixed', not {mode!r}; set the mode, or leave them out"
         )
     black, white = _dtype_range(file_dtype, name) if mode == "dtype" else _percentiles(sample, name)
     if offset:
@@ -151,14 +149,14 @@ def fit_intensity(
 
 @dataclass(frozen=True)
 class IntensitySettings:
-    """How files are scaled to [0, 1]: the arguments of `fit_intensity`, together so that they can travel with weights.
+    """How files are scaled to [0, 1]: the arguments of `fit_intensity`, as they are stored with weights.
 
     Attributes:
         mode: "dtype", "percentile", "fixed", or None to choose by dtype.
         low: black level of "fixed".
         high: white level of "fixed".
-        offset: the camera's offset in grey levels.
-        scope: "file" for a scale of each file's own, or "dataset" for one that all files of a training share and that
+        offset: the offset of the camera in grey levels.
+        scope: "file" for one scale for each file, or "dataset" for one scale of all files of a training, which
             restoring then uses, too.
     """
 
@@ -177,7 +175,7 @@ class IntensitySettings:
         return fit_intensity(sample, dtype, self.mode, self.low, self.high, self.offset, name)
 
     def needs_sample(self, dtype: npt.DTypeLike) -> bool:
-        """Whether pixels must be looked at, or the dtype and the settings tell all."""
+        """Whether the scale depends on pixels, not only on the dtype and the settings."""
         return (self.mode or _default_mode(np.dtype(dtype))) == "percentile"
 
 
@@ -186,13 +184,11 @@ def _default_mode(dtype: np.dtype[Any]) -> str:
 
 
 def _check_dtype(dtype: np.dtype[Any], name: str) -> None:
-    """Refuse what is neither integer nor float."""
     if dtype.kind not in "iuf":
         raise InputError(f"{name}: pixels of type {dtype} have no grey levels; convert them to integers or floats")
 
 
 def _fixed(low: float | None, high: float | None, offset: float, name: str) -> Intensity:
-    """The range given by the user."""
     if low is None or high is None:
         raise InputError(f"{name}: intensity mode 'fixed' needs low and high, found low={low}, high={high}")
     if offset:
@@ -204,7 +200,6 @@ def _fixed(low: float | None, high: float | None, offset: float, name: str) -> I
 
 
 def _dtype_range(dtype: np.dtype[Any], name: str) -> tuple[float, float]:
-    """The least and greatest value of an integer dtype."""
     if dtype.kind == "f":
         raise InputError(
             f"{name}: intensity mode 'dtype' has no range for {dtype} pixels; "
@@ -215,15 +210,15 @@ def _dtype_range(dtype: np.dtype[Any], name: str) -> tuple[float, float]:
 
 
 def _percentiles(sample: npt.NDArray[Any], name: str) -> tuple[float, float]:
-    """The black and white level of a sample, never equal."""
+    """The black and white level of a sample; white is above black."""
     values = np.asarray(sample, dtype=np.float64).ravel()
     finite = values[np.isfinite(values)]
     if not finite.size:
-        found = "only NaN or infinite pixels" if values.size else "no pixels"
-        raise InputError(f"{name}: holds {found}, so that no intensity range can be found; check the file")
+        content = "only NaN or infinite pixels" if values.size else "no pixels"
+        raise InputError(f"{name}: holds {content} and has no intensity range; check the file")
     black, white = (float(level) for level in np.percentile(finite, PERCENTILES))
     if not black < white:
-        # More than 99.8 % of the pixels are alike: a few bright spots on a flat ground.
+        # More than 99.8 % of the pixels are equal, such as a few bright spots on a flat background.
         black, white = float(finite.min()), float(finite.max())
     if not black < white:
         white = max(black + 1.0, math.nextafter(black, math.inf))
@@ -231,7 +226,7 @@ def _percentiles(sample: npt.NDArray[Any], name: str) -> tuple[float, float]:
 
 
 def _float_limits(dtype: np.dtype[Any]) -> tuple[float, float]:
-    """The range of an integer dtype in floats that cast back into it: 2**63 - 1 rounds up to 2**63, which wraps."""
+    """The range of an integer dtype in floats that cast back into it: 2**63 - 1 would round up to 2**63 and wrap."""
     info = np.iinfo(dtype)
     top = float(info.max)
     return float(info.min), top if int(top) <= info.max else math.nextafter(top, 0.0)

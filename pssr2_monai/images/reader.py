@@ -1,4 +1,4 @@
-"""MONAI's way in: an ``ImageReader``, so that ``LoadImaged`` reads every format of this package."""
+"""An ``ImageReader`` for MONAI, with which ``LoadImaged`` reads every format of this package."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pssr2_monai.images.image import SUFFIXES, LazyImage, open_image
 
 
 class MicroscopyReader(ImageReader):
-    """Reads whole images for MONAI's ``LoadImage`` and ``LoadImaged``.
+    """Read whole images for MONAI's ``LoadImage`` and ``LoadImaged``.
 
-    The array keeps the file's axis order, nothing is transposed. Channels, or the frames of a time-lapse, are MONAI's
-    channel dimension (``original_channel_dim``, which ``EnsureChannelFirstd`` moves); where a file has both, they are
-    one channel dimension, placed first, with time slowest. Z, Y and X are spatial.
+    The array keeps the axis order of the file. Channels, or the frames of a time-lapse, are MONAI's channel dimension
+    (``original_channel_dim``, which ``EnsureChannelFirstd`` moves); if a file has both, they become one channel
+    dimension, placed first, with time slowest. Z, Y and X are spatial.
 
     The metadata hold ``axes`` (of the array, "C" for the channel dimension), ``original_axes``, ``pixel_size``
     (micrometres, unknown axes missing), ``channel_names``, and an ``affine`` whose spacing is the pixel size in
-    micrometres along the array's spatial axes. An affine cannot leave a spacing open: where ``pixel_size`` lacks an
-    axis, its 1 means pixels.
+    micrometres along the spatial axes of the array. An affine needs a spacing for every axis: along axes that
+    ``pixel_size`` lacks, it is 1 pixel.
 
     Args:
-        axes: letters out of "TZCYX" for files whose own axes are missing or wrong.
+        axes: letters out of "TZCYX" for files whose axes are missing or wrong.
 
     Example:
         >>> from monai.transforms import LoadImaged
@@ -43,11 +43,11 @@ class MicroscopyReader(ImageReader):
         return all(str(name).lower().endswith(tuple(SUFFIXES)) for name in ensure_tuple(filename))
 
     def read(self, data: Sequence[str | Path] | str | Path, **kwargs: Any) -> list[LazyImage]:
-        """Opens the files; pixels are read by `get_data`."""
+        """Open the files; `get_data` reads their pixels."""
         return [open_image(path, self.axes) for path in ensure_tuple(data)]
 
     def get_data(self, img: Sequence[LazyImage] | LazyImage) -> tuple[np.ndarray, dict[str, Any]]:
-        """The pixels and metadata of an image; several images become one, a channel (or its channels) each.
+        """Return pixels and metadata of an image; several images become channels of one.
 
         Raises:
             InputError: several images differ in shape, axes or pixel size.
@@ -55,7 +55,7 @@ class MicroscopyReader(ImageReader):
         images = [img] if isinstance(img, LazyImage) else list(img)
         arrays = []
         for image in images:
-            array, axes = _channels_together(image.read(), image.axes)
+            array, axes = _with_one_channel_axis(image.read(), image.axes)
             arrays.append(array)
             image.close()
         first = images[0]
@@ -69,22 +69,22 @@ class MicroscopyReader(ImageReader):
         return array, _metadata(first, array, axes)
 
 
-def _channels_together(array: np.ndarray, axes: str) -> tuple[np.ndarray, str]:
-    """The array with at most one axis that is not spatial, called "C"."""
-    others = [axis for axis in "TC" if axis in axes]
-    if len(others) < 2:
+def _with_one_channel_axis(array: np.ndarray, axes: str) -> tuple[np.ndarray, str]:
+    """The array with T and C as one axis "C", which comes first if the file has both."""
+    if not {"T", "C"} <= set(axes):
         return array, axes.replace("T", "C")
-    spatial = [axis for axis in axes if axis not in others]
-    array = array.transpose([axes.index(axis) for axis in (*others, *spatial)])
+    spatial = [axis for axis in axes if axis not in "TC"]
+    array = array.transpose([axes.index(axis) for axis in ("T", "C", *spatial)])
     return array.reshape(-1, *array.shape[2:]), "C" + "".join(spatial)
 
 
 def _metadata(image: LazyImage, array: np.ndarray, axes: str) -> dict[str, Any]:
     spatial = [axis for axis in axes if axis != "C"]
     spacing = [image.pixel_size.get(axis, 1.0) for axis in spatial]
+    affine = np.diag([*spacing, *[1.0] * (4 - len(spacing))])
     return {
-        MetaKeys.AFFINE: np.diag([*spacing, *[1.0] * (4 - len(spacing))]),
-        MetaKeys.ORIGINAL_AFFINE: np.diag([*spacing, *[1.0] * (4 - len(spacing))]),
+        MetaKeys.AFFINE: affine,
+        MetaKeys.ORIGINAL_AFFINE: affine.copy(),
         MetaKeys.SPATIAL_SHAPE: np.asarray([array.shape[axes.index(axis)] for axis in spatial]),
         MetaKeys.ORIGINAL_CHANNEL_DIM: axes.index("C") if "C" in axes else "no_channel",
         "axes": axes,

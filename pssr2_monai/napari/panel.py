@@ -19,7 +19,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QApplication, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from pssr2_monai.errors import InputError, causes
-from pssr2_monai.progress import progress_told
+from pssr2_monai.progress import listen_to_progress
 
 logger = logging.getLogger(__name__)
 GOOD, DOUBTFUL, BAD, PLAIN = "#5fb878", "#e8a33d", "#ff6b5e", ""
@@ -155,7 +155,7 @@ class Panel(QScrollArea):
             self.report(share)
 
         def watched_work() -> Any:
-            with progress_told(listen):
+            with listen_to_progress(listen):
                 return work()
 
         return watched_work

@@ -43,11 +43,11 @@ stacks = st.sampled_from(["TZ", "ZT"])
         ("YX", (3, 4, 5), "such as 'ZYX'"),
         ("QYX", (3, 4, 5), "unknown letter 'Q'"),
         ("yx", (4, 5), "unknown letter 'y'"),
-        ("ZZYX", (2, 3, 4, 5), "hold 'Z' 2 times"),
+        ("ZZYX", (2, 3, 4, 5), "have 'Z' 2 times"),
         ("ZX", (4, 5), "lack Y"),
         ("TZ", (4, 5), "lack Y and X"),
         ("ZYX", (0, 4, 5), "axis Z has size 0"),
-        ("X", (5,), "1-D data of shape (5) is no image"),
+        ("X", (5,), "1-D data of shape (5) is not an image"),
     ],
 )
 def test_axes_that_do_not_fit_are_refused_with_the_file_name(axes: str, shape: tuple[int, ...], words: str) -> None:

@@ -201,7 +201,7 @@ def test_fixed() -> None:
         (np.float32, {"mode": "fixed", "low": 3, "high": 3}, "high 3 must lie above low 3"),
         (np.float32, {"mode": "fixed", "low": 0, "high": np.inf}, "finite"),
         (np.float32, {"mode": "fixed", "low": 0, "high": 1, "offset": 5}, "give it as low"),
-        (np.uint8, {"low": 0, "high": 100}, "go with mode 'fixed', not 'dtype'"),
+        (np.uint8, {"low": 0, "high": 100}, "need mode 'fixed', not 'dtype'"),
         (np.uint8, {"offset": 255}, "offset 255 is not below the white level 255"),
         (np.uint16, {"offset": 5000}, "offset 5000 is not below the white level"),
     ],

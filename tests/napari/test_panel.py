@@ -12,7 +12,7 @@ from magicgui.widgets import FileEdit
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.napari.panel import BAD, BAR_STEPS, GOOD, Panel, chosen_path
-from pssr2_monai.progress import tell
+from pssr2_monai.progress import report_progress
 from pssr2_monai.training.live import LiveTraining
 
 
@@ -71,9 +71,9 @@ def test_progress_is_shown_and_the_stop_button_ends_the_work(
     shown = threading.Event()
 
     def work() -> None:
-        tell("cell", 0.25)
+        report_progress("cell", 0.25)
         assert shown.wait(60)
-        tell("cell", 0.5)
+        report_progress("cell", 0.5)
         pytest.fail("was not stopped")
 
     panel.run(panel.watched(work, "Stopped early."), lambda _: None)

@@ -12,7 +12,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.units import known_sizes, micrometres
 from pssr2_monai.images.image import LazyImage
 
-# Pixel types by their names in libCZI: dtype and samples. Colours come as blue, green, red.
+# Pixel types by their names in libCZI: dtype and samples a pixel. Colours are stored as blue, green, red.
 _PIXELS = {
     "Gray8": ("u1", 1),
     "Gray16": ("u2", 1),
@@ -24,11 +24,11 @@ _PIXELS = {
 
 
 def open_file(path: Path) -> LazyImage:
-    """The first scene of a CZI at full resolution, axes TZCYX (and S for colours).
+    """Open the first scene of a CZI at full resolution, axes TZCYX (and S for colours).
 
     Raises:
-        InputError: pylibCZIrw is missing; dimensions that this package does not know (views, phases, rotations,
-            illuminations); channels of different pixel types.
+        InputError: pylibCZIrw is not installed; other dimensions (views, phases, rotations, illuminations); channels of
+            different pixel types.
     """
     try:
         from pylibCZIrw import czi
@@ -46,12 +46,12 @@ def open_file(path: Path) -> LazyImage:
 
 def _image(path: Path, document: Any) -> LazyImage:
     bounds = document.total_bounding_box_no_pyramid
-    others = [
+    unknown = [
         f"{axis} = {end - start}" for axis, (start, end) in bounds.items() if axis not in "TZCYX" and end - start > 1
     ]
-    if others:
+    if unknown:
         raise InputError(
-            f"{path.name}: holds dimensions beyond T, Z, C, Y, X ({', '.join(others)}); export one of each"
+            f"{path.name}: holds dimensions other than T, Z, C, Y, X ({', '.join(unknown)}); export one of each"
         )
     kinds = set(document.pixel_types.values())
     if len(kinds) != 1 or not kinds <= set(_PIXELS):
@@ -84,7 +84,7 @@ def _image(path: Path, document: Any) -> LazyImage:
 
 
 def _pixel_size(metadata: Mapping[str, Any]) -> dict[str, float]:
-    """Micrometres along each axis; the file says metres, and 0 where unknown."""
+    """Micrometres along each axis; the file has metres, and 0 where unknown."""
     items = _inside(metadata, "Scaling", "Items", "Distance")
     return known_sizes({item["@Id"]: micrometres(item.get("Value"), "m") for item in items if item["@Id"] in "ZYX"})
 
@@ -96,7 +96,7 @@ def _channel_names(metadata: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _inside(metadata: Any, *keys: str) -> list[Any]:
-    """The elements at a path of the metadata: a list, empty where the path breaks off."""
+    """The elements at a path of the metadata as a list, empty if the path does not exist."""
     for key in keys:
         metadata = metadata.get(key) if isinstance(metadata, Mapping) else None
     return metadata if isinstance(metadata, list) else [] if metadata is None else [metadata]

@@ -14,7 +14,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.units import known_sizes, micrometres
 from pssr2_monai.images.image import LazyImage
 
-# Component types by ITK's names: the dtype, and the ITK type it is read with (ITK's Python has none for 8 bits signed).
+# Component types by their names in ITK: the dtype, and the ITK type to read them with (Python's ITK lacks signed char).
 _COMPONENTS = {
     "unsigned_char": ("u1", "UC"),
     "char": ("i1", "SS"),
@@ -28,18 +28,18 @@ _COMPONENTS = {
 
 
 def open_file(path: Path) -> LazyImage:
-    """A NRRD, MetaImage or NIfTI image, axes YX, ZYX or TZYX (and S for components), as stored.
+    """Open a NRRD, MetaImage or NIfTI image, axes YX, ZYX or TZYX (and S for components), as stored.
 
-    Orientation in a body is not applied. Spacing counts in millimetres, as these formats mean it, unless a NRRD states
-    its unit; a spacing of exactly 1, which stands where none was given, is unknown. The whole image is decoded at the
-    first read and kept until it is closed: ITK does not read these formats in part.
+    The anatomical orientation is not applied. The spacing is in millimetres, as these formats define it, unless a NRRD
+    states its unit; a spacing of exactly 1, the default of these formats, is unknown. The whole image is decoded at
+    the first read and kept until it is closed: ITK does not read these formats in part.
 
     Raises:
-        InputError: more than four dimensions, or pixels that are no real numbers of up to 32 bits (64 for floats).
+        InputError: more than four dimensions, complex pixels, or integers of more than 32 bits.
     """
     header = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
     if header is None:
-        raise InputError(f"{path.name}: is no image that ITK can read; check that the file is whole")
+        raise InputError(f"{path.name}: is not an image that ITK can read; check that the file is complete")
     header.SetFileName(str(path))
     header.ReadImageInformation()
     ndim, samples = int(header.GetNumberOfDimensions()), int(header.GetNumberOfComponents())

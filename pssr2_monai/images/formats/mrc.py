@@ -1,4 +1,4 @@
-"""MRC and CCP4 maps (electron microscopy and tomography), mapped from the file as mrcfile lays it out."""
+"""MRC and CCP4 maps (electron microscopy and tomography): mrcfile reads the header, the pixels are memory-mapped."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ IMOD_SIGNED = 1
 
 
 def open_file(path: Path) -> LazyImage:
-    """An MRC or CCP4 map with the axes that its header gives to columns, rows and sections.
+    """Open an MRC or CCP4 map, with the axes that its header assigns to columns, rows and sections.
 
     The voxel size (angstroms in the file) is known along Z for volumes only: the sections of an image stack have no
-    distance. A size of 1 x 1 x 1 angstroms, which programs write for none, is unknown. Bytes are signed as the format
-    says, unsigned where IMOD says so.
+    distance. A size of 1 x 1 x 1 angstroms, which programs write as a default, is unknown. Bytes are signed, as the
+    format defines, unless IMOD marks them as unsigned.
 
     Raises:
-        InputError: mrcfile is missing, or the file is shorter than its header says.
+        InputError: mrcfile is not installed, or the file is shorter than its header says.
     """
     try:
         import mrcfile
@@ -34,10 +34,10 @@ def open_file(path: Path) -> LazyImage:
             f'{path.name}: reading MRC needs mrcfile; install it: pip install "pssr2-monai[mrc]"'
         ) from None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of older programs' headers, which can be read all the same
+        warnings.simplefilter("ignore")  # about headers of older programs, which can be read nevertheless
         with mrcfile.mmap(path, mode="r", permissive=True) as mrc:
             if mrc.data is None:
-                raise InputError(f"{path.name}: is no MRC file, or shorter than its header says; copy it again")
+                raise InputError(f"{path.name}: is not an MRC file, or shorter than its header says; copy it again")
             header, stored, shape = mrc.header.copy(), mrc.data.dtype, mrc.data.shape
             volume, voxel = not mrc.is_image_stack(), mrc.voxel_size.copy()
     if stored == np.int8 and _imod_bytes_are_unsigned(header):
@@ -68,6 +68,6 @@ def _axes(header: Any, ndim: int, volume: bool) -> str:
 
 
 def _imod_bytes_are_unsigned(header: Any) -> bool:
-    """Whether IMOD wrote the bytes, and wrote them unsigned: it says so in words 39 and 40 of the header."""
+    """Whether IMOD wrote the bytes, and wrote them unsigned, according to words 39 and 40 of the header."""
     words = np.frombuffer(header.extra2.tobytes(), header.nx.dtype)  # of bytes 112 to 195
     return bool(words[10] == IMOD_STAMP and not words[11] & IMOD_SIGNED)

@@ -1,4 +1,4 @@
-"""Lengths as files state them, in micrometres; what is unknown or implausible stays unknown."""
+"""Pixel sizes as files state them, in micrometres (unknown ones stay unknown), and pixels mapped from a file."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-LARGEST_PRINT_PIXEL = 10.0
-"""Pixels per inch or centimetre are believed below this pixel size only (micrometres; 2540 dpi).
+MAX_PRINT_PIXEL_UM = 10.0
+"""Pixels per inch or centimetre are plausible only below this pixel size (2540 dpi).
 
-Cameras, screens and word processors fill these fields with 72, 96, 300 or 600 dpi, which say nothing of the specimen;
-no printer goes beyond 2400 dpi, and point-scanning microscopes rarely have pixels as large as that.
+Cameras, screens and word processors fill these fields with 72, 96, 300 or 600 dpi, which do not describe the specimen;
+printers have at most 2400 dpi, and point-scanning microscopes rarely have pixels of this size.
 """
 _IN_MICROMETRES = {
     "m": 1e6,
@@ -39,7 +39,7 @@ _IN_MICROMETRES = {
 
 
 def micrometres(value: object, unit: str | None) -> float | None:
-    """A length in micrometres, or None where it is no positive number or its unit is no length (such as "pixel").
+    """A length in micrometres, or None if it is not a positive number or its unit is not a length (such as "pixel").
 
     Args:
         value: a number, or its text.
@@ -48,7 +48,7 @@ def micrometres(value: object, unit: str | None) -> float | None:
     if unit is None or value is None:
         return None
     name = unit.strip().replace("\\u00B5", "u").lower()
-    # Two characters look like a mu: the micro sign (which lower() keeps) and the Greek letter.
+    # There are two characters for mu: the micro sign (which lower() keeps) and the Greek letter.
     name = name.replace("\u00b5", "u").replace("\u03bc", "u").replace("metre", "meter")
     factor = _IN_MICROMETRES.get(name) or _IN_MICROMETRES.get(name.removesuffix("s"))
     try:
@@ -59,27 +59,27 @@ def micrometres(value: object, unit: str | None) -> float | None:
 
 
 def from_print_resolution(per_unit: float, unit: str) -> float | None:
-    """The pixel size in micrometres from pixels per inch or centimetre; None where it looks like dots on paper."""
+    """The pixel size in micrometres from pixels per inch or centimetre; None if it looks like a print resolution."""
     size = micrometres(1 / per_unit, unit) if per_unit > 0 else None
-    return size if size is not None and size < LARGEST_PRINT_PIXEL else None
+    return size if size is not None and size < MAX_PRINT_PIXEL_UM else None
 
 
 def known_sizes(sizes: Mapping[str, float | None]) -> dict[str, float]:
-    """The entries that are known, as a pixel size."""
+    """The entries that are not None."""
     return {axis: float(size) for axis, size in sizes.items() if size is not None}
 
 
 def read_mapped(
     path: Path, stored: np.dtype[Any], offset: int, shape: Sequence[int], region: tuple[slice, ...]
 ) -> np.ndarray:
-    """A region of an array that lies uncompressed in a file: a new array, in the file's byte order.
+    """Read a region of an array that lies uncompressed in a file, as a new array in the byte order of the file.
 
-    Only the pages of the file that hold the region's rows are touched. The map ends with the call: pages of a map that
-    lives on would count as memory of the process.
+    Only the pages of the file that hold rows of the region are read. The map ends with the call, since its pages count
+    as memory of the process.
 
     Args:
         path: the file.
-        stored: the dtype with the file's byte order.
+        stored: the dtype in the byte order of the file.
         offset: bytes before the array.
         shape: of the array, its last axis contiguous.
         region: one slice an axis, inside the array.
