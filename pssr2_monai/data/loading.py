@@ -1,4 +1,4 @@
-"""Loading tiles: the transforms that read them, the data set that replays its draws, and the batches of the trainer."""
+"""Loading tiles: the transforms that read them, the data set that reproduces its draws, the batches of the trainer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import Dataset
-from monai.engines import default_prepare_batch
+from monai.engines import PrepareBatch
 from monai.transforms import MapTransform, Randomizable
 from torch.profiler import record_function
 
@@ -22,7 +22,7 @@ from pssr2_monai.randomness import Seeded
 
 
 class LoadTiled(Seeded, MapTransform):
-    """Reads the tiles that a datalist item names, and only those pixels, scaled to [0, 1].
+    """Reads the pixels of the tiles that a datalist item names, and no others, scaled to [0, 1].
 
     An item holds for each key the path of a sheet, and ``name``, ``window`` (y, x, height, width in pixels of the
     label), ``frame`` (number of the central frame of the label), ``intensity`` (for each key, low and high) and, for
@@ -31,13 +31,13 @@ class LoadTiled(Seeded, MapTransform):
     ``(frames, Y, X)``, and ``name``.
 
     Args:
-        keys: keys to read: ``label``; for pairs ``image``, too; and ``extra`` where there is a third image.
+        keys: keys to read: ``label``; for pairs also ``image``; and ``extra`` where there is a third image.
         n_frames: LR frames to read around the central one.
         scale: pixels of the label along one pixel of ``image``: one number, or one for each of the frames, Y and X.
-        random_position: draw a fresh place for the tile within the item's region each time.
-        random_orientation: draw one of the tile's eight orientations each time, the same for all keys; of pairs whose
-            scale is another along Y than along X, one of the four that keep Y and X apart.
-        axes: axes of files that do not tell theirs.
+        random_position: draw a new position of the tile within the item's region each time.
+        random_orientation: draw one of the tile's eight orientations each time, the same for all keys; for pairs whose
+            scale differs between Y and X, one of the four that do not swap Y and X.
+        axes: axes of files that do not name theirs.
         stack: order of T and Z.
         cache_mb: megabytes of decoded frames that each process may keep.
         allow_missing_keys: skip keys that an item does not have.
@@ -67,10 +67,10 @@ class LoadTiled(Seeded, MapTransform):
         self._orientation = 0
 
     def randomize(self, data: Mapping[str, Any]) -> None:
-        """Places the tile, where the item says or anywhere in its region on a pixel of all keys, and turns it over."""
+        """Draw the position, on a pixel of all keys, and the orientation of the tile, as far as they are random."""
         if self.random_orientation:
-            alike = "image" not in self.keys or self.factors[1] == self.factors[2]
-            self._orientation = int(self.R.randint(ORIENTATIONS if alike else ORIENTATIONS // 2))
+            square = "image" not in self.keys or self.factors[1] == self.factors[2]
+            self._orientation = int(self.R.randint(ORIENTATIONS if square else ORIENTATIONS // 2))
         window, self._frame = Window(*data["window"]), data["frame"]
         if self.random_position and "region" in data:
             region = Window(*data["region"])
@@ -86,11 +86,11 @@ class LoadTiled(Seeded, MapTransform):
 
     @property
     def place(self) -> tuple[int, Window]:
-        """Where the last tile lay in its label: the number of its central frame, and its window."""
+        """Where the last tile was in its label: the number of its central frame, and its window."""
         return self._frame, self._window
 
     def _step(self, room: int, step: int) -> int:
-        """A multiple of ``step`` of at most ``room``, drawn."""
+        """Draw a multiple of ``step`` of at most ``room``."""
         return step * int(self.R.randint(max(0, room) // step + 1))
 
     def _label_frames(self) -> int:
@@ -116,7 +116,7 @@ class LoadTiled(Seeded, MapTransform):
 
 
 class CentralFramesd(MapTransform):
-    """Keeps the central frames of ``(frames, Y, X)``: what a 2.5D network is to give back."""
+    """Keeps the central frames of ``(frames, Y, X)``: the output of a 2.5D network."""
 
     def __init__(self, keys: KeysCollection, n_frames: int, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -132,11 +132,11 @@ class CentralFramesd(MapTransform):
 class TileDataset(Dataset):
     """A MONAI dataset whose random draws follow from the seed, the epoch and the sample's identity alone.
 
-    The same images come whatever the number of workers and the order in which they are asked for.
+    The samples are the same whatever the number of workers and the order in which they are loaded.
 
     Args:
-        data: datalist whose items have a ``name`` of their own.
-        transform: what makes a sample of an item; its random transforms are seeded for each sample.
+        data: datalist whose items have unique ``name`` entries.
+        transform: makes a sample of an item; its random transforms are seeded for each sample.
         seed: seed of all draws.
 
     Example:
@@ -154,11 +154,11 @@ class TileDataset(Dataset):
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
-        """Makes the draws those of this epoch; leave it alone for a validation set, whose noise is to stay as it is."""
+        """Set the epoch of the draws; not for a validation set, whose noise must stay the same."""
         self._epoch[0] = epoch
 
     def seed_of(self, name: str) -> int:
-        """The seed of what is drawn for a name in this epoch."""
+        """Return the seed of the draws for a name in this epoch."""
         identity = zlib.crc32(name.encode())
         return int(np.random.SeedSequence([self.seed, int(self._epoch[0]), identity]).generate_state(1)[0])
 
@@ -169,67 +169,55 @@ class TileDataset(Dataset):
         return super()._transform(index)
 
 
-class CrappifyBatch:
-    """Crappifies the targets of a training batch on the device, instead of one by one in the loader.
+class PrepareTiles(PrepareBatch):
+    """Makes the inputs and targets of a training step of a batch of tiles, crappifying them on the device if asked.
 
-    The draws follow from the seed, the epoch and the names of the batch's tiles, and so do not depend on the loader's
-    workers; they are others than those of the loader.
+    With a crappifier, the draws follow from the seed, the epoch and the names of the batch's tiles, and so do not
+    depend on the loader's workers; they differ from those of crappifying in the loader.
 
     Args:
+        dataset: holds the seed and the epoch.
+        targets: keys of the targets: ``label``, and ``extra`` where the loss compares with a third image.
+        n_frames: central frames of the targets that are kept after crappifying.
         crappifier: a ``Crappify``; or any callable or network that takes and returns images
-            ``(batch, frames, Y, X)`` in [0, 1]; a network gets no gradient.
-        targets: keys that the step is given; ``label`` is crappified.
-        n_frames: central frames that are kept of them afterwards.
-        dataset: knows the seed and the epoch.
-        prepare: what then makes inputs and targets of the batch.
+            ``(batch, frames, Y, X)`` in [0, 1]; a network gets no gradient. None where the batch has its inputs.
     """
 
     def __init__(
         self,
-        crappifier: Callable[[NdarrayOrTensor], NdarrayOrTensor],
-        targets: Sequence[str],
-        n_frames: int,
         dataset: TileDataset,
-        prepare: Callable[..., Any] = default_prepare_batch,
+        targets: Sequence[str] = ("label",),
+        n_frames: int = 1,
+        crappifier: Callable[[NdarrayOrTensor], NdarrayOrTensor] | None = None,
     ) -> None:
-        self.crappifier = crappifier
+        self.dataset = dataset
         self.targets = tuple(targets)
         self.n_frames = n_frames
-        self.dataset = dataset
-        self.prepare = prepare
+        self.crappifier = crappifier
 
     def __call__(
         self,
         batchdata: Mapping[str, Any],
-        device: torch.device | str | None = None,
+        device: str | torch.device | None = None,
         non_blocking: bool = False,
-        **options: Any,
-    ) -> Any:
-        """What ``prepare`` makes of a batch whose ``image`` is made here.
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, Any]:
+        """Return the input and the label, or ``{"label": ..., "extra": ...}`` for a loss that takes a third image.
 
         Raises:
-            InputError: the batch has an ``image`` already.
+            InputError: there is a crappifier, but the batch has an ``image`` already.
         """
-        batch = dict(batchdata)
-        if "image" in batch:
-            raise InputError("crappify_on_device: the LR images are given (lr_dir); leave one of the two out")
-        for key in self.targets:
-            batch[key] = batch[key].to(device, non_blocking=non_blocking)
-        if isinstance(self.crappifier, Randomizable):
-            self.crappifier.set_random_state(seed=self.dataset.seed_of("".join(batch["name"])))
-        with record_function("crappify"), torch.no_grad():
-            batch["image"] = self.crappifier(batch["label"])
-        for key in self.targets:
-            batch[key] = batch[key][:, central(batch[key].shape[1], self.n_frames)]
-        return self.prepare(batch, device, non_blocking, **options)
-
-
-def prepare_batch_with_extra(
-    batchdata: Mapping[str, torch.Tensor],
-    device: torch.device | str | None = None,
-    non_blocking: bool = False,
-    **_: Any,
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """For a loss that looks at a third image: it is called with the output and ``{"label": ..., "extra": ...}``."""
-    image, label, extra = (batchdata[key].to(device, non_blocking=non_blocking) for key in ("image", "label", "extra"))
-    return image, {"label": label, "extra": extra}
+        keys = [key for key in ("image", *self.targets) if key in batchdata]
+        batch = {key: batchdata[key].to(device, non_blocking=non_blocking, **kwargs) for key in keys}
+        if self.crappifier is not None:
+            if "image" in batch:
+                raise InputError("crappify_on_device: the LR images are given (lr_dir); leave one of the two out")
+            if isinstance(self.crappifier, Randomizable):
+                self.crappifier.set_random_state(seed=self.dataset.seed_of("".join(batchdata["name"])))
+            with record_function("crappify"), torch.no_grad():
+                batch["image"] = self.crappifier(batch["label"])
+            for key in self.targets:
+                batch[key] = batch[key][:, central(batch[key].shape[1], self.n_frames)]
+        if len(self.targets) == 1:
+            return batch["image"], batch[self.targets[0]]
+        return batch["image"], {key: batch[key] for key in self.targets}

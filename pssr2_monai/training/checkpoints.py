@@ -1,7 +1,7 @@
-"""Checkpoints of a training: the best weights, the last state to go on from, and one every so many epochs.
+"""Checkpoints of a training: the best weights, the last state to resume from, and one every so many epochs.
 
-MONAI's ``CheckpointSaver`` overwrites its files in place and forgets the best score on resuming; here each file is
-written beside and renamed, and the score is part of the state.
+MONAI's ``CheckpointSaver`` overwrites its files in place and forgets the best score on resuming, and Ignite's does not
+write a file name twice; here each file is a temporary one until it is complete, and the score is part of the state.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks.record import same_training
 from pssr2_monai.networks.weights import read_checkpoint, save_atomically
-from pssr2_monai.training.distributed import rank
 
 BEST, LAST = "model.pt", "last.pt"
 logger = logging.getLogger(__name__)
 
 
 class TorchRandomState:
-    """torch's generators as something that a checkpoint can hold; a network with dropout draws from them."""
+    """The states of torch's generators, for a checkpoint; a network with dropout draws from them."""
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -36,26 +36,26 @@ class TorchRandomState:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         torch.set_rng_state(state["cpu"].cpu())
         if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda"]])
-        if rank() > 0:
-            # The state is rank 0's; the others are to draw otherwise, and not again what they drew at first.
-            torch.manual_seed(int(torch.randint(2**62, ())) + rank())
+            torch.cuda.set_rng_state_all([generator.cpu() for generator in state["cuda"]])
+        if idist.get_rank() > 0:
+            # The state is rank 0's; the others must draw other numbers, and not those that they drew at first.
+            torch.manual_seed(int(torch.randint(2**62, ())) + idist.get_rank())
 
 
 class Checkpoints:
     """Saves at the end of each epoch, and resumes.
 
     ``model.pt`` holds the weights with the best validation score and their record; ``last.pt`` all that a resumed run
-    needs, of the last whole epoch; ``epoch_0010.pt`` and so on stay. Of several processes that train together, rank 0
-    saves and all resume, in any number.
+    needs, as it was when the last epoch ended; ``epoch_0010.pt`` and so on are kept. Of several processes that train
+    together, rank 0 saves and all resume, whatever their number was before. It stands after what validates.
 
     Args:
         save_dir: folder of the files.
         state: what is saved, by name; ``model`` and ``record`` are what restoring needs.
         evaluator: whose metric decides.
         key_metric: the metric; greater is better.
-        every: keep a checkpoint every so many epochs; 0 for none.
-        resume: a ``last.pt`` to go on from, or None.
+        every: epochs between two checkpoints that are kept; 0 for none.
+        resume: a ``last.pt`` to resume from, or None.
     """
 
     def __init__(
@@ -80,17 +80,17 @@ class Checkpoints:
         if self.resume is not None:
             engine.add_event_handler(Events.STARTED, self.load)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
-        engine.add_event_handler(Events.COMPLETED, self.tell)
+        engine.add_event_handler(Events.COMPLETED, self.report)
 
-    def tell(self, _: Engine) -> None:
-        """Which epoch's weights are the best, since these need not be the last."""
-        if self.best_epoch is not None and rank() == 0:
+    @idist.one_rank_only()
+    def report(self, _: Engine) -> None:
+        """Log which epoch's weights are the best, since these need not be the last."""
+        if self.best_epoch is not None:
             logger.info("%s: of epoch %d, %s %.4f", BEST, self.best_epoch, self.key_metric, self.best_score)
 
+    @idist.one_rank_only()
     def save(self, engine: Engine) -> None:
-        """Writes the files of this epoch; to be called after it was validated."""
-        if rank() > 0:
-            return
+        """Write the files of this epoch, which is validated already."""
         self.save_dir.mkdir(parents=True, exist_ok=True)
         weights = {name: self.state[name].state_dict() for name in ("model", "record")}
         validated = self.evaluator.state.epoch == engine.state.epoch
@@ -100,7 +100,7 @@ class Checkpoints:
             save_atomically(weights, self.save_dir / BEST)
         elif self.best_score is None:
             save_atomically(weights, self.save_dir / BEST)
-        rest = {name: each.state_dict() for name, each in self.state.items() if name not in weights}
+        rest = {name: part.state_dict() for name, part in self.state.items() if name not in weights}
         everything = weights | rest | {"trainer": engine.state_dict()}
         everything |= {"best_score": self.best_score, "best_epoch": self.best_epoch}
         save_atomically(everything, self.save_dir / LAST)
@@ -108,10 +108,10 @@ class Checkpoints:
             save_atomically(weights, self.save_dir / f"epoch_{engine.state.epoch:04d}.pt")
 
     def load(self, engine: Engine) -> None:
-        """Takes up the state of an earlier run.
+        """Load the state of an earlier run.
 
         Raises:
-            InputError: the file is missing, is none of this package's, belongs to another network, or has no epoch
+            InputError: the file is missing, is not one of this package's, belongs to another network, or has no epoch
                 left to train.
         """
         path = Path(str(self.resume))
@@ -123,20 +123,20 @@ class Checkpoints:
             )
         if not same_training(saved["record"], self.state["record"].state_dict(), str(path)):
             raise InputError(
-                f"{path}: was trained with another network, scale, intensity or crappifier; resume with the "
-                "options that it was begun with"
+                f"{path}: was trained with another network, scale, intensity or crappifier; resume with the options "
+                "that the training was started with"
             )
-        for name, each in self.state.items():
-            each.load_state_dict(saved[name])
+        for name, part in self.state.items():
+            part.load_state_dict(saved[name])
         planned, length = engine.state.max_epochs, engine.state.epoch_length
         trainer = dict(saved["trainer"])
         if length is not None and length != trainer["epoch_length"]:
-            # More processes or larger batches: an epoch has fewer steps now. How many epochs are done stays the same.
+            # More processes or larger batches: an epoch has fewer steps now. The number of epochs done stays the same.
             trainer |= {"iteration": trainer["iteration"] * length // trainer["epoch_length"], "epoch_length": length}
         engine.load_state_dict(trainer)
         engine.state.max_epochs = planned
         self.best_score, self.best_epoch = saved["best_score"], saved.get("best_epoch")
         if planned is not None and engine.state.epoch >= planned:
             raise InputError(
-                f"{path}: {engine.state.epoch} epochs are done already; ask for more than that with epochs"
+                f"{path}: {engine.state.epoch} epochs are done already; set epochs to more than that"
             )

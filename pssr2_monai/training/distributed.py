@@ -1,6 +1,7 @@
-"""A training shared by the processes that ``torchrun`` starts: one a GPU, or several on processors.
+"""A training shared by the processes that ``torchrun`` starts: one for each GPU, or several on processors.
 
-Without ``torchrun`` there is one process, rank 0 of 1, and everything here does nothing.
+Ranks come from ``ignite.distributed``. Without ``torchrun`` there is one process, rank 0 of 1, and everything here does
+nothing.
 """
 
 from __future__ import annotations
@@ -20,24 +21,12 @@ from monai.data import DistributedSampler
 
 from pssr2_monai.errors import InputError
 
-
-def rank() -> int:
-    """This process's number; rank 0 writes the files and the lines."""
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def ranks() -> int:
-    """How many processes train, on all machines."""
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def local_processes() -> int:
-    """How many of them share this machine's cores."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+GLOO_EXIT_SECONDS = 1.0
+"""gloo's threads outlive the group for a moment; a process that ends meanwhile aborts now and then."""
 
 
 def local_device() -> torch.device:
-    """The GPU of this process, or the processor where there is none.
+    """Return the GPU of this process, or the processor where there is none.
 
     Raises:
         InputError: more processes were started than the machine has GPUs.
@@ -46,14 +35,13 @@ def local_device() -> torch.device:
         return torch.device("cpu")
     index, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
     if index >= gpus:
-        raise InputError(
-            f"--nproc_per_node {local_processes()}: this machine has {gpus} GPUs; start as many processes at most"
-        )
+        processes = os.environ.get("LOCAL_WORLD_SIZE", 1)
+        raise InputError(f"--nproc_per_node {processes}: this machine has {gpus} GPUs; start as many processes at most")
     return torch.device("cuda", index)
 
 
 def begin(device: torch.device) -> None:
-    """Joins the processes that ``torchrun`` started: by nccl on GPUs, by gloo on processors.
+    """Join the processes that ``torchrun`` started: by nccl on GPUs, by gloo on processors.
 
     From here on, ranks above 0 log warnings and errors only.
     """
@@ -61,18 +49,20 @@ def begin(device: torch.device) -> None:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    # Not idist.initialize, which takes a GPU for each process that trains on a processor, too.
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    # Ignite would join when a metric first asks, which all ranks must do at once; and on SLURM it sets LOCAL_RANK anew,
-    # to the task's number, which is not the process's where torchrun is the task.
-    local_rank = os.environ.get("LOCAL_RANK", "0")
+    # Ignite would join when a metric first asks, which all ranks must do at once. On SLURM it takes the task's number
+    # for the process's, which it is not where torchrun is the task.
+    slurm_job = os.environ.pop("SLURM_JOB_ID", None)
     idist.sync()
-    os.environ["LOCAL_RANK"] = local_rank
-    if rank() > 0:
+    if slurm_job is not None:
+        os.environ["SLURM_JOB_ID"] = slurm_job
+    if idist.get_rank() > 0:
         logging.disable(logging.INFO)
 
 
 def end() -> None:
-    """Parts from the other processes when all have come so far: rank 0 may still be writing the last checkpoint."""
+    """Leave the group once all ranks have come so far: rank 0 may still be writing the last checkpoint."""
     if not dist.is_initialized():
         return
     gloo = dist.get_backend() == "gloo"
@@ -80,8 +70,7 @@ def end() -> None:
     idist.finalize()
     _processors.cache_clear()
     if gloo:
-        # gloo's threads outlive the group for a moment; a process that ends meanwhile aborts now and then.
-        time.sleep(1)
+        time.sleep(GLOO_EXIT_SECONDS)
 
 
 @functools.cache
@@ -91,41 +80,39 @@ def _processors() -> Any:
 
 
 def from_first(value: float) -> float:
-    """Rank 0's value, on every rank; all ranks must call it."""
-    if ranks() == 1:
+    """Return rank 0's value on every rank; all ranks must call it."""
+    if idist.get_world_size() == 1:
         return value
-    told = torch.tensor([value], dtype=torch.float64)
-    dist.broadcast(told, 0, group=_processors())
-    return float(told)
+    # Ignite's broadcast would take the number to the GPU, as a float32.
+    number = torch.tensor([value], dtype=torch.float64)
+    dist.broadcast(number, 0, group=_processors())
+    return float(number)
 
 
 def on_any(flag: bool) -> bool:
-    """Whether it holds on any rank; all ranks must call it."""
-    if ranks() == 1:
+    """Whether ``flag`` holds on any rank; all ranks must call it."""
+    if idist.get_world_size() == 1:
         return flag
-    told = torch.tensor([int(flag)])
-    dist.all_reduce(told, dist.ReduceOp.MAX, group=_processors())
-    return bool(told)
-
-
-def same_norms(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """The network, its BatchNorm over the batches of all GPUs; on processors torch has none such, and it stays."""
-    if ranks() == 1 or device.type != "cuda":
-        return network
-    converted: torch.nn.Module = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    return converted
+    number = torch.tensor([int(flag)])
+    dist.all_reduce(number, dist.ReduceOp.MAX, group=_processors())
+    return bool(number)
 
 
 def in_parallel(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """What the trainer calls: the network, whose gradients become the mean over the ranks.
+    """Wrap the network so that its gradients become the mean over the ranks.
 
-    The network itself keeps its parameters, so that what saves, loads or validates it knows nothing of this.
+    On GPUs its BatchNorm works on the batches of all ranks from now on; on processors torch has none such. The network
+    itself keeps its parameters, so that what saves, loads or validates it knows nothing of this.
     """
-    if ranks() == 1:
+    if idist.get_world_size() == 1:
         return network
-    # Buffers are made the same before each validation (SameBuffers), not before each step.
+    gpu = device.type == "cuda"
+    # Not idist.auto_model, which takes a GPU, where the machine has one, for networks on the processor, too.
+    # Buffers are synchronised before each validation (SameBuffers), not before each step.
     return torch.nn.parallel.DistributedDataParallel(
-        network, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+        torch.nn.SyncBatchNorm.convert_sync_batchnorm(network) if gpu else network,
+        device_ids=[device] if gpu else None,
+        broadcast_buffers=False,
     )
 
 
@@ -143,19 +130,20 @@ class SameBuffers:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        if ranks() > 1:
+        if idist.get_world_size() > 1:
             for buffer in self.network.buffers():
-                dist.broadcast(buffer, 0)
+                buffer.copy_(idist.broadcast(buffer, 0))
 
 
 def validation_sampler(dataset: Sized) -> DistributedSampler:
-    """This rank's part of the validation tiles, none of which is scored twice.
+    """Return the sampler of this rank's part of the validation tiles, none of which is scored twice.
 
     Raises:
         InputError: there are more ranks than tiles.
     """
-    if len(dataset) < ranks():
+    ranks = idist.get_world_size()
+    if len(dataset) < ranks:
         raise InputError(
-            f"{len(dataset)} validation tiles for {ranks()} processes: start fewer, or hold out more (val_fraction)"
+            f"{len(dataset)} validation tiles for {ranks} processes: start fewer, or hold out more (val_fraction)"
         )
-    return DistributedSampler(dataset, even_divisible=False, num_replicas=ranks(), rank=rank(), shuffle=False)
+    return DistributedSampler(dataset, even_divisible=False, num_replicas=ranks, rank=idist.get_rank(), shuffle=False)

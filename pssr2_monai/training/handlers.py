@@ -1,7 +1,7 @@
-"""What Ignite and MONAI lack for this training: draws by epoch, clipping, a schedule by progress, telling of it all.
+"""Handlers that Ignite and MONAI lack: draws by epoch, clipping, a schedule by progress, progress lines, a profile.
 
-Each handler has ``attach(engine)``, as Ignite's have; ``state_dict`` and ``load_state_dict`` where a resumed run needs
-its memory.
+Each has ``attach(trainer)``, as theirs have, and ``state_dict`` and ``load_state_dict`` where a resumed run needs them.
+The config lists them in ``train#handlers``; handlers of one event run in the order of that list.
 """
 
 from __future__ import annotations
@@ -10,26 +10,28 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
+from monai.handlers import EarlyStopHandler
 from torch.profiler import record_function
 from tqdm import tqdm
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.machine import profiled
-from pssr2_monai.training.distributed import from_first, on_any, rank
+from pssr2_monai.training.distributed import from_first, on_any
 
 UNLIMITED_EPOCHS = 1_000_000
-"""Epochs of a training that the minutes alone end: Ignite wants a number."""
+"""Stands for no bound of epochs, for which Ignite wants a number."""
 
 
 class EpochDraws:
-    """Tells the training dataset which epoch it is, so that every epoch draws noise and places of its own."""
+    """Sets the epoch of the training dataset, so that each epoch draws new noise and places."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -56,10 +58,10 @@ class ClipGradients:
 
 
 class FiniteLoss:
-    """Stops a training whose loss is no finite number any more: what it goes on to learn would be worth nothing.
+    """Stops a training whose loss is not finite any more: it would learn nothing from there.
 
     Args:
-        every: how many steps lie between two looks, each of which waits for the device.
+        every: steps between two checks, each of which waits for the device.
 
     Raises:
         InputError: naming the epoch and what may help.
@@ -80,34 +82,60 @@ class FiniteLoss:
             )
 
 
-class ProgressSchedule:
-    """Learning rate by how far the training has come, in epochs or in minutes, and an end when the minutes are over.
+class EarlyStop:
+    """Ends a training that has not improved for some epochs: MONAI's handler, attached to the trainer like the others.
 
-    The rate rises over ``warmup`` of the way and falls along half a cosine to ``floor`` of its height. Progress is the
-    larger of iterations done over iterations planned and minutes spent over minutes granted. When the minutes are over
-    the epoch ends, is validated and saved, and the training ends: attach it after what validates and saves. Where
+    Args:
+        evaluator: whose metric decides.
+        patience: validations without a better score, or None to train to the end.
+        key_metric: the metric; greater is better.
+    """
+
+    def __init__(self, evaluator: Engine, patience: int | None, key_metric: str = "val_ssim") -> None:
+        self.evaluator = evaluator
+        self.patience = patience
+        self.key_metric = key_metric
+
+    def attach(self, engine: Engine) -> None:
+        if self.patience is not None:
+            stop = EarlyStopHandler(self.patience, lambda scored: scored.state.metrics[self.key_metric], trainer=engine)
+            stop.attach(self.evaluator)
+
+
+class ProgressSchedule:
+    """Sets the learning rate by the progress in epochs or minutes, and ends the training when the minutes are over.
+
+    The rate rises over ``warmup`` of the training and falls along half a cosine to ``floor`` of its peak. Progress is
+    the larger of iterations done over iterations planned and minutes spent over minutes allowed. When the minutes are
+    over the epoch ends, is validated and saved, and the training ends: it stands after what validates and saves. Where
     several processes train together, rank 0's clock counts for all of them.
 
     Args:
-        optimizer: its groups' learning rates are the heights.
-        minutes: time granted, or None.
+        optimizer: its groups' learning rates are the peaks.
+        minutes: time allowed, or None.
         warmup: share of the training over which the rate rises.
         floor: share of the rate that is left at the end.
+        clock: returns seconds.
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, minutes: float | None = None, warmup: float = 0.02, floor: float = 0.01
+        self,
+        optimizer: torch.optim.Optimizer,
+        minutes: float | None = None,
+        warmup: float = 0.02,
+        floor: float = 0.01,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.optimizer = optimizer
         self.minutes = minutes
         self.warmup = warmup
         self.floor = floor
-        self.heights = [group["lr"] for group in optimizer.param_groups]
+        self.clock = clock
+        self.peaks = [group["lr"] for group in optimizer.param_groups]
         self.seconds_before = 0.0
-        self._started = time.monotonic()
-        self._last_step = self._started
-        self._time_to_end_epoch = 0.0
-        self._over = False
+        self._started = self._last_step = clock()
+        self._seconds_to_end_epoch = 0.0
+        self._time_is_over = False
         self._progress_at_start = self._seconds_at_start = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -118,22 +146,22 @@ class ProgressSchedule:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
 
     def seconds(self) -> float:
-        """Time spent training, earlier runs included."""
-        return self.seconds_before + time.monotonic() - self._started
+        """Return the time spent training, earlier runs included."""
+        return self.seconds_before + self.clock() - self._started
 
     def rate(self, progress: float) -> float:
-        """Share of the height at ``progress`` in [0, 1]."""
+        """Return the share of the peak at ``progress`` in [0, 1]."""
         rising = min(1.0, progress / self.warmup) if self.warmup > 0 else 1.0
         return rising * (self.floor + (1 - self.floor) * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0))))
 
     def progress(self, engine: Engine) -> float:
-        """How far the training has come, in [0, 1]."""
+        """Return the share of the training that is done, in [0, 1]."""
         planned = (engine.state.max_epochs or 1) * (engine.state.epoch_length or 1)
         done = engine.state.iteration / planned
         return max(done, self.seconds() / (60 * self.minutes)) if self.minutes else done
 
     def seconds_left(self, engine: Engine) -> float | None:
-        """Until the training ends, going by its progress in this run; None before there is any."""
+        """Return the time until the training ends, by its progress in this run; None before there is any."""
         progress = self.progress(engine)
         gained = progress - self._progress_at_start
         if gained <= 0:
@@ -141,7 +169,7 @@ class ProgressSchedule:
         return (self.seconds() - self._seconds_at_start) * max(0.0, 1 - progress) / gained
 
     def _start(self, engine: Engine) -> None:
-        self._started = time.monotonic()
+        self._started = self.clock()
         self._progress_at_start = self.progress(engine)
         self._seconds_at_start = self.seconds()
 
@@ -149,41 +177,43 @@ class ProgressSchedule:
         share = self.rate(self.progress(engine))
         if self.minutes is not None:
             share = from_first(share)
-        for group, height in zip(self.optimizer.param_groups, self.heights, strict=True):
-            group["lr"] = height * share
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * share
         engine.state.learning_rate = self.optimizer.param_groups[0]["lr"]
 
     def _stop_in_time(self, engine: Engine) -> None:
-        self._last_step = time.monotonic()
-        if from_first(self.seconds() + self._time_to_end_epoch) >= 60 * (self.minutes or math.inf):
-            self._over = True
+        self._last_step = self.clock()
+        if from_first(self.seconds() + self._seconds_to_end_epoch) >= 60 * (self.minutes or math.inf):
+            self._time_is_over = True
             engine.terminate_epoch()
 
     def _end_epoch(self, engine: Engine) -> None:
-        # The time that validating and saving took is kept back for the last epoch.
-        self._time_to_end_epoch = max(self._time_to_end_epoch, time.monotonic() - self._last_step)
-        if self._over:
+        # The time that validating and saving took is reserved for the last epoch.
+        self._seconds_to_end_epoch = max(self._seconds_to_end_epoch, self.clock() - self._last_step)
+        if self._time_is_over:
             engine.terminate()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds(), "heights": self.heights}
+        return {"seconds": self.seconds(), "heights": self.peaks}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.seconds_before, self.heights = state["seconds"], list(state["heights"])
+        self.seconds_before, self.peaks = state["seconds"], list(state["heights"])
 
 
-class Progress:
-    """What the training is doing: a bar on a terminal, one line an epoch elsewhere, with the rate and the time left.
+class TrainingProgress:
+    """Shows the training: a bar on a terminal and a line after each epoch, with the rate and the time left.
 
-    Where several processes train together, rank 0 tells it; the loss is that of its part of each step. The rate is left
-    in the engine's state as ``tiles_per_second``.
+    Ignite's ``ProgressBar`` knows no time left by minutes and prints nothing readable where there is no terminal. Where
+    several processes train together, rank 0 shows its part of the loss. The rate is stored in the trainer's state as
+    ``tiles_per_second``, for TensorBoard.
 
     Args:
-        schedule: knows how far the training has come.
-        evaluator: whose metrics are shown.
+        schedule: gives the progress and the learning rate.
+        evaluator: whose metrics are shown; this stands after what validates.
         metrics: names of the metrics to show.
-        batch_size: tiles in a step, of all processes together, for the rate.
-        every: how many steps lie between two looks at the loss, each of which waits for the device.
+        batch_size: tiles in a step of one process.
+        every: steps between two readings of the loss, each of which waits for the device.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -193,19 +223,21 @@ class Progress:
         metrics: Sequence[str],
         batch_size: int = 1,
         every: int = 1,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.schedule = schedule
         self.evaluator = evaluator
         self.metrics = tuple(metrics)
         self.batch_size = batch_size
         self.every = every
+        self.clock = clock
         self.logger = logging.getLogger("pssr2_monai")
         self._bar: Any = None
         self._losses: list[torch.Tensor] = []
         self._epoch_started = self._last_step = 0.0
 
     def attach(self, engine: Engine) -> None:
-        if rank() > 0:
+        if idist.get_rank() > 0:
             return
         engine.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
@@ -214,7 +246,7 @@ class Progress:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._close_and_raise)
 
     def _start_epoch(self, engine: Engine) -> None:
-        self._epoch_started = time.monotonic()
+        self._epoch_started = self.clock()
         self._losses.clear()
         if sys.stderr.isatty():
             self._close()
@@ -224,7 +256,7 @@ class Progress:
 
     def _step(self, engine: Engine) -> None:
         self._losses.append(engine.state.output["loss"].detach())
-        self._last_step = time.monotonic()
+        self._last_step = self.clock()
         if self._bar is not None:
             if engine.state.iteration % self.every == 0:
                 self._bar.set_postfix_str(f"loss {self._losses[-1]:.4f}, {self.time_left(engine)} left", refresh=False)
@@ -232,19 +264,19 @@ class Progress:
 
     def _end_epoch(self, engine: Engine) -> None:
         state = engine.state
+        tiles = len(self._losses) * self.batch_size * idist.get_world_size()
         # Without the time that validating has taken since.
-        rate = len(self._losses) * self.batch_size / max(self._last_step - self._epoch_started, 1e-9)
-        state.tiles_per_second = rate
+        state.tiles_per_second = rate = tiles / max(self._last_step - self._epoch_started, 1e-9)
         validated = self.evaluator.state.metrics if self.evaluator.state.epoch == state.epoch else {}
         shown = [f"{name} {validated[name]:.4f}" for name in self.metrics if name in validated]
         shown.append(f"lr {self.schedule.optimizer.param_groups[0]['lr']:.1e}")
-        of_all = f"/{state.max_epochs}" if (state.max_epochs or 0) < UNLIMITED_EPOCHS else ""
-        words = [f"epoch {state.epoch}{of_all}", f"loss {torch.stack(self._losses).mean():.4f}", *shown]
+        planned = f"/{state.max_epochs}" if (state.max_epochs or 0) < UNLIMITED_EPOCHS else ""
+        words = [f"epoch {state.epoch}{planned}", f"loss {torch.stack(self._losses).mean():.4f}", *shown]
         self._close()
         self.logger.info(" | ".join([*words, f"{rate:.1f} tiles/s", f"{self.time_left(engine)} left"]))
 
     def time_left(self, engine: Engine) -> str:
-        """Minutes and seconds until the training ends, going by its progress so far."""
+        """Return the minutes and seconds until the training ends, by its progress so far."""
         seconds = self.schedule.seconds_left(engine)
         return "?" if seconds is None else minutes_and_seconds(seconds)
 
@@ -259,71 +291,82 @@ class Progress:
 
 
 def minutes_and_seconds(seconds: float) -> str:
-    """``75`` as ``1:15``."""
+    """Format seconds: ``75`` as ``1:15``."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 class StepProfile:
     """Profiles some steps of a training; see ``profiled``.
 
-    Crappifying is seen apart from loading where the loader has no workers, or where it is done on the device. Attach it
-    last, so that the time of the other handlers is theirs.
+    Crappifying is measured apart from loading where the loader has no workers, or where it is done on the device. It
+    stands last in the list, so that the time of the other handlers is theirs. Rank 0 alone is profiled.
 
     Args:
         folder: where table and trace are written.
-        device: what the network runs on; on a GPU each part waits for it, so that it is given what it takes.
+        device: what the network runs on; each part waits for a GPU, so that it is charged the time it takes.
         evaluator: whose validation is a part, too.
+        enabled: whether to profile at all.
         skip: steps before, which warm up.
-        steps: to be profiled; fewer where the training ends before.
+        steps: number of steps to profile; fewer where the training ends before.
     """
 
     PARTS = ("load", "  crappify", "forward", "loss", "backward", "optimizer", "handlers", "validation")
+    BEGINNINGS = (
+        (Events.GET_BATCH_STARTED, "load"),
+        (Events.GET_BATCH_COMPLETED, "handlers"),
+        (Events.ITERATION_STARTED, "forward"),
+        (IterationEvents.FORWARD_COMPLETED, "loss"),
+        (IterationEvents.LOSS_COMPLETED, "backward"),
+        (IterationEvents.BACKWARD_COMPLETED, "optimizer"),
+        (IterationEvents.MODEL_COMPLETED, "handlers"),
+    )
 
     def __init__(
-        self, folder: str, device: torch.device, evaluator: Engine | None = None, skip: int = 5, steps: int = 20
+        self,
+        folder: str,
+        device: torch.device,
+        evaluator: Engine | None = None,
+        enabled: bool = True,
+        skip: int = 5,
+        steps: int = 20,
     ) -> None:
         self.folder = folder
         self.device = device
         self.evaluator = evaluator
+        self.enabled = enabled
         self.skip = skip
         self.steps = steps
-        self._done = 0
+        self._steps_done = 0
         self._profile = ExitStack()
         self._part = ExitStack()
 
     def attach(self, engine: Engine) -> None:
+        if not self.enabled or idist.get_rank() > 0:
+            return
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._begin)
-        for event, part in (
-            (Events.GET_BATCH_STARTED, "load"),
-            (Events.GET_BATCH_COMPLETED, "handlers"),
-            (Events.ITERATION_STARTED, "forward"),
-            (IterationEvents.FORWARD_COMPLETED, "loss"),
-            (IterationEvents.LOSS_COMPLETED, "backward"),
-            (IterationEvents.BACKWARD_COMPLETED, "optimizer"),
-            (IterationEvents.MODEL_COMPLETED, "handlers"),
-        ):
+        for event, part in self.BEGINNINGS:
             engine.add_event_handler(event, self._enter, part)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.STARTED, self._enter, "validation")
             self.evaluator.add_event_handler(Events.COMPLETED, self._enter, "handlers")
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
-        for event in (Events.COMPLETED, Events.EXCEPTION_RAISED):
-            engine.add_event_handler(event, self._end)
+        engine.add_event_handler(Events.COMPLETED, self._end)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._end)
 
     def _begin(self, engine: Engine) -> None:
-        if self._done == self.skip:
+        if self._steps_done == self.skip:
             self._profile.enter_context(profiled(self.folder, self.PARTS, self.steps, "ms a step"))
 
     def _enter(self, engine: Engine, part: str) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self._part.close()
-        if self.skip <= self._done < self.skip + self.steps:
+        if self.skip <= self._steps_done < self.skip + self.steps:
             self._part.enter_context(record_function(part))
 
     def _count(self, engine: Engine) -> None:
-        self._done += 1
-        if self._done == self.skip + self.steps:
+        self._steps_done += 1
+        if self._steps_done == self.skip + self.steps:
             self._end(engine)
 
     def _end(self, engine: Engine, error: BaseException | None = None) -> None:

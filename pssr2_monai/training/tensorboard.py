@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -17,19 +18,18 @@ from pssr2_monai.crappify.crappify import Downsample
 from pssr2_monai.crappify.noise import GREY_LEVELS
 from pssr2_monai.images.axes import central
 from pssr2_monai.images.pictures import grey_window, panel
-from pssr2_monai.training.distributed import rank
 
 NOISE_TILES = 16
 logger = logging.getLogger(__name__)
 
 
 class Writers:
-    """The event files of one training, in two runs, ``train`` and ``validation``: scalars of one name share a chart.
+    """The event files of one training in two runs, ``train`` and ``validation``: scalars of one name share a chart.
 
     Of several processes that train together, rank 0 writes.
 
     Args:
-        log_dir: folder for a folder of each.
+        log_dir: the folder of the runs' folders.
     """
 
     def __init__(self, log_dir: str | Path) -> None:
@@ -37,22 +37,23 @@ class Writers:
         self.validation = tensorboard_writer(log_dir=str(Path(log_dir) / "validation"))
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Write what is left."""
         self.train.close()
         self.validation.close()
 
 
 class Scalars:
-    """Writes what can be drawn over the training's steps.
+    """Writes scalars over the training's steps.
 
-    ``loss`` is the mean of the training's since the last point, beside that of the validation; ``psnr``, ``ssim`` and
-    whatever else validates follow at the end of each epoch, and of the training ``learning_rate`` and
-    ``tiles_per_second``. Attach it after what validates and tells the progress.
+    The training's ``loss`` is the mean since its last point; its ``learning_rate``, its ``tiles_per_second`` and the
+    metrics of the validation follow at the end of each epoch. MONAI's ``TensorBoardStatsHandler`` would write the loss
+    of single steps, and the metrics by other names and steps, so that the losses would not share a chart. It stands
+    after what validates and what measures the rate.
 
     Args:
         writer: both runs.
-        evaluator: whose metrics are the validation's; ``val_`` in front of a name is left out.
-        every: how many steps lie between two points of the loss, each of which waits for the device.
+        evaluator: whose metrics are the validation's, written without the ``val_`` of their names.
+        every: steps between two points of the loss, each of which waits for the device.
     """
 
     def __init__(self, writer: Writers, evaluator: Engine, every: int = 10) -> None:
@@ -95,8 +96,8 @@ class PanelImages:
 
     Args:
         writer: a ``SummaryWriter``.
-        images: how many panels.
-        interval: every how many epochs.
+        images: number of panels.
+        interval: epochs between two panels of an image.
     """
 
     def __init__(self, writer: Any, images: int = 4, interval: int = 1) -> None:
@@ -113,11 +114,10 @@ class PanelImages:
 
     def _keep(self, engine: Engine) -> None:
         for item in engine.state.output[: self.images - len(self._shown)]:
-            planes = [item[key].detach().float().cpu().numpy() for key in ("image", "pred", "label")]
-            lr, sr, hr = planes
-            # Of a volume whose depth is restored, a cut along Z shows it.
+            lr, sr, hr = (item[key].detach().float().cpu().numpy() for key in ("image", "pred", "label"))
+            # For volumes whose depth is restored: a cut along Z, which shows it.
             axis = 1 if hr.shape[0] > lr.shape[0] else 0
-            self._shown.append([plane.take(plane.shape[axis] // 2, axis) for plane in (lr, sr, hr)])
+            self._shown.append([frames.take(frames.shape[axis] // 2, axis) for frames in (lr, sr, hr)])
 
     def _write(self, engine: Engine) -> None:
         epoch = engine.state.epoch
@@ -137,21 +137,21 @@ def show_noise(
     crappifier: Any = None,
     calibration: str | Path | None = None,
 ) -> None:
-    """Writes a picture of the noise that a training is to undo, and that of the calibration that it comes from.
+    """Write a picture of the noise that a training learns to remove, and the picture of its calibration.
 
     Args:
         writer: a ``SummaryWriter``.
-        dataset: of tiles with ``image`` (LR) and ``label`` (HR), ``(frames, Y, X)`` in [0, 1].
+        dataset: tiles with ``image`` (LR) and ``label`` (HR), ``(frames, Y, X)`` in [0, 1].
         scale: HR size over LR size.
-        crappifier: whose downsampling is none of its noise; None for real pairs.
-        calibration: the picture that a calibration wrote beside its preset.
+        crappifier: what made the LR images, whose downsampling does not count as noise; None for real pairs.
+        calibration: the picture that a calibration wrote next to its preset.
     """
     if len(dataset):
         downsample = getattr(crappifier, "downsample", None) or Downsample(scale)
         items = [dataset[int(index)] for index in np.linspace(0, len(dataset) - 1, min(NOISE_TILES, len(dataset)))]
         pairs = [_planes(item, downsample) for item in items if "image" in item]
         if pairs and all(clean.shape == lr.shape for clean, lr in pairs):
-            clean, lr = (np.concatenate(each) * GREY_LEVELS for each in zip(*pairs, strict=True))
+            clean, lr = (np.concatenate(images) * GREY_LEVELS for images in zip(*pairs, strict=True))
             name = "real LR" if crappifier is None else "crappified"
             picture = picture_of_noise(clean, lr, name)
             writer.add_image(f"noise/{name.replace(' ', '_')}", np.asarray(picture), 0, dataformats="HWC")
@@ -159,18 +159,18 @@ def show_noise(
         with Image.open(calibration) as picture:
             writer.add_image("noise/calibration", np.asarray(picture.convert("RGB")), 0, dataformats="HWC")
     elif calibration is not None:
-        logger.warning("%s: there is no such picture of a calibration", calibration)
+        logger.warning("%s: the picture of the calibration is not there", calibration)
     writer.flush()
 
 
 def _planes(item: Mapping[str, Any], downsample: Downsample) -> tuple[np.ndarray, np.ndarray]:
-    """The downsampled HR frames of a sample and the LR frames of the same places."""
-    clean, lr = (np.asarray(each, dtype=np.float64) for each in (downsample(item["label"]), item["image"]))
+    """Return the downsampled HR frames of a sample and the LR frames of the same places."""
+    clean, lr = (np.asarray(frames, dtype=np.float64) for frames in (downsample(item["label"]), item["image"]))
     return clean, lr[central(len(lr), len(clean))] if len(lr) > len(clean) else lr
 
 
 class _SilentWriter:
-    """Takes what a ``SummaryWriter`` takes and writes nothing."""
+    """Accepts the calls of a ``SummaryWriter`` and writes nothing."""
 
     file_writer = None
 
@@ -179,9 +179,9 @@ class _SilentWriter:
 
 
 def tensorboard_writer(**options: Any) -> Any:
-    """A ``SummaryWriter`` on rank 0; elsewhere one that writes nothing."""
-    if rank() > 0:
+    """Return a ``SummaryWriter`` on rank 0, and one that writes nothing elsewhere."""
+    if idist.get_rank() > 0:
         return _SilentWriter()
-    from torch.utils.tensorboard import SummaryWriter  # takes a second to import, which other ranks need not wait
+    from torch.utils.tensorboard import SummaryWriter  # takes a second to import, which other ranks need not
 
     return SummaryWriter(**options)

@@ -1,12 +1,15 @@
-"""Dictionary forms of the noises do what the array forms do."""
+"""Dictionary forms do what the array forms do."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from monai.transforms import Compose
 
 from pssr2_monai.crappify import NOISES, GaussianNoise, PoissonNoise, transforms
-from pssr2_monai.crappify.transforms import GaussianNoised, PoissonNoised
+from pssr2_monai.crappify.crappify import Crappify, Downsample
+from pssr2_monai.crappify.transforms import Crappifyd, Downsampled, GaussianNoised, PoissonNoised
 from pssr2_monai.errors import InputError
 
 HR = np.random.default_rng(0).random((5, 32, 24), dtype=np.float32)
@@ -35,3 +38,41 @@ def test_all_keys_of_a_noise_get_one_draw() -> None:
     found = GaussianNoised(["a", "b"], sigma=(5, 30)).set_random_state(0)({"a": HR, "b": HR})
     np.testing.assert_array_equal(found["a"], found["b"])
     assert not np.array_equal(found["a"], HR)
+
+
+def test_downsampled_equals_its_array_form() -> None:
+    np.testing.assert_array_equal(Downsampled("label", 4)({"label": HR})["label"], Downsample(4)(HR))
+
+
+def test_crappifyd_makes_the_image_and_leaves_the_label() -> None:
+    transform = Crappifyd("label", Crappify(4, [PoissonNoise()]))
+    crappified = transform.set_random_state(1)({"label": torch.from_numpy(HR)})
+    assert crappified["image"].shape == (5, 8, 6)
+    torch.testing.assert_close(crappified["label"], torch.from_numpy(HR))
+    again = Crappifyd("label", Crappify(4, [PoissonNoise()])).set_random_state(1)({"label": torch.from_numpy(HR)})
+    torch.testing.assert_close(crappified["image"], again["image"])
+
+
+def test_any_callable_may_crappify() -> None:
+    crappified = Crappifyd("label", lambda hr: hr[:, ::2, ::2])({"label": HR})
+    np.testing.assert_array_equal(crappified["image"], HR[:, ::2, ::2])
+
+
+def test_a_network_may_crappify() -> None:
+    """It gets a batch of one, and leaves no gradient that a loader's worker could not hand on."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(5, 5, 3, padding=1), torch.nn.BatchNorm2d(5), torch.nn.AvgPool2d(4))
+    label = torch.from_numpy(HR)
+    expected = network.eval()(label[None])[0].detach()
+    for crappifier in (network, Crappify(1, [network[2]])):
+        crappified = Crappifyd("label", crappifier).set_random_state(0)({"label": label})
+        assert crappified["image"].shape == (5, 8, 6)
+        assert not crappified["image"].requires_grad
+    torch.testing.assert_close(Crappifyd("label", network)({"label": label})["image"], expected)
+    torch.testing.assert_close(Crappifyd("label", network)({"label": HR})["image"], expected)
+
+
+def test_a_seeded_compose_seeds_the_crappifier() -> None:
+    compose = Compose([Crappifyd("label", Crappify(2, [PoissonNoise()]))])
+    images = [compose.set_random_state(seed)({"label": HR})["image"] for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2])

@@ -1,4 +1,4 @@
-"""Draws that follow from seed, epoch and sample alone."""
+"""Loading tiles: draws that follow from seed, epoch and sample alone, and batches crappified on the device."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tifffile
 import torch
 from monai.data import DataLoader
@@ -13,10 +14,13 @@ from monai.transforms import Compose, RandFlipd
 from PIL import Image
 
 from pssr2_monai.crappify import GaussianNoise
-from pssr2_monai.crappify.crappify import Crappify
+from pssr2_monai.crappify.crappify import Crappify, Downsample
 from pssr2_monai.crappify.transforms import Crappifyd
 from pssr2_monai.data.datalists import TileSettings, tile_lists
-from pssr2_monai.data.loading import LoadTiled, TileDataset
+from pssr2_monai.data.loading import CentralFramesd, LoadTiled, PrepareTiles, TileDataset
+from pssr2_monai.errors import InputError
+from pssr2_monai.networks.weights import load_weights
+from pssr2_monai.training.train import train
 
 
 def _dataset(folder: Path, seed: int = 0) -> TileDataset:
@@ -59,8 +63,93 @@ def test_workers_that_outlive_an_epoch_see_the_next(hr_folder: Path) -> None:
     loader = DataLoader(dataset, batch_size=4, num_workers=1, persistent_workers=True)
     for epoch in (1, 2):
         dataset.set_epoch(epoch)
-        found = torch.cat([batch["image"].as_tensor() for batch in loader])
-        torch.testing.assert_close(found, _images(dataset, epoch, workers=0), rtol=0, atol=0)
+        images = torch.cat([batch["image"].as_tensor() for batch in loader])
+        torch.testing.assert_close(images, _images(dataset, epoch, workers=0), rtol=0, atol=0)
+
+
+def test_central_frames_are_kept() -> None:
+    hr = np.random.default_rng(0).random((5, 32, 24), dtype=np.float32)
+    np.testing.assert_array_equal(CentralFramesd("label", 1)({"label": hr})["label"], hr[2:3])
+    np.testing.assert_array_equal(CentralFramesd("label", 3)({"label": hr})["label"], hr[1:4])
+
+
+def _batches(folder: Path, epoch: int = 1, workers: int = 0, noises: tuple = (GaussianNoise((5, 30)),)) -> list:  # type: ignore[type-arg]
+    tiles = tile_lists(folder, TileSettings(tile=32, val_fraction=0)).training
+    dataset = TileDataset(tiles, LoadTiled("label"), seed=3)
+    dataset.set_epoch(epoch)
+    prepare = PrepareTiles(dataset, crappifier=Crappify(4, noises))
+    return [prepare(batch, torch.device("cpu")) for batch in DataLoader(dataset, batch_size=4, num_workers=workers)]
+
+
+def test_inputs_are_the_crappified_targets(hr_folder: Path) -> None:
+    for image, label in _batches(hr_folder, noises=()):
+        torch.testing.assert_close(image, Downsample(4)(label))
+
+
+def test_draws_do_not_depend_on_workers_and_change_with_epoch_batch_and_image(hr_folder: Path) -> None:
+    alone = [image for image, _ in _batches(hr_folder)]
+    for image, other in zip(alone, [image for image, _ in _batches(hr_folder, workers=2)], strict=True):
+        torch.testing.assert_close(image, other, rtol=0, atol=0)
+    assert all((image != other).any() for image, (other, _) in zip(alone, _batches(hr_folder, epoch=2), strict=True))
+    noise = [image - Downsample(4)(label) for image, label in _batches(hr_folder)]
+    spreads = {round(float(image.std()), 6) for batch in noise for image in batch}
+    assert len(spreads) == sum(len(batch) for batch in noise)  # an intensity of its own for every image
+
+
+def test_the_strength_of_each_images_noise_is_drawn_from_its_range(hr_folder: Path) -> None:
+    noise = [image - Downsample(4)(label) for image, label in _batches(hr_folder)]
+    sigmas = np.array([float(image.std()) * 255 for batch in noise for image in batch])
+    assert len(sigmas) == 60
+    # Of a uniform sigma from 5 to 30; each is measured on 64 pixels, to 9 %.
+    assert (sigmas.min(), sigmas.max()) == (pytest.approx(5, abs=2.5), pytest.approx(30, abs=7))
+    assert sigmas.mean() == pytest.approx(17.5, abs=2.5)
+
+
+def test_central_frames_of_the_targets_are_kept() -> None:
+    dataset = TileDataset([], None, seed=0)  # type: ignore[arg-type]
+    label = torch.rand(2, 5, 8, 8)
+    prepare = PrepareTiles(dataset, n_frames=1, crappifier=Crappify(2))
+    image, target = prepare({"label": label, "name": ["a", "b"]}, "cpu")
+    assert image.shape == (2, 5, 4, 4)
+    torch.testing.assert_close(target, label[:, 2:3])
+
+
+def test_lr_images_that_are_given_are_not_overwritten() -> None:
+    dataset = TileDataset([], None, seed=0)  # type: ignore[arg-type]
+    prepare = PrepareTiles(dataset, crappifier=Crappify(2))
+    with pytest.raises(InputError, match="crappify_on_device: the LR images are given"):
+        prepare({"label": torch.rand(1, 1, 8, 8), "image": torch.rand(1, 1, 4, 4), "name": ["a"]}, "cpu")
+
+
+def test_batches_with_their_inputs_are_moved_as_they_are() -> None:
+    dataset = TileDataset([], None, seed=0)  # type: ignore[arg-type]
+    batch = {key: torch.rand(2, 1, 4, 4) for key in ("image", "label", "extra")}
+    image, label = PrepareTiles(dataset)(batch, "cpu", dtype=torch.float64)
+    torch.testing.assert_close(image, batch["image"].double(), rtol=0, atol=0)
+    torch.testing.assert_close(label, batch["label"].double(), rtol=0, atol=0)
+
+
+def test_a_third_image_is_among_the_targets() -> None:
+    dataset = TileDataset([], None, seed=0)  # type: ignore[arg-type]
+    batch = {key: torch.rand(2, 1, 4, 4) for key in ("image", "label", "extra")}
+    image, targets = PrepareTiles(dataset, ["label", "extra"])(batch, "cpu")
+    assert torch.equal(image, batch["image"])
+    assert targets.keys() == {"label", "extra"}
+    assert torch.equal(targets["extra"], batch["extra"])
+    assert torch.equal(targets["label"], batch["label"])
+
+
+def test_a_training_that_crappifies_on_the_device(
+    hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path
+) -> None:
+    """Without noise there is nothing that differs from crappifying in the loader."""
+    options = {**tiny_options, "crappifier#noises": [], "epochs": 1}
+    device, loader = (
+        load_weights(train(hr_folder, tmp_path / str(where), crappify_on_device=where, **options))[0]  # type: ignore[arg-type]
+        for where in (True, False)
+    )
+    for name, weights in loader.state_dict().items():
+        torch.testing.assert_close(device.state_dict()[name], weights, rtol=1e-4, atol=1e-5)
 
 
 def _orientations(image: np.ndarray) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ import torch
 from monai.transforms import Compose, RandFlipd, RandRotate90d
 
 from pssr2_monai.data.datalists import TileSettings, tile_lists
-from pssr2_monai.data.loading import LoadTiled, TileDataset, prepare_batch_with_extra
+from pssr2_monai.data.loading import LoadTiled, TileDataset
 from pssr2_monai.data.pairs import match_names, sheets_of
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.intensity import IntensitySettings
@@ -79,14 +79,6 @@ def test_tiles_of_a_pair_show_the_same_place_flipped_alike(tmp_path: Path) -> No
                 enlarged = image.repeat_interleave(2, 1).repeat_interleave(2, 2)
                 torch.testing.assert_close(sample["label"] * 255, enlarged, atol=1e-3, rtol=0)
                 torch.testing.assert_close(sample["extra"], sample["label"])
-
-
-def test_an_extra_image_reaches_the_loss() -> None:
-    batch = {key: torch.rand(2, 1, 4, 4) for key in ("image", "label", "extra")}
-    image, targets = prepare_batch_with_extra(batch)
-    assert image is batch["image"] or torch.equal(image, batch["image"])
-    assert torch.equal(targets["extra"], batch["extra"])
-    assert torch.equal(targets["label"], batch["label"])
 
 
 def test_sheets_hold_what_there_is(tmp_path: Path) -> None:

@@ -1,25 +1,43 @@
-"""Handlers on small engines, against what they should do worked out by hand."""
+"""Handlers on small engines, against results worked out by hand; clocks are moved by the tests."""
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.machine import TABLE, TRACE
 from pssr2_monai.training.handlers import (
     UNLIMITED_EPOCHS,
     ClipGradients,
+    EarlyStop,
     EpochDraws,
     FiniteLoss,
-    Progress,
     ProgressSchedule,
+    StepProfile,
+    TrainingProgress,
+    minutes_and_seconds,
 )
+from pssr2_monai.training.train import train
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+
+    def __call__(self) -> float:
+        return self.seconds
 
 
 def _optimizer(lr: float = 0.1) -> torch.optim.Optimizer:
@@ -42,35 +60,81 @@ def test_the_rate_follows_warmup_and_cosine_by_iterations() -> None:
     np.testing.assert_allclose(rates, 0.1 * cosine * np.minimum(1, progress / 0.1), rtol=1e-6)
 
 
-def test_minutes_end_the_epoch_and_then_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr("pssr2_monai.training.handlers.time.monotonic", lambda: clock[0])
-    schedule, engine, ended = ProgressSchedule(_optimizer(), minutes=1), _engine(), []
-    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda _: clock.__setitem__(0, clock[0] + 1))
+def test_minutes_end_the_epoch_and_then_the_training() -> None:
+    clock = Clock()
+    schedule, engine, ended = ProgressSchedule(_optimizer(), minutes=1, clock=clock), _engine(), []
 
     def validate(running: Engine) -> None:
-        clock[0] += 5
+        clock.seconds += 5
         ended.append(running.state.iteration)
 
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda _: setattr(clock, "seconds", clock.seconds + 1))
     engine.add_event_handler(Events.EPOCH_COMPLETED, validate)
     schedule.attach(engine)
     engine.run(range(20), max_epochs=1000)
-    # 20 s and 5 s, 20 s and 5 s, then 5 of the 20 steps, since the 5 s of the last validation are kept back.
+    # 20 s and 5 s, 20 s and 5 s, then 5 of the 20 steps, since the 5 s of the last validation are reserved.
     assert ended == [20, 40, 45]
-    assert clock[0] == 60
+    assert clock.seconds == 60
 
 
-def test_a_resumed_schedule_counts_the_time_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [100.0]
-    monkeypatch.setattr("pssr2_monai.training.handlers.time.monotonic", lambda: clock[0])
-    schedule = ProgressSchedule(_optimizer(0.3), minutes=2)
+def test_the_rate_falls_with_the_minutes() -> None:
+    clock, optimizer, rates = Clock(), _optimizer(), []
+    schedule, engine = ProgressSchedule(optimizer, minutes=2, warmup=0, floor=0.01, clock=clock), _engine()
+    schedule.attach(engine)
+
+    def step(_: Engine) -> None:
+        rates.append(optimizer.param_groups[0]["lr"])
+        clock.seconds += 12
+
+    engine.add_event_handler(Events.ITERATION_COMPLETED, step)
+    engine.run(range(1000), max_epochs=1)
+    progress = 12 * np.arange(len(rates)) / 120
+    np.testing.assert_allclose(rates, 0.1 * (0.01 + 0.99 * (0.5 + 0.5 * np.cos(np.pi * progress))), rtol=0.01)
+    assert len(rates) == 11
+
+
+def test_a_resumed_schedule_counts_the_time_before() -> None:
+    clock = Clock(100)
+    schedule = ProgressSchedule(_optimizer(0.3), minutes=2, clock=clock)
     schedule.load_state_dict({"seconds": 30.0, "heights": [0.1]})
-    clock[0] += 15
+    clock.seconds += 15
     assert schedule.seconds() == 45
     assert schedule.state_dict() == {"seconds": 45.0, "heights": [0.1]}
 
 
-def test_each_epoch_is_told_to_the_dataset() -> None:
+def test_the_time_left_follows_from_the_progress_of_this_run() -> None:
+    clock, left = Clock(), []
+    schedule, engine = ProgressSchedule(_optimizer(), clock=clock), _engine()
+    schedule.attach(engine)
+
+    def step(running: Engine) -> None:
+        clock.seconds += 3
+        left.append(schedule.seconds_left(running))
+
+    assert schedule.seconds_left(engine) is None
+    engine.add_event_handler(Events.ITERATION_COMPLETED, step)
+    engine.run(range(5), max_epochs=2)
+    assert left == pytest.approx([27, 24, 21, 18, 15, 12, 9, 6, 3, 0])
+    assert minutes_and_seconds(75.9) == "1:15"
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(2, 4), (None, 8)])
+def test_a_training_without_a_gain_ends_after_its_patience(patience: int | None, epochs: int) -> None:
+    scores = iter([0.1, 0.5, 0.3, 0.5, 0.4, 0.6, 0.7, 0.8])
+    evaluator, trainer = Engine(lambda engine, batch: None), _engine()
+
+    @evaluator.on(Events.EPOCH_COMPLETED)
+    def score(engine: Engine) -> None:
+        engine.state.metrics["val_ssim"] = next(scores)
+
+    EarlyStop(evaluator, patience).attach(trainer)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda _: evaluator.run([0]))
+    trainer.run([0], max_epochs=8)
+    # An equal score is no gain.
+    assert trainer.state.epoch == epochs
+
+
+def test_the_dataset_knows_each_epoch() -> None:
     class Dataset:
         epochs: list[int] = []
 
@@ -93,7 +157,7 @@ def test_gradients_are_clipped_to_their_norm() -> None:
 def test_progress_is_one_line_an_epoch_off_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
     schedule, engine, evaluator = ProgressSchedule(_optimizer()), _engine(0.25), Engine(lambda engine, batch: None)
     evaluator.state.metrics, evaluator.state.epoch = {"val_psnr": 20.0}, 1  # the second epoch is not validated
-    Progress(schedule, evaluator, ["val_psnr", "val_ssim"], batch_size=4).attach(engine)
+    TrainingProgress(schedule, evaluator, ["val_psnr", "val_ssim"], batch_size=4).attach(engine)
     schedule.attach(engine)
     with caplog.at_level(logging.INFO, "pssr2_monai"):
         engine.run(range(5), max_epochs=2)
@@ -106,36 +170,47 @@ def test_progress_is_one_line_an_epoch_off_a_terminal(caplog: pytest.LogCaptureF
 
 def test_epochs_without_a_bound_are_not_counted_down(caplog: pytest.LogCaptureFixture) -> None:
     schedule, engine = ProgressSchedule(_optimizer(), minutes=1e-9), _engine()
-    Progress(schedule, Engine(lambda engine, batch: None), []).attach(engine)
+    TrainingProgress(schedule, Engine(lambda engine, batch: None), []).attach(engine)
     schedule.attach(engine)
     with caplog.at_level(logging.INFO, "pssr2_monai"):
         engine.run(range(5), max_epochs=UNLIMITED_EPOCHS)
     assert [line.split(" | ")[0] for line in caplog.messages if line.startswith("epoch")] == ["epoch 1"]
 
 
-def test_the_rate_leaves_out_the_validation(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    clock = [0.0]
-    monkeypatch.setattr("pssr2_monai.training.handlers.time.monotonic", lambda: clock[0])
-    schedule, engine = ProgressSchedule(_optimizer()), _engine()
-    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda _: clock.__setitem__(0, clock[0] + 0.5))
-    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda _: clock.__setitem__(0, clock[0] + 100))
-    Progress(schedule, Engine(lambda engine, batch: None), [], batch_size=4).attach(engine)
+def test_the_rate_leaves_out_the_validation(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    schedule, engine = ProgressSchedule(_optimizer(), clock=clock), _engine()
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda _: setattr(clock, "seconds", clock.seconds + 0.5))
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda _: setattr(clock, "seconds", clock.seconds + 100))
+    TrainingProgress(schedule, Engine(lambda engine, batch: None), [], batch_size=4, clock=clock).attach(engine)
     with caplog.at_level(logging.INFO, "pssr2_monai"):
         engine.run(range(5), max_epochs=1)
     assert engine.state.tiles_per_second == 5 * 4 / 2.5
     assert " | 8.0 tiles/s | " in caplog.text
 
 
-def test_an_error_passes_through_the_progress() -> None:
+def test_an_error_passes_through_the_progress_and_closes_its_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(engine: Engine, batch: Any) -> None:
         raise ValueError("broken")
 
-    engine = Engine(fail)
-    schedule = ProgressSchedule(_optimizer())
-    Progress(schedule, Engine(fail), []).attach(engine)
+    engine, bars = Engine(fail), []
+
+    class Bar:
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    def open_bar(**options: Any) -> Bar:
+        bars.append(Bar())
+        return bars[-1]
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("pssr2_monai.training.handlers.tqdm", open_bar)
+    TrainingProgress(ProgressSchedule(_optimizer()), Engine(fail), []).attach(engine)
     with pytest.raises(ValueError, match="broken"):
         engine.run([0])
-    assert math.isfinite(schedule.seconds())
+    assert [bar.closed for bar in bars] == [True]
 
 
 def test_a_training_without_a_finite_loss_stops() -> None:
@@ -144,3 +219,36 @@ def test_a_training_without_a_finite_loss_stops() -> None:
     with pytest.raises(InputError, match="epoch 1: the loss is not finite; use a smaller lr"):
         engine.run(range(3), max_epochs=2)
     assert engine.state.iteration == 1
+
+
+def test_a_training_is_profiled_on_demand(hr_folder: Path, tiny_options: dict[str, Any], tmp_path: Path) -> None:
+    train(hr_folder, tmp_path / "run", epochs=3, profile=True, **tiny_options)
+    rows = (line.rsplit(maxsplit=2) for line in (tmp_path / "run" / TABLE).read_text().splitlines()[1:])
+    shares = {name.strip(): float(share.rstrip("%")) for name, _, share in rows}
+    parts = [part.strip() for part in StepProfile.PARTS]
+    assert list(shares) == [*parts, "everything else", "whole"]
+    assert min(shares.values()) >= 0
+    assert shares["crappify"] <= shares["load"], "a part of it"
+    # Shares are rounded to a tenth.
+    assert sum(shares.values()) - shares["crappify"] - shares["whole"] == pytest.approx(100, abs=1)
+    events = json.loads((tmp_path / "run" / TRACE).read_text())["traceEvents"]
+    counts = {part: sum(event.get("name") == part for event in events) for part in parts}
+    # 18 steps, of which the first 5 warm up; validations after steps 6, 12 and 18.
+    assert [counts[part] for part in ("load", "forward", "loss", "backward", "optimizer")] == [13] * 5
+    assert counts["validation"] == 3
+
+
+def test_a_profile_ends_with_the_error_that_ends_the_training(tmp_path: Path) -> None:
+    def fail(engine: Engine, batch: Any) -> Any:
+        if engine.state.iteration == 4:
+            raise ValueError("broken")
+        return {"loss": torch.tensor(1.0)}
+
+    engine = Engine(fail)
+    engine.register_events(*IterationEvents)
+    StepProfile(str(tmp_path / "on"), torch.device("cpu"), skip=1, steps=5).attach(engine)
+    with pytest.raises(ValueError, match="broken"):
+        engine.run(range(9))
+    assert {path.name for path in (tmp_path / "on").iterdir()} == {TABLE, TRACE}
+    StepProfile(str(tmp_path / "off"), torch.device("cpu"), enabled=False).attach(Engine(fail))
+    assert not (tmp_path / "off").exists()
