@@ -30,6 +30,24 @@ UNLIMITED_EPOCHS = 1_000_000
 """Stands for no bound of epochs, for which Ignite wants a number."""
 
 
+class HandlerList:
+    """Attaches handlers in their order, without those that are disabled.
+
+    For handlers that have ids of their own in a config: MONAI takes a reference to a disabled one for None, which it
+    cannot attach, and checks of bundles expect components, not references, in ``train#handlers``.
+
+    Args:
+        handlers: each has ``attach(engine)``, or is None.
+    """
+
+    def __init__(self, handlers: Sequence[Any]) -> None:
+        self.handlers = [handler for handler in handlers if handler is not None]
+
+    def attach(self, engine: Engine) -> None:
+        for handler in self.handlers:
+            handler.attach(engine)
+
+
 class EpochDraws:
     """Sets the epoch of the training dataset, so that each epoch draws new noise and places."""
 
@@ -305,7 +323,6 @@ class StepProfile:
         folder: where table and trace are written.
         device: what the network runs on; each part waits for a GPU, so that it is charged the time it takes.
         evaluator: whose validation is a part, too.
-        enabled: whether to profile at all.
         skip: steps before, which warm up.
         steps: number of steps to profile; fewer where the training ends before.
     """
@@ -326,14 +343,12 @@ class StepProfile:
         folder: str,
         device: torch.device,
         evaluator: Engine | None = None,
-        enabled: bool = True,
         skip: int = 5,
         steps: int = 20,
     ) -> None:
         self.folder = folder
         self.device = device
         self.evaluator = evaluator
-        self.enabled = enabled
         self.skip = skip
         self.steps = steps
         self._steps_done = 0
@@ -341,7 +356,7 @@ class StepProfile:
         self._part = ExitStack()
 
     def attach(self, engine: Engine) -> None:
-        if not self.enabled or idist.get_rank() > 0:
+        if idist.get_rank() > 0:
             return
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._begin)
         for event, part in self.BEGINNINGS:

@@ -22,6 +22,7 @@ from pssr2_monai.training.handlers import (
     EarlyStop,
     EpochDraws,
     FiniteLoss,
+    HandlerList,
     ProgressSchedule,
     StepProfile,
     TrainingProgress,
@@ -132,6 +133,22 @@ def test_a_training_without_a_gain_ends_after_its_patience(patience: int | None,
     trainer.run([0], max_epochs=8)
     # An equal score is no gain.
     assert trainer.state.epoch == epochs
+
+
+def test_handlers_are_attached_in_order_without_the_disabled_ones() -> None:
+    calls: list[str] = []
+
+    class Handler:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def attach(self, engine: Engine) -> None:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, lambda _: calls.append(self.name))
+
+    engine = _engine()
+    HandlerList([Handler("a"), None, Handler("b")]).attach(engine)
+    engine.run([0])
+    assert calls == ["a", "b"]
 
 
 def test_the_dataset_knows_each_epoch() -> None:
@@ -246,9 +263,7 @@ def test_a_profile_ends_with_the_error_that_ends_the_training(tmp_path: Path) ->
 
     engine = Engine(fail)
     engine.register_events(*IterationEvents)
-    StepProfile(str(tmp_path / "on"), torch.device("cpu"), skip=1, steps=5).attach(engine)
+    StepProfile(str(tmp_path / "run"), torch.device("cpu"), skip=1, steps=5).attach(engine)
     with pytest.raises(ValueError, match="broken"):
         engine.run(range(9))
-    assert {path.name for path in (tmp_path / "on").iterdir()} == {TABLE, TRACE}
-    StepProfile(str(tmp_path / "off"), torch.device("cpu"), enabled=False).attach(Engine(fail))
-    assert not (tmp_path / "off").exists()
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {TABLE, TRACE}

@@ -124,7 +124,7 @@ def test_real_pairs_and_a_calibration_are_shown_as_such(tmp_path: Path, caplog: 
     events = _read(tmp_path / "train")
     assert events.Tags()["images"] == ["noise/real_LR", "noise/calibration"]
     np.testing.assert_array_equal(_image(events, "noise/calibration"), calibration)
-    assert "gone.png: there is no such picture of a calibration" in caplog.text
+    assert "gone.png: the picture of the calibration is not there" in caplog.text
 
 
 def test_a_training_with_a_calibrated_preset_shows_the_calibration_and_its_hyper_parameters(
@@ -171,6 +171,6 @@ def test_hyper_parameters_are_plain_values_by_their_ids() -> None:
         "slide": "False",
         "precision": "auto",
         "scale": "[1, 4, 4]",
-        "crappifier": "crappify.Crappify",
+        "crappifier": "crappify.crappify.Crappify",
         "crappifier#noises#0": "a.B",
     }
