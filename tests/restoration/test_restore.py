@@ -15,6 +15,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.intensity import IntensitySettings
 from pssr2_monai.images.writer import write_image
+from pssr2_monai.machine import TABLE
 from pssr2_monai.networks import AsVolume, ResUNet
 from pssr2_monai.networks.record import Record
 from pssr2_monai.restoration.inferer import SeamlessInferer
@@ -341,3 +342,13 @@ def test_another_failure_is_not_taken_for_a_lack_of_memory(
     monkeypatch.setattr(ResUNet, "forward", fail)
     with pytest.raises(RuntimeError, match="something else"):
         restore(tmp_path / "lr.tif", tmp_path / "hr.tif", tiny_weights)
+
+
+def test_restoring_is_profiled_on_demand(tiny_weights: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "lr.tif", np.zeros((70, 150), np.uint8), axes="YX", pixel_size={})
+    restore(tmp_path / "lr.tif", tmp_path / "hr.tif", tiny_weights, window=64, profile=tmp_path / "profile")
+    rows = (line.split() for line in (tmp_path / "profile" / TABLE).read_text().splitlines()[1:])
+    milliseconds = {" ".join(name): float(time) for *name, time, _ in rows}
+    assert list(milliseconds) == ["read", "network", "blend", "cast", "write", "everything else", "whole"]
+    assert min(milliseconds.values()) >= 0
+    assert milliseconds["network"] > 0
