@@ -137,6 +137,4 @@ class Checkpoints:
         engine.state.max_epochs = planned
         self.best_score, self.best_epoch = saved["best_score"], saved.get("best_epoch")
         if planned is not None and engine.state.epoch >= planned:
-            raise InputError(
-                f"{path}: {engine.state.epoch} epochs are done already; set epochs to more than that"
-            )
+            raise InputError(f"{path}: {engine.state.epoch} epochs are done already; set epochs to more than that")
