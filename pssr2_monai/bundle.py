@@ -6,6 +6,7 @@ MONAI is imported where it is needed, since the command asks for names before it
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ def text_ids() -> set[str]:
     """Those whose values are words."""
     words = {name for name, default in training_ids().items() if isinstance(default, str) and default[:1] not in "$@%"}
     return words | TEXT
+
+
+def described_training_ids() -> list[tuple[list[str], str, str]]:
+    """Return the rows of the bundle's table of ids that are options of a training: names, defaults and meaning."""
+    text = (bundle_dir() / "docs" / "README.md").read_text(encoding="utf-8")
+    rows = [row.replace("`", "").split(" | ") for row in re.findall(r"^\| (`.+) \|$", text, re.MULTILINE)]
+    described = [
+        (names.split(", "), default, meaning) for names, default, meaning in (row for row in rows if len(row) == 3)
+    ]
+    return [row for row in described if set(row[0]) <= training_ids().keys()]
 
 
 def _beside_or_inside(name: str) -> Path:

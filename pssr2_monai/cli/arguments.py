@@ -1,171 +1,353 @@
-"""From the words of a command line to the arguments of a verb, by its signature.
+"""The arguments of a verb, from one description, and their values, from the words of a command line.
+
+A verb calls a function of the package. Its options, with their types, defaults and meanings, are read from the source
+of that function and of dataclasses of options, whose docstrings describe them. Nothing is imported for it, so that help
+and refusals come before torch is loaded.
 
 fire guesses: that ``1e3`` names a number rather than a file, that the word after a switch is its value; and it runs a
-verb before it complains of an option. So the words are sorted out and checked here, and fire is handed ``--name=value``
-for each argument, with what reads the value.
+verb before it complains about an option. So the words are sorted and checked here, and fire is given ``--name=value``
+for each argument, with the function that reads the value.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
+import json
+import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from types import UnionType
-from typing import Any, get_args, get_origin
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from fire.decorators import SetParseFn, SetParseFns
 from fire.parser import DefaultParseValue
 
-from pssr2_monai.bundle import text_ids, training_ids
+from pssr2_monai.bundle import described_training_ids, text_ids, training_ids
 from pssr2_monai.errors import UsageError, nearest
 
+PACKAGE = Path(__file__).resolve().parents[1]
+HELP_WIDTH = 120
 YES, NO = ("true", "yes", "1"), ("false", "no", "0")
+KINDS = {"bool": bool, "int": int, "float": float, "list": list, "Sequence": list, "str": str, "Path": str}
+"""How values are read, by the names in an annotation; a parameter with none of them is not an option."""
+METAVARS = {int: "N", float: "X", list: "LIST"}
+IDS, FILES = "**overrides", "*files"
+"""The parameters that stand for any id of the training config, and for any number of words."""
 
 
-def fire_words(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
-    """The words as fire takes them without guessing; the command learns how each of its values is read.
+@dataclass(frozen=True)
+class Answer:
+    """What a verb reports: text for people, and the same as data for programs, which ``--json`` prints."""
+
+    text: str
+    data: Any
+
+
+@dataclass(frozen=True)
+class Option:
+    """An argument of a verb; ``kinds`` are the types that its value may have."""
+
+    name: str
+    kinds: frozenset[type]
+    required: bool
+    default: Any
+    meaning: str
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def usage(self) -> str:
+        """The option in a usage line."""
+        if bool in self.kinds:
+            return f"[{self.flag}]"
+        metavar = next((METAVARS[kind] for kind in METAVARS if kind in self.kinds), self.name.upper())
+        shown = metavar if self.default in (None, "") or " " in str(self.default) else self.default
+        return f"{self.flag} {shown}" if self.required else f"[{self.flag} {shown}]"
+
+    @property
+    def line(self) -> str:
+        """Meaning and default."""
+        obvious = self.default in (None, False, "") or "default" in self.meaning
+        return self.meaning if obvious else f"{self.meaning} (default: {self.default})"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command.
+
+    Attributes:
+        run: takes the given options by their names and returns what is reported.
+        summary: what it does, in a sentence.
+        notes: paragraphs for the help.
+        places: names of the options that are positional arguments.
+        options: by their names.
+        ids: what ids of the training config are for; None if they are not options of the verb.
+        files: what any number of positional arguments are; None if they are counted.
+        example: the words of a command line after the verb.
+    """
+
+    run: Callable[..., Answer | None]
+    summary: str
+    notes: Sequence[str]
+    places: Sequence[str]
+    options: Mapping[str, Option]
+    ids: str | None
+    files: str | None
+    example: str
+
+    @property
+    def name(self) -> str:
+        return self.run.__name__
+
+    @property
+    def switches(self) -> set[str]:
+        """The names of the options that need no value, ids of the training config among them."""
+        switches = {name for name, option in self.options.items() if bool in option.kinds}
+        ids = training_ids() if self.ids is not None else {}
+        return switches | {name for name, default in ids.items() if isinstance(default, bool)}
+
+    def help(self) -> str:
+        """Return summary, usage, a line for each option, notes and an example."""
+        named = [option for name, option in self.options.items() if name not in self.places]
+        rows = [(name.upper(), self.options[name].line) for name in self.places]
+        rows += [(option.flag, option.line) for option in named]
+        usage = [name.upper() for name in self.places] + [option.usage for option in named]
+        if self.files is not None:
+            rows.append(("FILE", self.files))
+            usage.append("[FILE ...]")
+        if self.ids is not None:
+            rows.append(("--ID", self.ids))
+            usage.append("[--ID VALUE ...]")
+        parts = [self.summary, _filled(["pssr2", self.name, *usage]), _table(rows)]
+        if self.ids is not None and self.name == "train":
+            ids = [
+                (" ".join(f"--{name}" for name in names), f"{meaning} ({default})")
+                for names, default, meaning in described_training_ids()
+                if not set(names) & self.options.keys()
+            ]
+            parts.append(f"Ids and their defaults:\n\n{_table(ids)}")
+        parts += [_filled(note.split(" ")) for note in self.notes]
+        return "\n\n".join([*parts, f"Example: pssr2 {self.name} {self.example}"])
+
+
+def verb(*sources: str, places: str = "", example: str) -> Callable[[Callable[..., Answer | None]], Verb]:
+    """Make a verb of a function that is called with the options that are given, and returns what to report.
+
+    Args:
+        sources: ``module:name`` of functions and dataclasses whose parameters are options of the verb, followed by the
+            names of these parameters where not all are. Options of the command alone are parameters of the decorated
+            function. The first docstring describes the verb, unless the decorated function has a description.
+        places: names of the positional arguments.
+        example: the words of a command line after the verb.
+    """
+
+    def decorate(run: Callable[..., Answer | None]) -> Verb:
+        function: Any = ast.parse(textwrap.dedent(inspect.getsource(run))).body[0]
+        described = [*map(_Described.in_package, sources), _Described(function, [])]
+        options = {option.name: option for source in described for option in source.options()}
+        variadic = {name: meaning for source in described for name, meaning in source.variadic().items()}
+        summary, *notes = described[-1].paragraphs or described[0].paragraphs
+        ordered = {name: options[name] for name in places.split()} | options
+        return Verb(run, summary, notes, places.split(), ordered, variadic.get(IDS), variadic.get(FILES), example)
+
+    return decorate
+
+
+class _Described:
+    """A function or dataclass in the source of a module, and what its docstring says of its parameters.
+
+    Args:
+        definition: its syntax tree.
+        module: the statements of the module.
+        names: of the parameters that are options; all if empty.
+    """
+
+    def __init__(self, definition: Any, module: Sequence[ast.stmt], names: Sequence[str] = ()) -> None:
+        self.definition, self.module, self.names = definition, module, names
+        text = f"{ast.get_docstring(definition) or ''}\n"
+        self.paragraphs = [
+            _plain(part) for part in re.split(r"^\w+:\n", text, flags=re.M)[0].split("\n\n") if part.strip()
+        ]
+        sections = re.findall(r"^(?:Args|Attributes):\n((?: .*\n|\n)*)", text, re.M)
+        entries = re.findall(r"^ {4}\**(\w+): (.*\n(?: {5}.*\n)*)", "".join(sections), re.M)
+        self.meanings = {name: _entry(meaning) for name, meaning in entries}
+
+    @classmethod
+    def in_package(cls, source: str) -> _Described:
+        place, *names = source.split()
+        module, _, name = place.partition(":")
+        statements = _statements(module)
+        definition = next(statement for statement in statements if getattr(statement, "name", None) == name)
+        return cls(definition, statements, names)
+
+    def options(self) -> Iterator[Option]:
+        """Yield the parameters that can be given on a command line."""
+        for name, annotation, default in self._parameters():
+            kinds = {KINDS[kind] for kind in _type_names(annotation) if kind in KINDS}
+            if kinds and (not self.names or name in self.names):
+                kinds -= {list} if str in kinds else set()  # such text is split by the function
+                value = None if default is None else _value(default, self.module)
+                yield Option(name, frozenset(kinds), default is None, value, self.meanings.get(name, ""))
+
+    def variadic(self) -> dict[str, str]:
+        """Return the meanings of ``*name`` and ``**name``."""
+        arguments = getattr(self.definition, "args", None)
+        variadic = {"*": arguments.vararg, "**": arguments.kwarg} if arguments else {}
+        return {f"{stars}{each.arg}": self.meanings.get(each.arg, "") for stars, each in variadic.items() if each}
+
+    def _parameters(self) -> Iterator[tuple[str, ast.expr, ast.expr | None]]:
+        if isinstance(self.definition, ast.ClassDef):
+            for field in self.definition.body:
+                if isinstance(field, ast.AnnAssign):
+                    yield ast.unparse(field.target), field.annotation, field.value
+            return
+        arguments = self.definition.args
+        defaults = [None] * (len(arguments.args) - len(arguments.defaults)) + arguments.defaults
+        pairs = [*zip(arguments.args, defaults, strict=True)]
+        for argument, default in [*pairs, *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]:
+            yield argument.arg, argument.annotation, default
+
+
+def _statements(module: str) -> list[ast.stmt]:
+    return ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")).body
+
+
+def _type_names(annotation: ast.expr) -> set[str]:
+    """The types of a union, or the one type; ``list`` for ``list[int]``."""
+    if isinstance(annotation, ast.BinOp):
+        return _type_names(annotation.left) | _type_names(annotation.right)
+    return {ast.unparse(annotation.value if isinstance(annotation, ast.Subscript) else annotation)}
+
+
+def _value(default: ast.expr, module: Sequence[ast.stmt]) -> Any:
+    """The value of a default, which may be a constant of the module or one that it imports."""
+    if not isinstance(default, ast.Name):
+        return ast.literal_eval(default)
+    for statement in module:
+        if isinstance(statement, ast.Assign) and default.id in map(ast.unparse, statement.targets):
+            return ast.literal_eval(statement.value)
+        if isinstance(statement, ast.ImportFrom) and default.id in [alias.name for alias in statement.names]:
+            return _value(default, _statements(str(statement.module).partition(".")[2]))
+    raise LookupError(f"{default.id}: is not a constant")
+
+
+def _plain(text: str) -> str:
+    """A docstring's text as one line, without marks of code."""
+    return " ".join(text.replace("`", "").split())
+
+
+def _entry(text: str) -> str:
+    """The meaning of a parameter: begun in lower case, a single sentence without its full stop."""
+    line = _plain(text)
+    line = line if ". " in line or line.endswith("...") else line.removesuffix(".")
+    return line[0].lower() + line[1:] if re.match(r"[A-Z][a-z]+\b", line) else line
+
+
+def _filled(words: Sequence[str]) -> str:
+    """Words in lines of the help's width, none of them broken."""
+    text = " ".join(word.replace(" ", "\xa0") for word in words)
+    return textwrap.fill(text, HELP_WIDTH, break_on_hyphens=False, break_long_words=False).replace("\xa0", " ")
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and their meanings in two columns."""
+    left = max(len(name) for name, _ in rows) + 2
+    return "\n".join(
+        textwrap.fill(
+            meaning, HELP_WIDTH, initial_indent=name.ljust(left), subsequent_indent=" " * left, break_on_hyphens=False
+        )
+        for name, meaning in rows
+    )
+
+
+def fire_words(verb: Verb, words: Sequence[str]) -> list[str]:
+    """Return the words as fire takes them without guessing, and teach fire how to read each value.
 
     Options are ``--name value`` or ``--name=value``; ``-`` in a name is ``_``. A switch takes no value, or true or
-    false. After ``--`` all is positional. A leading ``~`` is the user's home folder, which not every shell sees to.
+    false. After ``--`` all words are positional. A leading ``~`` is the user's home folder, which not every shell
+    expands.
 
     Raises:
-        UsageError: an option that there is not or that has no value, a word too many, or something that is missing.
-            A value of the wrong type is refused when fire reads it.
+        UsageError: an unknown option, one without value, a word too many, or a missing argument. Values of the wrong
+            type are refused when fire reads them.
     """
-    given, more = _given(command, words)
-    parameters = inspect.signature(command).parameters
+    values, files = _sorted_words(verb, words)
     missing = [
-        name.upper() if parameter.kind is parameter.POSITIONAL_OR_KEYWORD else f"--{name}"
-        for name, parameter in parameters.items()
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-        and name not in given
+        name.upper() if name in verb.places else option.flag
+        for name, option in verb.options.items()
+        if option.required and name not in values
     ]
     if missing:
-        verb = command.__name__
-        raise UsageError(f"{verb}: {' and '.join(missing)} must be given; see pssr2 {verb} --help")
-    _tell_fire(command)
-    return [*(f"--{name}={value}" for name, value in given.items()), *more]
+        raise UsageError(f"{verb.name}: {' and '.join(missing)} must be given; see pssr2 {verb.name} --help")
+    readers: dict[str, Callable[[str], Any]] = dict.fromkeys(text_ids(), _text) if verb.ids is not None else {}
+    SetParseFns(**readers | {name: partial(_read, verb, option) for name, option in verb.options.items()})(verb.run)
+    if verb.files is not None:
+        SetParseFn(_text)(verb.run)
+    return [*(f"--{name}={value}" for name, value in values.items()), *files]
 
 
-def options_of(command: Callable[..., Any]) -> list[str]:
-    """The names of a verb's options, without those of the training config."""
-    parameters = inspect.signature(command).parameters
-    return [name for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY]
-
-
-def switches_of(command: Callable[..., Any]) -> set[str]:
-    """The names of the options that need no value, those of the training config among them."""
-    own = {name for name, kinds in _kinds(command).items() if bool in kinds}
-    if takes_training_ids(command):
-        own |= {name for name, default in training_ids().items() if isinstance(default, bool)}
-    return own
-
-
-def takes_training_ids(command: Callable[..., Any]) -> bool:
-    """Whether any id of the training config is an option of the verb."""
-    return any(each.kind is each.VAR_KEYWORD for each in inspect.signature(command).parameters.values())
-
-
-def _given(command: Callable[..., Any], words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """The value of each argument that is given, as text, and the words of a verb that takes any number of them."""
-    verb, switches = command.__name__, switches_of(command)
-    expected = _positional(command)
-    places: list[str] = []
-    given: dict[str, str] = {}
+def _sorted_words(verb: Verb, words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The value of each argument as text, and the words of a verb that takes any number of them."""
+    positional: list[str] = []
+    values: dict[str, str] = {}
     rest = list(words)
     while rest:
         word = rest.pop(0)
         if word == "--":
-            places += rest
+            positional += rest
             break
         if re.fullmatch(r"-[A-Za-z].*", word):
-            raise UsageError(f"{verb}: there is no option {word}; options begin with two dashes, files with ./-")
+            raise UsageError(f"{verb.name}: there is no option {word}; options begin with two dashes, files with ./-")
         if not word.startswith("--"):
-            places.append(word)
+            positional.append(word)
             continue
         name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
-        _check_known(command, name)
-        if not equals:
-            follows = rest[0] if rest and not rest[0].startswith("--") else None
-            if name in switches or (follows is None and not _declared(command, name)):
-                value = rest.pop(0) if follows is not None and follows.lower() in YES[:2] + NO[:2] else "True"
-            elif follows is None:
-                raise UsageError(f"{verb}: --{name} needs a value; see pssr2 {verb} --help")
-            else:
-                value = rest.pop(0)
-        given[name] = value
-    if _takes_any_number(command):
-        return given, places
-    if len(places) > len(expected):
+        if name not in verb.options and verb.ids is None:  # ids are checked once the config is merged, with its presets
+            known = [f"--{option}" for option in verb.options]
+            raise UsageError(f"{verb.name}: there is no option --{name}{nearest(f'--{name}', known)}")
+        values[name] = value if equals else _next_value(verb, name, rest)
+    if verb.files is not None:
+        return values, positional
+    if len(positional) > len(verb.places):
         raise UsageError(
-            f"{verb}: {places[len(expected)]!r} is one argument too many; it takes "
-            f"{' '.join(name.upper() for name in expected) or 'options only'} (a folder instead of *.tif)"
+            f"{verb.name}: {positional[len(verb.places)]!r} is one argument too many; it takes "
+            f"{' '.join(map(str.upper, verb.places)) or 'options only'} (a folder instead of *.tif)"
         )
-    return dict(zip(expected, places, strict=False)) | given, []
+    return dict(zip(verb.places, positional, strict=False)) | values, []
 
 
-def _takes_any_number(command: Callable[..., Any]) -> bool:
-    return any(each.kind is each.VAR_POSITIONAL for each in inspect.signature(command).parameters.values())
+def _next_value(verb: Verb, name: str, rest: list[str]) -> str:
+    """Take the value of an option from the words after it; a switch takes none but true or false."""
+    following = rest[0] if rest and not rest[0].startswith("--") else None
+    if name in verb.switches or (following is None and name not in verb.options):
+        return rest.pop(0) if following is not None and following.lower() in (*YES[:2], *NO[:2]) else "True"
+    if following is None:
+        raise UsageError(f"{verb.name}: --{name} needs a value; see pssr2 {verb.name} --help")
+    return rest.pop(0)
 
 
-def _positional(command: Callable[..., Any]) -> list[str]:
-    parameters = inspect.signature(command).parameters
-    return [name for name, each in parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
-
-
-def _declared(command: Callable[..., Any], name: str) -> bool:
-    return name in (*_positional(command), *options_of(command))
-
-
-def _check_known(command: Callable[..., Any], name: str) -> None:
-    """Refuses an option that there is not; ids of a config are checked once it is merged, with its presets."""
-    if not _declared(command, name) and not takes_training_ids(command):
-        known: Iterable[str] = [f"--{each}" for each in (*_positional(command), *options_of(command))]
-        raise UsageError(f"{command.__name__}: there is no option --{name}{nearest(f'--{name}', known)}")
-
-
-def _kinds(command: Callable[..., Any]) -> dict[str, set[Any]]:
-    """The types that each declared argument may have."""
-    parameters = inspect.signature(command, eval_str=True).parameters
-    return {name: _members(each.annotation) for name, each in parameters.items() if each.kind is not each.VAR_KEYWORD}
-
-
-def _members(annotation: Any) -> set[Any]:
-    """The types of a union, or the one type; of ``list[int]``, ``list``."""
-    members = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-    return {get_origin(each) or each for each in members}
-
-
-def _tell_fire(command: Callable[..., Any]) -> None:
-    readers = {name: _reader(command, name, kinds) for name, kinds in _kinds(command).items()}
-    if takes_training_ids(command):
-        readers = dict.fromkeys(text_ids(), _text) | readers
-    SetParseFns(**readers)(command)
-    if _takes_any_number(command):
-        SetParseFn(_text)(command)
-
-
-def _reader(command: Callable[..., Any], name: str, kinds: set[Any]) -> Callable[[str], Any]:
-    """What reads a value of one of these types."""
-
-    def read(text: str) -> Any:
-        for kind, reader, _ in READERS:
-            if kind in kinds:
-                try:
-                    return reader(text)
-                except ValueError:
-                    continue
-        expected = " or ".join(words for kind, _, words in READERS if kind in kinds)
-        raise UsageError(f"{command.__name__}: --{name} {text}: is not {expected}")
-
-    return read
+def _read(verb: Verb, option: Option, text: str) -> Any:
+    """The value of an option."""
+    readers = [(reader, description) for kind, reader, description in READERS if kind in option.kinds]
+    for reader, _ in readers:
+        try:
+            return reader(text)
+        except ValueError:
+            continue
+    expected = " or ".join(description for _, description in readers)
+    raise UsageError(f"{verb.name}: --{option.name} {text}: is not {expected}")
 
 
 def _text(text: str) -> str:
-    """As it is, but for the home folder at the start of a path, or of each of several divided by commas."""
+    """Text as it is, except for the home folder at the start of a path, or of each of several separated by commas."""
     return ",".join(os.path.expanduser(part) for part in text.split(","))
 
 
@@ -186,7 +368,7 @@ def _whole(text: str) -> int:
 
 def _number(text: str) -> float:
     number = float(text)
-    if number != number:  # nan
+    if math.isnan(number):
         raise ValueError
     return number
 
@@ -198,7 +380,7 @@ def _list(text: str) -> list[Any]:
     return list(value)
 
 
-READERS: tuple[tuple[Any, Callable[[str], Any], str], ...] = (
+READERS: tuple[tuple[type, Callable[[str], Any], str], ...] = (
     (bool, _switch, "true or false"),
     (int, _whole, "a whole number"),
     (float, _number, "a number"),
@@ -206,3 +388,22 @@ READERS: tuple[tuple[Any, Callable[[str], Any], str], ...] = (
     (str, _text, "text"),
 )
 """What reads each type, and its name in messages."""
+
+
+def as_json(data: Any) -> str:
+    """Return data as JSON: dataclasses as objects, paths as strings, null for numbers that JSON does not have."""
+    return json.dumps(_plain_data(data), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _plain_data(data: Any) -> Any:
+    if is_dataclass(data) and not isinstance(data, type):
+        data = asdict(data)
+    if isinstance(data, Mapping):
+        return {str(key): _plain_data(value) for key, value in data.items()}
+    if isinstance(data, Sequence) and not isinstance(data, str):
+        return [_plain_data(value) for value in data]
+    if isinstance(data, float):  # numpy's float64, too
+        return float(data) if math.isfinite(data) else None
+    if data is None or isinstance(data, (bool, int, str)):
+        return data
+    return _plain_data(data.tolist()) if hasattr(data, "tolist") else str(data)

@@ -1,42 +1,34 @@
-"""``pssr2 completion``: what a shell needs to complete the verbs, their options and the names of presets."""
+"""Scripts with which a shell completes the verbs, their options and the names of presets."""
 
 from __future__ import annotations
 
-import inspect
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pssr2_monai.bundle import preset_names, training_ids
-from pssr2_monai.cli.answer import Answer
-from pssr2_monai.cli.arguments import options_of, switches_of, takes_training_ids
+from pssr2_monai.cli.arguments import Verb
 from pssr2_monai.errors import UsageError, nearest
 
 EVERYWHERE = ("debug", "help", "json")
+"""Options of every verb."""
 
 
-def completion(shell: str) -> Answer:
-    """Write a script that lets a shell complete verbs, options and presets.
+def completion_script(shell: str, verbs: Sequence[Verb]) -> str:
+    """Return the script for a shell.
 
-    pssr2 completion SHELL
-
-    SHELL  bash, zsh or fish; the script goes where the shell looks for it:
-           bash  ~/.local/share/bash-completion/completions/pssr2 (with the package bash-completion)
-           zsh   a file _pssr2 in a folder of $fpath
-           fish  ~/.config/fish/completions/pssr2.fish
-
-    Example: pssr2 completion fish > ~/.config/fish/completions/pssr2.fish
+    Raises:
+        UsageError: a shell without script.
     """
-    from pssr2_monai.cli.verbs import COMMANDS
-
     if shell not in SCRIPTS:
-        raise UsageError(f"completion: there is no script for {shell!r}{nearest(shell, SCRIPTS)}; use bash, zsh, fish")
-    script = SCRIPTS[shell]([_verb(name, each) for name, each in COMMANDS.items()])
-    return Answer(script, {"shell": shell, "script": script})
+        known = ", ".join(SCRIPTS)
+        raise UsageError(f"completion: there is no script for {shell!r}{nearest(shell, SCRIPTS)}; use {known}")
+    return SCRIPTS[shell]([_Completed.of(verb) for verb in verbs])
 
 
 @dataclass(frozen=True)
-class _Verb:
-    """A verb as shells see it: its options with a value, its switches, and the words that its argument may be."""
+class _Completed:
+    """A verb as shells see it: options with a value, switches, and the words that its argument may be."""
 
     name: str
     summary: str
@@ -44,27 +36,21 @@ class _Verb:
     switches: Sequence[str]
     words: Sequence[str] = ()
 
+    @classmethod
+    def of(cls, verb: Verb) -> _Completed:
+        named = {name: name.replace("_", "-") for name in verb.options if name not in verb.places}
+        ids = {name: name for name in training_ids() if name not in verb.options} if verb.ids else {}
+        valued = [flag for name, flag in (named | ids).items() if name not in verb.switches]
+        switches = [flag for name, flag in (named | ids).items() if name in verb.switches]
+        words = tuple(SCRIPTS) if verb.name == "completion" else ()
+        return cls(verb.name, verb.summary, valued, [*switches, *EVERYWHERE], words)
+
     @property
     def flags(self) -> str:
         return " ".join(f"--{name}" for name in (*self.valued, *self.switches))
 
 
-def _verb(name: str, command: Callable[..., object]) -> _Verb:
-    switches = switches_of(command)
-    own = [each.replace("_", "-") for each in options_of(command) if each not in switches]
-    ids = [each for each in training_ids() if each not in options_of(command)] if takes_training_ids(command) else []
-    known = [each for each in options_of(command) if each in switches]
-    summary = (inspect.getdoc(command) or "").splitlines()[0]
-    return _Verb(
-        name,
-        summary,
-        [*own, *(each for each in ids if each not in switches)],
-        [*(each.replace("_", "-") for each in known), *(each for each in ids if each in switches), *EVERYWHERE],
-        tuple(SCRIPTS) if name == completion.__name__ else (),
-    )
-
-
-def _bash(verbs: Sequence[_Verb]) -> str:
+def _bash(verbs: Sequence[_Completed]) -> str:
     flags = "\n".join(f'            {verb.name}) words="{verb.flags}" ;;' for verb in verbs)
     arguments = "\n".join(f'        {verb.name}) words="{" ".join(verb.words)}" ;;' for verb in verbs if verb.words)
     return f"""\
@@ -92,8 +78,8 @@ _pssr2() {{
 complete -o default -F _pssr2 pssr2"""
 
 
-def _zsh(verbs: Sequence[_Verb]) -> str:
-    summaries = "\n".join(f"        '{verb.name}:{verb.summary}'" for verb in verbs)
+def _zsh(verbs: Sequence[_Completed]) -> str:
+    summaries = "\n".join(f"        {shlex.quote(f'{verb.name}:{verb.summary}')}" for verb in verbs)
     flags = "\n".join(f"            {verb.name}) compadd -- {verb.flags} ;;" for verb in verbs)
     arguments = "\n".join(
         f"            {verb.name}) compadd -- {' '.join(verb.words)} ;;" for verb in verbs if verb.words
@@ -125,10 +111,10 @@ compdef _pssr2 pssr2
 if [[ $funcstack[1] == _pssr2 ]]; then _pssr2 "$@"; fi"""
 
 
-def _fish(verbs: Sequence[_Verb]) -> str:
+def _fish(verbs: Sequence[_Completed]) -> str:
     lines = []
     for verb in verbs:
-        lines.append(f"complete -c pssr2 -n __fish_use_subcommand -f -a {verb.name} -d '{verb.summary}'")
+        lines.append(f"complete -c pssr2 -n __fish_use_subcommand -f -a {verb.name} -d {shlex.quote(verb.summary)}")
         seen = f"complete -c pssr2 -n '__fish_seen_subcommand_from {verb.name}'"
         for name in verb.valued:
             lines.append(f"{seen} -l {name} -r" + (f" -a '{' '.join(preset_names())}'" if name == "preset" else ""))
@@ -137,4 +123,4 @@ def _fish(verbs: Sequence[_Verb]) -> str:
     return "\n".join(lines)
 
 
-SCRIPTS: dict[str, Callable[[Sequence[_Verb]], str]] = {"bash": _bash, "zsh": _zsh, "fish": _fish}
+SCRIPTS: dict[str, Callable[[Sequence[_Completed]], str]] = {"bash": _bash, "zsh": _zsh, "fish": _fish}

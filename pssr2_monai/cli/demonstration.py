@@ -1,13 +1,11 @@
-"""The demonstration: real electron microscopy sections, trained on and restored within minutes.
+"""The demonstration: train on real electron microscopy sections, and restore one within minutes.
 
-The six sections (8 nm, 4106 x 2126) come with the PyPI package ``napari-pssr`` 0.1 (MIT licence) and are fetched from
-there. They are
-noisy: binned 2 x 2 they serve as high-resolution images, five for training and one for the test.
+The six sections (8 nm, 4106 x 2126) are those of the PyPI package ``napari-pssr`` 0.1 (MIT licence), and are downloaded
+from there. They are noisy: binned 2 x 2 they serve as high-resolution images, five for training and one for the test.
 """
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,59 +20,50 @@ from pssr2_monai.networks.weights import load_weights
 from pssr2_monai.restoration.restore import restore
 from pssr2_monai.training.train import train
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What came of it.
+    """The result of the demonstration."""
 
-    Attributes:
-        mean: the scores of each method.
-        table: the same as text, with the verdict.
-        weights: of the training.
-        restored: the restored file.
-        picture: LR | bicubic | restored | HR.
-        tensorboard: folder of the event files.
-    """
-
-    mean: dict[str, dict[str, float]]
-    table: str
+    mean: dict[str, dict[str, float]]  # scores by method
+    table: str  # the scores and the verdict as text
     weights: Path
     restored: Path
-    picture: Path
-    tensorboard: Path
+    picture: Path  # LR | bicubic | restored | HR
+    tensorboard: Path  # folder of the event files
 
     def __str__(self) -> str:
-        return "\n".join(
-            [
-                self.table,
-                "",
-                f"restored file              {self.restored}",
-                f"LR | bicubic | restored | HR  {self.picture}",
-                f"TensorBoard                tensorboard --logdir {self.tensorboard}",
-            ]
+        return (
+            f"{self.table}\n\n"
+            f"restored file              {self.restored}\n"
+            f"LR | bicubic | restored | HR  {self.picture}\n"
+            f"TensorBoard                tensorboard --logdir {self.tensorboard}"
         )
 
 
 def demo(out: str | Path = "demo", minutes: float = 4.5, seed: int = 0) -> Demonstration:
-    """Trains at 4x on the sample images, restores one that was not seen, and compares that with interpolation.
+    """Train at 4x on real electron microscopy sections, and restore one that was held out.
+
+    An interrupted training is resumed. The restored section is compared with bilinear and bicubic interpolation.
 
     Args:
-        out: folder for everything that comes out of it; must not hold a demonstration yet.
+        out: folder for all results; must not hold a finished demonstration.
         minutes: how long to train.
-        seed: of the training.
+        seed: of the training and of the noise.
 
     Returns:
         The scores and the paths; as text, what the command prints.
+
+    Raises:
+        InputError: the folder holds a finished demonstration.
     """
     out = Path(out)
     if (out / "evaluation" / "metrics.json").exists():
-        raise InputError(f"{out}: holds a demonstration already; remove the folder or give another --out")
-    begun = (out / "run" / "last.pt").exists()
+        raise InputError(f"{out}: holds a demonstration already; remove the folder, or choose another --out")
+    resume = (out / "run" / "last.pt").exists()
     train_dir, test_dir = sample_images(cache_dir() / "sample")
-    options = {} if begun else {"preset": "resunet_small", "seed": seed, "scale": SCALE}
-    weights = train(train_dir, out / "run", minutes=minutes, resume=begun, **options)  # type: ignore[arg-type]
+    options = {} if resume else {"preset": "resunet_small", "seed": seed, "scale": SCALE}
+    weights = train(train_dir, out / "run", minutes=minutes, resume=resume, **options)  # type: ignore[arg-type]
     lr_dir = out / "lr"
     lr_dir.mkdir(parents=True, exist_ok=True)
     _, record = load_weights(weights)

@@ -1,11 +1,10 @@
 """The command ``pssr2``: the verbs of ``pssr2_monai.cli.verbs``, called by fire after their arguments were checked.
 
-What a verb tells goes to stdout, as text or, with ``--json``, as one JSON object; all else goes to stderr.
+What a verb reports goes to stdout, as text or, with ``--json``, as one JSON object; everything else goes to stderr.
 """
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import sys
@@ -15,43 +14,44 @@ from collections.abc import Sequence
 
 import fire
 
-from pssr2_monai.cli.answer import Answer, as_json
-from pssr2_monai.cli.arguments import fire_words
+from pssr2_monai.cli.arguments import Answer, as_json, fire_words
 from pssr2_monai.cli.verbs import COMMANDS
 from pssr2_monai.errors import InputError, UsageError, causes, nearest
 from pssr2_monai.machine import keep_memory
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+MESSAGE_LENGTH = 300
+"""Characters that are shown of the message of an unexpected error."""
 EVERYWHERE = """\
---json   tell figures and paths as JSON on stdout
+--json   report figures and paths as JSON on stdout
 --debug  show the traceback of an error"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs one command; the exit status is 0, 1 where it failed, 2 where the command line is wrong, 130 for Ctrl-C."""
+    """Run one command; the exit status is 0, 1 where it failed, 2 where the command line is wrong, 130 for Ctrl-C."""
     # Two threads that spin while they wait take each other's core; torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # What profiling tells about itself helps nobody.
+    # What torch's profiler logs about itself helps nobody.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     keep_memory()
     words = list(sys.argv[1:] if argv is None else argv)
     debug, json = "--debug" in words, "--json" in words
-    words = [each for each in words if each not in ("--debug", "--json")]
+    words = [word for word in words if word not in ("--debug", "--json")]
     _set_up_output(debug)
     try:
         _run(words, json)
         sys.exit(0)
-    except BrokenPipeError:  # the reader of the output has gone, which is its right
+    except BrokenPipeError:  # the reader of the output, such as head, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        print("stopped; a training goes on with --resume, restoring with the same command again", file=sys.stderr)
+        print("stopped; resume a training with --resume, and restoring with the same command", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:
         if debug:
             traceback.print_exc()
         print(f"pssr2: {_one_line(error)}", file=sys.stderr)
-        sys.exit(WRONG_USAGE if any(isinstance(each, UsageError) for each in causes(error)) else FAILED)
+        sys.exit(WRONG_USAGE if any(isinstance(cause, UsageError) for cause in causes(error)) else FAILED)
 
 
 def _run(words: Sequence[str], json: bool) -> None:
@@ -64,23 +64,23 @@ def _run(words: Sequence[str], json: bool) -> None:
         return
     if name not in COMMANDS:
         raise UsageError(f"there is no command {name!r}{nearest(name, COMMANDS)}; there are {', '.join(COMMANDS)}")
-    command = COMMANDS[name]
+    verb = COMMANDS[name]
     if "--help" in rest or "-h" in rest:
-        print(f"{inspect.getdoc(command)}\n\n{EVERYWHERE}")
+        print(f"{verb.help()}\n\n{EVERYWHERE}")
         return
 
-    def told(answer: Answer | None) -> str | None:
+    def report(answer: Answer | None) -> str | None:
         if answer is None:
             return None
         return as_json(answer.data) if json else answer.text
 
-    fire.Fire(command, command=fire_words(command, rest), name=f"pssr2 {name}", serialize=told)
+    fire.Fire(verb.run, command=fire_words(verb, rest), name=f"pssr2 {name}", serialize=report)
 
 
 def _overview() -> str:
     lines = ["pssr2: point-scanning super-resolution for microscopy", ""]
-    lines += [f"  {name:12}{(inspect.getdoc(each) or '').splitlines()[0]}" for name, each in COMMANDS.items()]
-    return "\n".join([*lines, "", "pssr2 COMMAND --help tells more; of every command:", EVERYWHERE])
+    lines += [f"  {name:12}{verb.summary}" for name, verb in COMMANDS.items()]
+    return "\n".join([*lines, "", "Details: pssr2 COMMAND --help. Options of every command:", EVERYWHERE])
 
 
 def _version() -> str:
@@ -113,12 +113,12 @@ def _set_up_output(debug: bool) -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    """What to tell of an error: the user's part of it where there is one, which MONAI wraps in its own."""
-    for innermost in causes(error):
-        if isinstance(innermost, InputError):
-            return str(innermost)
-    text = " ".join(str(innermost).split())
-    return f"{type(innermost).__name__}: {text[:300]} (--debug shows where)"
+    """The message of the user's error, which MONAI wraps in errors of its own, or else of the innermost cause."""
+    for cause in causes(error):
+        if isinstance(cause, InputError):
+            return str(cause)
+    text = " ".join(str(cause).split())
+    return f"{type(cause).__name__}: {text[:MESSAGE_LENGTH]} (--debug shows where)"
 
 
 if __name__ == "__main__":

@@ -1,216 +1,205 @@
-"""The verbs of the command ``pssr2``: one plain function each, whose docstring is its help.
+"""The verbs of the command ``pssr2``: which function each calls, and what it reports.
 
-Heavy packages are imported inside the functions, so that ``pssr2 --help`` answers at once.
+Options and help come from those functions (see ``arguments``). Heavy packages are imported inside the verbs, so that
+``pssr2 --help`` answers at once.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pssr2_monai.cli.answer import Answer
-from pssr2_monai.cli.completion import completion
-from pssr2_monai.cli.tool_verbs import calibrate, convert, crappify, export, info, preprocess, register
+from pssr2_monai.cli.arguments import Answer, Verb, verb
+from pssr2_monai.cli.completion import completion_script
 from pssr2_monai.errors import InputError
 
 
+@verb("training.train:train", places="data", example="images/ --out run/ --minutes 15 --scale 4")
+def train(*, dry_run: bool = False, **options: Any) -> Answer:
+    """
+    Args:
+        dry_run: report the merged config, tiles, steps, network and the files that would be written; train nothing.
+    """
+    if dry_run:
+        from pssr2_monai.training.train import plan_training
+
+        plan = plan_training(**options)
+        return Answer(str(plan), plan)
+    from pssr2_monai.training.train import train as run
+
+    weights = run(**options)
+    files = {"last": "last.pt", "config": "config.json", "tensorboard": "tensorboard"}
+    paths = {name: Path(options["out"]) / file for name, file in files.items()}
+    return Answer(str(weights), {"weights": weights, **paths})
+
+
+@verb(
+    "restoration.restore:restore",
+    "restoration.options:RestoreOptions",
+    places="source target",
+    example="scans/ restored/ --weights run/model.pt",
+)
 def restore(
-    source: str,
-    target: str,
     *,
-    weights: str,
-    window: int | None = None,
-    overlap: float | None = None,
-    precision: str = "auto",
-    backend: str = "torch",
-    device: str | None = None,
-    axes: str | None = None,
-    overwrite: bool = False,
-    skip_bad: bool = False,
-    format: str | None = None,
-    workers: int | None = None,
-    scheduler: str | None = None,
     dry_run: bool = False,
     estimate: bool = False,
-    profile: str | None = None,
     fidelity: bool = False,
     uncertainty: bool = False,
+    **options: Any,
 ) -> Answer:
-    """Restore an image, or every image of a folder.
-
-    pssr2 restore SOURCE TARGET --weights FILE [--window N] [--overlap 0.2] [--precision auto] [--backend torch]
-    [--device D] [--axes ZYX] [--overwrite] [--skip-bad] [--format ome.zarr] [--workers N | --scheduler ADDRESS]
-    [--dry-run] [--estimate] [--profile DIR] [--fidelity] [--uncertainty]
-
-    SOURCE         an image file, a folder of them, or a folder of slices where TARGET is a file
-    TARGET         the file to write, or the folder to write files of the same names into
-    --weights      a model.pt that a training wrote, or em or em_denoise, which come along; with --uncertainty also
-                   several, joined by commas
-    --window       largest side of the windows in LR pixels, 640 or, of volumes, 96; smaller ones take less memory
-    --overlap      share of a window in common with the next; by default 64 LR pixels
-    --precision    auto, float32 or bfloat16; with --backend openvino also int8, twice as quick on most processors
-    --backend      torch, or openvino, which is quicker on some processors
-    --device       cpu, cuda, cuda:1, ...; a GPU where there is one
-    --axes         axes of files that do not tell their own, such as ZYX
-    --overwrite    replace files that exist
-    --skip-bad     leave out files that cannot be read, instead of stopping before any work
-    --format       tif, ome.tif, ome.zarr or png for files written into a folder; by default that of the source
-    --workers      how many processes of this machine share the work, each with a network of its own
-    --scheduler    address of a Dask cluster that is to do the work, such as tcp://host:8786
-    --dry-run      tell which files would be written, their size and in what settings, and restore nothing
-    --estimate     tell memory and time as well, by a trial of a few windows, and write nothing
-    --profile      folder for a table of where the time went and a trace of it; for a small image
-    --fidelity     tell whether each output agrees with its source, and write maps of z-scores beside it
-    --uncertainty  restore as the mean over eight orientations, and write NAME_uncertainty, their spread, beside it
-
-    What was interrupted goes on where it stopped when the same command is given again.
-
-    Example: pssr2 restore scans/ restored/ --weights run/model.pt
     """
-    from pssr2_monai.restoration.options import RestoreOptions
-
-    options = RestoreOptions(
-        window, overlap, precision, backend, device, axes, overwrite, skip_bad, format, workers, scheduler, profile
-    )
+    Args:
+        dry_run: report which files would be written, their size and the settings; restore nothing.
+        estimate: also report memory and time, from a trial of a few windows; write nothing.
+        fidelity: report whether each output agrees with its source, and write maps of z-scores next to it.
+        uncertainty: restore as the mean over eight orientations and all files of weights, which are then separated by
+            commas, and write the spread, NAME_uncertainty, next to it.
+    """
     if estimate and uncertainty:
-        raise InputError("estimate: counts one look at each image; uncertainty has eight for each file of weights")
-    if profile is not None and (estimate or fidelity or uncertainty):
+        raise InputError("estimate: counts one pass over each image; uncertainty has eight for each file of weights")
+    if options.get("profile") is not None and (estimate or fidelity or uncertainty):
         raise InputError("profile: measures plain restoring; leave out estimate, fidelity and uncertainty")
+    weights = options.pop("weights")
     files = weights.split(",") if uncertainty else [weights]
     if dry_run or estimate:
         from pssr2_monai.fidelity.maps import map_outputs
         from pssr2_monai.restoration.plan import plan_restoring
 
-        maps = partial(map_outputs, axes=axes, fidelity=fidelity, uncertainty=uncertainty)
-        plan = plan_restoring(source, target, files[0], options, trial=estimate, maps=maps)
+        maps = partial(map_outputs, axes=options.get("axes"), fidelity=fidelity, uncertainty=uncertainty)
+        plan = plan_restoring(weights=files[0], **options, trial=estimate, maps=maps)
         return Answer(plan.table() if estimate else str(plan), plan)
     if fidelity or uncertainty:
         from pssr2_monai.fidelity.maps import restore_with_maps, told
 
-        mapped = restore_with_maps(source, target, files, options, fidelity=fidelity, uncertainty=uncertainty)
-        return Answer("\n".join(line for each in mapped for line in told(each)), {"restored": mapped})
+        mapped = restore_with_maps(weights=files, fidelity=fidelity, uncertainty=uncertainty, **options)
+        return Answer("\n".join(line for result in mapped for line in told(result)), {"restored": mapped})
     from pssr2_monai.restoration.restore import restore as run
 
-    paths = run(source, target, weights, options)
+    paths = run(weights=weights, **options)
     return Answer("\n".join(map(str, paths)), {"restored": [{"path": path} for path in paths]})
 
 
-def evaluate(
-    *,
-    hr: str,
-    weights: str,
-    out: str,
-    lr: str | None = None,
-    seed: int = 0,
-    normalise: str = "least_squares",
-    pixel_size: float | None = None,
-    window: int | None = None,
-    precision: str = "auto",
-    device: str | None = None,
-    axes: str | None = None,
-    pair_pattern: str | None = None,
-) -> Answer:
-    """Score weights beside bilinear and bicubic interpolation.
-
-    pssr2 evaluate --hr DIR [--lr DIR] --weights FILE --out DIR [--seed 0] [--normalise least_squares]
-    [--pixel-size 0.004] [--window N] [--precision auto] [--device D] [--axes ZYX] [--pair-pattern REGEX]
-
-    --hr            folder of high-resolution images
-    --lr            folder of their low-resolution partners of the same names; without it the HR images are crappified
-    --weights       a model.pt that a training wrote, or em or em_denoise, which come along
-    --out           folder for report.html (open it in a browser), metrics.json, metrics.csv and the pictures
-    --seed          of the crappifier and of the intervals
-    --normalise     least_squares (gain and offset) or pssr2, before the metrics that are called fitted
-    --pixel-size    micrometres of the HR pixels, where the files do not tell; resolutions are then in nanometres, too
-    --window        largest side of the windows in LR pixels; by default 640, for volumes 96
-    --precision     auto, float32 or bfloat16
-    --device        cpu, cuda, cuda:1, ...; a GPU where there is one
-    --axes          axes of files that do not tell their own, such as ZYX
-    --pair-pattern  regular expression whose group is what the names of partners have in common
-
-    Example: pssr2 evaluate --hr test/ --weights run/model.pt --out evaluation/
-    """
+@verb("evaluation.evaluate:evaluate", example="--hr test/ --weights run/model.pt --out evaluation/")
+def evaluate(**options: Any) -> Answer:
     from pssr2_monai.evaluation.evaluate import evaluate as run
     from pssr2_monai.evaluation.evaluate import table
 
-    options: dict[str, Any] = {"window": window, "precision": precision, "device": device, "axes": axes}
-    options |= {"pair_pattern": pair_pattern, "pixel_size": pixel_size}
-    result = run(hr, weights, out, lr=lr, seed=seed, normalise=normalise, **options)
-    files = {name: Path(out) / name for name in ("report.html", "metrics.json", "metrics.csv")}
-    told = {name: result[name] for name in ("verdict", "mean", "interval", "against", "settings")}
-    told |= {"report": files["report.html"], "metrics": files["metrics.json"], "table": files["metrics.csv"]}
-    return Answer(f"{table(result)}\n{files['report.html']}", told)
+    result = run(**options)
+    files = {"report": "report.html", "metrics": "metrics.json", "table": "metrics.csv"}
+    paths = {name: Path(options["out"]) / file for name, file in files.items()}
+    figures = {name: result[name] for name in ("verdict", "mean", "interval", "against", "settings")}
+    return Answer(f"{table(result)}\n{paths['report']}", figures | paths)
 
 
-def train(
-    data: str,
+@verb(
+    "data.datalists:TileSettings tile overlap scale n_frames stack axes",
+    places="file",
+    example="stack.ome.tif --n-frames 5",
+)
+def info(*, file: str, **settings: Any) -> Answer:
+    """Report what was understood of an image file, and the tiles that a training would take from it.
+
+    Args:
+        file: an image file, or a folder of slices.
+    """
+    from pssr2_monai.data.datalists import TileSettings
+    from pssr2_monai.data.info import describe
+
+    description = describe(file, TileSettings(**settings))
+    return Answer(str(description), description)
+
+
+@verb("calibration.calibrate:calibrate", example="--hr pairs/HR --lr pairs/LR --out scope.json")
+def calibrate(**options: Any) -> Answer:
+    from pssr2_monai.calibration.calibrate import calibrate as run
+    from pssr2_monai.calibration.calibrate import summary
+
+    calibration = run(**options)
+    return Answer(summary(calibration), calibration)
+
+
+@verb("calibration.registration.register:register", example="--hr slow/ --lr fast/ --out pairs/")
+def register(**options: Any) -> Answer:
+    from pssr2_monai.calibration.registration.register import TABLE, summary
+    from pssr2_monai.calibration.registration.register import register as run
+
+    pairs = run(**options)
+    return Answer(summary(pairs), {"pairs": pairs, "table": Path(options["out"]) / TABLE})
+
+
+@verb("training.preview:crappify_images", places="source target", example="images/ crappified/ --scale 4")
+def crappify(**options: Any) -> Answer:
+    from pssr2_monai.training.preview import crappify_images
+
+    paths = crappify_images(**options)
+    return Answer("\n".join(map(str, paths)), {"crappified": [{"path": path} for path in paths]})
+
+
+@verb("training.preview:preprocess", places="data out", example="images/ tiles/ --limit 20")
+def preprocess(**options: Any) -> Answer:
+    from pssr2_monai.training.preview import preprocess as run
+
+    paths = run(**options)
+    return Answer(f"{options['out']}: {len(paths)} files", {"tiles": paths})
+
+
+@verb(
+    "export.export:export weights target format",
+    "export.grey_levels:PackageSettings",
+    places="weights target",
+    example="run/model.pt model.onnx",
+)
+def export(**options: Any) -> Answer:
+    from pssr2_monai.export.export import export as run
+    from pssr2_monai.export.grey_levels import PackageSettings
+
+    file = {name: options.pop(name) for name in ("weights", "target", "format") if name in options}
+    exported = run(**file, package=PackageSettings(**options) if options else None)
+    text = f"{exported.path}: {exported.difference:.1g} grey levels of 255 off at most, at {len(exported.shapes)} sizes"
+    return Answer(f"{text}; {exported.takes}" if exported.takes else text, exported)
+
+
+@verb("networks.weights:convert original target", places="original target", example="weights.pth model.pt")
+def convert(
     *,
-    out: str,
-    preset: str | None = None,
-    epochs: int | None = None,
-    minutes: float | None = None,
-    resume: bool = False,
-    dry_run: bool = False,
-    **overrides: Any,
+    dilations: list[Any] | None = None,
+    pool_sizes: list[int] | None = None,
+    qk_scale: float | None = None,
+    scale: int | None = None,
+    **files: Any,
 ) -> Answer:
-    """Train a network on a folder of high-resolution images.
-
-    pssr2 train DATA --out RUN [--preset NAME,...] [--epochs N] [--minutes M] [--resume] [--dry-run] [--ID VALUE ...]
-
-    DATA       folder of high-resolution images
-    --out      folder for the weights (model.pt), the state to resume from (last.pt) and the TensorBoard files
-    --preset   presets laid over the training config: names or JSON files, divided by commas
-    --epochs   how many epochs; with --minutes alone there is no bound
-    --minutes  stop after so many minutes
-    --resume   go on with the training in --out
-    --dry-run  tell the merged config, the tiles, the steps, the network and the files to come, and train nothing
-    --ID       any id of the config: --scale 2, --tile 192, --batch_size 8, --lr 3e-4, --seed 1, ...
-
-    Example: pssr2 train images/ --out run/ --minutes 15 --scale 4
     """
-    options = {"preset": preset, "epochs": epochs, "minutes": minutes, "resume": resume, **overrides}
-    if dry_run:
-        from pssr2_monai.training.train import plan_training
-
-        plan = plan_training(data, out, **options)
-        return Answer(str(plan), plan)
-    from pssr2_monai.training.train import train as run
-
-    weights = run(data, out, **options)
-    beside = {"last": "last.pt", "config": "config.json", "tensorboard": "tensorboard"}
-    return Answer(str(weights), {"weights": weights, **{name: Path(out) / file for name, file in beside.items()}})
-
-
-def demo(*, out: str = "demo", minutes: float = 4.5, seed: int = 0) -> Answer:
-    """Train on real electron microscopy sections and restore one that was not seen.
-
-    pssr2 demo [--out demo] [--minutes 4.5] [--seed 0]
-
-    --out      folder for everything that comes out of it
-    --minutes  how long to train
-    --seed     of the training
-
-    Example: pssr2 demo --minutes 4.5
+    Args:
+        dilations: a list for each level, where they were not the original's default.
+        pool_sizes: a list, where they were not the original's default.
+        qk_scale: of a SwinIR, where it was given.
+        scale: of a SwinIR with the upsampler pixelshuffledirect.
     """
+    from pssr2_monai.networks.weights import convert as run
+
+    options: dict[str, Any] = {"dilations": dilations, "pool_sizes": pool_sizes, "qk_scale": qk_scale, "scale": scale}
+    path = run(**files, **{name: value for name, value in options.items() if value is not None})
+    return Answer(str(path), {"weights": path})
+
+
+@verb("cli.demonstration:demo", example="--minutes 4.5")
+def demo(**options: Any) -> Answer:
     from pssr2_monai.cli.demonstration import demo as run
 
-    shown = run(out, minutes=minutes, seed=seed)
-    return Answer(str(shown), shown)
+    demonstration = run(**options)
+    return Answer(str(demonstration), demonstration)
 
 
+@verb(example="scan.ome.tif")
 def napari(*files: str) -> None:
-    """Open napari with windows to train, restore, calibrate and evaluate in.
+    """Open napari with windows to train, restore, calibrate and evaluate.
 
-    pssr2 napari [FILE ...]
-
-    FILE  images to open, with their axes and pixel size
-
-    Example: pssr2 napari scan.ome.tif
+    Args:
+        *files: images to open, with their axes and pixel size.
     """
     if find_spec("napari") is None:
         raise InputError("napari: it is not installed; pip install 'pssr2-monai[napari]'")
@@ -224,22 +213,19 @@ def napari(*files: str) -> None:
     run()
 
 
-COMMANDS: dict[str, Callable[..., Answer | None]] = {
-    each.__name__: each
-    for each in (
-        train,
-        restore,
-        evaluate,
-        info,
-        calibrate,
-        register,
-        crappify,
-        preprocess,
-        export,
-        convert,
-        demo,
-        napari,
-        completion,
-    )
-}
+@verb(places="shell", example="fish > ~/.config/fish/completions/pssr2.fish")
+def completion(*, shell: str) -> Answer:
+    """Write a script that lets a shell complete verbs, options and presets.
+
+    bash looks for it in ~/.local/share/bash-completion/completions/pssr2 (with the package bash-completion), zsh in a
+    file _pssr2 in a folder of $fpath, fish in ~/.config/fish/completions/pssr2.fish.
+
+    Args:
+        shell: bash, zsh or fish.
+    """
+    script = completion_script(shell, list(COMMANDS.values()))
+    return Answer(script, {"shell": shell, "script": script})
+
+
+COMMANDS = {command.name: command for command in list(globals().values()) if isinstance(command, Verb)}
 """Every verb by its name, in the order in which they are listed."""

@@ -7,7 +7,6 @@ Blocks of a page run in turn. One that needs what is not here (a cluster, a GPU,
 from __future__ import annotations
 
 import doctest
-import inspect
 import os
 import re
 import runpy
@@ -23,7 +22,7 @@ from sybil import Example, Region
 from sybil.document import Document
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
-from pssr2_monai.cli.arguments import fire_words, takes_training_ids
+from pssr2_monai.cli.arguments import fire_words
 from pssr2_monai.cli.main import main
 from pssr2_monai.cli.verbs import COMMANDS
 from pssr2_monai.errors import UsageError
@@ -114,7 +113,6 @@ def test_commands_in_the_text_exist(page: Path) -> None:
             if "must be given" not in str(error):
                 pytest.fail(f"{words}: {error}")
             continue
-        if takes_training_ids(command):
-            own = inspect.signature(command).parameters
+        if command.ids is not None:
             ids = [word[2:].partition("=")[0] for word in given]
-            check_overrides(config_files("train"), dict.fromkeys(each for each in ids if each not in own))
+            check_overrides(config_files("train"), dict.fromkeys(name for name in ids if name not in command.options))
