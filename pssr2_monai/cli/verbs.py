@@ -69,14 +69,14 @@ def restore(
         from pssr2_monai.fidelity.maps import map_outputs
         from pssr2_monai.restoration.plan import plan_restoring
 
-        maps = partial(map_outputs, axes=options.get("axes"), fidelity=fidelity, uncertainty=uncertainty)
+        maps = partial(map_outputs, fidelity=fidelity, uncertainty=uncertainty)
         plan = plan_restoring(weights=files[0], **options, trial=estimate, maps=maps)
         return Answer(plan.table() if estimate else str(plan), plan)
     if fidelity or uncertainty:
-        from pssr2_monai.fidelity.maps import restore_with_maps, told
+        from pssr2_monai.fidelity.maps import restore_with_maps
 
         mapped = restore_with_maps(weights=files, fidelity=fidelity, uncertainty=uncertainty, **options)
-        return Answer("\n".join(line for result in mapped for line in told(result)), {"restored": mapped})
+        return Answer("\n".join(map(str, mapped)), {"restored": mapped})
     from pssr2_monai.restoration.restore import restore as run
 
     paths = run(weights=weights, **options)

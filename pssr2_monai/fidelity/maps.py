@@ -1,32 +1,30 @@
-"""Restoring with maps beside each output that tell how far to trust it: fidelity, uncertainty."""
+"""Restoring with maps next to each output that say how far to trust it: fidelity, uncertainty."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.fidelity.check_fidelity import Fidelity, beside, check_fidelity
 from pssr2_monai.fidelity.uncertainty import load_ensemble, restore_with_uncertainty
-from pssr2_monai.images.image import open_image
-from pssr2_monai.machine import default_device
-from pssr2_monai.networks.record import Record
-from pssr2_monai.networks.weights import load_weights
-from pssr2_monai.restoration.estimate import Output, check_output_room, output_of, stored_bytes
-from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.images.image import LazyImage
+from pssr2_monai.restoration.engines import open_engine
+from pssr2_monai.restoration.estimate import Output, check_output_room, stored_bytes
 from pssr2_monai.restoration.options import RestoreOptions, merge_options
-from pssr2_monai.restoration.plan import match_outputs
-from pssr2_monai.restoration.restore import restore
+from pssr2_monai.restoration.plan import PreparedRun, prepare
+from pssr2_monai.restoration.restore import restore_prepared
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """A restored file and what was found out about it.
+    """A restored file and its maps.
 
     Attributes:
         path: the restored image.
@@ -37,6 +35,16 @@ class Mapped:
     path: Path
     fidelity: Fidelity | None = None
     uncertainty: Path | None = None
+
+    def __str__(self) -> str:
+        lines = [str(self.path)]
+        if self.uncertainty is not None:
+            lines.append(str(self.uncertainty))
+        if self.fidelity is not None:
+            verdict = self.fidelity.verdict
+            lines += [str(self.fidelity.map), str(self.fidelity.structures), f"  {verdict.headline}"]
+            lines += [f"  - {reason}" for reason in verdict.reasons]
+        return "\n".join(lines)
 
 
 def restore_with_maps(
@@ -49,113 +57,71 @@ def restore_with_maps(
     uncertainty: bool = False,
     **keywords: Any,
 ) -> list[Mapped]:
-    """Restores a file or every image of a folder, and writes maps beside.
+    """Restore a file or every image of a folder, and write maps next to each output.
 
     Args:
-        source: see ``restoring.restore``, also for what is not told here.
+        source: see ``restore.restore``, as ``target``.
         target: the file to write, or the folder to write files into.
         weights: a ``model.pt``; or several, whose mean restores and whose spread is the uncertainty.
         options: how to restore; with uncertainty in one process.
-        fidelity: see ``fidelity.check_fidelity``.
-        uncertainty: see ``uncertainty.restore_with_uncertainty``; this process does the work alone.
-        keywords: single options, which take the place of those.
+        fidelity: see ``check_fidelity.check_fidelity``.
+        uncertainty: see ``uncertainty.restore_with_uncertainty``; such a run does not resume.
+        keywords: single options, which take precedence.
 
     Raises:
-        InputError: see ``restoring.restore``; several weights without uncertainty; a map that exists already.
+        InputError: see ``restore.restore``; several weights without uncertainty; a map that exists already.
     """
     several = [weights] if isinstance(weights, (str, Path)) else list(weights)
     if len(several) > 1 and not uncertainty:
         raise InputError(f"weights: {len(several)} files restore as an ensemble; ask for uncertainty, or give one")
     options = merge_options(options, keywords)
     if uncertainty and options.shared:
-        raise InputError("uncertainty: is found by one process alone; leave out workers and scheduler")
-    _, record = load_weights(several[0])
-    # An output may exist where an interrupted run goes on; without uncertainty it is `restore` that judges.
-    axes, overwrite = options.axes, options.overwrite
-    pairs = match_outputs(source, target, record, replace(options, overwrite=overwrite or not uncertainty))
-    inferer = options.inferer(record)
-    to_write: list[Output] = []
-    for file, output in pairs:
-        if output.exists() and not overwrite:
-            continue
-        planned = output_of(file, output, record, inferer, axes)
-        maps = map_outputs(file, planned, axes, fidelity, uncertainty)
-        for each in maps:
-            if each.path.exists() and not overwrite:
-                raise InputError(f"{each.path}: exists already; give another output, or ask to overwrite it")
-        to_write += [planned, *maps]
-    check_output_room(to_write)
-    if uncertainty:
-        spreads = _restored(pairs, several, record, inferer, options)
-    else:
-        spreads = dict.fromkeys(restore(source, target, several[0], options))
+        raise InputError("uncertainty: is measured by one process alone; leave out workers and scheduler")
+    maps = partial(map_outputs, fidelity=fidelity, uncertainty=uncertainty)
+    with open_engine(options, several[0]) as engine:
+        run = prepare(source, target, several[0], options, maps=maps, resume=not uncertainty)
+        for path in (output.path for file in run.files for output in file.maps):
+            if path.exists() and not options.overwrite:
+                raise InputError(f"{path}: exists already; give another output, or ask to overwrite it")
+        spreads = dict.fromkeys(restore_prepared(run, engine)) if not uncertainty else _restore_all(run, several)
+    # An earlier map of an output that was written or found finished is out of date.
+    check = partial(check_fidelity, record=run.record, axes=options.axes, overwrite=True)
     return [
-        Mapped(output, _checked(file, output, record, axes) if fidelity else None, spreads[output])
-        for file, output in pairs
+        Mapped(output, check(file, output) if fidelity else None, spreads[output])
+        for file, output in run.pairs
         if output in spreads
     ]
 
 
-def map_outputs(
-    source: Path, output: Output, axes: str | None = None, fidelity: bool = True, uncertainty: bool = False
-) -> list[Output]:
-    """The maps beside an output: float32, those of fidelity with the pixels of the source, that of the spread with its.
-
-    Raises:
-        InputError: the source cannot be read.
-    """
-    with open_image(source, axes=axes) as image:
-        shapes = dict.fromkeys(["fidelity", "structures"] if fidelity else [], image.shape)
+def map_outputs(image: LazyImage, output: Output, fidelity: bool = True, uncertainty: bool = False) -> list[Output]:
+    """The maps of an output: float32, for fidelity with the shape of the source, for uncertainty with its own."""
+    shapes = dict.fromkeys(["fidelity", "structures"] if fidelity else [], image.shape)
     shapes |= {"uncertainty": output.shape} if uncertainty else {}
-    found = []
-    for what, shape in shapes.items():
-        path = beside(output.path, what)
-        found.append(Output(path, shape, stored_bytes(path, shape, 4), blocks=0, windows=0, memory=0))
-    return found
+    paths = {name: beside(output.path, name) for name in shapes}
+    return [
+        Output(paths[name], shape, stored_bytes(paths[name], shape, 4), blocks=0, windows=0, memory=0)
+        for name, shape in shapes.items()
+    ]
 
 
-def told(mapped: Mapped) -> list[str]:
-    """What was written and found, line by line."""
-    lines = [str(mapped.path)]
-    if mapped.uncertainty is not None:
-        lines.append(str(mapped.uncertainty))
-    if mapped.fidelity is not None:
-        verdict = mapped.fidelity.verdict
-        lines += [
-            str(mapped.fidelity.map),
-            str(mapped.fidelity.structures),
-            f"  {verdict.headline}",
-            *(f"  - {reason}" for reason in verdict.reasons),
-        ]
-    return lines
-
-
-def _restored(
-    pairs: Sequence[tuple[Path, Path]],
-    weights: Sequence[str | Path],
-    record: Record,
-    inferer: SeamlessInferer,
-    options: RestoreOptions,
-) -> dict[Path, Path | None]:
-    """Restores files as means; gives the file of the spread of each."""
-    networks, _ = load_ensemble(weights, options.device or default_device())
+def _restore_all(run: PreparedRun, weights: Sequence[str | Path]) -> dict[Path, Path | None]:
+    """Restore files as means, and return the file of the spread of each."""
+    check_output_room(run.outputs)
+    device = next(run.network.parameters()).device
+    networks, record = load_ensemble(weights, device, (run.network, run.record))
+    axes, overwrite = run.options.axes, run.options.overwrite
     spreads: dict[Path, Path | None] = {}
-    for file, output in pairs:
+    for file, output in run.pairs:
         output.parent.mkdir(parents=True, exist_ok=True)
         try:
             _, spread = restore_with_uncertainty(
-                file, output, networks, record, inferer, axes=options.axes, overwrite=options.overwrite
+                file, output, networks, record, run.inferer, axes=axes, overwrite=overwrite
             )
         except InputError as error:
-            if not options.skip_bad:
+            if not run.options.skip_bad:
                 raise
             logger.warning("left out: %s", error)
         else:
             logger.info("%s -> %s", file, output)
             spreads[output] = spread
     return spreads
-
-
-def _checked(file: Path, output: Path, record: Record, axes: str | None) -> Fidelity:
-    """The check of an output that has just been written or found finished: an earlier map of it is out of date."""
-    return check_fidelity(file, output, record, axes=axes, overwrite=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +20,14 @@ from pssr2_monai.fidelity.check_fidelity import beside
 from pssr2_monai.images.axes import factors, is_volume
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.windows import ORIENTATIONS, fit_image_intensity, turned
-from pssr2_monai.images.writer import Writer
+from pssr2_monai.images.writer import Writer, remove
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights
 from pssr2_monai.restoration.inferer import SeamlessInferer
-from pssr2_monai.restoration.layout import Job
+from pssr2_monai.restoration.journal import journal_of
+from pssr2_monai.restoration.layout import Strip, layout_of
 from pssr2_monai.restoration.restore_file import output_writer
-from pssr2_monai.restoration.restore_image import Restoring
+from pssr2_monai.restoration.restore_image import ImageRestorer
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -71,23 +72,30 @@ class MeanAndSpread(torch.nn.Module):
 
 
 def load_ensemble(
-    weights: Sequence[str | Path], device: torch.device | str = "cpu"
+    weights: Sequence[str | Path],
+    device: torch.device | str = "cpu",
+    loaded: tuple[torch.nn.Module, Record] | None = None,
 ) -> tuple[list[torch.nn.Module], Record]:
-    """The networks of several files of weights that restore alike images, and the record of the first.
+    """The networks of several files of weights that restore images of one kind, and the record of the first.
+
+    Args:
+        weights: the files.
+        device: where the networks are.
+        loaded: the network and record of the first file, where they are loaded already.
 
     Raises:
         InputError: a file cannot be read, or their scales, frames or intensities differ.
     """
-    loaded = [load_weights(path, device) for path in weights]
-    first = loaded[0][1]
-    for path, (_, record) in zip(weights, loaded, strict=True):
+    members = [loaded or load_weights(weights[0], device), *(load_weights(path, device) for path in weights[1:])]
+    first = members[0][1]
+    for path, (_, record) in zip(weights, members, strict=True):
         for name in ("scale", "n_frames", "stack", "intensity"):
             if getattr(record, name) != getattr(first, name):
                 raise InputError(
                     f"{path}: has {name} {getattr(record, name)}, but {weights[0]} has {getattr(first, name)}; an "
                     "ensemble restores the same images"
                 )
-    return [network for network, _ in loaded], first
+    return [network for network, _ in members], first
 
 
 def restore_with_uncertainty(
@@ -101,9 +109,9 @@ def restore_with_uncertainty(
     axes: str | None = None,
     overwrite: bool = False,
 ) -> tuple[Path, Path]:
-    """Restores a file as the mean over orientations and networks, and writes their spread beside it.
+    """Restore a file as the mean over orientations and networks, and write their spread next to it.
 
-    The target is as ``file_restoring.restore_file`` writes it; ``NAME_uncertainty``, with the same suffix, is float32:
+    The target is as ``restore_file.restore_file`` writes it; ``NAME_uncertainty``, with the same suffix, is float32:
     the standard deviation in grey levels of the file, on the same axes and pixel size. Neither is ever whole in memory;
     unlike there, an interrupted run begins anew.
 
@@ -112,9 +120,9 @@ def restore_with_uncertainty(
         target: the file to write.
         networks: in evaluation mode, of weights with this record.
         record: of their weights.
-        inferer: how they are laid over the image.
+        inferer: applies them to windows.
         orientations: see ``MeanAndSpread``; by default 8, or 4 where Y and X are scaled differently.
-        axes: axes of a file that does not tell its own.
+        axes: axes of a file that does not state its own.
         overwrite: replace existing files.
 
     Raises:
@@ -132,39 +140,34 @@ def restore_with_uncertainty(
             output_writer(target, image, record, overwrite) as means,
             output_writer(spread, image, record, overwrite, dtype=np.float32) as spreads,
         ):
-            restoring = _Restoring(image, means, network, record, inferer, intensity, spreads)
-            restoring.quantize()
-            for _ in restoring.run(restoring.layout.jobs()):
+            remove(journal_of(target.absolute()))  # of an interrupted run without uncertainty, which does not resume
+            layout = layout_of(image, target, record, inferer, itemsize=BYTES_OF_BOTH)
+            restorer = _MeanAndSpreadRestorer(image, means, network, record, inferer, intensity, layout, spreads)
+            restorer.quantize()
+            for _ in restorer.run(layout.strips()):
                 pass
     return target, spread
 
 
-@dataclass
-class _Restoring(Restoring):
-    """The restoring of an image by ``MeanAndSpread``, into two writers.
+BYTES_OF_BOTH = 8
+"""Of a pixel's mean and spread in float32."""
 
-    Attributes:
-        spreads: writes the spread.
-    """
+
+@dataclass
+class _MeanAndSpreadRestorer(ImageRestorer):
+    """Restores an image by ``MeanAndSpread`` into two writers, the second for the spread."""
 
     spreads: Writer
-
-    @property
-    def itemsize(self) -> int:
-        """Of both, uncast."""
-        return 8
 
     def cast(self, pixels: np.ndarray) -> np.ndarray:
         """Both as they are: ``(rows, 2, frames, X)`` of planes, ``(frames, 2, Y, X)`` of a volume."""
         return pixels
 
-    def write(self, job: Job, rows: range, block: np.ndarray) -> None:
-        """Casts and writes both."""
-        super().write(job, rows, self.intensity.cast(block[:, 0], self.writer.dtype))
+    def write(self, strip: Strip, rows: range, block: np.ndarray) -> None:
+        """Cast and write both."""
+        super().write(strip, rows, self.intensity.cast(block[:, 0], self.writer.dtype))
         spread = block[:, 1] * np.float32(self.intensity.high - self.intensity.low)
-        Restoring(self.image, self.spreads, self.network, self.record, self.inferer, self.intensity).write(
-            job, rows, spread
-        )
+        ImageRestorer.write(replace(self, writer=self.spreads), strip, rows, spread)
 
 
 @dataclass(frozen=True)

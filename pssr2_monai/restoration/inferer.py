@@ -1,4 +1,4 @@
-"""Laying a network over an image or a volume that is larger than it takes at a time."""
+"""Applying a network to an image or a volume that is larger than it takes at a time: blended sliding windows."""
 
 from __future__ import annotations
 
@@ -18,37 +18,40 @@ from pssr2_monai.restoration.blending import Place, WindowAxis, blended
 from pssr2_monai.restoration.openvino_network import OpenVINONetwork, check_openvino
 
 GRID = 32
-"""Windows begin at multiples of this in Y and X: a network that pools gives another output where its grid lies
-otherwise."""
+"""Windows begin at multiples of this in Y and X: the output of a network that pools depends on where its grid lies."""
 DEPTH, DEPTH_GRID = 48, 8
-"""Frames of a window of a volume, and what its first one is a multiple of."""
+"""Frames of a window of a volume, and the multiples at which windows begin along them."""
 PLANE_WINDOW, VOLUME_WINDOW = 640, 96
-"""The sides of a window unless others are asked for: larger ones have less in common, and take more memory."""
+"""Sides of a window in LR pixels by default: larger ones overlap less, and take more memory."""
 BACKENDS, INT8 = ("torch", "openvino"), "int8"
 Read = Callable[[Sequence[int]], torch.Tensor]
-"""Gives the window that begins at a pixel of each axis."""
-SHARED = 64
-"""LR pixels that neighbouring windows need to have in common; small windows a quarter of their side."""
+"""Reads the window that begins at a pixel of each axis."""
+SHARED_PX = 64
+"""LR pixels that neighbouring windows need to have in common; for small windows a quarter of their side."""
 
 
 class SeamlessInferer(Inferer):
     """Sliding windows blended without seams, inside the image and at its border, in bounded memory if need be.
 
     The windows lie on one grid, and each pixel is the weighted mean of those that know it best (see
-    ``tiles.WindowAxis``); the image is continued by reflection. An axis along which the image fits into one window goes
-    through the network whole. MONAI's own sliding window holds the whole output and its weights, and gives the
+    ``blending.WindowAxis``); the image is continued by reflection. An axis along which the image fits into one window
+    goes through the network whole. MONAI's own sliding window holds the whole output and its weights, and gives the
     outermost pixels of a window, which saw zeros instead of their surroundings, a share that shows as lines.
 
     Args:
-        window: largest side of the windows in LR pixels, by default 640, of volumes 96; those of an image are of the
-            size that covers it with the fewest pixels.
-        overlap: share of a window that it has in common with its neighbour; by default 64 LR pixels, of windows below
+        window: largest side of the windows in LR pixels, by default 640, for volumes 96; an image is covered by windows
+            of the size that takes the fewest pixels.
+        overlap: share of a window that it has in common with its neighbour; by default 64 LR pixels, for windows below
             256 a quarter, which is the least.
         batch_size: windows that go through the network at a time.
         precision: see ``precision.choose_precision``; by ``openvino`` also ``int8``: convolutions in 8-bit integers,
             whose range is found from the first windows, or those of ``quantized_by``.
         backend: ``torch``, or ``openvino`` for networks on the processor.
         volume: whether the frames are the depth of a volume, divided into windows, too.
+        depth: largest number of frames in a window of a volume.
+
+    Raises:
+        InputError: an argument that is out of range, or a backend that is not installed.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class SeamlessInferer(Inferer):
         precision: str = "auto",
         backend: str = "torch",
         volume: bool = False,
+        depth: int = DEPTH,
     ) -> None:
         super().__init__()
         if backend not in BACKENDS:
@@ -84,6 +88,7 @@ class SeamlessInferer(Inferer):
         self.precision = precision
         self.backend = backend
         self.volume = volume
+        self.depth = depth
         self._samples: Sequence[torch.Tensor] | None = None
         self._openvino: dict[int, OpenVINONetwork] = {}
 
@@ -91,21 +96,21 @@ class SeamlessInferer(Inferer):
         return self.__dict__ | {"_openvino": {}}  # a worker compiles its own
 
     def quantized_by(self, samples: Sequence[torch.Tensor]) -> SeamlessInferer:
-        """The same, with inputs ``(1, frames, Y, X)`` of one size that tell what range 8-bit integers are to have."""
-        made = copy(self)
-        made._samples, made._openvino = samples, {}
-        return made
+        """A copy that finds the range of 8-bit integers from inputs ``(1, frames, Y, X)`` of one size."""
+        inferer = copy(self)
+        inferer._samples, inferer._openvino = samples, {}
+        return inferer
 
     def axes(self, sizes: Sequence[int]) -> list[WindowAxis]:
         """The windows along each axis of an image ``(Y, X)``, or of a volume ``(Z, Y, X)``."""
         axes = [self._axis(size, self.window, GRID) for size in sizes[-2:]]
-        return [self._axis(sizes[0], DEPTH, DEPTH_GRID), *axes] if self.volume else axes
+        return [self._axis(sizes[0], self.depth, DEPTH_GRID), *axes] if self.volume else axes
 
     def _axis(self, size: int, window: int, grid: int) -> WindowAxis:
         shared = _shared(window, grid, self.overlap)
         margin = rounded_up(shared // 2, grid)
         if size > window:
-            # Of windows no larger than that, those which have the fewest pixels in all.
+            # Windows of the size, no larger than that, with the fewest pixels in all.
             lengths = range(window, max(shared, window // 2), -grid)
             axes = [WindowAxis(size, length, shared, margin) for length in lengths]
             return min(axes, key=lambda axis: len(axis.starts) * axis.length)
@@ -114,7 +119,7 @@ class SeamlessInferer(Inferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Restores ``(batch, frames, Y, X)``; the output is larger by the network's scale, in float32."""
+        """Restore ``(batch, frames, Y, X)``; the output is larger by the network's scale, in float32."""
         axes = self.axes(inputs.shape[1:] if self.volume else inputs.shape[2:])
         first_axis = inputs.ndim - len(axes)
 
@@ -145,26 +150,26 @@ class SeamlessInferer(Inferer):
         axes: Sequence[WindowAxis],
         network: Callable[[torch.Tensor], torch.Tensor],
         parts: Sequence[range] | None = None,
-        mapped: Callable[[Read, Iterable[Sequence[int]]], Iterator[torch.Tensor]] = map,
+        read_all: Callable[[Read, Iterable[Sequence[int]]], Iterator[torch.Tensor]] = map,
     ) -> Iterator[tuple[Place, torch.Tensor]]:
-        """Restores an image piece by piece from one end to the other, holding little more of it than a window.
+        """Restore an image piece by piece from one end to the other, holding little more of it than a window.
 
         Args:
             read: gives the window ``(batch, frames, Y, X)`` that begins at a pixel of each axis, continued by
                 reflection where it leaves the image.
             axes: see ``axes``.
             network: takes and gives ``(batch, frames, Y, X)``.
-            parts: LR pixels along each axis, all of them by default; what is given does not depend on it.
-            mapped: what applies ``read`` to the windows in their order, as ``map`` does, perhaps ahead of their use.
+            parts: LR pixels along each axis, all of them by default; pixels do not depend on the part.
+            read_all: applies ``read`` to the windows in their order, as ``map`` does, perhaps ahead of their use.
 
         Yields:
-            LR pixels along each axis, and what they became: float32 ``(batch, frames, Y, X)``; see ``blended``.
+            LR pixels along each axis, and the restored ones: float32 ``(batch, frames, Y, X)``; see ``blended``.
         """
         parts = parts or [range(axis.size) for axis in axes]
         steps, *across = [axis.covering(part.start, part.stop) for axis, part in zip(axes, parts, strict=True)]
         corners = list(product(*across))
         groups = [corners[number : number + self.batch_size] for number in range(0, len(corners), self.batch_size)]
-        pixels = mapped(read, [(start, *corner) for start in steps for corner in corners])
+        pixels = read_all(read, [(start, *corner) for start in steps for corner in corners])
         outputs = (
             output
             for _ in steps
@@ -174,7 +179,7 @@ class SeamlessInferer(Inferer):
         return blended(outputs, axes, parts)
 
     def halved(self, times: int = 1) -> SeamlessInferer | None:
-        """One that takes half the memory, by fewer windows at a time, else by smaller ones; None if there is none."""
+        """An inferer of half the memory: fewer windows at a time, then smaller ones; None if there is none."""
         if times == 0:
             return self
         batch, window = max(1, self.batch_size // 2), self.window
@@ -183,12 +188,13 @@ class SeamlessInferer(Inferer):
             if window < 2 * GRID or window == self.window:
                 return None
         overlap = None if self.overlap is None else max(self.overlap, _least_shared(window, GRID) / window)
-        return SeamlessInferer(window, overlap, batch, self.precision, self.backend, self.volume).halved(times - 1)
+        smaller = SeamlessInferer(window, overlap, batch, self.precision, self.backend, self.volume, self.depth)
+        return smaller.halved(times - 1)
 
     def predicted(
         self, windows: Sequence[torch.Tensor], network: Callable[[torch.Tensor], torch.Tensor]
     ) -> Sequence[torch.Tensor]:
-        """What the network makes of some windows, each ``(batch, frames, Y, X)``, taken together."""
+        """The network's outputs for some windows, each ``(batch, frames, Y, X)``, computed together."""
         inputs = torch.cat(list(windows)).float()
         dtype = choose_precision("auto" if self.precision == INT8 else self.precision, inputs.device)
         predict = in_precision(network, dtype)
@@ -200,12 +206,12 @@ class SeamlessInferer(Inferer):
                 self._openvino[id(network)] = OpenVINONetwork(network, dtype, samples)
             predict = self._openvino[id(network)]
         with record_function("network"):
-            outputs, together = predict(inputs), len(windows[0])
-        return [outputs[first : first + together] for first in range(0, len(outputs), together)]
+            outputs, batch = predict(inputs), len(windows[0])
+        return [outputs[first : first + batch] for first in range(0, len(outputs), batch)]
 
 
 def _least_shared(window: int, grid: int) -> int:
-    return min(SHARED, rounded_up(window // 4, grid))
+    return min(SHARED_PX, rounded_up(window // 4, grid))
 
 
 def _shared(window: int, grid: int, overlap: float | None) -> int:

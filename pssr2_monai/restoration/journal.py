@@ -1,4 +1,4 @@
-"""Remembering what is done, so that the same command goes on where an earlier one was interrupted."""
+"""Records of finished work, so that the same command resumes where an earlier one was interrupted."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ZARR_METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
 
 class Unfinished(InputError):
-    """Work that stopped for a reason outside the input; what is done is kept, and the same command goes on."""
+    """Work that stopped for a reason outside the input; what is done is kept, and the same command resumes."""
 
 
 class Journal:
-    """Which rows of which job are written, in a file beside the output under way.
+    """Which rows of which column are written, in a file next to the unfinished output.
 
     Args:
-        path: the file; what it tells of is only taken over if it was begun with the same settings.
+        path: the file; its entries are only used if it was begun with the same settings.
         settings: all that the output depends on.
 
     Raises:
@@ -35,51 +35,51 @@ class Journal:
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
         self.done: dict[str, list[range]] = {}
-        wanted = json.dumps(settings, sort_keys=True)
+        expected = json.dumps(settings, sort_keys=True)
         text = path.read_text(encoding="utf-8") if path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]  # what follows the last line break was cut off
-        if not whole:
-            path.write_text(wanted + "\n", encoding="utf-8")
+        complete = text[: text.rfind("\n") + 1]  # what follows the last line break was cut off
+        if not complete:
+            path.write_text(expected + "\n", encoding="utf-8")
             return
-        if len(whole) < len(text):
-            os.truncate(path, len(whole.encode("utf-8")))
-        begun, *lines = whole.splitlines()
-        if begun != wanted:
+        if len(complete) < len(text):
+            os.truncate(path, len(complete.encode("utf-8")))
+        begun, *lines = complete.splitlines()
+        if begun != expected:
             raise InputError(
                 f"{path}: a restoring of other settings, or of the input as it was before, was interrupted here; "
-                "finish it with those, or ask to overwrite it"
+                f"{_advice(json.loads(begun))}"
             )
         for line in lines:
-            job, first, stop = line.rsplit(" ", 2)
-            self._add(job, range(int(first), int(stop)))
+            column, first, stop = line.rsplit(" ", 2)
+            self._add(column, range(int(first), int(stop)))
 
-    def note(self, job: str, rows: range) -> None:
-        """These rows of a job are written."""
+    def note(self, column: str, rows: range) -> None:
+        """Record that rows of a column are written."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{job} {rows.start} {rows.stop}\n")
-        self._add(job, rows)
+            file.write(f"{column} {rows.start} {rows.stop}\n")
+        self._add(column, rows)
 
-    def missing(self, job: str, size: int) -> list[range]:
-        """The rows of a job, out of so many, that are not yet written."""
+    def missing(self, column: str, size: int) -> list[range]:
+        """The rows of a column of this size that are not yet written."""
         gaps, first = [], 0
-        for rows in self.done.get(job, ()):
+        for rows in self.done.get(column, ()):
             gaps.append(range(first, rows.start))
             first = rows.stop
         return [gap for gap in [*gaps, range(first, size)] if len(gap)]
 
-    def _add(self, job: str, rows: range) -> None:
-        """Adds rows to those done, which are kept in order, neighbours as one."""
+    def _add(self, column: str, rows: range) -> None:
+        """Add rows to those done, which are kept in order, neighbours merged."""
         merged: list[range] = []
-        for each in sorted([*self.done.get(job, ()), rows], key=lambda part: part.start):
-            if merged and each.start <= merged[-1].stop:
-                merged[-1] = range(merged[-1].start, max(merged[-1].stop, each.stop))
+        for part in sorted([*self.done.get(column, ()), rows], key=lambda part: part.start):
+            if merged and part.start <= merged[-1].stop:
+                merged[-1] = range(merged[-1].start, max(merged[-1].stop, part.stop))
             else:
-                merged.append(each)
-        self.done[job] = merged
+                merged.append(part)
+        self.done[column] = merged
 
 
-def settings_begun_with(path: Path) -> dict[str, Any]:
-    """The settings of a journal; none where there is no journal, or its first line was cut off."""
+def begun_settings(path: Path) -> dict[str, Any]:
+    """The settings of a journal; empty where there is no journal, or its first line was cut off."""
     if not path.exists():
         return {}
     with path.open(encoding="utf-8") as file:
@@ -88,81 +88,100 @@ def settings_begun_with(path: Path) -> dict[str, Any]:
 
 
 def journal_of(target: Path) -> Path:
-    """Where the journal of an output lies: ``stack.tif.journal`` beside ``stack.tif``."""
+    """The path of the journal of an output: ``stack.tif.journal`` next to ``stack.tif``."""
     return part_path(target).with_suffix(".journal")
 
 
 def was_finished(target: Path) -> bool:
     """Whether an output was completed by a run that was killed before it could remove its journal."""
-    return target.exists() and journal_of(target).exists() and not part_path(target).exists()
+    notes = journal_of(target)
+    if not target.exists() or not notes.exists() or part_path(target).exists():
+        return False
+    # A run that was to replace this file has noted its state, which a completed output does not have.
+    return begun_settings(notes).get("replaced") != fingerprint(target)
 
 
 class FolderJournal:
-    """Which files a run over a folder is making: those of them that exist are finished, since none did when it began.
+    """Which files a run over a folder writes, and which files they replace: those that have changed are finished.
 
     Args:
         folder: of the outputs.
         settings: all that the outputs depend on besides their sources.
+        overwrite: whether existing files are replaced, and a journal of other settings is ignored.
 
     Raises:
         InputError: a run of other settings was interrupted here.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], overwrite: bool = False) -> None:
         self.path = folder / FOLDER_JOURNAL
-        self._settings = json.loads(json.dumps(settings))
+        self._overwrite = overwrite
+        self._settings = json.loads(json.dumps({**settings, "overwrite": overwrite}))
         self._sources: dict[str, Any] = {}
+        self._replaced: dict[str, Any] = {}
         if self.path.is_file():
             begun = json.loads(self.path.read_text(encoding="utf-8"))
-            if begun["settings"] != self._settings:
+            if begun["settings"] == self._settings:
+                self._sources, self._replaced = begun["sources"], begun["replaced"]
+            elif not overwrite:
                 raise InputError(
-                    f"{folder}: a restoring of other settings was interrupted here; finish it with those, or ask to "
-                    "overwrite it"
+                    f"{folder}: a restoring of other settings was interrupted here; {_advice(begun['settings'])}"
                 )
-            self._sources = begun["sources"]
 
     def __contains__(self, target: object) -> bool:
-        """Whether the interrupted run was to make this file."""
+        """Whether the interrupted run was to write this file."""
         return isinstance(target, Path) and target.parent == self.path.parent and target.name in self._sources
 
     def finished(self, source: Path, target: Path) -> bool:
-        """Whether the interrupted run has made this file already.
+        """Whether the interrupted run has written this file already.
 
         Raises:
-            InputError: it has, from another source of this name.
+            InputError: it has, from a source that has changed since, and existing files are not replaced.
         """
-        if target not in self or not target.exists():
+        if target not in self or not target.exists() or self._replaced[target.name] == fingerprint(target):
             return False
-        if self._sources[target.name] != fingerprint(source):
+        unchanged: bool = self._sources[target.name] == fingerprint(source)
+        if not unchanged and not self._overwrite:
             raise InputError(
                 f"{target}: was restored before {source.name} changed; delete it, or ask to overwrite all of them"
             )
-        return True
+        return unchanged
 
     def begin(self, pairs: Sequence[tuple[Path, Path]]) -> None:
-        """Notes which sources are to become which targets, none of which is there unless this run has made it."""
+        """Record which sources are to become which targets, and the files that these replace."""
+        replaced = {}
+        for source, target in pairs:
+            old = self._overwrite and target.exists() and not self.finished(source, target)
+            replaced[target.name] = fingerprint(target) if old else self._replaced.get(target.name)
         sources = {target.name: fingerprint(source) for source, target in pairs}
+        content = {"settings": self._settings, "sources": sources, "replaced": replaced}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with written_atomically(self.path) as part:
-            part.write_text(json.dumps({"settings": self._settings, "sources": sources}), encoding="utf-8")
+            part.write_text(json.dumps(content), encoding="utf-8")
 
     def end(self) -> None:
-        """All files are made: they are as others are now, not to be replaced unless asked."""
-        if self.path.is_file():
-            remove(self.path)
+        """All files are written: from now on they are ordinary files, which are not replaced unless asked for."""
+        remove(self.path)
+
+
+def _advice(begun: Mapping[str, Any]) -> str:
+    """What to do about an interrupted run of other settings."""
+    if begun.get("overwrite"):
+        return "it was to overwrite files: give the same options and overwrite again to resume it"
+    return "finish it with those, or ask to overwrite it"
 
 
 def fingerprint(path: Path) -> list[int]:
-    """What shows that an image has changed: size and time of change of a file, and a sum of those of a folder's files.
+    """What shows that an image has changed: size and time of change of a file, or a checksum of those of a folder.
 
-    Of a Zarr the metadata count, not the chunks, which may be millions.
+    For Zarr the metadata count, not the chunks, which may be millions.
     """
     if path.is_file():
         status = path.stat()
         return [status.st_size, status.st_mtime_ns]
     if is_zarr(path):
-        files = [each for name in ZARR_METADATA for each in [*path.glob(name), *path.glob(f"*/{name}")]]
+        files = [file for name in ZARR_METADATA for file in [*path.glob(name), *path.glob(f"*/{name}")]]
     else:
         files = list_images(path)
-    states = [(each.name, each.stat().st_size, each.stat().st_mtime_ns) for each in sorted(files)]
+    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(files)]
     return [len(files), zlib.crc32(json.dumps(states).encode())]

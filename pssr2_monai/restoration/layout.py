@@ -1,4 +1,4 @@
-"""How the restoring of one image is divided: columns, blocks, shards, jobs. Arithmetic only."""
+"""How the restoring of one image is divided: columns, blocks, shards, strips. Arithmetic only."""
 
 from __future__ import annotations
 
@@ -20,103 +20,115 @@ from pssr2_monai.restoration.blending import WindowAxis
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journal import Journal
 
-COLUMN_BYTES = 2**28
-"""Memory for one column: narrow ones cost, since the windows at their borders are computed for both sides."""
-MOST_STEPS = 16
-"""Windows that a job of several workers is long, at most: those at its ends are computed twice."""
 CAST_PIXELS = 2**18
 """Pixels that are cast at a time: casting computes in float64, and what it computes should stay in the cache."""
-LEAST_STEPS = 2
-SLACK = 1.05
-"""How much longer than in the best division the work may take in one of more jobs, which forgives a slow worker."""
+MAX_STRIP_STEPS, MIN_STRIP_STEPS = 16, 2
+"""Length of a strip of several workers in steps of the windows; the windows at its ends are computed twice."""
+MAX_IMBALANCE = 1.05
+"""How much longer than in the best division the work may take in shorter strips, which forgive a slow worker."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """A piece of work.
+class LayoutLimits:
+    """Sizes that decide how an image is divided.
 
     Attributes:
-        name: of the sample and the column.
-        frames: numbers of the LR frames that it is made from.
-        given: numbers of the restored frames.
-        column: LR pixels along Y and X for volumes, along X for planes.
-        rows: LR pixels along the axis that is gone along: Y, or the run of frames of a volume.
+        column_bytes: memory for one column: narrow ones cost, since the windows at their borders are computed for both
+            sides.
+        files: chunks of an OME-Zarr that have a file each; more of them are stored in shards of a block each.
+        shard_bytes: size of a shard, uncompressed: each is in memory whole when it is written.
+        chunk: side of the chunks of an OME-Zarr along Y and X in pixels.
     """
 
-    name: str
-    frames: tuple[int, ...]
-    given: tuple[int, ...]
-    column: tuple[range, ...]
-    rows: range
+    column_bytes: int = 2**28
+    files: int = 2**15
+    shard_bytes: int = 2**26
+    chunk: int = omezarr.CHUNK
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Rows of one column of one sample, which can be restored on their own."""
+
+    name: str  # of the sample and the column
+    frames: tuple[int, ...]  # numbers of the LR frames that it is made from
+    restored_frames: tuple[int, ...]
+    column: tuple[range, ...]  # LR pixels along Y and X for volumes, along X for planes
+    rows: range  # LR pixels along the scan axis: Y, or the frames of a volume
 
 
 def columns(
-    axes: Sequence[WindowAxis], scale: Sequence[int], chunks: Sequence[int], bytes_across: int
+    axes: Sequence[WindowAxis],
+    scale: Sequence[int],
+    chunks: Sequence[int],
+    bytes_across: int,
+    column_bytes: int = LayoutLimits.column_bytes,
 ) -> list[tuple[range, ...]]:
-    """The parts into which an image is divided across the axis that is gone along.
+    """The parts into which an image is divided across the scan axis.
 
     Args:
-        axes: windows along each axis; the first is gone along.
+        axes: windows along each axis; the first is the scan axis.
         scale: HR over LR pixels along each.
-        chunks: HR pixels along each that parts are to be multiples of, since two of them never write to one chunk.
+        chunks: HR pixels along each that parts are multiples of, so that two of them never write to one chunk.
         bytes_across: memory for each HR pixel across.
+        column_bytes: memory for one column.
 
     Returns:
         For each part its range of LR pixels along the axes but the first.
     """
     _, *across = axes
-    # Of planes a width, of volumes the side of a square.
-    side = (COLUMN_BYTES / bytes_across) ** (1 / len(across))
+    # For planes the width, for volumes the side of a square.
+    side = (column_bytes / bytes_across) ** (1 / len(across))
     parts = []
     for axis, factor, chunk in zip(across, scale[1:], chunks[1:], strict=True):
         multiple = math.lcm(chunk, factor) // factor
         length = max(1, int(side / factor) // multiple) * multiple
-        # As many parts as that takes, but alike.
+        # As many parts as that takes, but of similar size.
         length = math.ceil(axis.size / math.ceil(axis.size / length) / multiple) * multiple
         parts.append([range(first, min(first + length, axis.size)) for first in range(0, axis.size, length)])
     return [tuple(part) for part in product(*parts)]
 
 
-def rows_of_jobs(along: WindowAxis, multiple: int, columns: int, workers: int) -> int:
-    """How many LR rows a job has.
+def rows_of_strips(along: WindowAxis, multiple: int, columns: int, workers: int) -> int:
+    """How many LR rows a strip has.
 
     Args:
-        along: windows along the axis that is gone along.
-        multiple: LR rows that jobs are to be multiples of, since two of them never write to one chunk.
+        along: windows along the scan axis.
+        multiple: LR rows that strips are multiples of, so that two of them never write to one chunk.
         columns: of all samples together.
-        workers: that share the jobs; of a single one, a job has all rows of its column.
+        workers: that share the strips; for a single one, a strip has all rows of its column.
     """
     if workers <= 1:
         return along.size
     steps = math.ceil(along.size / along.step)
-    fewest = math.ceil(steps / MOST_STEPS)
-    # Jobs that the busiest worker does, and the windows of each along the column: one more than its steps.
-    took = {
+    fewest = math.ceil(steps / MAX_STRIP_STEPS)
+    # Strips of the busiest worker, times the windows of each along the column: one more than its steps.
+    windows = {
         parts: math.ceil(parts * columns / workers) * (steps / parts + 1)
-        for parts in range(fewest, max(fewest, steps // LEAST_STEPS) + 1)
+        for parts in range(fewest, max(fewest, steps // MIN_STRIP_STEPS) + 1)
     }
-    parts = max(parts for parts, windows in took.items() if windows <= SLACK * min(took.values()))
+    parts = max(parts for parts, count in windows.items() if count <= MAX_IMBALANCE * min(windows.values()))
     return math.ceil(math.ceil(along.size / parts) / multiple) * multiple
 
 
-def divided(rows: range, length: int) -> list[range]:
+def split_rows(rows: range, length: int) -> list[range]:
     """Rows, divided at the multiples of a length."""
     places = [rows.start, *range((rows.start // length + 1) * length, rows.stop, length), rows.stop]
     return [range(first, stop) for first, stop in pairwise(places)]
 
 
-class Gathered:
-    """The pieces of a job as the windows give them, put together to blocks of so many LR rows across the column.
+class BlockAssembler:
+    """Assembles the restored pieces of a strip to blocks of so many LR rows across the column.
 
-    A block is used before the next piece is added: all of a job's are made in the same memory.
+    A block must be used before the next piece is added: all blocks of a strip are made in the same memory.
 
     Args:
-        job: the job.
+        strip: the strip.
         length: LR rows of each block but the last.
     """
 
-    def __init__(self, job: Job, length: int) -> None:
-        self.job = job
+    def __init__(self, strip: Strip, length: int) -> None:
+        self.strip = strip
         self._length = length
         self._begun: dict[int, np.ndarray] = {}
         self._spare: list[np.ndarray] = []
@@ -124,52 +136,46 @@ class Gathered:
     def add(
         self, place: Sequence[range], piece: np.ndarray, cast: Callable[[np.ndarray], np.ndarray]
     ) -> Iterator[tuple[range, np.ndarray]]:
-        """Takes a piece, and gives the blocks that it completes.
+        """Add a piece, and yield the blocks that it completes.
 
         Args:
             place: LR rows of the piece, and its LR pixels across.
-            piece: what they became, ``(restored rows, ..., restored pixels across)``.
-            cast: makes of some restored rows what a block holds.
+            piece: its restored pixels, ``(restored rows, ..., restored pixels across)``.
+            cast: converts restored rows to what a block holds.
 
         Yields:
             LR rows, and what is written for them.
         """
-        (rows, *across), job = place, self.job
+        (rows, *across), strip = place, self.strip
         factor = len(piece) // len(rows)
         factors = [size // len(part) for size, part in zip(piece.shape[-len(across) :], across, strict=True)]
         within: tuple[Any, ...] = (
             ...,
             *(
-                slice((part.start - whole.start) * each, (part.stop - whole.start) * each)
-                for part, whole, each in zip(across, job.column, factors, strict=True)
+                slice((part.start - column.start) * scale, (part.stop - column.start) * scale)
+                for part, column, scale in zip(across, strip.column, factors, strict=True)
             ),
         )
-        widths = [len(whole) * each for whole, each in zip(job.column, factors, strict=True)]
-        last = all(part.stop == whole.stop for part, whole in zip(across, job.column, strict=True))
+        widths = [len(column) * scale for column, scale in zip(strip.column, factors, strict=True)]
+        last = all(part.stop == column.stop for part, column in zip(across, strip.column, strict=True))
         step = max(1, CAST_PIXELS // max(1, piece[0].size))
-        top = job.rows.start
-        for part in divided(range(rows.start - top, rows.stop - top), self._length):
+        top = strip.rows.start
+        for part in split_rows(range(rows.start - top, rows.stop - top), self._length):
             first = part.start // self._length * self._length
             pixels = piece[(top + part.start - rows.start) * factor : (top + part.stop - rows.start) * factor]
             for row in range(0, len(pixels), step):
                 written = cast(pixels[row : row + step])
                 if first not in self._begun:
-                    longest = min(self._length, len(job.rows)) * factor
+                    longest = min(self._length, len(strip.rows)) * factor
                     shape = (longest, *written.shape[1 : -len(across)], *widths)
                     self._begun[first] = self._spare.pop() if self._spare else np.empty(shape, written.dtype)
                 begin = (part.start - first) * factor + row
                 self._begun[first][begin : begin + len(written)][within] = written
-            stop = min(first + self._length, len(job.rows))
+            stop = min(first + self._length, len(strip.rows))
             if last and part.stop == stop:
                 block = self._begun.pop(first)
                 yield range(top + first, top + stop), block[: (stop - first) * factor]
                 self._spare.append(block)
-
-
-MOST_FILES = 2**15
-"""Chunks of an OME-Zarr that have a file each; of more of them, those of a block are put together in a shard."""
-SHARD_BYTES = 2**26
-"""Of a shard at most, uncompressed: each is in memory whole when it is written."""
 
 
 @dataclass(frozen=True)
@@ -180,10 +186,11 @@ class Layout:
         frames: the LR frames.
         plane: LR pixels along Y and X.
         record: of the network.
-        inferer: how the network is laid over the image.
+        inferer: gives the windows.
         chunks: HR pixels along the run of frames, Y and X that are written to one chunk, or one shard, of the target.
         itemsize: bytes of a pixel that is written.
-        in_shards: whether they are shards.
+        limits: sizes of columns and shards.
+        in_shards: whether the chunks are shards.
     """
 
     frames: Frames
@@ -192,11 +199,12 @@ class Layout:
     inferer: SeamlessInferer
     chunks: tuple[int, ...]
     itemsize: int
+    limits: LayoutLimits = LayoutLimits()
     in_shards: bool = False
 
     @property
     def scale(self) -> tuple[int, ...]:
-        """HR over LR pixels along the axes that windows lie along."""
+        """HR over LR pixels along the axes of the windows."""
         return factors(self.record.scale) if self.inferer.volume else factors(self.record.scale)[1:]
 
     @property
@@ -210,7 +218,7 @@ class Layout:
         return self.inferer.axes(self.sizes)
 
     @property
-    def multiple(self) -> int:
+    def row_multiple(self) -> int:
         """LR rows that blocks are multiples of."""
         chunk = self.chunks[-len(self.scale)]
         return math.lcm(chunk, self.scale[0]) // self.scale[0]
@@ -218,25 +226,26 @@ class Layout:
     @property
     def columns(self) -> list[tuple[range, ...]]:
         """The parts of each sample."""
-        return columns(self.axes, self.scale, self.chunks[-len(self.scale) :], self.bytes_across)
+        chunks = self.chunks[-len(self.scale) :]
+        return columns(self.axes, self.scale, chunks, self.bytes_across, self.limits.column_bytes)
 
     @property
     def bytes_across(self) -> int:
         """Memory for each HR pixel across: two blocks to be written, and float32 sums where windows overlap."""
         along = self.axes[0]
         shared = along.shared - 2 * along.edge if len(along.starts) > 1 else 0
-        blocks = max(2, math.ceil((along.length - 2 * along.edge) / self.rows_of_blocks))  # that a window lies in
-        rows = min(along.size, blocks * self.rows_of_blocks)
-        return self.together * self.scale[0] * (self.itemsize * rows + 4 * shared)
+        blocks = max(2, math.ceil((along.length - 2 * along.edge) / self.block_rows))  # that a window lies in
+        rows = min(along.size, blocks * self.block_rows)
+        return self.planes * self.scale[0] * (self.itemsize * rows + 4 * shared)
 
     @property
-    def together(self) -> int:
-        """How many planes windows give at once; of a volume it is one of the axes that they lie along."""
+    def planes(self) -> int:
+        """Restored planes of a window; 1 for volumes, whose planes lie along an axis of the windows."""
         return 1 if self.inferer.volume else self.record.n_frames[1]
 
     @property
     def samples(self) -> list[tuple[Sequence[int], Sequence[int]]]:
-        """The frames that are restored together and the frames that they give, numbered in the restored image."""
+        """The frames that are restored together, and the numbers of the restored frames."""
         frames, scale = self.frames, self.record.scale
         if is_volume(scale):
             factor = factors(scale)[0]
@@ -248,35 +257,36 @@ class Layout:
         return [(frames.window(centre, lr_frames), frames.window(centre, hr_frames)) for centre in centres]
 
     def shards(self, axes: str) -> tuple[int, ...] | None:
-        """HR pixels of a shard along each axis of the image, if there are shards."""
+        """HR pixels of a shard along each axis of the image; None without shards."""
         along = dict(zip((self.frames.run_axis, "Y", "X"), self.chunks, strict=True))
         return tuple(along.get(axis, 1) for axis in axes) if self.in_shards else None
 
-    def sharded(self) -> Layout:
-        """With blocks for chunks, as large as shards may be, if there are very many chunks."""
+    def with_shards(self) -> Layout:
+        """The layout whose chunks are shards of a block each, if there are more chunks than files are allowed."""
         factor, *others = self.scale
-        sizes = [size * each for size, each in zip(self.sizes, self.scale, strict=True)]
+        sizes = [size * scale for size, scale in zip(self.sizes, self.scale, strict=True)]
         grid = self.chunks[-len(sizes) :]
         planes = self.frames.count if not self.inferer.volume else self.frames.count // self.frames.run
-        if planes * math.prod(-(-size // chunk) for size, chunk in zip(sizes, grid, strict=True)) <= MOST_FILES:
+        chunks = planes * math.prod(-(-size // chunk) for size, chunk in zip(sizes, grid, strict=True))
+        if chunks <= self.limits.files:
             return self
         across = [
-            math.ceil(len(part) * each / math.lcm(chunk, each)) * math.lcm(chunk, each)
-            for part, each, chunk in zip(self.columns[0], others, grid[1:], strict=True)
+            math.ceil(len(part) * scale / math.lcm(chunk, scale)) * math.lcm(chunk, scale)
+            for part, scale, chunk in zip(self.columns[0], others, grid[1:], strict=True)
         ]
-        unit = self.multiple * factor
-        along = max(1, SHARD_BYTES // (self.itemsize * unit * math.prod(across))) * unit
+        unit = self.row_multiple * factor
+        along = max(1, self.limits.shard_bytes // (self.itemsize * unit * math.prod(across))) * unit
         return replace(self, chunks=(*self.chunks[: -len(sizes)], along, *across), in_shards=True)
 
     @property
-    def rows_of_blocks(self) -> int:
+    def block_rows(self) -> int:
         """LR rows that are written at once: those of a step of the windows, in whole chunks."""
-        return math.ceil(self.axes[0].step / self.multiple) * self.multiple
+        return math.ceil(self.axes[0].step / self.row_multiple) * self.row_multiple
 
     @property
     def blocks(self) -> int:
         """How many blocks there are in all."""
-        return len(self.samples) * len(self.columns) * math.ceil(self.sizes[0] / self.rows_of_blocks)
+        return len(self.samples) * len(self.columns) * math.ceil(self.sizes[0] / self.block_rows)
 
     @property
     def windows(self) -> int:
@@ -289,22 +299,40 @@ class Layout:
         ]
         return len(self.samples) * rows * sum(of_columns)
 
-    def jobs(self, journal: Journal | None = None, workers: int = 1) -> Iterator[Job]:
-        """The pieces of work that are left, each of which may be done on its own."""
+    def strips(self, journal: Journal | None = None, workers: int = 1) -> Iterator[Strip]:
+        """The strips that are not yet written."""
         parts, samples = self.columns, self.samples
-        length = rows_of_jobs(self.axes[0], self.multiple, len(parts) * len(samples), workers)
-        for sample, (frames, given) in enumerate(samples):
+        length = rows_of_strips(self.axes[0], self.row_multiple, len(parts) * len(samples), workers)
+        for sample, (frames, restored_frames) in enumerate(samples):
             for part, column in enumerate(parts):
                 name = f"{sample}.{part}"
                 size = self.sizes[0]
                 for gap in journal.missing(name, size) if journal is not None else [range(size)]:
-                    for rows in divided(gap, length):
-                        yield Job(name, tuple(frames), tuple(given), column, rows)
+                    for rows in split_rows(gap, length):
+                        yield Strip(name, tuple(frames), tuple(restored_frames), column, rows)
 
 
-def layout_of(image: LazyImage, target: Path, record: Record, inferer: SeamlessInferer) -> Layout:
-    """How the restoring of an image into a file or folder of this name is divided."""
-    side = 2 * omezarr.CHUNK if target.suffix.lower() == ".zarr" else 1
+def layout_of(
+    image: LazyImage,
+    target: Path,
+    record: Record,
+    inferer: SeamlessInferer,
+    limits: LayoutLimits | None = None,
+    itemsize: int | None = None,
+) -> Layout:
+    """How the restoring of an image into a file or folder of this name is divided.
+
+    Args:
+        image: the source.
+        target: the output, whose suffix names the format.
+        record: of the network.
+        inferer: gives the windows.
+        limits: sizes of columns and shards.
+        itemsize: bytes of a pixel that is written, by default as in the source; with another there are no shards.
+    """
+    limits = limits or LayoutLimits()
+    side = 2 * limits.chunk if target.suffix.lower() == ".zarr" else 1
     frames = frames_of(image.axes, image.shape, record.stack)
-    layout = Layout(frames, plane_size(image), record, inferer, (1, side, side), image.dtype.itemsize)
-    return layout.sharded() if side > 1 else layout
+    size = itemsize or image.dtype.itemsize
+    layout = Layout(frames, plane_size(image), record, inferer, (1, side, side), size, limits)
+    return layout.with_shards() if side > 1 and itemsize is None else layout

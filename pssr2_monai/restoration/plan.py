@@ -1,9 +1,10 @@
-"""What restoring would do, told before it is done."""
+"""What restoring will do: targets matched, files opened, weights loaded, once for the plan and for what runs it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,26 +12,34 @@ from typing import Any
 import torch
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.image import open_image
+from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.writer import target_files
 from pssr2_monai.machine import default_device
 from pssr2_monai.networks.precision import choose_precision
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights
 from pssr2_monai.restoration.engines import open_engine
-from pssr2_monai.restoration.estimate import Estimate, Output, check_output_room, estimate, output_of, table
+from pssr2_monai.restoration.estimate import (
+    Estimate,
+    Output,
+    check_output_room,
+    output_of,
+    peak_memory,
+    window_seconds,
+)
 from pssr2_monai.restoration.inferer import INT8, SeamlessInferer
-from pssr2_monai.restoration.journal import FolderJournal, was_finished
+from pssr2_monai.restoration.journal import FolderJournal, begun_settings, journal_of, was_finished
 from pssr2_monai.restoration.options import RestoreOptions, merge_options
 from pssr2_monai.restoration.restore_file import check_frames, network_settings
 
-MapsOf = Callable[[Path, Output], Sequence[Output]]
-"""What is written beside the output of a source, such as ``fidelity.maps.map_outputs``."""
+logger = logging.getLogger(__name__)
+MapsOf = Callable[[LazyImage, Output], Sequence[Output]]
+"""The maps that are written next to the output of an image, such as ``fidelity.maps.map_outputs``."""
 
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """One file and what becomes of it.
+    """One file and what it is restored to.
 
     Attributes:
         source: the image file.
@@ -38,8 +47,8 @@ class PlannedFile:
         shape: its pixels along each.
         dtype: of its pixels, and of the output's.
         pixel_size: micrometres along the axes for which it is known.
-        output: the file to be.
-        maps: files beside it that tell how far to trust it.
+        output: the file to write.
+        maps: files next to it that say how far to trust it.
     """
 
     source: Path
@@ -50,15 +59,145 @@ class PlannedFile:
     output: Output
     maps: tuple[Output, ...] = ()
 
+    @property
+    def pair(self) -> tuple[Path, Path]:
+        """The source and the path of its output."""
+        return self.source, self.output.path
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run of restoring that is checked and ready to begin.
+
+    Attributes:
+        options: how to restore.
+        network: of the weights, on its device.
+        record: of the weights.
+        inferer: applies the network to windows.
+        journal: of the files of the run; None for a run that does not resume.
+        pairs: every source and its output, those that an interrupted run has finished among them.
+        files: what is left to do.
+    """
+
+    options: RestoreOptions
+    network: torch.nn.Module
+    record: Record
+    inferer: SeamlessInferer
+    journal: FolderJournal | None
+    pairs: tuple[tuple[Path, Path], ...]
+    files: tuple[PlannedFile, ...]
+
+    @property
+    def outputs(self) -> list[Output]:
+        """The files to write: the restored images, then their maps."""
+        return [*(file.output for file in self.files), *(output for file in self.files for output in file.maps)]
+
+
+def prepare(
+    source: str | Path,
+    target: str | Path,
+    weights: str | Path,
+    options: RestoreOptions,
+    *,
+    device: str | None = None,
+    maps: MapsOf | None = None,
+    resume: bool = True,
+) -> PreparedRun:
+    """Load the weights, match the targets, and open and check every source once.
+
+    Args:
+        source: see ``restore.restore``, as ``target`` and ``weights``.
+        target: where to write.
+        weights: of the network.
+        options: how to restore.
+        device: of the network; by default that of the options, or the processor where workers have networks of their
+            own.
+        maps: the maps that are written next to each output.
+        resume: whether what an interrupted run has finished is kept.
+
+    Raises:
+        InputError: see ``restore.restore``.
+    """
+    own_device = "cpu" if options.shared else options.device or default_device()
+    network, record = load_weights(weights, device or own_device)
+    inferer = options.inferer(record)
+    journal = None
+    if resume:
+        settings = network_settings(network, record, inferer) | {"axes": options.axes}
+        journal = FolderJournal(Path(target), settings, options.overwrite)
+    pairs, files = _matched_files(source, target, record, inferer, options, journal, maps)
+    return PreparedRun(options, network, record, inferer, journal, tuple(pairs), tuple(files))
+
+
+def match_outputs(
+    source: str | Path, target: str | Path, record: Record, options: RestoreOptions | None = None
+) -> list[tuple[Path, Path]]:
+    """Each source and the file that it is restored to, every source having been checked.
+
+    Args:
+        source: an image file, or a folder of them.
+        target: the file to write, or the folder to write files of the same names into.
+        record: of the weights that restore them.
+        options: how to restore.
+
+    Raises:
+        InputError: a source cannot be read or has too few frames, a target exists, or two would be the same.
+    """
+    options = options or RestoreOptions()
+    return _matched_files(source, target, record, options.inferer(record), options)[0]
+
+
+def _matched_files(
+    source: str | Path,
+    target: str | Path,
+    record: Record,
+    inferer: SeamlessInferer,
+    options: RestoreOptions,
+    journal: FolderJournal | None = None,
+    maps: MapsOf | None = None,
+) -> tuple[list[tuple[Path, Path]], list[PlannedFile]]:
+    """Every source and its output, and what is planned for those that no interrupted run has finished."""
+
+    def may_exist(output: Path) -> bool:
+        if (journal is not None and output in journal) or was_finished(output):
+            return True
+        if begun_settings(journal_of(output)).get("overwrite"):
+            raise InputError(
+                f"{output}: an interrupted run was to overwrite it; give the same options and overwrite again to resume"
+            )
+        return False
+
+    pairs, files = [], []
+    for file, output in target_files(Path(source), Path(target), options.overwrite, options.format, may_exist):
+        if journal is not None and journal.finished(file, output):
+            pairs.append((file, output))
+            continue
+        try:
+            with open_image(file, axes=options.axes) as image:
+                check_frames(image, record)
+                planned = output_of(image, output, record, inferer)
+                beside = tuple(maps(image, planned)) if maps is not None else ()
+                pixel_size = dict(image.pixel_size)
+                files.append(PlannedFile(file, image.axes, image.shape, str(image.dtype), pixel_size, planned, beside))
+        except InputError as error:
+            if not options.skip_bad:
+                raise
+            logger.warning("left out: %s", error)
+        else:
+            pairs.append((file, output))
+    if not pairs:
+        raise InputError(f"{source}: none of its images can be restored")
+    return pairs, files
+
 
 @dataclass(frozen=True)
 class RestoringPlan:
     """What ``restore`` with the same arguments would do.
 
     Attributes:
-        settings: the weights, their network, and how they are run.
+        settings: the weights, their network, and how it is applied.
         files: what is left to do.
-        finished: how many files an interrupted run has done.
+        finished: how many files an interrupted run has finished.
         estimate: of memory and, after a trial, of time; None where nothing is left to do.
         problem: why the outputs cannot be written, if they cannot.
     """
@@ -70,17 +209,17 @@ class RestoringPlan:
     problem: str | None
 
     def __str__(self) -> str:
-        told = [f"{name:12}{value}" for name, value in self.settings.items()]
-        told += [f"{'finished':12}{self.finished} files, by an interrupted run"] if self.finished else []
+        lines = [f"{name:12}{value}" for name, value in self.settings.items()]
+        lines += [f"{'finished':12}{self.finished} files, by an interrupted run"] if self.finished else []
         for file in self.files:
-            told.append(f"{file.source} ({file.axes}, {' x '.join(map(str, file.shape))} {file.dtype})")
-            told += [f"  -> {output.path}" for output in (file.output, *file.maps)]
-        return "\n".join([*told, self.table()])
+            lines.append(f"{file.source} ({file.axes}, {' x '.join(map(str, file.shape))} {file.dtype})")
+            lines += [f"  -> {output.path}" for output in (file.output, *file.maps)]
+        return "\n".join([*lines, self.table()])
 
     def table(self) -> str:
         """The outputs, a line each, with memory and time after a trial; and the problem, if there is one."""
-        told = "nothing is left to do" if self.estimate is None else table(self.estimate)
-        return f"{told}\n{self.problem}" if self.problem else told
+        table = "nothing is left to do" if self.estimate is None else str(self.estimate)
+        return f"{table}\n{self.problem}" if self.problem else table
 
 
 def plan_restoring(
@@ -93,141 +232,59 @@ def plan_restoring(
     maps: MapsOf | None = None,
     **keywords: Any,
 ) -> RestoringPlan:
-    """What ``restore`` with the same arguments would do; nothing is written.
+    """Plan what ``restore`` with the same arguments would do; nothing is written.
 
-    With ``trial`` a few windows are restored, for the time and the memory that it takes; what is written beside each
-    output is told by ``maps``.
+    Args:
+        source: see ``restore.restore``, as ``target``, ``weights``, ``options`` and ``keywords``.
+        target: where to write.
+        weights: of the network.
+        options: how to restore.
+        trial: restore a few windows, for the time and the memory that restoring takes.
+        maps: the maps that are written next to each output.
+        keywords: single options.
 
     Raises:
         InputError: what ``restore`` would refuse.
     """
     options = merge_options(options, keywords)
-    device, precision, axes = options.device or default_device(), options.precision, options.axes
-    work = prepare(source, target, weights, options, device)
-    network, record, inferer, outputs = work.network, work.record, work.inferer, work.outputs
-    count = options.workers or 1
-    if options.scheduler is not None:
-        with open_engine(options.workers, options.scheduler) as engine:
-            count = engine.workers if engine is not None else 1
-    problem = None
-    beside = [tuple(maps(file, output)) if maps is not None else () for (file, _), output in outputs.items()]
-    written = [*outputs.values(), *(each for own in beside for each in own)]
+    device = options.device or default_device()
+    run = prepare(source, target, weights, options, device=device, maps=maps)
+    with open_engine(options, weights) if options.scheduler is not None else nullcontext() as engine:
+        workers = (options.workers or 1) if engine is None else engine.workers
     try:
-        check_output_room(written)
+        check_output_room(run.outputs)
+        problem = None
     except InputError as error:
         problem = str(error)
-    settings = {
-        "weights": str(weights),
-        "network": record.network.get("_target_"),
-        "parameters": sum(each.numel() for each in network.parameters()),
-        "scale": record.scale,
-        "n_frames": list(record.n_frames),
+    settings = {"weights": str(weights), **_settings(run, device), "workers": workers}
+    estimate = _estimate(run, workers, trial) if run.files else None
+    return RestoringPlan(settings, run.files, len(run.pairs) - len(run.files), estimate, problem)
+
+
+def _settings(run: PreparedRun, device: str) -> dict[str, Any]:
+    """The network and how it is applied, for people to read."""
+    precision = run.options.precision
+    if precision != INT8:
+        precision = str(choose_precision(precision, torch.device(device))).removeprefix("torch.")
+    return {
+        "network": run.record.network.get("_target_"),
+        "parameters": sum(parameter.numel() for parameter in run.network.parameters()),
+        "scale": run.record.scale,
+        "n_frames": list(run.record.n_frames),
         "device": device,
-        "precision": precision
-        if precision == INT8
-        else str(choose_precision(precision, torch.device(device))).removeprefix("torch."),
-        "backend": options.backend,
-        "window": inferer.window,
-        "overlap": inferer.overlap,
-        "workers": count,
+        "precision": precision,
+        "backend": run.options.backend,
+        "window": run.inferer.window,
+        "overlap": run.inferer.overlap,
     }
-    expected = None
-    if outputs:
-        expected = estimate(list(outputs), written, network, record, inferer, axes, count, trial)
-    files = tuple(
-        _planned(file, output, axes, own) for ((file, _), output), own in zip(outputs.items(), beside, strict=True)
-    )
-    return RestoringPlan(settings, files, len(work.pairs) - len(outputs), expected, problem)
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """What is known when all has been checked and nothing is restored.
-
-    Attributes:
-        network: of the weights, on its device.
-        record: of the weights.
-        inferer: how the network is laid over the images.
-        journal: of an interrupted run into the folder; None where all is begun anew.
-        pairs: each source and what it becomes.
-        outputs: of the pairs that no interrupted run has finished.
-    """
-
-    network: torch.nn.Module
-    record: Record
-    inferer: SeamlessInferer
-    journal: FolderJournal | None
-    pairs: list[tuple[Path, Path]]
-    outputs: dict[tuple[Path, Path], Output]
-
-
-def prepare(
-    source: str | Path,
-    target: str | Path,
-    weights: str | Path,
-    options: RestoreOptions,
-    device: str,
-) -> Preparation:
-    """Checks all that restoring is asked for.
-
-    Raises:
-        InputError: see ``restore.restore``.
-    """
-    network, record = load_weights(weights, device)
-    inferer = options.inferer(record)
-    journal = None
-    if not options.overwrite:
-        journal = FolderJournal(Path(target), network_settings(network, record, inferer) | {"axes": options.axes})
-    pairs = match_outputs(source, target, record, options, journal or ())
-    left = [pair for pair in pairs if journal is None or not journal.finished(*pair)]
-    outputs = {pair: output_of(*pair, record, inferer, options.axes) for pair in left}
-    return Preparation(network, record, inferer, journal, pairs, outputs)
-
-
-def _planned(source: Path, output: Output, axes: str | None, maps: tuple[Output, ...]) -> PlannedFile:
-    with open_image(source, axes=axes) as image:
-        return PlannedFile(source, image.axes, image.shape, str(image.dtype), dict(image.pixel_size), output, maps)
-
-
-logger = logging.getLogger(__name__)
-
-
-def match_outputs(
-    source: str | Path,
-    target: str | Path,
-    record: Record,
-    options: RestoreOptions | None = None,
-    begun: Container[Path] = (),
-) -> list[tuple[Path, Path]]:
-    """Which file is restored into which, every source having been looked at.
-
-    Args:
-        source: an image file, or a folder of them.
-        target: the file to write, or the folder to write files of the same names into.
-        record: of the weights that are to restore them.
-        options: how they are restored.
-        begun: targets that may exist, since an interrupted run that goes on has made them.
-
-    Raises:
-        InputError: a source cannot be read or has too few frames, a target exists, or two would be the same.
-    """
-
-    options = options or RestoreOptions()
-
-    def may_exist(output: Path) -> bool:
-        return output in begun or was_finished(output)
-
-    pairs = []
-    for file, output in target_files(Path(source), Path(target), options.overwrite, options.format, may_exist):
-        try:
-            with open_image(file, axes=options.axes) as image:
-                check_frames(image, record)
-        except InputError as error:
-            if not options.skip_bad:
-                raise
-            logger.warning("left out: %s", error)
-        else:
-            pairs.append((file, output))
-    if not pairs:
-        raise InputError(f"{source}: none of its images can be restored")
-    return pairs
+def _estimate(run: PreparedRun, workers: int, trial: bool) -> Estimate:
+    """What the outputs take; a trial measures a few windows of the largest file."""
+    outputs = tuple(run.outputs)
+    if not trial:
+        return Estimate(outputs, workers)
+    largest = max(run.files, key=lambda file: file.output.windows)
+    with open_image(largest.source, axes=run.options.axes) as image:
+        seconds = window_seconds(image, run.network, run.record, run.inferer)
+    return Estimate(outputs, workers, seconds, peak_memory())

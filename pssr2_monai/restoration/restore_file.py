@@ -1,15 +1,16 @@
-"""Restoring one image file, of any size: blocks of it are read, go through the network, and are written."""
+"""Restoring one image file of any size: read in windows, restored by the network, written in blocks."""
 
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,35 +26,30 @@ from pssr2_monai.images.windows import fit_image_intensity
 from pssr2_monai.images.writer import Writer, create_writer, part_path, remove
 from pssr2_monai.networks.record import Record
 from pssr2_monai.progress import Progress
-from pssr2_monai.restoration import engines
-from pssr2_monai.restoration.engines import Engine
+from pssr2_monai.restoration.engines import Engine, WorkerNetwork, one_at_a_time
 from pssr2_monai.restoration.inferer import SeamlessInferer
-from pssr2_monai.restoration.journal import (
-    Journal,
-    Unfinished,
-    fingerprint,
-    journal_of,
-    settings_begun_with,
-    was_finished,
-)
-from pssr2_monai.restoration.layout import Layout, layout_of
-from pssr2_monai.restoration.restore_image import Restoring
+from pssr2_monai.restoration.journal import Journal, Unfinished, begun_settings, fingerprint, journal_of, was_finished
+from pssr2_monai.restoration.layout import Layout, LayoutLimits, layout_of
+from pssr2_monai.restoration.options import RestoreOptions
+from pssr2_monai.restoration.restore_image import ImageRestorer, WorkerImage, restore_strip
 
 logger = logging.getLogger(__name__)
-FULL = (errno.ENOSPC, errno.EDQUOT)
-SHOWN_PIXELS = 2**24
-"""Images of more pixels show their progress."""
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "bad allocation")
+"""Words of a RuntimeError: of torch on GPUs, on processors of Windows and of Linux, and of C++ libraries."""
+PROGRESS_PIXELS = 2**24
+"""Images of more HR pixels show their progress."""
 
 
 def restore_frames(
     frames: np.ndarray, network: Callable[..., torch.Tensor], inferer: Inferer, device: torch.device | str = "cpu"
 ) -> np.ndarray:
-    """Restores the frames of one sample in memory.
+    """Restore the frames of one sample in memory.
 
     Args:
         frames: ``(LR frames, Y, X)`` float32 in [0, 1].
-        network: takes and gives ``(batch, frames, Y, X)``.
-        inferer: how the network is laid over the image.
+        network: takes and returns ``(batch, frames, Y, X)``.
+        inferer: applies the network to windows.
         device: where the network is.
 
     Returns:
@@ -87,26 +83,27 @@ def restore_file(
     axes: str | None = None,
     overwrite: bool = False,
     engine: Engine | None = None,
-    model: engines.Model | None = None,
     quiet: bool = False,
+    limits: LayoutLimits | None = None,
 ) -> Path:
-    """Restores one image file, keeping its axes, dtype and intensity scale; the pixel size is divided by the scale.
+    """Restore one image file, keeping its axes, dtype and intensity scale; the pixel size is divided by the scale.
 
-    Neither the source nor the target is ever whole in memory. What was interrupted goes on where it stopped when the
-    same is asked for again, and gives the same file, whoever did which part of it. Where there is no room for the
-    windows, it begins anew with half of them at a time, else with smaller ones, and says so.
+    Neither the source nor the target is ever whole in memory. An interrupted run resumes when the same is asked for
+    again, and writes the same file, whichever process restored which part of it. Where memory runs out, the file begins
+    anew with half of the windows at a time, then with smaller ones, and says so.
 
     Args:
         source: an image file of any supported format.
         target: the file to write, in the format that its suffix names.
-        network: in evaluation mode, on the device that is to do the work.
+        network: in evaluation mode, on the device that does the work.
         record: of the network's weights.
-        inferer: how the network is laid over the image; ``SeamlessInferer()`` by default.
-        axes: axes of a file that does not tell its own.
-        overwrite: replace an existing file, and what an interrupted run has left.
-        engine: the workers that share the jobs; this process alone by default.
-        model: where they take the network from.
+        inferer: applies the network to windows; ``SeamlessInferer()`` by default.
+        axes: axes of a file that does not state its own.
+        overwrite: replace an existing file when the new one is complete; what a run of other settings has left is
+            discarded.
+        engine: the workers that share the work; this process alone by default.
         quiet: show no progress.
+        limits: sizes by which the image is divided.
 
     Raises:
         InputError: the file cannot be read or written, has fewer frames than the network needs, was changed meanwhile,
@@ -118,27 +115,32 @@ def restore_file(
     if was_finished(path) and not overwrite:
         remove(journal_of(path))
         return Path(target)
-    task = Task(source, path, network, record, inferer, axes, engine, model, quiet)
+    run = _FileRun(source, path, network, record, inferer, axes, overwrite, engine, quiet, limits)
     halvings = 0
     while True:
         try:
-            _restore(task, halvings, overwrite)
+            run.restore(halvings)
             return Path(target)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             smaller = inferer.halved(halvings + 1)
             if smaller is None:
                 raise InputError(f"{source}: out of memory even for the smallest window; use another device") from error
-            told = "%s: out of memory; begins anew with %d of %d LR pixels at a time"
-            logger.warning(told, source, smaller.batch_size, smaller.window)
-        # The windows decide a little about the output, so that what was written by larger ones does not fit.
-        halvings, overwrite = halvings + 1, True
+            logger.warning(
+                "%s: out of memory; begins anew with %d of %d LR pixels at a time",
+                source,
+                smaller.batch_size,
+                smaller.window,
+            )
+        # The windows decide a little about the output, so that what larger ones have written does not fit.
+        remove(journal_of(path))
+        halvings += 1
 
 
 @dataclass(frozen=True)
-class Task:
-    """What ``restore_file`` is asked for."""
+class _FileRun:
+    """The arguments of ``restore_file``."""
 
     source: Path
     target: Path
@@ -146,61 +148,110 @@ class Task:
     record: Record
     inferer: SeamlessInferer
     axes: str | None
+    overwrite: bool
     engine: Engine | None
-    model: engines.Model | None
     quiet: bool
+    limits: LayoutLimits | None
 
-
-def _restore(task: Task, halvings: int, overwrite: bool) -> None:
-    """Restores a file, or what an interrupted run has left of it, with windows that were halved some times."""
-    path, notes = task.target, journal_of(task.target)
-    with open_image(task.source, axes=task.axes) as image, _full_disk_told(path):
-        state = fingerprint(task.source)
-        if overwrite or not part_path(path).exists():
+    def restore(self, halvings: int) -> None:
+        """Restore the file, or what an interrupted run has left of it, with windows that were halved some times."""
+        notes = journal_of(self.target)
+        with open_image(self.source, axes=self.axes) as image, _full_disk_reported(self.target):
+            state = fingerprint(self.source)
+            settings, layout = self._settings(image, state, halvings)
+            if self.overwrite and was_finished(self.target) and begun_settings(notes) == settings:
+                remove(notes)
+                return
+            if (self.overwrite and begun_settings(notes) != settings) or not part_path(self.target).exists():
+                remove(notes)
+                settings, layout = self._settings(image, state, halvings)
+            intensity = fit_image_intensity(image, self.record.intensity, self.record.stack)
+            journal = Journal(notes, settings) if notes.exists() else None
+            resume = journal is not None
+            writer = output_writer(self.target, image, self.record, self.overwrite, resume=resume, layout=layout)
+            try:
+                if writer.chunks is not None:
+                    journal = journal or Journal(notes, settings)
+                parts = (self.network, self.record, layout.inferer, intensity, layout)
+                restorer = ImageRestorer(image, writer, *parts)
+                restorer.quantize()
+                self._run(restorer, journal)
+                if fingerprint(self.source) != state:
+                    raise InputError(f"{self.source}: was changed while it was read; restore it when it is complete")
+                writer.close(keep=True, spread=map if self.engine is None else partial(_spread, self.engine))
+            except BaseException as error:
+                if journal is not None and journal.done and _is_kept(error):
+                    writer.suspend()  # for the same command to resume
+                else:
+                    remove(notes)  # first: with a journal and no part, the target would pass for finished
+                    writer.abort()
+                raise
             remove(notes)
-        halvings = settings_begun_with(notes).get("halvings", halvings)
-        inferer = task.inferer.halved(halvings) or task.inferer
-        layout = layout_of(image, path, task.record, inferer)
-        settings: dict[str, Any] = {"source": [task.source.name, state, image.axes, list(image.shape)]}
-        settings |= network_settings(task.network, task.record, task.inferer) | {"halvings": halvings}
+
+    @cached_property
+    def _network_settings(self) -> dict[str, Any]:
+        return network_settings(self.network, self.record, self.inferer)
+
+    def _settings(self, image: LazyImage, state: list[int], halvings: int) -> tuple[dict[str, Any], Layout]:
+        """All that the output depends on, as in a journal, and how it is divided.
+
+        How often the windows were halved, and the file to be replaced, are those of the run to be resumed.
+        """
+        begun = begun_settings(journal_of(self.target))
+        halvings = begun.get("halvings", halvings)
+        inferer = self.inferer.halved(halvings) or self.inferer
+        layout = layout_of(image, self.target, self.record, inferer, self.limits)
+        settings: dict[str, Any] = {"source": [self.source.name, state, image.axes, list(image.shape)]}
+        settings |= self._network_settings
+        settings |= {"halvings": halvings, "overwrite": self.overwrite}
         settings["blocks"] = [*layout.chunks, len(layout.columns), *map(len, layout.columns[0])]
         settings["axes"] = [axis.length for axis in layout.axes]
-        intensity = fit_image_intensity(image, task.record.intensity, task.record.stack)
-        journal = Journal(notes, settings) if notes.exists() else None
-        writer = output_writer(path, image, task.record, overwrite, resume=journal is not None, layout=layout)
-        try:
-            if writer.chunks is not None:
-                journal = journal or Journal(notes, settings)
-            restoring = Restoring(image, writer, task.network, task.record, inferer, intensity)
-            restoring.quantize()
-            if task.engine is None or task.model is None:
-                _run(restoring, journal, task.quiet)
-            else:
-                shared = engines.Assignment(
-                    task.model, task.source, tuple(state), task.axes, writer, restoring.inferer, intensity
-                )
-                _run(restoring, journal, task.quiet, task.engine, shared)
-            if fingerprint(task.source) != state:
-                raise InputError(f"{task.source}: was changed while it was read; restore it when it is complete")
-            writer.close(keep=True, spread=map if task.engine is None else partial(_spread, task.engine))
-        except BaseException as error:
-            if journal is not None and journal.done and _kept(error):
-                writer.suspend()  # for the same command to go on with
-            else:
-                writer.abort()
-                remove(notes)
-            raise
-        remove(notes)
+        replaced = fingerprint(self.target) if self.overwrite and self.target.exists() else None
+        settings["replaced"] = begun.get("replaced", replaced)
+        return json.loads(json.dumps(settings)), layout
+
+    def _run(self, restorer: ImageRestorer, journal: Journal | None) -> None:
+        """Restore all strips that are left, here or on the engine's workers."""
+        layout, pixels = restorer.layout, math.prod(restorer.writer.shape)
+        rows_in_all = len(layout.samples) * len(layout.columns) * layout.sizes[0]
+        rows_done = sum(len(rows) for parts in journal.done.values() for rows in parts) if journal is not None else 0
+        before = pixels * rows_done // rows_in_all
+        if rows_done:
+            logger.info("%s: resumes where it was interrupted", restorer.writer.path)
+        shown = not self.quiet and pixels > PROGRESS_PIXELS
+        with Progress(restorer.image.path.name, pixels, layout.blocks, layout.windows, before, shown) as bar:
+            if self.engine is None:
+                with closing(restorer.run(layout.strips(journal), bar.window)) as blocks:
+                    for strip, rows, written in blocks:
+                        if journal is not None:
+                            journal.note(strip.name, rows)
+                        bar.update(written)
+                return
+            assert journal is not None, "several workers need a target that they can write to at once"
+            image = WorkerImage(
+                self.engine.network,
+                self.source,
+                self.axes,
+                restorer.writer,
+                restorer.inferer,
+                restorer.intensity,
+                layout,
+            )
+            strips = layout.strips(journal, self.engine.workers)
+            for strip, result in self.engine.run(partial(restore_strip, image), strips):
+                if isinstance(result, InputError):
+                    raise result
+                journal.note(strip.name, strip.rows)
+                bar.update(result)
 
 
-def restore_whole(
-    model: engines.Model, inferer: SeamlessInferer, axes: str | None, overwrite: bool, pair: tuple[Path, Path]
+def restore_in_worker(
+    network: WorkerNetwork, inferer: SeamlessInferer, options: RestoreOptions, pair: tuple[Path, Path]
 ) -> InputError | None:
-    """Restores a file in a worker; gives the error that doing it again would not mend, if any."""
-    with engines.one_at_a_time():
+    """Restore a whole file in a worker; return the error that a retry would not mend, if any."""
+    with one_at_a_time():
         try:
-            network, record = model.load()
-            restore_file(*pair, network, record, inferer, axes=axes, overwrite=overwrite, quiet=True)
+            restore_file(*pair, *network.load(), inferer, axes=options.axes, overwrite=options.overwrite, quiet=True)
         except InputError as error:
             return error
     return None
@@ -224,9 +275,9 @@ def output_writer(
     dtype: npt.DTypeLike | None = None,
     layout: Layout | None = None,
 ) -> Writer:
-    """The writer of what an image is restored to, block by block, in its own dtype or another.
+    """The writer of the restored image, block by block, in the image's dtype or another.
 
-    A layout of larger blocks than there are by default is one of shards.
+    A layout of larger blocks than the default ones is one of shards.
     """
     frames = check_frames(image, record)
     scale = frames.scale_by_axis(record.scale)
@@ -241,39 +292,14 @@ def output_writer(
         resume=resume,
         in_blocks=True,
         shards=None if layout is None else layout.shards(image.axes),
+        chunk=None if layout is None else layout.limits.chunk,
     )
 
 
-def _run(
-    restoring: Restoring,
-    journal: Journal | None,
-    quiet: bool,
-    engine: Engine | None = None,
-    task: engines.Assignment | None = None,
-) -> None:
-    """Does what is left of all jobs, here or on an engine's workers."""
-    layout, pixels = restoring.layout, math.prod(restoring.writer.shape)
-    rows_in_all = len(layout.samples) * len(layout.columns) * layout.sizes[0]
-    rows_done = sum(len(rows) for parts in journal.done.values() for rows in parts) if journal is not None else 0
-    before = pixels * rows_done // rows_in_all
-    if rows_done:
-        logger.info("%s: goes on where it was interrupted", restoring.writer.path)
-    shown = not quiet and pixels > SHOWN_PIXELS
-    with Progress(restoring.image.path.name, pixels, layout.blocks, layout.windows, before, shown) as bar:
-        if engine is None or task is None:
-            with closing(restoring.run(layout.jobs(journal), bar.window)) as blocks:
-                for job, rows, written in blocks:
-                    if journal is not None:
-                        journal.note(job.name, rows)
-                    bar.update(written)
-        else:
-            assert journal is not None, "several workers need a target that they can write to at once"
-            jobs = layout.jobs(journal, engine.workers)
-            for job, written in engine.run(partial(engines.restore_job, task), jobs):
-                if isinstance(written, InputError):
-                    raise written
-                journal.note(job.name, job.rows)
-                bar.update(written)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: numpy and torch on GPUs have classes for it, torch on processors has words alone."""
+    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return known or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def _spread(engine: Engine, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
@@ -281,24 +307,17 @@ def _spread(engine: Engine, function: Callable[[Any], Any], items: Iterable[Any]
     return (result for _, result in engine.run(function, items))
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether there was no room: torch says so of a GPU by a class of its own, of the processor by words alone."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in str(error)
-
-
-def _kept(error: BaseException) -> bool:
+def _is_kept(error: BaseException) -> bool:
     """Whether what is done is of use after an error: unless the input is at fault."""
-    return not isinstance(error, InputError) or any(isinstance(each, (Unfinished, OSError)) for each in causes(error))
+    return not isinstance(error, InputError) or any(isinstance(cause, (Unfinished, OSError)) for cause in causes(error))
 
 
 @contextmanager
-def _full_disk_told(path: Path) -> Iterator[None]:
-    """Says in one line that the disk is full."""
+def _full_disk_reported(path: Path) -> Iterator[None]:
+    """Report in one line that the disk is full."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in FULL_DISK:
             raise
-        raise Unfinished(
-            f"{path}: the disk is full; make room and give the same command again: it goes on where it stopped"
-        ) from error
+        raise Unfinished(f"{path}: the disk is full; make room and give the same command again to resume") from error
