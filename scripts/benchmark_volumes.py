@@ -38,10 +38,12 @@ from pssr2_monai.machine import keep_memory
 from pssr2_monai.networks import ResUNet
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights, save_atomically
-from pssr2_monai.restoration import engines
+from pssr2_monai.restoration.engines import WorkerNetwork, open_engine
 from pssr2_monai.restoration.estimate import output_of
 from pssr2_monai.restoration.inferer import SeamlessInferer
-from pssr2_monai.restoration.restore import restore
+from pssr2_monai.restoration.options import RestoreOptions
+from pssr2_monai.restoration.plan import prepare
+from pssr2_monai.restoration.restore import restore, restore_prepared
 
 GRID = 32
 BARE_WINDOWS = 20
@@ -113,7 +115,8 @@ def measure(source: Path, target: Path, weights: Path) -> dict[str, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     bare.append(bare_seconds(weights, sides))
     _, record = load_weights(weights)
-    output = output_of(source, target, record, SeamlessInferer(), None)
+    with open_image(source) as image:
+        output = output_of(image, target, record, SeamlessInferer())
     bare_wall, bare_cpu = output.windows * sum(bare) / 2
     return {
         "seconds": wall,
@@ -218,9 +221,9 @@ def bare_of_cluster(cluster: Any, weights: Path, sides: tuple[int, int], windows
     from distributed import Client
 
     count = len(cluster.workers)
-    model = engines.Model.of(weights, "cpu")
+    network = WorkerNetwork.of(weights, "cpu")
     with Client(cluster.scheduler_address, set_as_default=False) as client:
-        client.run(model.load)  # what restoring does first, too
+        client.run(network.load)  # what restoring does first, too
         began = time.perf_counter()
         client.gather([client.submit(bare_seconds, weights, sides, windows, pure=False) for _ in range(count)])
         return (time.perf_counter() - began) / count
@@ -228,7 +231,6 @@ def bare_of_cluster(cluster: Any, weights: Path, sides: tuple[int, int], windows
 
 def dask(source: Path, folder: Path, weights: Path, rounds: int = 1) -> dict[str, float]:
     """Seconds of one and of two engines, in turns, for restoring and for the network alone."""
-    restore.SHARED_PIXELS = 0
     sides = sides_of(source)
     times: dict[str, list[float]] = {}
     with cluster(1) as one, cluster(2) as two:
@@ -238,7 +240,9 @@ def dask(source: Path, folder: Path, weights: Path, rounds: int = 1) -> dict[str
             for name, made in (("one", one), ("two", two)):
                 target = folder / f"{name}.ome.zarr"
                 began = time.perf_counter()
-                restore(source, target, weights, scheduler=made.scheduler_address)
+                options = RestoreOptions(scheduler=made.scheduler_address)
+                with open_engine(options, weights) as engine:
+                    restore_prepared(prepare(source, target, weights, options), engine, shared_pixels=0)
                 seconds = time.perf_counter() - began
                 shutil.rmtree(target)
                 times.setdefault(name, []).append(seconds)

@@ -17,10 +17,12 @@ from pssr2_monai.images.writer import write_image
 from pssr2_monai.networks import ResUNet
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights, save_atomically
-from pssr2_monai.restoration import engines, restore
+from pssr2_monai.restoration import engines
 from pssr2_monai.restoration.engines import open_engine
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journal import Journal, Unfinished
+from pssr2_monai.restoration.options import RestoreOptions
+from pssr2_monai.restoration.restore import restore
 from pssr2_monai.restoration.restore_file import restore_file
 
 INFERER = SeamlessInferer(64, precision="float32")
@@ -53,9 +55,7 @@ def folder(_one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _restore(folder: Path, target: Path, engine: engines.Engine | None) -> Path:
-    weights = folder / "model.pt"
-    model = engines.Model.of(weights, "cpu")
-    return restore_file(folder / "in.ome.zarr", target, *load_weights(weights), INFERER, engine=engine, model=model)
+    return restore_file(folder / "in.ome.zarr", target, *load_weights(folder / "model.pt"), INFERER, engine=engine)
 
 
 def _bytes(path: Path) -> Any:
@@ -65,8 +65,8 @@ def _bytes(path: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def processes() -> Iterator[engines.Engine]:
-    with open_engine(2) as engine:
+def processes(folder: Path) -> Iterator[engines.Engine]:
+    with open_engine(RestoreOptions(workers=2, device="cpu"), folder / "model.pt") as engine:
         assert engine is not None
         yield engine
 
@@ -117,10 +117,10 @@ def test_small_files_are_made_whole_by_a_worker_each(
         write_image(tmp_path / "in" / f"{number}.png", image, axes="YX", pixel_size={})
     (tmp_path / "in" / "bad.png").write_bytes((tmp_path / "in" / "0.png").read_bytes()[:-60])
     options = {"skip_bad": True, "device": "cpu"}
-    alone = restore.restore(tmp_path / "in", tmp_path / "alone", folder / "model.pt", **options)
+    alone = restore(tmp_path / "in", tmp_path / "alone", folder / "model.pt", **options)
     address = cluster.scheduler_address
     with caplog.at_level("INFO"):
-        shared = restore.restore(tmp_path / "in", tmp_path / "out", folder / "model.pt", scheduler=address, **options)
+        shared = restore(tmp_path / "in", tmp_path / "out", folder / "model.pt", scheduler=address, **options)
     assert "2 Dask workers; dashboard: http" in caplog.text
     assert "left out: bad.png" in caplog.text
     assert [path.name for path in shared] == [path.name for path in alone] == [f"{number}.png" for number in range(3)]
@@ -141,32 +141,33 @@ def test_a_cluster_that_loses_a_worker_makes_the_same_file(
             os.kill(next(iter(cluster.workers.values())).pid, 9)
 
     monkeypatch.setattr(Journal, "note", killing)
-    with open_engine(scheduler=cluster.scheduler_address) as engine:
+    options = RestoreOptions(scheduler=cluster.scheduler_address, device="cpu")
+    with open_engine(options, folder / "model.pt") as engine:
         _restore(folder, target, engine)
     assert noted > 2
     assert _bytes(target) == _bytes(folder / "alone" / target.name)
 
 
 @pytest.mark.slow
-def test_workers_of_another_version_are_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_of_another_version_are_refused(folder: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines.pssr2_monai, "__version__", "99.0")
     with (
         pytest.raises(InputError, match=r"worker tcp://\S+ has pssr2_monai \S+, but here is 99.0; install the same"),
-        open_engine(scheduler=cluster.scheduler_address),
+        open_engine(RestoreOptions(scheduler=cluster.scheduler_address), folder / "model.pt"),
     ):
         pass
 
 
-def _lose(count: int) -> None:
-    with open_engine(count) as engine:
+def _lose_a_worker(weights: Path) -> None:
+    with open_engine(RestoreOptions(workers=2), weights) as engine:
         assert engine is not None
         list(engine.run(os._exit, [1]))
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_is_told_in_one_line() -> None:
+def test_a_killed_process_is_reported_in_one_line(folder: Path) -> None:
     with pytest.raises(Unfinished, match="a worker process was killed"):
-        _lose(2)
+        _lose_a_worker(folder / "model.pt")
 
 
 @pytest.mark.parametrize(
@@ -175,21 +176,18 @@ def test_a_process_that_is_killed_is_told_in_one_line() -> None:
         (["--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], "workers and scheduler: give one of them"),
         (["--workers", "0"], "workers: 0 is not a number of processes"),
         (["--workers", "many"], "--workers many: is not a whole number"),
-        (["--scheduler", "tcp://127.0.0.1:1"], "no Dask scheduler answers at 'tcp://127.0.0.1:1' within"),
-        (["--scheduler", "nonsense://x"], "no Dask scheduler answers at 'nonsense://x'"),
+        (["--scheduler", "nonsense://x"], "no Dask scheduler answers at 'nonsense://x' within 10 s; check"),
     ],
 )
-def test_engines_that_cannot_be_had_are_refused_in_one_line(
+def test_engines_that_are_not_available_are_refused_in_one_line(
     options: list[str],
     match: str,
     folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if "--scheduler" in options:
         pytest.importorskip("distributed")
-    monkeypatch.setattr(engines, "CONNECT_SECONDS", 0.5)
     with pytest.raises(SystemExit):
         main(["restore", str(folder / "in.ome.zarr"), str(tmp_path), "--weights", str(folder / "model.pt"), *options])
     err = capsys.readouterr().err.splitlines()
@@ -198,11 +196,46 @@ def test_engines_that_cannot_be_had_are_refused_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_each_worker_takes_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_that_does_not_answer_is_reported(folder: Path) -> None:
+    pytest.importorskip("distributed")
+    options = RestoreOptions(scheduler="tcp://127.0.0.1:1")
+    with (
+        pytest.raises(InputError, match=r"no Dask scheduler answers at 'tcp://127.0.0.1:1' within 0.5 s; check"),
+        open_engine(options, folder / "model.pt", connect_seconds=0.5),
+    ):
+        pass
+
+
+def test_weights_that_are_missing_are_refused_before_workers_start(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match="no such file of weights"),
+        open_engine(RestoreOptions(workers=2), tmp_path / "model.pt"),
+    ):
+        pass
+
+
+@pytest.fixture
+def three_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     pytest.importorskip("fcntl")
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert [engines._own_gpu() for _ in range(3)] == [0, 1, 2]
-    assert engines._own_gpu() in range(3)
-    engines._held.pop(1).close()  # a worker has ended
-    assert engines._own_gpu() == 1
+    yield
+    while engines.held_locks:
+        os.close(engines.held_locks.pop())
+
+
+def test_each_worker_takes_a_gpu_of_its_own(three_gpus: None, tmp_path: Path) -> None:
+    assert [engines.own_gpu(tmp_path) for _ in range(3)] == [0, 1, 2]
+    assert engines.own_gpu(tmp_path) in range(3)
+    os.close(engines.held_locks.pop(1))  # a worker has ended
+    assert engines.own_gpu(tmp_path) == 1
+
+
+def test_a_link_in_place_of_a_lock_file_is_not_followed(three_gpus: None, tmp_path: Path) -> None:
+    victim = tmp_path / "thesis.txt"
+    victim.write_text("years of work")
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks" / f"pssr2_gpu_{os.getuid()}_0.lock").symlink_to(victim)
+    (tmp_path / "locks" / f"pssr2_gpu_{os.getuid()}_1.lock").symlink_to(tmp_path / "planted")
+    assert engines.own_gpu(tmp_path / "locks") == 2
+    assert victim.read_text() == "years of work"
+    assert not (tmp_path / "planted").exists()

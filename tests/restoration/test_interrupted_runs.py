@@ -26,9 +26,7 @@ from pssr2_monai.images.writer import Writer, write_image
 from pssr2_monai.networks import ResUNet
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import save_atomically
-from pssr2_monai.restoration import estimate
-from pssr2_monai.restoration.inferer import SeamlessInferer
-from pssr2_monai.restoration.journal import Unfinished
+from pssr2_monai.restoration.journal import Unfinished, was_finished
 from pssr2_monai.restoration.restore import restore
 
 
@@ -72,7 +70,19 @@ def _stop_at(monkeypatch: pytest.MonkeyPatch, number: int, error: BaseException)
     monkeypatch.setattr(Writer, "write", failing)
 
 
-def test_a_folder_goes_on_where_it_was_interrupted(
+def _count_writes(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """A list that grows by each write."""
+    write, writes = Writer.write, []
+
+    def counting(self: Writer, *arguments: Any) -> None:
+        writes.append(None)
+        write(self, *arguments)
+
+    monkeypatch.setattr(Writer, "write", counting)
+    return writes
+
+
+def test_a_folder_resumes_where_it_was_interrupted(
     scans: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     straight, target = tmp_path / "straight", tmp_path / "out"
@@ -94,6 +104,152 @@ def test_a_folder_goes_on_where_it_was_interrupted(
         restore(scans, target, weights, window=64)
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".ome.zarr"])
+def test_overwriting_a_file_resumes_and_replaces_it_when_complete(
+    suffix: str, scans: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target, straight = tmp_path / "scan.tif", tmp_path / f"out{suffix}", tmp_path / f"straight{suffix}"
+    image = np.random.default_rng(0).integers(0, 256, (1600, 50)).astype(np.uint8)  # four blocks of chunks
+    write_image(source, image, axes="YX", pixel_size={})
+    options: dict[str, Any] = {"window": 64, "overwrite": True}
+    with monkeypatch.context() as patched:
+        writes = _count_writes(patched)
+        restore(source, straight, weights, window=64)
+    write_image(target, np.full((40, 30), 7, np.uint8), axes="YX", pixel_size={})
+
+    def stop(number: int) -> None:
+        with monkeypatch.context() as patched:
+            _stop_at(patched, number, KeyboardInterrupt())
+            with pytest.raises(KeyboardInterrupt):
+                restore(source, target, weights, **options)
+        with open_image(target) as old:
+            assert (old.read() == 7).all(), "the old file stays until the new one is complete"
+
+    stop(2)
+    with pytest.raises(InputError, match=rf"out{suffix}: an interrupted run was to overwrite it; give the same"):
+        restore(source, target, weights, window=64)
+    stop(1)
+    with monkeypatch.context() as patched:
+        resumed = _count_writes(patched)
+        restore(source, target, weights, **options)
+    assert len(resumed) == len(writes) - 3, "what was written is not written again"
+    with open_image(target) as new, open_image(straight) as expected:
+        np.testing.assert_array_equal(new.read(), expected.read())
+    with monkeypatch.context() as patched:
+        anew = _count_writes(patched)
+        restore(source, target, weights, **options)
+    assert len(anew) == len(writes), "a completed run begins anew"
+    assert not list(tmp_path.glob("*.journal"))
+
+
+def test_overwriting_with_other_settings_begins_anew(
+    scans: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = scans / "0.tif", tmp_path / "out.tif"
+    restore(source, tmp_path / "straight.tif", weights, window=96)
+    for overwrite in (False, True):
+        with monkeypatch.context() as patched:
+            _stop_at(patched, 3, KeyboardInterrupt())
+            with pytest.raises(KeyboardInterrupt):
+                restore(source, target, weights, window=64, overwrite=overwrite)
+    with pytest.raises(InputError, match="it was to overwrite files: give the same options and overwrite again"):
+        restore(source, target, weights, window=64)
+    restore(source, target, weights, window=96, overwrite=True)
+    assert target.read_bytes() == (tmp_path / "straight.tif").read_bytes()
+    assert _names(tmp_path) == ["out.tif", "scans", "straight.tif"]
+
+
+def test_overwriting_a_folder_resumes(
+    scans: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, target = tmp_path / "straight", tmp_path / "out"
+    options: dict[str, Any] = {"window": 64, "overwrite": True}
+    restore(scans, straight, weights, window=64)
+    restore(scans, target, weights, window=96)
+    old = {name: (target / name).read_bytes() for name in _names(target)}
+    with monkeypatch.context() as patched:
+        _stop_at(patched, 9, KeyboardInterrupt())  # each file takes 7 writes
+        with pytest.raises(KeyboardInterrupt):
+            restore(scans, target, weights, **options)
+    assert _names(target) == [".restoring.json", "0.tif", "1.tif", "1.tif.journal", "1.tif.part", "2.tif"]
+    assert (target / "0.tif").read_bytes() == (straight / "0.tif").read_bytes()
+    assert all((target / name).read_bytes() == old[name] for name in ("1.tif", "2.tif"))
+    with pytest.raises(InputError, match="it was to overwrite files: give the same options and overwrite again"):
+        restore(scans, target, weights, window=64)
+    with monkeypatch.context() as patched:
+        resumed = _count_writes(patched)
+        assert restore(scans, target, weights, **options) == [target / name for name in old]
+    assert len(resumed) == 3 * 7 - 9
+    assert all((target / name).read_bytes() == (straight / name).read_bytes() for name in old)
+    assert _names(target) == _names(straight)
+    with monkeypatch.context() as patched:
+        anew = _count_writes(patched)
+        restore(scans, target, weights, **options)
+    assert len(anew) == 3 * 7
+
+
+def test_a_source_that_changed_is_restored_again_where_files_are_overwritten(
+    scans: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        _stop_at(patched, 9, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            restore(scans, target, weights, window=64, overwrite=True)
+    write_image(scans / "0.tif", np.zeros((200, 50), np.uint8), axes="YX", pixel_size={}, overwrite=True)
+    with monkeypatch.context() as patched:
+        _stop_at(patched, 3, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            restore(scans, target, weights, window=64, overwrite=True)
+    restore(scans, target, weights, window=64, overwrite=True)
+    restore(scans, tmp_path / "straight", weights, window=64)
+    for name in _names(tmp_path / "straight"):
+        assert (target / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
+def test_a_kill_while_an_attempt_is_given_up_leaves_nothing_that_passes_for_finished(
+    scans: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException): ...
+
+    source, target, abort = scans / "0.tif", tmp_path / "out.tif", Writer.abort
+    write_image(target, np.full((40, 30), 7, np.uint8), axes="YX", pixel_size={})
+
+    def killed(writer: Writer) -> None:
+        abort(writer)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Writer, "abort", killed)
+        _stop_at(patched, 0, InputError("a damaged tile"))
+        with pytest.raises(Killed):
+            restore(source, target, weights, window=64, overwrite=True)
+    assert not was_finished(target)
+    with pytest.raises(InputError, match="exists already"):
+        restore(source, target, weights, window=64)
+    with open_image(target) as image:
+        assert (image.read() == 7).all()
+    restore(source, target, weights, window=64, overwrite=True)
+    with open_image(target) as image:
+        assert image.shape == (400, 100)
+
+
+def test_a_target_whose_part_was_deleted_does_not_pass_for_finished(
+    scans: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out.tif"
+    write_image(target, np.full((40, 30), 7, np.uint8), axes="YX", pixel_size={})
+    with monkeypatch.context() as patched:
+        _stop_at(patched, 3, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            restore(scans / "0.tif", target, weights, window=64, overwrite=True)
+    (tmp_path / "out.tif.part").unlink()
+    assert not was_finished(target)
+    restore(scans / "0.tif", target, weights, window=64, overwrite=True)
+    with open_image(target) as image:
+        assert image.shape == (400, 100)
+
+
 def test_a_run_killed_after_its_last_rename_counts_as_finished(scans: Path, weights: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.tif"
     restore(scans / "0.tif", target, weights, window=64)
@@ -105,28 +261,24 @@ def test_a_run_killed_after_its_last_rename_counts_as_finished(scans: Path, weig
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".ome.zarr"])
-def test_a_full_disk_is_told_in_one_line_and_gone_on_from(
+def test_a_full_disk_is_reported_in_one_line_and_the_run_resumes(
     suffix: str,
-    scans: Path,
     weights: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("pssr2_monai.images.formats.omezarr.CHUNK", 64)
-    monkeypatch.setattr("pssr2_monai.images.formats.omezarr.SMALLEST_LEVEL", 64)
+    image = np.random.default_rng(0).integers(0, 256, (1600, 50)).astype(np.uint8)  # four blocks of chunks
+    write_image(tmp_path / "scan.tif", image, axes="YX", pixel_size={})
     straight, target = tmp_path / f"straight{suffix}", tmp_path / f"out{suffix}"
-    restore(scans / "0.tif", straight, weights, window=64)
+    restore(tmp_path / "scan.tif", straight, weights, window=64)
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with monkeypatch.context() as patched:
         _stop_at(patched, 2, full)
         with pytest.raises(SystemExit):
-            main(["restore", str(scans / "0.tif"), str(target), "--weights", str(weights), "--window", "64"])
+            main(["restore", str(tmp_path / "scan.tif"), str(target), "--weights", str(weights), "--window", "64"])
     error = capsys.readouterr().err
-    assert (
-        error == f"pssr2: {target}: the disk is full; make room and give the same command again: it goes on where "
-        "it stopped\n"
-    )
+    assert error == f"pssr2: {target}: the disk is full; make room and give the same command again to resume\n"
     assert (tmp_path / f"out{suffix}.journal").read_text().count("\n") == 3
 
     def failing(*_: Any) -> None:
@@ -136,8 +288,8 @@ def test_a_full_disk_is_told_in_one_line_and_gone_on_from(
         patched.setattr(OmeZarrWriter, "_halved", failing)
         patched.setattr("pssr2_monai.images.formats.tiff.move_into_place", failing)
         with pytest.raises(Unfinished):
-            restore(scans / "0.tif", target, weights, window=64)
-    restore(scans / "0.tif", target, weights, window=64)
+            restore(tmp_path / "scan.tif", target, weights, window=64)
+    restore(tmp_path / "scan.tif", target, weights, window=64)
     with open_image(target) as image, open_image(straight) as expected:
         np.testing.assert_array_equal(image.read(), expected.read())
 
@@ -235,28 +387,6 @@ def test_what_cannot_be_written_is_refused_before_the_work(
     assert array.shape
     with pytest.raises(InputError, match=r"wide\.zarr: its chunks hold 1152921504.6 GB each, this machine"):
         restore(tmp_path / "wide.zarr", tmp_path / "out.ome.zarr", weights)
-
-
-def test_the_estimate_tells_and_writes_nothing(
-    scans: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_image(tmp_path / "big.ome.zarr", np.zeros((3, 700, 900), np.uint16), axes="ZYX", pixel_size={})
-    with pytest.raises(SystemExit):
-        main(["restore", str(scans), str(tmp_path / "out"), "--weights", str(weights), "--window", "64", "--estimate"])
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6
-    assert lines[1].split()[:5] == ["0.tif", "400", "x", "100", "0.000"]
-    assert lines[4].split()[:3] == ["in", "all", "0.000"]
-    assert "peak memory about" in lines[5]
-    assert _names(tmp_path) == ["big.ome.zarr", "scans"]
-    record = Record({}, 2)
-    inferer = SeamlessInferer(64)
-    output = estimate.output_of(tmp_path / "big.ome.zarr", tmp_path / "out.ome.zarr", record, inferer, None)
-    assert output.shape == (3, 1400, 1800)
-    assert output.nbytes == 3 * 1400 * 1800 * 2 * 4 // 3
-    # Windows of 64 pixels, every 32, the first of them 32 before the edge, of which 8 at each end do not count.
-    along = [len(range(-32, size - 8, 32)) for size in (700, 900)]
-    assert output.windows == 3 * along[0] * along[1]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,12 @@ from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import Writer, write_image
 from pssr2_monai.networks import AsVolume, ResUNet
 from pssr2_monai.networks.record import Record
-from pssr2_monai.restoration import layout
 from pssr2_monai.restoration.blending import WindowAxis
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journal import Journal
-from pssr2_monai.restoration.layout import Gathered, Job, columns, divided, rows_of_jobs
+from pssr2_monai.restoration.layout import BlockAssembler, LayoutLimits, Strip, columns, rows_of_strips, split_rows
 from pssr2_monai.restoration.restore_file import restore_file
-from pssr2_monai.restoration.restore_image import Restoring
+from pssr2_monai.restoration.restore_image import ImageRestorer
 
 
 def _network(scale: int | list[int], frames: tuple[int, int] = (1, 1)) -> torch.nn.Module:
@@ -37,8 +37,8 @@ def _network(scale: int | list[int], frames: tuple[int, int] = (1, 1)) -> torch.
     return ResUNet(*frames, channels=(4, 8), scale=scale, depth=0, interpolate=False).eval()
 
 
-COLUMN = 9 * 64 * 64
-"""Bytes for a column that divide the images here into a few."""
+SMALL = LayoutLimits(column_bytes=9 * 64 * 64, chunk=64)
+"""Sizes that divide the images here into several columns and chunks."""
 
 CASES = {
     "plane": ("YX", (170, 140), Record({}, 3)),
@@ -49,23 +49,14 @@ CASES = {
 }
 
 
-def _divide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes columns and chunks so small that the images here have several."""
-    monkeypatch.setattr(layout, "COLUMN_BYTES", COLUMN)
-    monkeypatch.setattr("pssr2_monai.images.formats.omezarr.CHUNK", 64)
-
-
 @pytest.fixture(params=CASES)
-def case(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Path, torch.nn.Module, Record, SeamlessInferer]:
-    monkeypatch.setattr("pssr2_monai.restoration.inferer.DEPTH", 16)
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, torch.nn.Module, Record, SeamlessInferer]:
     axes, shape, record = CASES[request.param]
     image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     write_image(tmp_path / "in.tif", image, axes=axes, pixel_size={})
     network = _network(record.scale, record.n_frames)
     volume = isinstance(record.scale, list)
-    return tmp_path / "in.tif", network, record, SeamlessInferer(64, precision="float32", volume=volume)
+    return tmp_path / "in.tif", network, record, SeamlessInferer(64, precision="float32", volume=volume, depth=16)
 
 
 def _files(path: Path) -> dict[str, bytes]:
@@ -79,15 +70,13 @@ def test_the_division_into_columns_changes_no_bit(
     case: tuple[Path, torch.nn.Module, Record, SeamlessInferer],
     suffix: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source, network, record, inferer = case
     (tmp_path / "whole").mkdir()
     (tmp_path / "divided").mkdir()
     target = f"out{suffix}"
     restore_file(source, tmp_path / "whole" / target, network, record, inferer)
-    _divide(monkeypatch)
-    restore_file(source, tmp_path / "divided" / target, network, record, inferer)
+    restore_file(source, tmp_path / "divided" / target, network, record, inferer, limits=SMALL)
     with (
         open_image(tmp_path / "whole" / target) as whole,
         open_image(tmp_path / "divided" / target) as divided,
@@ -107,10 +96,9 @@ def test_what_was_interrupted_goes_on_to_the_same_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source, network, record, inferer = case
-    _divide(monkeypatch)
     (tmp_path / "straight").mkdir()
     target = tmp_path / f"out{suffix}"
-    note, run = Journal.note, Restoring.run
+    note, run = Journal.note, ImageRestorer.run
     written, after, ran = 0, 10**9, []
 
     def interrupting(journal: Journal, job: str, rows: range) -> None:
@@ -120,26 +108,26 @@ def test_what_was_interrupted_goes_on_to_the_same_file(
             raise Interrupted
         note(journal, job, rows)
 
-    def recording(self: Restoring, jobs: Iterable[layout.Job], *rest: Any) -> Iterator[tuple[layout.Job, range, int]]:
-        jobs = list(jobs)
-        ran.extend((job.name, job.rows.start) for job in jobs)
-        return run(self, jobs, *rest)
+    def recording(self: ImageRestorer, strips: Iterable[Strip], *rest: Any) -> Iterator[tuple[Strip, range, int]]:
+        strips = list(strips)
+        ran.extend((strip.name, strip.rows.start) for strip in strips)
+        return run(self, strips, *rest)
 
     monkeypatch.setattr(Journal, "note", interrupting)
-    straight = restore_file(source, tmp_path / "straight" / target.name, network, record, inferer)
+    straight = restore_file(source, tmp_path / "straight" / target.name, network, record, inferer, limits=SMALL)
     assert written > 2
-    third, first_job = max(1, written // 3), ("0.0", 0)
-    monkeypatch.setattr(Restoring, "run", recording)
+    third, first_strip = max(1, written // 3), ("0.0", 0)
+    monkeypatch.setattr(ImageRestorer, "run", recording)
     for number in range(2):
         written, after = 0, third
         with pytest.raises(Interrupted):
-            restore_file(source, target, network, record, inferer)
+            restore_file(source, target, network, record, inferer, limits=SMALL)
         assert not target.exists()
-        assert (first_job in ran) == (number == 0), "what was done is done again"
+        assert (first_strip in ran) == (number == 0), "what was done is done again"
         ran.clear()
     after = 10**9
-    restore_file(source, target, network, record, inferer)
-    assert first_job not in ran
+    restore_file(source, target, network, record, inferer, limits=SMALL)
+    assert first_strip not in ran
     assert _files(target) == _files(straight)
     assert {path.name for path in tmp_path.iterdir()} == {"in.tif", "straight", target.name}
 
@@ -151,12 +139,10 @@ def test_many_chunks_are_put_together_in_shards(
     source, network, record, inferer = case
     (tmp_path / "chunks").mkdir()
     (tmp_path / "shards").mkdir()
-    monkeypatch.setattr("pssr2_monai.images.formats.omezarr.CHUNK", 16)
     monkeypatch.setattr("pssr2_monai.images.formats.omezarr.SMALLEST_LEVEL", 32)
-    monkeypatch.setattr(layout, "COLUMN_BYTES", COLUMN)
-    chunked = restore_file(source, tmp_path / "chunks" / "out.ome.zarr", network, record, inferer)
-    monkeypatch.setattr(layout, "MOST_FILES", 10)
-    monkeypatch.setattr(layout, "SHARD_BYTES", 2**15)
+    limits = LayoutLimits(column_bytes=SMALL.column_bytes, chunk=16)
+    chunked = restore_file(source, tmp_path / "chunks" / "out.ome.zarr", network, record, inferer, limits=limits)
+    limits = replace(limits, files=10, shard_bytes=2**15)
     written: list[tuple[slice, ...]] = []
     write = Writer.write
 
@@ -165,7 +151,7 @@ def test_many_chunks_are_put_together_in_shards(
         write(self, region, array)
 
     monkeypatch.setattr(Writer, "write", recording)
-    sharded = restore_file(source, tmp_path / "shards" / "out.ome.zarr", network, record, inferer)
+    sharded = restore_file(source, tmp_path / "shards" / "out.ome.zarr", network, record, inferer, limits=limits)
     levels = [zarr.open_group(str(path), mode="r") for path in (chunked, sharded)]
     assert len(list(levels[0].array_keys())) == len(list(levels[1].array_keys())) > 2
     for name in levels[0].array_keys():
@@ -217,48 +203,48 @@ def test_pieces_are_gathered_in_blocks_of_one_length(
     rows = [range(*pair) for pair in itertools.pairwise(itertools.accumulate(heights, initial=first))]
     columns = [range(*pair) for pair in itertools.pairwise(itertools.accumulate(widths, initial=left))]
     whole = (range(left, columns[-1].stop),) * (2 if volume else 1)
-    job = Job("0.0", (0,), (0,), whole, range(first, rows[-1].stop))
+    strip = Strip("0.0", (0,), (0,), whole, range(first, rows[-1].stop))
     sides = [2 * rows[-1].stop, *[3 * part.stop for part in whole]]
     places = np.arange(np.prod(sides)).reshape(sides)
     restored = places if volume else places[:, None]  # a frame
-    gathered, found = Gathered(job, length), []
+    blocks, assembled = BlockAssembler(strip, length), []
     for place in itertools.product(rows, *[columns] * len(whole)):
         index = [slice(factor * part.start, factor * part.stop) for factor, part in zip((2, 3, 3), place, strict=False)]
         piece = restored[(index[0], ..., *index[1:])]
-        for done, block in gathered.add(place, piece, lambda pixels: pixels.astype(np.int32)):
+        for done, block in blocks.add(place, piece, lambda pixels: pixels.astype(np.int32)):
             assert block.dtype == np.int32
             across = [slice(3 * part.start, 3 * part.stop) for part in whole]
             np.testing.assert_array_equal(block, restored[(slice(2 * done.start, 2 * done.stop), ..., *across)])
-            found.append(done)
-    assert [len(done) for done in found[:-1]] == [length] * (len(found) - 1)
-    assert [row for done in found for row in done] == list(range(first, rows[-1].stop))
+            assembled.append(done)
+    assert [len(done) for done in assembled[:-1]] == [length] * (len(assembled) - 1)
+    assert [row for done in assembled for row in done] == list(range(first, rows[-1].stop))
 
 
 @pytest.mark.parametrize(("scale", "chunk"), [(4, 512), (3, 512), (1, 1)])
-def test_columns_cover_an_image_in_whole_chunks(scale: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "COLUMN_BYTES", 2**25)
+def test_columns_cover_an_image_in_whole_chunks(scale: int, chunk: int) -> None:
+    column_bytes = 2**25
     axes = [WindowAxis(size, 256, 64, 32) for size in (20_000, 90_001)]
     across = 4 * 256 * scale
-    parts = [column[0] for column in columns(axes, (scale, scale), (chunk, chunk), across)]
+    parts = [column[0] for column in columns(axes, (scale, scale), (chunk, chunk), across, column_bytes)]
     assert len(parts) > 1
     assert [place for part in parts for place in (part.start, part.stop)][1:-1:2] == [part.start for part in parts[1:]]
     assert (parts[0].start, parts[-1].stop) == (0, 90_001)
     assert all(part.start * scale % chunk == 0 for part in parts)
-    assert across * scale * max(map(len, parts)) <= layout.COLUMN_BYTES
+    assert across * scale * max(map(len, parts)) <= column_bytes
     unit = math.lcm(chunk, scale) // scale
-    widest = layout.COLUMN_BYTES // (across * scale) // unit * unit
+    widest = column_bytes // (across * scale) // unit * unit
     assert len(parts) == math.ceil(90_001 / widest), "no more of them than memory asks for"
     assert len(parts[0]) - len(parts[-1]) <= len(parts) * unit, "and alike"
 
 
 @given(st.integers(1, 30_000), st.integers(1, 600), st.integers(1, 50), st.integers(1, 9), st.data())
-def test_jobs_of_several_workers_cover_the_rows_in_whole_chunks(
+def test_strips_of_several_workers_cover_the_rows_in_whole_chunks(
     size: int, multiple: int, columns: int, workers: int, data: st.DataObject
 ) -> None:
     along = WindowAxis(size, 256, 64, 32)
-    length = rows_of_jobs(along, multiple, columns, workers)
+    length = rows_of_strips(along, multiple, columns, workers)
     first = data.draw(st.integers(0, (size - 1) // multiple)) * multiple
-    parts = divided(range(first, size), length)
+    parts = split_rows(range(first, size), length)
     assert [row for part in parts for row in (part.start, part.stop)][1:-1:2] == [part.start for part in parts[1:]]
     assert (parts[0].start, parts[-1].stop) == (first, size)
     assert all(part.start % multiple == 0 and len(part) for part in parts)
@@ -269,16 +255,16 @@ def test_jobs_of_several_workers_cover_the_rows_in_whole_chunks(
 
 
 @pytest.mark.parametrize(
-    ("columns", "workers", "jobs"),
+    ("columns", "workers", "strips"),
     [
-        (1, 2, 2),  # one column: as many jobs as workers, and no more ends than that
+        (1, 2, 2),  # one column: as many strips as workers, and no more ends than that
         (2, 2, 1),  # a column each
         (3, 2, 2),
         (64, 2, 1),
         (1, 8, 8),
     ],
 )
-def test_jobs_share_the_work_evenly_with_few_ends(columns: int, workers: int, jobs: int) -> None:
+def test_strips_share_the_work_evenly_with_few_ends(columns: int, workers: int, strips: int) -> None:
     along = WindowAxis(16 * 192, 256, 64, 32)
-    length = rows_of_jobs(along, 1, columns, workers)
-    assert math.ceil(along.size / length) == jobs
+    length = rows_of_strips(along, 1, columns, workers)
+    assert math.ceil(along.size / length) == strips

@@ -1,0 +1,191 @@
+"""Restoring one file: geometry, grey levels, pixel size, and running out of memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from torch.nn import functional as F
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.intensity import IntensitySettings
+from pssr2_monai.images.writer import write_image
+from pssr2_monai.networks import ResUNet
+from pssr2_monai.networks.record import Record
+from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.restore import restore
+from pssr2_monai.restoration.restore_file import restore_file
+
+
+class Interpolation(torch.nn.Module):
+    """A network that only enlarges, by repeating pixels, the central frames."""
+
+    def __init__(self, scale: int, n_out: int) -> None:
+        super().__init__()
+        self.scale, self.n_out = scale, n_out
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first = (x.shape[1] - self.n_out) // 2
+        return F.interpolate(x[:, first : first + self.n_out], scale_factor=self.scale, mode="nearest")
+
+
+def _record(scale: int, n_frames: tuple[int, int] = (1, 1), mode: str | None = None) -> Record:
+    return Record(network={}, scale=scale, n_frames=n_frames, intensity=IntensitySettings(mode=mode))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("height", "width"), [(65, 33), (130, 301)])
+@pytest.mark.parametrize("scale", [1, 3])
+def test_an_identity_network_gives_the_image_back(
+    dtype: type, height: int, width: int, scale: int, tmp_path: Path
+) -> None:
+    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (height, width)).astype(dtype)
+    write_image(tmp_path / "in.tif", image, axes="YX", pixel_size={"Y": 0.016, "X": 0.016})
+    inferer = SeamlessInferer(window=64, precision="float32")
+    restore_file(tmp_path / "in.tif", tmp_path / "out.tif", Interpolation(scale, 1), _record(scale), inferer)
+    with open_image(tmp_path / "out.tif") as restored:
+        assert (restored.dtype, restored.axes) == (np.dtype(dtype), "YX")
+        assert restored.pixel_size == pytest.approx({"Y": 0.016 / scale, "X": 0.016 / scale})
+        np.testing.assert_array_equal(restored.read(), image.repeat(scale, 0).repeat(scale, 1))
+
+
+@pytest.mark.parametrize("n_frames", [(1, 1), (5, 1), (3, 3)])
+def test_a_stack_gives_a_whole_stack(n_frames: tuple[int, int], tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).integers(0, 65536, (2, 7, 20, 24)).astype(np.uint16)
+    write_image(tmp_path / "in.ome.tif", stack, axes="TZYX", pixel_size={"Z": 0.05, "Y": 0.01, "X": 0.01})
+    restore_file(tmp_path / "in.ome.tif", tmp_path / "out.ome.tif", Interpolation(2, n_frames[1]), _record(2, n_frames))
+    with open_image(tmp_path / "out.ome.tif") as restored:
+        assert restored.axes == "TZYX"
+        assert restored.pixel_size == pytest.approx({"Z": 0.05, "Y": 0.005, "X": 0.005})
+        np.testing.assert_allclose(restored.read(), stack.repeat(2, 2).repeat(2, 3), atol=130)
+
+
+def test_five_frames_around_the_end_repeat_the_nearest(tmp_path: Path) -> None:
+    class Mean(Interpolation):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean(dim=1, keepdim=True)
+
+    levels = np.array([0, 50, 100, 150, 250], np.uint8)
+    write_image(tmp_path / "in.tif", np.broadcast_to(levels[:, None, None], (5, 8, 8)), axes="ZYX", pixel_size={})
+    record = _record(1, (5, 1))
+    restore_file(tmp_path / "in.tif", tmp_path / "out.tif", Mean(1, 1), record, SeamlessInferer(precision="float32"))
+    found = tifffile.imread(tmp_path / "out.tif")[:, 0, 0]
+    padded = np.pad(levels.astype(float), 2, mode="edge")
+    np.testing.assert_array_equal(found, [round(padded[i : i + 5].mean()) for i in range(5)])
+
+
+def test_nan_and_infinity_stay_where_they_are(tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
+    image = np.random.default_rng(0).uniform(-1, 1, (40, 40)).astype(np.float32)
+    clean = image.copy()
+    image[5, 5], image[30, 8], image[20, 20] = np.nan, np.inf, -np.inf
+    write_image(tmp_path / "in.tif", image, axes="YX", pixel_size={})
+    record = Record(network={}, scale=1, intensity=IntensitySettings("fixed", -1, 1))
+    restore_file(tmp_path / "in.tif", tmp_path / "out.tif", Interpolation(1, 1), record)
+    clean[5, 5], clean[30, 8], clean[20, 20] = -1, 1, -1
+    np.testing.assert_allclose(tifffile.imread(tmp_path / "out.tif"), clean, atol=1e-6)
+    assert "in.tif: holds NaN or infinite pixels" in caplog.text
+
+
+def test_a_failing_network_leaves_no_output(tmp_path: Path) -> None:
+    class Failing(Interpolation):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no")
+
+    write_image(tmp_path / "in.tif", np.zeros((16, 16), np.uint8), axes="YX", pixel_size={})
+    with pytest.raises(RuntimeError, match="no"):
+        restore_file(tmp_path / "in.tif", tmp_path / "out.tif", Failing(1, 1), _record(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
+
+
+def _ask_torch() -> None:
+    torch.empty(2**60, dtype=torch.uint8)  # more than any processor can address
+
+
+def _ask_numpy() -> None:
+    np.empty(2**60, np.uint8)
+
+
+def _fail_on_a_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def _fail_on_windows() -> None:
+    raise RuntimeError("[enforce fail at alloc_cpu.cpp:116] data. DefaultCPUAllocator: not enough memory: you tried")
+
+
+@pytest.mark.parametrize("run_out", [_ask_torch, _ask_numpy, _fail_on_a_gpu, _fail_on_windows])
+def test_out_of_memory_the_file_begins_anew_with_smaller_windows(
+    run_out: Callable[[], None],
+    tiny_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (200, 300)).astype(np.uint8)
+    write_image(tmp_path / "lr.tif", pixels, axes="YX", pixel_size={})
+    restore(tmp_path / "lr.tif", tmp_path / "small.tif", tiny_weights, window=128)
+    forward, most = ResUNet.forward, 128 * 128
+
+    def short_of_memory(network: ResUNet, x: torch.Tensor) -> torch.Tensor:
+        if x.numel() > most:
+            run_out()
+        return forward(network, x)
+
+    monkeypatch.setattr(ResUNet, "forward", short_of_memory)
+    with caplog.at_level(logging.WARNING, "pssr2_monai"):
+        restore(tmp_path / "lr.tif", tmp_path / "hr.tif", tiny_weights, window=256)
+    assert "lr.tif: out of memory; begins anew with 1 of 128 LR pixels at a time" in caplog.text
+    assert (tmp_path / "hr.tif").read_bytes() == (tmp_path / "small.tif").read_bytes()
+    most = 100
+    with pytest.raises(InputError, match=r"lr\.tif: out of memory even for the smallest window"):
+        restore(tmp_path / "lr.tif", tmp_path / "none.tif", tiny_weights, window=256)
+    assert not list(tmp_path.glob("none.tif*"))
+
+
+def test_a_run_with_smaller_windows_resumes_with_them(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (400, 300)).astype(np.uint8)
+    write_image(tmp_path / "lr.tif", pixels, axes="YX", pixel_size={})
+    restore(tmp_path / "lr.tif", tmp_path / "small.tif", tiny_weights, window=128)
+    forward, calls = ResUNet.forward, 0
+
+    def short_of_memory(network: ResUNet, x: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if x.numel() > 128 * 128:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if calls == 16:
+            raise KeyboardInterrupt
+        return forward(network, x)
+
+    monkeypatch.setattr(ResUNet, "forward", short_of_memory)
+    with pytest.raises(KeyboardInterrupt):
+        restore(tmp_path / "lr.tif", tmp_path / "hr.tif", tiny_weights, window=256)
+    with pytest.raises(InputError, match="a restoring of other settings"):
+        restore(tmp_path / "lr.tif", tmp_path / "hr.tif", tiny_weights, window=128)
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "pssr2_monai"):
+        restore(tmp_path / "lr.tif", tmp_path / "hr.tif", tiny_weights, window=256)
+    assert "resumes where it was interrupted" in caplog.text
+    assert "out of memory" not in caplog.text
+    assert (tmp_path / "hr.tif").read_bytes() == (tmp_path / "small.tif").read_bytes()
+
+
+def test_another_failure_is_not_taken_for_a_lack_of_memory(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(network: ResUNet, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("something else")
+
+    write_image(tmp_path / "lr.tif", np.zeros((70, 70), np.uint8), axes="YX", pixel_size={})
+    monkeypatch.setattr(ResUNet, "forward", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        restore(tmp_path / "lr.tif", tmp_path / "hr.tif", tiny_weights)
