@@ -1,4 +1,4 @@
-"""Seeding anew gives MONAI's own draws."""
+"""Seeding again gives the draws of MONAI."""
 
 from __future__ import annotations
 

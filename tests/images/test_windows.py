@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.images.axes import frames_of
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.intensity import Intensity, IntensitySettings
 from pssr2_monai.images.windows import (
     ORIENTATIONS,
+    SheetReader,
     Window,
+    fit_image_intensity,
     grid,
     oriented,
+    plane_size,
+    read_window,
     reflect_indices,
     regions_by_place,
+    rounded_up,
+    sample_pixels,
     starts,
+    turned,
+    write_window,
 )
+from pssr2_monai.images.writer import create_writer, write_image
 
 quick = settings(max_examples=100, deadline=None)
 sides = st.integers(1, 90)
@@ -31,7 +48,7 @@ def tilings(draw: st.DrawFn) -> tuple[tuple[int, int], tuple[int, int], tuple[in
 
 
 def painted(shape: tuple[int, int], windows: list[Window]) -> np.ndarray:
-    """How many of the windows hold each pixel."""
+    """The number of windows that contain each pixel."""
     count = np.zeros(shape, dtype=int)
     for window in windows:
         count[window.slices()] += 1
@@ -59,10 +76,10 @@ def test_starts_by_hand(size: int, tile: int, overlap: int, expected: list[int])
 @given(st.integers(1, 500), st.integers(1, 100), st.data())
 def test_starts_cover_the_axis_with_at_least_the_overlap(size: int, tile: int, data: st.DataObject) -> None:
     overlap = data.draw(st.integers(0, tile - 1))
-    found = starts(size, tile, overlap)
-    assert found[0] == 0
-    assert found[-1] == max(0, size - tile)
-    steps = np.diff(found)
+    firsts = starts(size, tile, overlap)
+    assert firsts[0] == 0
+    assert firsts[-1] == max(0, size - tile)
+    steps = np.diff(firsts)
     assert np.all((steps > 0) & (steps <= tile - overlap))
     # No window too many: all but the last step are full.
     assert np.all(steps[:-1] == tile - overlap)
@@ -151,11 +168,11 @@ def test_reflected_windows_agree_wherever_they_begin(start: int, length: int, si
 
 def _eight(image: np.ndarray) -> list[np.ndarray]:
     """The orientations of the last two axes: quarter turns of the image and of its mirror image."""
-    return [np.rot90(each, turns, axes=(-2, -1)) for each in (image, image[..., ::-1]) for turns in range(4)]
+    return [np.rot90(mirrored, k, axes=(-2, -1)) for mirrored in (image, image[..., ::-1]) for k in range(4)]
 
 
-def _which(image: np.ndarray, found: np.ndarray) -> int:
-    return next(number for number, each in enumerate(_eight(image)) if np.array_equal(each, found))
+def _which(image: np.ndarray, candidate: np.ndarray) -> int:
+    return next(i for i, expected in enumerate(_eight(image)) if np.array_equal(expected, candidate))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32", "float64", "uint32"])
@@ -163,10 +180,111 @@ def _which(image: np.ndarray, found: np.ndarray) -> int:
 def test_eight_numbers_give_eight_orientations(shape: tuple[int, ...], dtype: str) -> None:
     image = np.random.default_rng(0).permutation(int(np.prod(shape))).reshape(shape).astype(dtype)
     kept = image.copy()
-    turned = [oriented(image, number) for number in range(ORIENTATIONS)]
-    np.testing.assert_array_equal(turned[0], image)
-    assert all(each.dtype == image.dtype for each in turned)
-    assert all(each.shape == shape for each in turned[:4])
+    results = [oriented(image, number) for number in range(ORIENTATIONS)]
+    np.testing.assert_array_equal(results[0], image)
+    assert all(result.dtype == image.dtype and result.flags.c_contiguous for result in results)
+    assert all(result.shape == shape for result in results[:4])
     np.testing.assert_array_equal(image, kept)
-    distinct = {_which(image, each) for each in turned}
+    distinct = {_which(image, result) for result in results}
     assert len(distinct) == (8 if min(shape[-2:]) > 1 else 4)
+
+
+def test_orientations_of_tensors_are_those_of_arrays_and_can_be_undone() -> None:
+    image = np.random.default_rng(0).random((2, 3, 4, 5), np.float32)
+    for number in range(ORIENTATIONS):
+        result = turned(torch.from_numpy(image), number)
+        np.testing.assert_array_equal(result.numpy(), oriented(image, number))
+        np.testing.assert_array_equal(turned(result, number, back=True).numpy(), image)
+
+
+@pytest.mark.parametrize(("size", "unit", "expected"), [(1, 4, 4), (4, 4, 4), (5, 4, 8), (0, 4, 0)])
+def test_rounded_up(size: int, unit: int, expected: int) -> None:
+    assert rounded_up(size, unit) == expected
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    """A file of axes ZTXY and its pixels in the order TZYX."""
+    pixels = np.random.default_rng(0).integers(0, 60000, (3, 2, 20, 30), "uint16")  # ZTXY
+    path = tmp_path / "stack.zarr"
+    zarr.create_array(str(path), data=pixels, dimension_names=["z", "t", "x", "y"], zarr_format=3)
+    return path, pixels.transpose(1, 0, 3, 2)
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 2**12, 2**29])
+def test_windows_are_read_in_the_order_of_frames_and_reflected(
+    stack: tuple[Path, np.ndarray], cache_bytes: int
+) -> None:
+    path, tzyx = stack
+    reader = pickle.loads(pickle.dumps(SheetReader(cache_bytes)))
+    with open_image(path) as image:
+        assert image.axes == "ZTXY"
+        assert plane_size(image) == (30, 20)
+        padded = np.pad(tzyx, ((0, 0), (0, 0), (40, 40), (40, 40)), mode="reflect")
+        for order, frames in (("TZ", tzyx.reshape(6, 30, 20)), ("ZT", tzyx.swapaxes(0, 1).reshape(6, 30, 20))):
+            np.testing.assert_array_equal(
+                read_window(image, [5, 0, 0, 3], Window(2, 3, 10, 7), order), frames[[5, 0, 0, 3], 2:12, 3:10]
+            )
+        for window in (Window(0, 0, 30, 20), Window(-3, 5, 9, 7), Window(25, 15, 12, 12), Window(-30, -35, 65, 70)):
+            rows, columns = (slice(part.start + 40, part.stop + 40) for part in window.slices())
+            expected = padded.reshape(6, 110, 100)[[4, 1], rows, columns]
+            np.testing.assert_array_equal(read_window(image, [4, 1], window), expected)
+            np.testing.assert_array_equal(reader.read(path, [4, 1], window), expected)
+
+
+def test_a_reader_keeps_at_most_so_many_files_open_and_bytes_decoded(tmp_path: Path) -> None:
+    planes = np.random.default_rng(0).integers(0, 255, (3, 16, 16), "uint8")
+    for number, plane in enumerate(planes):
+        write_image(tmp_path / f"{number}.tif", plane, axes="YX", pixel_size={})
+    reader = SheetReader(cache_bytes=4 * 256, open_files=2)
+    first = reader.image(tmp_path / "0.tif")
+    for number in (0, 1, 0, 2, 1):
+        tile = reader.read(tmp_path / f"{number}.tif", [0], Window(4, 2, 8, 8))
+        np.testing.assert_array_equal(tile[0], planes[number, 4:12, 2:10])
+    with pytest.raises(ValueError, match="closed"):
+        first.read()
+
+
+@pytest.mark.parametrize("axes", ["YX", "TZYX", "ZTYX", "YXC"])
+def test_windows_of_frames_are_written_where_they_belong(tmp_path: Path, axes: str) -> None:
+    sizes = {"T": 2, "Z": 3, "C": 3, "Y": 20, "X": 30}
+    shape = tuple(sizes[axis] for axis in axes)
+    order = frames_of(axes, shape)
+    frames = np.random.default_rng(0).integers(0, 255, (order.count, 20, 30), "uint8")
+    with create_writer(tmp_path / "a.tif", shape=shape, dtype="uint8", axes=axes, pixel_size={}) as writer:
+        for number in range(order.count):
+            for window in grid((20, 30), (8, 16), 0):
+                write_window(writer, order, number, window, frames[(number, *window.slices())])
+    with create_writer(tmp_path / "b.tif", shape=shape, dtype="uint8", axes=axes, pixel_size={}) as writer:
+        for first in range(0, order.count, order.run):
+            run = frames[first : first + order.run]
+            write_window(writer, order, first, Window(0, 0, 20, 30), run if order.run > 1 else run[0])
+    for name in ("a.tif", "b.tif"):
+        with open_image(tmp_path / name) as image:
+            assert image.axes == axes
+            read = read_window(image, range(order.count), Window(0, 0, 20, 30))
+        np.testing.assert_array_equal(read, frames)
+
+
+def test_the_intensity_of_a_large_stack_comes_from_a_sample_of_bounded_size(tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).normal(3000, 400, (4, 1100, 900)).astype(np.uint16)
+    stack[0, 0, 0], stack[3, 1099, 899] = 0, 65535  # single hot and dark pixels do not move the range
+    write_image(tmp_path / "a.tif", stack, axes="ZYX", pixel_size={})
+    with open_image(tmp_path / "a.tif") as image:
+        windows = list(sample_pixels(image))
+        intensity = fit_image_intensity(image, IntensitySettings())
+        assert fit_image_intensity(image, IntensitySettings("fixed", 5, 9)) == Intensity(5, 9)
+    assert len(windows) == 16
+    assert {window.shape for window in windows} == {(512, 512)}
+    seen = np.unique(np.concatenate([window.ravel() for window in windows]))
+    assert set(seen) <= set(np.unique(stack))
+    low, high = np.percentile(stack, [0.1, 99.9])
+    assert (intensity.low, intensity.high) == (pytest.approx(low, rel=0.01), pytest.approx(high, rel=0.01))
+
+
+def test_a_small_image_is_its_own_sample(tmp_path: Path) -> None:
+    plane = np.arange(30, dtype=np.uint16).reshape(5, 6)
+    write_image(tmp_path / "a.tif", plane, axes="YX", pixel_size={})
+    with open_image(tmp_path / "a.tif") as image:
+        (window,) = sample_pixels(image)
+        np.testing.assert_array_equal(window, plane)

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from PIL import Image
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.tiff import TiffWriter
@@ -220,18 +219,6 @@ def test_the_same_output_is_the_same_file(tmp_path: Path) -> None:
             write_image(tmp_path / folder / name, ramp(20, 30), axes="YX", pixel_size=SIZE)
     for name in ("a.tif", "a.ome.tif", "a.png"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-
-
-def test_png_keeps_pixels_and_pixel_size(tmp_path: Path) -> None:
-    kinds = [("uint8", (20, 30)), ("uint16", (20, 30)), *(("uint8", (20, 30, samples)) for samples in (2, 3, 4))]
-    for dtype, shape in kinds:
-        axes = "YXC"[: len(shape)]
-        data = ramp(*shape, dtype=dtype)
-        write_image(tmp_path / "a.png", data, axes=axes, pixel_size={"Y": 0.1, "X": 0.09}, overwrite=True)
-        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), data)
-        assert open_image(tmp_path / "a.png").pixel_size == pytest.approx({"Y": 0.1, "X": 0.09}, rel=1e-6)
-    write_image(tmp_path / "b.png", data, axes=axes, pixel_size={})
-    assert open_image(tmp_path / "b.png").pixel_size == {}
 
 
 @pytest.mark.parametrize(
