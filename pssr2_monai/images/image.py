@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -99,9 +98,10 @@ class LazyImage:
 
         Raises:
             InputError: the pixels are damaged.
-            ValueError: the region does not fit the image's dimensions.
+            ValueError: the region has another number of slices than the image has axes, or steps.
         """
-        bounds = self._bounds(region)
+        whole = [slice(None)] * len(self.shape)
+        bounds = region_bounds(whole if region is None else region, self.shape, self.path.name)
         if self._process != os.getpid():
             # A forked process shares the file position of its parent: both would move it for each other.
             fresh = open_image(self.path, self.axes_given)
@@ -125,26 +125,28 @@ class LazyImage:
     def __enter__(self) -> LazyImage:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return open_image, (self.path, self.axes_given)
 
-    def _bounds(self, region: Sequence[slice] | None) -> Region:
-        if region is None:
-            return tuple(slice(0, size) for size in self.shape)
-        if len(region) != len(self.shape):
-            raise ValueError(f"{self.path.name}: {len(region)} slices for axes {self.axes!r}; give one an axis")
-        bounds = []
-        for part, size in zip(region, self.shape, strict=True):
-            start, stop, step = part.indices(size)
-            if step != 1:
-                raise ValueError(f"{self.path.name}: region {part} has a step; read all and thin out afterwards")
-            bounds.append(slice(start, max(start, stop)))
-        return tuple(bounds)
+
+def region_bounds(region: Sequence[slice], shape: Sequence[int], name: str) -> Region:
+    """The slices of a region with start and stop inside an image of this shape.
+
+    Raises:
+        ValueError: another number of slices than axes, or a step.
+    """
+    if len(region) != len(shape):
+        raise ValueError(f"{name}: a region of {len(region)} slices for {len(shape)} axes; give one slice an axis")
+    bounds = []
+    for part, size in zip(region, shape, strict=True):
+        start, stop, step = part.indices(size)
+        if step != 1:
+            raise ValueError(f"{name}: region {part} has a step, which is not supported; leave it out")
+        bounds.append(slice(start, max(start, stop)))
+    return tuple(bounds)
 
 
 def open_image(path: str | Path, axes: str | None = None) -> LazyImage:

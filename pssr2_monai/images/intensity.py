@@ -98,66 +98,24 @@ class Intensity:
         return grey.astype(target)
 
 
-def fit_intensity(
-    sample: npt.NDArray[Any],
-    dtype: npt.DTypeLike,
-    mode: str | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    offset: float = 0.0,
-    name: str = "image",
-) -> Intensity:
-    """Choose the intensity scale of a file or data set.
+@dataclass(frozen=True)
+class IntensitySettings:
+    """How files are scaled to [0, 1].
 
-    Args:
-        sample: pixels for the percentiles, any shape; for large images, a part is enough.
-        dtype: of the file.
-        mode: "dtype" spans the range of an integer dtype; "percentile" p0.1 to p99.9 of the finite values of
-            ``sample``; "fixed" from ``low`` to ``high``; None is "dtype" for 8 bits and "percentile" otherwise.
-            If both percentiles are equal, the minimum and maximum of the sample are used; for a constant image, its
-            value and one grey level more.
+    Attributes:
+        mode: "dtype" spans the range of an integer dtype; "percentile" p0.1 to p99.9 of the finite values of sampled
+            pixels; "fixed" from ``low`` to ``high``; None is "dtype" for 8 bits and "percentile" otherwise. If both
+            percentiles are equal, the minimum and maximum of the sample are used; for a constant image, its value and
+            one grey level more.
         low: the black level of "fixed".
         high: the white level of "fixed".
         offset: the offset of the camera in grey levels, 0 for none: the black level of "dtype", the least black level
             of "percentile". For "fixed", give it as ``low``.
-        name: the file name, for messages.
-
-    Raises:
-        InputError: a complex or boolean dtype, an unknown mode, "dtype" for floats, ``low`` or ``high`` missing or
-            given for another mode, an offset that leaves no range, or a sample without a finite value.
-    """
-    file_dtype = np.dtype(dtype)
-    _check_dtype(file_dtype, name)
-    mode = mode or _default_mode(file_dtype)
-    if mode not in MODES:
-        raise InputError(f"{name}: intensity mode {mode!r} is unknown{nearest(str(mode), MODES)} ({', '.join(MODES)})")
-    if mode == "fixed":
-        return _fixed(low, high, offset, name)
-    if low is not None or high is not None:
-        raise InputError(
-            f"{name}: intensity low and high need mode 'fixed', not {mode!r}; set the mode, or leave them out"
-        )
-    black, white = _dtype_range(file_dtype, name) if mode == "dtype" else _percentiles(sample, name)
-    if offset:
-        black = float(offset) if mode == "dtype" else max(black, float(offset))
-    if not black < white:
-        raise InputError(
-            f"{name}: offset {offset:g} is not below the white level {white:g}; give a smaller one, or none"
-        )
-    return Intensity(black, white)
-
-
-@dataclass(frozen=True)
-class IntensitySettings:
-    """How files are scaled to [0, 1]: the arguments of `fit_intensity`, as they are stored with weights.
-
-    Attributes:
-        mode: "dtype", "percentile", "fixed", or None to choose by dtype.
-        low: black level of "fixed".
-        high: white level of "fixed".
-        offset: the offset of the camera in grey levels.
         scope: "file" for one scale for each file, or "dataset" for one scale of all files of a training, which
             restoring then uses, too.
+
+    Raises:
+        InputError: an unknown scope.
     """
 
     mode: str | None = None
@@ -171,32 +129,62 @@ class IntensitySettings:
             raise InputError(f"intensity: scope {self.scope!r} is unknown; use {' or '.join(SCOPES)}")
 
     def fit(self, sample: npt.NDArray[Any], dtype: npt.DTypeLike, name: str = "image") -> Intensity:
-        """The scale of one file; see `fit_intensity`."""
-        return fit_intensity(sample, dtype, self.mode, self.low, self.high, self.offset, name)
+        """The intensity scale of a file or data set.
+
+        Args:
+            sample: pixels for the percentiles, any shape; for large images, a part is enough.
+            dtype: of the file.
+            name: the file name, for messages.
+
+        Raises:
+            InputError: a complex or boolean dtype, an unknown mode, "dtype" for floats, ``low`` or ``high`` missing or
+                given for another mode, an offset that leaves no range, or a sample without a finite value.
+        """
+        file_dtype = np.dtype(dtype)
+        _check_dtype(file_dtype, name)
+        mode = self._mode(file_dtype)
+        if mode not in MODES:
+            raise InputError(
+                f"{name}: intensity mode {mode!r} is unknown{nearest(str(mode), MODES)} ({', '.join(MODES)})"
+            )
+        if mode == "fixed":
+            return self._fixed(name)
+        if self.low is not None or self.high is not None:
+            raise InputError(
+                f"{name}: intensity low and high need mode 'fixed', not {mode!r}; set the mode, or leave them out"
+            )
+        black, white = _dtype_range(file_dtype, name) if mode == "dtype" else _percentiles(sample, name)
+        if self.offset:
+            black = float(self.offset) if mode == "dtype" else max(black, float(self.offset))
+        if not black < white:
+            raise InputError(
+                f"{name}: offset {self.offset:g} is not below the white level {white:g}; give a smaller one, or none"
+            )
+        return Intensity(black, white)
 
     def needs_sample(self, dtype: npt.DTypeLike) -> bool:
         """Whether the scale depends on pixels, not only on the dtype and the settings."""
-        return (self.mode or _default_mode(np.dtype(dtype))) == "percentile"
+        return self._mode(np.dtype(dtype)) == "percentile"
 
+    def _mode(self, dtype: np.dtype[Any]) -> str:
+        return self.mode or ("dtype" if dtype.kind in "iu" and dtype.itemsize == 1 else "percentile")
 
-def _default_mode(dtype: np.dtype[Any]) -> str:
-    return "dtype" if dtype.kind in "iu" and dtype.itemsize == 1 else "percentile"
+    def _fixed(self, name: str) -> Intensity:
+        if self.low is None or self.high is None:
+            raise InputError(f"{name}: intensity mode 'fixed' needs low and high, got low={self.low}, high={self.high}")
+        if self.offset:
+            raise InputError(
+                f"{name}: intensity mode 'fixed' takes no offset, got {self.offset:g}; give it as low instead"
+            )
+        try:
+            return Intensity(float(self.low), float(self.high))
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
 
 
 def _check_dtype(dtype: np.dtype[Any], name: str) -> None:
     if dtype.kind not in "iuf":
         raise InputError(f"{name}: pixels of type {dtype} have no grey levels; convert them to integers or floats")
-
-
-def _fixed(low: float | None, high: float | None, offset: float, name: str) -> Intensity:
-    if low is None or high is None:
-        raise InputError(f"{name}: intensity mode 'fixed' needs low and high, found low={low}, high={high}")
-    if offset:
-        raise InputError(f"{name}: intensity mode 'fixed' takes no offset, found {offset:g}; give it as low instead")
-    try:
-        return Intensity(float(low), float(high))
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from None
 
 
 def _dtype_range(dtype: np.dtype[Any], name: str) -> tuple[float, float]:

@@ -245,7 +245,7 @@ def fit_image_intensity(image: LazyImage, settings: IntensitySettings, stack: st
     """The intensity scale of an image, from a sample of its pixels of bounded size.
 
     Raises:
-        InputError: see ``intensity.fit_intensity``.
+        InputError: see `IntensitySettings.fit`.
     """
     if not settings.needs_sample(image.dtype):
         return settings.fit(np.empty(0, image.dtype), image.dtype, image.path.name)

@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import check_axes
-from pssr2_monai.images.image import is_zarr, list_images
+from pssr2_monai.images.image import is_zarr, list_images, region_bounds
 
 WRITTEN = {
     ".tif": ("tiff", "TiffWriter"),
@@ -118,20 +117,14 @@ class Writer:
         array = np.asarray(array)
         if array.dtype != self.dtype:
             raise ValueError(f"{self.path.name}: holds {self.dtype}, got {array.dtype}; cast the array first")
-        if len(region) != len(self.shape):
-            raise ValueError(
-                f"{self.path.name}: a region of {len(region)} slices for axes {self.axes!r}; give one an axis"
-            )
-        bounds = []
+        bounds = region_bounds(region, self.shape, self.path.name)
         for part, size in zip(region, self.shape, strict=True):
-            start, stop, step = part.indices(size)
-            if step != 1 or (part.stop is not None and part.stop > size):
+            if part.stop is not None and part.stop > size:
                 raise ValueError(f"{self.path.name}: region {part} does not lie in an axis of {size} pixels")
-            bounds.append(slice(start, stop))
         expected = tuple(part.stop - part.start for part in bounds)
         if array.shape != expected:
             raise ValueError(f"{self.path.name}: the region has shape {expected}, the array {array.shape}")
-        self._target.write(tuple(bounds), array)
+        self._target.write(bounds, array)
 
     def close(self, keep: bool = False, spread: Spread = map) -> None:
         """Complete the image and move it into place. Pixels that were never written are 0.
@@ -162,10 +155,8 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        if error_type is None:
             self.close()
         else:
             self.abort()
@@ -333,7 +324,7 @@ def part_path(path: Path) -> Path:
 def written_atomically(path: Path, suffix: str = "") -> Iterator[Path]:
     """Yield a temporary path next to ``path``, and move what is written there into place at the end of the block.
 
-    If the block raises, what it wrote is removed and ``path`` stays as it was. The block writes a file or makes a
+    If the block raises, what it wrote is removed and ``path`` stays as it was. The block may write a file or create a
     folder.
 
     Args:
@@ -357,30 +348,31 @@ def written_atomically(path: Path, suffix: str = "") -> Iterator[Path]:
 
 
 def check_free(path: Path, overwrite: bool) -> None:
-    """Refuse to write where something lies that is not to be overwritten, or where there is no folder.
+    """Check that an output may be written under a name.
 
     Raises:
-        InputError: says which.
+        InputError: there is no folder for it, the name exists and ``overwrite`` is not set, or it is a folder that is
+            not a Zarr image.
     """
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}; create it first")
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already; choose another name, or allow it to be overwritten")
     if path.is_dir() and not is_zarr(path):
-        raise InputError(f"{path}: is a folder that holds no Zarr image and is not overwritten; choose another name")
+        raise InputError(f"{path}: is a folder, but not a Zarr image, and is not overwritten; choose another name")
 
 
 def check_room(path: Path, nbytes: int) -> None:
-    """Refuse an output for which the disk has no room.
+    """Check that the disk has space for an output.
 
     Raises:
-        InputError: says how much is needed and how much is free.
+        InputError: it needs more than is free.
     """
     free = shutil.disk_usage(path.parent).free
     if nbytes > free:
         raise InputError(
             f"{path.name}: needs {nbytes / 1e9:.2f} GB, but {path.parent} has {free / 1e9:.2f} GB free; "
-            "write elsewhere or make room"
+            "write to another disk, or free some space"
         )
 
 

@@ -55,7 +55,7 @@ def test_opening_imports_only_what_the_format_needs(tmp_path: Path) -> None:
 def test_regions_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", ramp(40, 30))
     image = open_image(tmp_path / "a.tif")
-    with pytest.raises(ValueError, match="3 slices for axes 'YX'"):
+    with pytest.raises(ValueError, match="3 slices for 2 axes"):
         image.read(np.s_[:, :, :])
     with pytest.raises(ValueError, match="step"):
         image.read(np.s_[::2, :])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.intensity import Intensity, fit_intensity
+from pssr2_monai.images.intensity import Intensity, IntensitySettings
 
 quick = settings(max_examples=100, deadline=None)
 DTYPES = [np.uint8, np.int8, np.uint16, np.int16]
 dtypes = st.sampled_from(DTYPES)
+
+
+def fit_intensity(
+    sample: npt.NDArray[Any], dtype: npt.DTypeLike, mode: str | None = None, name: str = "image", **options: Any
+) -> Intensity:
+    return IntensitySettings(mode, **options).fit(sample, dtype, name)
 
 
 def every_value(dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
@@ -197,7 +204,7 @@ def test_fixed() -> None:
         (np.bool_, {}, "bool have no grey levels"),
         (np.uint16, {"mode": "percentil"}, "did you mean 'percentile'?"),
         (np.float32, {"mode": "dtype"}, "use 'percentile', or 'fixed'"),
-        (np.float32, {"mode": "fixed", "low": 3}, "needs low and high, found low=3, high=None"),
+        (np.float32, {"mode": "fixed", "low": 3}, "needs low and high, got low=3, high=None"),
         (np.float32, {"mode": "fixed", "low": 3, "high": 3}, "high 3 must lie above low 3"),
         (np.float32, {"mode": "fixed", "low": 0, "high": np.inf}, "finite"),
         (np.float32, {"mode": "fixed", "low": 0, "high": 1, "offset": 5}, "give it as low"),
@@ -210,7 +217,7 @@ def test_what_cannot_be_fitted_is_refused_with_the_file_name(
     dtype: npt.DTypeLike, options: dict[str, object], words: str
 ) -> None:
     with pytest.raises(InputError) as error:
-        fit_intensity(np.arange(100), dtype, name="cell_07.tif", **options)  # type: ignore[arg-type]
+        fit_intensity(np.arange(100), dtype, name="cell_07.tif", **options)
     assert str(error.value).startswith("cell_07.tif: ")
     assert words in str(error.value)
 
@@ -232,3 +239,16 @@ def test_a_scale_without_a_range_is_refused(low: float, high: float) -> None:
 def test_cast_to_a_type_without_grey_levels_is_refused() -> None:
     with pytest.raises(InputError, match="complex64"):
         Intensity(0, 1).cast(np.zeros(3), np.complex64)
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype", "needed"),
+    [(None, "uint8", False), (None, "uint16", True), ("dtype", "uint16", False), ("fixed", "float32", False)],
+)
+def test_a_sample_is_needed_for_percentiles_only(mode: str | None, dtype: str, needed: bool) -> None:
+    assert IntensitySettings(mode).needs_sample(dtype) is needed
+
+
+def test_an_unknown_scope_is_refused() -> None:
+    with pytest.raises(InputError, match="scope 'tile' is unknown; use file or dataset"):
+        IntensitySettings(scope="tile")

@@ -368,7 +368,7 @@ def test_names_that_are_taken_are_refused(tmp_path: Path) -> None:
     for path, overwrite, message in (
         (tmp_path / "a.tif", False, "a.tif: exists already"),
         (tmp_path / "no" / "a.tif", True, "there is no folder"),
-        (tmp_path / "folder", True, "is a folder that holds no Zarr image"),
+        (tmp_path / "folder", True, "is a folder, but not a Zarr image"),
     ):
         with pytest.raises(InputError, match=message):
             check_free(path, overwrite)
