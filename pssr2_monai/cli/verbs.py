@@ -83,7 +83,11 @@ def restore(
     return Answer("\n".join(map(str, paths)), {"restored": [{"path": path} for path in paths]})
 
 
-@verb("evaluation.evaluate:evaluate", example="--hr test/ --weights run/model.pt --out evaluation/")
+@verb(
+    "evaluation.evaluate:evaluate",
+    "restoration.options:RestoreOptions window overlap precision backend device axes",
+    example="--hr test/ --weights run/model.pt --out evaluation/",
+)
 def evaluate(**options: Any) -> Answer:
     from pssr2_monai.evaluation.evaluate import evaluate as run
     from pssr2_monai.evaluation.evaluate import table

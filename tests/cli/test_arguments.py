@@ -155,7 +155,7 @@ def test_examples_are_command_lines(name: str) -> None:
     [
         ("train", [pssr2_monai.training.train.train]),
         ("restore", [pssr2_monai.restoration.restore.restore, pssr2_monai.restoration.options.RestoreOptions]),
-        ("evaluate", [pssr2_monai.evaluation.evaluate.evaluate]),
+        ("evaluate", [pssr2_monai.evaluation.evaluate.evaluate, pssr2_monai.restoration.options.RestoreOptions]),
         ("info", [pssr2_monai.data.datalists.TileSettings]),
         ("calibrate", [pssr2_monai.calibration.calibrate.calibrate]),
         ("register", [pssr2_monai.calibration.registration.register.register]),
@@ -189,6 +189,7 @@ def test_options_have_the_types_of_their_annotations() -> None:
     assert info["scale"].kinds == {int, list}
     assert train["preset"].kinds == {str}, "a list of names is text with commas"
     assert "live" not in train
+    assert COMMANDS["evaluate"].options["window"].kinds == {int}
     assert "options" not in restore
 
 
