@@ -1,17 +1,19 @@
-"""Calibration: a crappifier whose noise is that of a real instrument, written as a preset that training takes."""
+"""Calibrating: a crappifier with the noise of a real instrument, written as a preset for training."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pssr2_monai.calibration.fit import Fit, fit_noise
 from pssr2_monai.calibration.fitted_preset import (
-    WIDEST,
+    MAX_SPREAD,
     Calibration,
     files_of,
     noises_of_preset,
@@ -19,8 +21,7 @@ from pssr2_monai.calibration.fitted_preset import (
     report_of,
     write_files,
 )
-from pssr2_monai.calibration.flat_patches import noise_of_flat_patches
-from pssr2_monai.calibration.grey_windows import read_unpaired
+from pssr2_monai.calibration.grey_windows import noise_of_flat_patches, read_unpaired
 from pssr2_monai.calibration.noise_model import NoiseModel
 from pssr2_monai.calibration.noise_profiles import TERMS
 from pssr2_monai.calibration.picture import picture_of_flat_patches, picture_of_pairs
@@ -33,13 +34,59 @@ from pssr2_monai.images.axes import is_volume
 from pssr2_monai.images.image import list_images
 from pssr2_monai.images.intensity import IntensitySettings
 
-PIXELS, PIXELS_OF_LINES = 2**20, 2**19
-"""LR pixels to read, at most; where the noise is not that of single pixels, every trial takes all of them."""
-FEWEST_CALLS = 12
+MAX_PIXELS, MAX_PIXELS_OF_TRIAL = 2**20, 2**19
+"""LR pixels to read, at most; the latter where every trial needs whole windows, not single pixels."""
+MIN_CALLS = 12
 REGISTERS = ("shift", "none")
-MARKED_CORRELATION, MARKED_ROWS, MARKED_SHARE = 0.1, 1.3, 0.1
-"""From where on the summary speaks of what the model lacks."""
+NOTED_CORRELATION = 0.1
+"""Correlation of the noise of neighbouring pixels, from which on the summary suggests a blur."""
+NOTED_ROW_RATIO = 1.3
+"""Spread of the rows' means over that of the model, from which on the summary suggests line noise."""
+NOTED_SHARED_SHARE = 0.1
+"""Share of the noise that goes with detail of the HR images, from which on the summary warns."""
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The options of ``calibrate``."""
+
+    lr: Path
+    target: Path
+    hr: Path | None
+    model: NoiseModel
+    scale: int | None
+    calls: int
+    seed: int
+    spread: float | None
+    downsample: str
+    register: str
+    intensity: IntensitySettings
+    pair_pattern: str | None
+    axes: str | None
+
+    def validate(self) -> None:
+        """Raise an InputError for an option that cannot be."""
+        if self.target.suffix.lower() != ".json":
+            raise InputError(f"out: {self.target} is not the name of a preset; give one that ends in .json")
+        if isinstance(self.calls, bool) or self.calls != int(self.calls) or self.calls < MIN_CALLS:
+            raise InputError(f"calls: {self.calls!r} is not a whole number of at least {MIN_CALLS}")
+        if self.spread is not None and not 0 <= self.spread <= MAX_SPREAD:
+            raise InputError(f"spread: {self.spread!r} is not a share from 0 to {MAX_SPREAD}")
+        unseen = [name for name in self.model.names if name not in ("poisson", "gaussian")]
+        if self.hr is None and unseen:
+            raise InputError(
+                f"model: {unseen[0]} cannot be measured without HR partners; give --hr, or a model of poisson and "
+                "gaussian"
+            )
+        Downsample(1 if self.scale is None else self.scale, self.downsample)
+        if is_volume(self.scale or 1):
+            raise InputError(
+                f"scale: {self.scale!r} is a volume's, but calibration takes plane by plane; give one number"
+            )
+        if self.register not in REGISTERS:
+            near = nearest(self.register, REGISTERS)
+            raise InputError(f"register: {self.register!r} is unknown{near}; use {' or '.join(REGISTERS)}")
 
 
 def calibrate(
@@ -58,144 +105,153 @@ def calibrate(
     pair_pattern: str | None = None,
     axes: str | None = None,
 ) -> Calibration:
-    """Fits a crappifier to real images and writes it as a preset.
+    """Fit a crappifier to real images and write it as a preset.
 
-    With HR partners the noise is what the LR images differ in from the downsampled HR images, after the contrast of
-    each pair was fitted; the crappifier's parameters are those whose noise comes nearest to it (see
-    ``noise_profiles.profile_terms`` and ``calibration_search.search``). Without, Poisson and Gaussian noise are
-    measured on flat patches of the LR images, which is rougher.
+    With HR partners the noise is the difference between the LR images and the downsampled HR images, after the contrast
+    of each pair was fitted; the parameters are those whose noise is most like it (see ``noise_profiles.profile_terms``
+    and ``fit.search``). Without, Poisson and Gaussian noise are measured on flat patches of the LR images: rougher.
 
     Args:
         lr: folder of real LR images.
-        out: the preset to write, ``NAME.json``; ``NAME.report.json`` and ``NAME.png`` are written beside it.
+        out: the preset to write, ``NAME.json``; ``NAME.report.json`` and ``NAME.png`` are written next to it.
         hr: folder of their HR partners, of the same names.
         model: noises in their order, joined by ``+``: poisson, gaussian, salt_pepper, blur, line, jitter.
         scale: HR size over LR size; by default that of the images.
         calls: trials of the search, at most.
         seed: of the noise and of the search.
-        spread: how far the ranges of the preset reach to either side, as a share of each parameter; by default as far
-            as the images differ among each other, at least a tenth.
+        spread: half width of the ranges of the preset, as a share of each parameter; by default as far as the images
+            differ, at least a tenth.
         downsample: ``bilinear``, ``area`` or ``nearest``.
-        register: ``shift`` finds how far each LR image lies aside of its HR partner, and moves the HR image; ``none``
-            takes the pairs as registered. What is turned or of another size is for ``pssr2 register``.
+        register: ``shift`` moves each HR image by its displacement from the LR image; ``none`` takes the pairs as
+            registered. Use ``pssr2 register`` first for rotation or another size.
         intensity: how grey levels are found: ``dtype`` or ``percentile``; by default by the files' dtype.
         pair_pattern: regular expression whose group is what the names of partners have in common.
-        axes: axes of files that do not tell their own.
+        axes: axes of files that do not state their own.
 
     Returns:
         The parameters, in grey levels of 0..255, with their standard errors, and the files written.
 
     Raises:
-        InputError: before any work, for an option that cannot be; then for images that do not go together.
+        InputError: before any work, for an invalid option; then for images that do not belong together.
 
     Example:
-        >>> found = calibrate("pairs/LR", "scope.json", hr="pairs/HR", model="poisson", calls=12)
-        >>> 0.9 < found.values["poisson"] < 1.1  # the images were made with 1
+        >>> calibration = calibrate("pairs/LR", "scope.json", hr="pairs/HR", model="poisson", calls=12)
+        >>> 0.9 < calibration.values["poisson"] < 1.1  # the images were made with 1
         True
     """
     begun = time.perf_counter()
-    noises, target = NoiseModel.parse(model), Path(out)
-    _check_options(target, calls, spread, noises, paired=hr is not None)
-    Downsample(1 if scale is None else scale, downsample)
-    if is_volume(scale or 1):
-        raise InputError(f"scale: {scale!r} is a volume's, and calibration goes plane by plane; give one number")
-    if register not in REGISTERS:
-        raise InputError(
-            f"register: {register!r} is unknown{nearest(register, REGISTERS)}; use {' or '.join(REGISTERS)}"
+    options = _Options(
+        lr=Path(lr),
+        target=Path(out),
+        hr=None if hr is None else Path(hr),
+        model=NoiseModel.parse(model),
+        scale=scale,
+        calls=calls,
+        seed=seed,
+        spread=spread,
+        downsample=downsample,
+        register=register,
+        intensity=IntensitySettings(mode=intensity),
+        pair_pattern=pair_pattern,
+        axes=axes,
+    )
+    options.validate()
+    return _from_lr_images(options, begun) if options.hr is None else _from_pairs(options, options.hr, begun)
+
+
+def summary(calibration: Calibration) -> str:
+    """Return the result as text for a terminal."""
+    lines = []
+    for name in calibration.model:
+        parameter = NOISES[name].strength
+        entry = next(entry for entry in calibration.noises if entry["_target_"] == NOISES[name].target())
+        value = f"{calibration.values[name]:.4g} +- {calibration.errors[name]:.2g}"
+        lines.append(f"{name + ' ' + parameter:22}{value:20}in training {_shown(entry[parameter])}")
+    for name, ends in (("gain", calibration.gain), ("offset", calibration.offset)):
+        if ends is not None:
+            lines.append(f"{name:22}{ends[1]:<20.4g}images from {ends[0]:.4g} to {ends[2]:.4g}")
+    if calibration.black:
+        lines.append(f"{'black level':22}{calibration.black:<20.4g}from where Poisson noise counts")
+    if calibration.before is not None:
+        lines.append(
+            f"distance between the noise profiles {calibration.after:.3f} ({calibration.before:.3f} with the default "
+            f"crappifier); {calibration.trials} trials, {calibration.seconds:.1f} s"
         )
-    settings = IntensitySettings(mode=intensity)
-    if hr is None:
-        return _from_single_images(Path(lr), target, noises, scale, spread, settings, axes, begun)
-    sheets = sheets_of(hr, lr, pattern=pair_pattern)
-    scale = find_scale(sheets, axes) if scale is None else scale
-    pixels = PIXELS if noises.by_pixel else PIXELS_OF_LINES
-    options = {"downsample": downsample, "intensity": settings, "register": register, "axes": axes}
-    pairs = read_pairs(sheets, scale, pixels=pixels, progress=True, **options)  # type: ignore[arg-type]
-    fit = fit_noise(pairs, noises, calls, seed, progress="calibrating")
-    gains, offsets = ([getattr(each, name) for each in pairs.contrasts] for name in ("gain", "offset"))
-    found = Calibration(
-        model=noises.names,
+    lines += [f"note: {note}" for note in calibration.notes]
+    return "\n".join([*lines, *map(str, calibration.files)])
+
+
+def _from_pairs(options: _Options, hr: Path, begun: float) -> Calibration:
+    """Calibrate with HR partners; ``begun`` is when that started."""
+    model = options.model
+    sheets = sheets_of(hr, options.lr, pattern=options.pair_pattern)
+    scale = find_scale(sheets, options.axes) if options.scale is None else options.scale
+    pairs = read_pairs(
+        sheets,
+        scale,
+        pixels=MAX_PIXELS if model.by_pixel else MAX_PIXELS_OF_TRIAL,
+        downsample=options.downsample,
+        intensity=options.intensity,
+        register=options.register,
+        axes=options.axes,
+        progress=True,
+    )
+    fit = fit_noise(pairs, model, options.calls, options.seed, progress="calibrating")
+    gains, offsets = ([getattr(contrast, name) for contrast in pairs.contrasts] for name in ("gain", "offset"))
+    calibration = Calibration(
+        model=model.names,
         values=fit.values,
         errors=fit.errors,
         noises=noises_of_preset(
-            noises, fit.values, fit.errors, gains, offsets, fit.trials.black, spread, fit.unevenness
+            model, fit.values, fit.errors, gains, offsets, fit.trials.black, options.spread, fit.unevenness
         ),
         gain=_range_of(gains),
         offset=_range_of(offsets),
         black=fit.trials.black,
         before=fit.before,
         after=fit.after,
-        trials=len(fit.found.points),
+        trials=len(fit.search.points),
         seconds=time.perf_counter() - begun,
-        notes=_notes(noises, fit, pairs),
-        files=files_of(target),
+        notes=_notes(model, fit, pairs),
+        files=files_of(options.target),
     )
-    preset = preset_of(found.noises, scale, downsample, intensity)
-    report = report_of(found, target, scale) | {
+    preset = preset_of(calibration.noises, scale, options.downsample, options.intensity.mode)
+    report = report_of(calibration, scale) | _report_of_fit(pairs, fit, model)
+    report |= {"hr": str(hr), "lr": str(options.lr), "seed": options.seed}
+    write_files(calibration, preset, report, picture_of_pairs(pairs, fit, _heading(calibration, len(sheets))))
+    return calibration
+
+
+def _report_of_fit(pairs: Pairs, fit: Fit, model: NoiseModel) -> dict[str, Any]:
+    """What the report of a calibration with HR partners holds of the pairs and the search."""
+    return {
         "images": pairs.names,
-        "hr": str(hr),
-        "lr": str(lr),
-        "contrasts": [{"gain": each.gain, "offset": each.offset} for each in pairs.contrasts],
+        "contrasts": [{"gain": contrast.gain, "offset": contrast.offset} for contrast in pairs.contrasts],
         "guess": fit.guess,
-        "terms": {name: {"value": fit.terms[name], "fitted": name in noises.terms} for name in TERMS},
+        "terms": {name: {"value": fit.terms[name], "fitted": name in model.terms} for name in TERMS},
         "unevenness": fit.unevenness,
         "saturated": {"LR": pairs.saturated[0], "HR": pairs.saturated[1]},
         "search": [
             {"values": fit.space.values(point), "distance": float(distance)}
-            for point, distance in zip(fit.found.points.tolist(), fit.found.distances, strict=True)
+            for point, distance in zip(fit.search.points.tolist(), fit.search.distances, strict=True)
         ],
-        "stopped_early": fit.found.converged,
-        "seed": seed,
+        "stopped_early": fit.search.converged,
     }
-    write_files(found, preset, report, picture_of_pairs(pairs, fit, _heading(found, len(sheets))))
-    return found
 
 
-def summary(found: Calibration) -> str:
-    """What was found, as text for a terminal."""
-    lines = []
-    for name in found.model:
-        parameter = NOISES[name].strength
-        entry = next(entry for entry in found.noises if entry["_target_"] == NOISES[name].target())
-        value = f"{found.values[name]:.4g} +- {found.errors[name]:.2g}"
-        lines.append(f"{name + ' ' + parameter:22}{value:20}in training {_shown(entry[parameter])}")
-    for name, ends in (("gain", found.gain), ("offset", found.offset)):
-        if ends is not None:
-            lines.append(f"{name:22}{ends[1]:<20.4g}images from {ends[0]:.4g} to {ends[2]:.4g}")
-    if found.black:
-        lines.append(f"{'black level':22}{found.black:<20.4g}from where Poisson noise counts")
-    if found.before is not None:
-        lines.append(
-            f"distance between the noise profiles {found.after:.3f} ({found.before:.3f} with the default crappifier); "
-            f"{found.trials} trials, {found.seconds:.1f} s"
-        )
-    lines += [f"note: {note}" for note in found.notes]
-    return "\n".join([*lines, *(f"{path}" for path in found.files)])
-
-
-def _from_single_images(
-    lr: Path,
-    target: Path,
-    model: NoiseModel,
-    scale: int | None,
-    spread: float | None,
-    settings: IntensitySettings,
-    axes: str | None,
-    begun: float,
-) -> Calibration:
-    """Poisson and Gaussian noise from LR images alone."""
-    paths = list_images(lr)
-    images, good = read_unpaired(paths, PIXELS, settings, axes)
-    flat = noise_of_flat_patches(images, good, model.names)
-    entries = noises_of_preset(model, flat.values, flat.errors, [1.0], [0.0], flat.black, spread, None)
-    found = Calibration(
+def _from_lr_images(options: _Options, begun: float) -> Calibration:
+    """Measure Poisson and Gaussian noise on LR images without HR partners; ``begun`` is when that started."""
+    model, paths = options.model, list_images(options.lr)
+    images, good = read_unpaired(paths, MAX_PIXELS, options.intensity, options.axes)
+    noise = noise_of_flat_patches(images, good, model.names)
+    calibration = Calibration(
         model=model.names,
-        values=flat.values,
-        errors=flat.errors,
-        noises=entries,
+        values=noise.values,
+        errors=noise.errors,
+        noises=noises_of_preset(model, noise.values, noise.errors, [1.0], [0.0], noise.black, options.spread, None),
         gain=None,
         offset=None,
-        black=flat.black,
+        black=noise.black,
         before=None,
         after=None,
         trials=0,
@@ -204,28 +260,15 @@ def _from_single_images(
             "without HR partners this is rougher: fine texture counts as noise, noise that neighbouring pixels share "
             "does not, and the contrast between LR and HR stays unknown; give --hr where there are pairs"
         ],
-        files=files_of(target),
+        files=files_of(options.target),
     )
-    curve = {"brightness": flat.brightness.tolist(), "spread": flat.spread.tolist()}
-    report = report_of(found, target, scale) | {"images": [path.name for path in paths], "lr": str(lr), "curve": curve}
-    preset = preset_of(found.noises, scale, None, settings.mode)
-    write_files(
-        found, preset, report, picture_of_flat_patches(images[len(images) // 2], flat, _heading(found, len(paths)))
-    )
-    return found
-
-
-def _check_options(target: Path, calls: int, spread: float | None, model: NoiseModel, paired: bool) -> None:
-    if target.suffix.lower() != ".json":
-        raise InputError(f"out: {target} is no preset's name; give one that ends in .json")
-    if isinstance(calls, bool) or calls != int(calls) or calls < FEWEST_CALLS:
-        raise InputError(f"calls: {calls!r} is not a whole number of at least {FEWEST_CALLS}")
-    if spread is not None and not 0 <= spread <= WIDEST:
-        raise InputError(f"spread: {spread!r} is not a share from 0 to {WIDEST}")
-    if not paired and (other := [name for name in model.names if name not in ("poisson", "gaussian")]):
-        raise InputError(
-            f"model: {other[0]} cannot be measured without HR partners; give --hr, or a model of poisson and gaussian"
-        )
+    preset = preset_of(calibration.noises, options.scale, None, options.intensity.mode)
+    curve = {"brightness": noise.brightness.tolist(), "spread": noise.spread.tolist()}
+    report = report_of(calibration, options.scale)
+    report |= {"images": [path.name for path in paths], "lr": str(options.lr), "curve": curve}
+    picture = picture_of_flat_patches(images[len(images) // 2], noise, _heading(calibration, len(paths)))
+    write_files(calibration, preset, report, picture)
+    return calibration
 
 
 def _range_of(values: Sequence[float]) -> tuple[float, float, float]:
@@ -237,42 +280,42 @@ def _shown(value: float | Sequence[float]) -> str:
 
 
 def _notes(model: NoiseModel, fit: Fit, pairs: Pairs) -> list[str]:
-    """What the figures alone do not say."""
+    """Advice that the figures alone do not give."""
     notes, real = [], fit.trials.real
     if len(pairs.names) == 1:
         notes.append("one pair only: how the noise differs from image to image is unknown; give more where there are")
     along_x, along_y = real.neighbours.mean(axis=1)
-    if "blur" not in model.names and max(abs(along_x), abs(along_y)) > MARKED_CORRELATION:
-        help_ = ": add +blur" if min(along_x, along_y) > MARKED_CORRELATION else ""
+    if "blur" not in model.names and max(abs(along_x), abs(along_y)) > NOTED_CORRELATION:
+        advice = ": add +blur" if min(along_x, along_y) > NOTED_CORRELATION else ""
         notes.append(
             f"the noise of neighbouring pixels correlates ({along_x:.2f} along X, {along_y:.2f} along Y), which the "
-            f"model lacks{help_}"
+            f"model lacks{advice}"
         )
-    if "line" not in model.names and real.rows.mean() > MARKED_ROWS * max(fit.fitted.rows.mean(), 0.05):
+    if "line" not in model.names and real.rows.mean() > NOTED_ROW_RATIO * max(fit.fitted.rows.mean(), 0.05):
         notes.append(
             f"rows differ by {real.rows.mean():.2f} grey levels, {fit.fitted.rows.mean():.2f} in the model: add +line"
         )
-    if fit.shared > MARKED_SHARE and "blur" not in model.names:
+    if fit.shared > NOTED_SHARED_SHARE and "blur" not in model.names:
         notes.append(
             f"{100 * fit.shared:.0f} % of the noise goes with fine detail of the HR images: they are noisy themselves, "
             "or much sharper; average several HR scans, or put blur+ before the model"
         )
-    if not fit.found.converged:
-        notes.append("the search had not settled after all its trials; give more with --calls")
+    if not fit.search.converged:
+        notes.append("the search did not converge within its trials; give more with --calls")
     return notes
 
 
-def _heading(found: Calibration, images: int) -> str:
-    noises = "   ".join(
-        f"{name} {NOISES[name].strength} {found.values[name]:.3g} ± {found.errors[name]:.2g}" for name in found.model
-    )
-    black = f"   black level {found.black:.3g}" if found.black else ""
-    if found.before is None:
-        return f"{noises}{black}\n{images} LR images without HR partners: a rough estimate"
-    assert found.gain is not None
-    assert found.offset is not None
-    distances = f"distance between the noise profiles {found.after:.3f}, with the default crappifier {found.before:.3f}"
+def _heading(calibration: Calibration, images: int) -> str:
+    """The two lines above the picture."""
+    values, errors, black = calibration.values, calibration.errors, calibration.black
+    parts = [f"{name} {NOISES[name].strength} {values[name]:.3g} ± {errors[name]:.2g}" for name in calibration.model]
+    if calibration.gain is not None and calibration.offset is not None:
+        parts += [f"gain {calibration.gain[1]:.3g}", f"offset {calibration.offset[1]:.3g}"]
+    if black:
+        parts.append(f"black level {black:.3g}")
+    if calibration.before is None:
+        return f"{'   '.join(parts)}\n{images} LR images without HR partners: a rough estimate"
     return (
-        f"{noises}   gain {found.gain[1]:.3g}   offset {found.offset[1]:.3g}{black}\n"
-        f"{images} pairs; {distances}; {found.trials} trials"
+        f"{'   '.join(parts)}\n{images} pairs; distance between the noise profiles {calibration.after:.3f}, with the "
+        f"default crappifier {calibration.before:.3f}; {calibration.trials} trials"
     )

@@ -1,14 +1,23 @@
-"""Fitting a noise model to real pairs: the trials of the search, and what it finds."""
+"""Fitting a noise model to real pairs: the trials, and the search by Bayesian optimisation."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
+from scipy.optimize import minimize
+from skopt import Optimizer
+from skopt.acquisition import gaussian_ei
+from skopt.learning import GaussianProcessRegressor
+from skopt.learning.gaussian_process.kernels import ConstantKernel, DotProduct, Matern
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
 from pssr2_monai.calibration.grey_windows import Levels
 from pssr2_monai.calibration.noise_model import NoiseModel, SearchSpace, first_guess, search_space
@@ -22,64 +31,62 @@ from pssr2_monai.calibration.noise_profiles import (
     summarise,
 )
 from pssr2_monai.calibration.real_pairs import Pairs
-from pssr2_monai.calibration.search import Found, search
 from pssr2_monai.errors import InputError
+from pssr2_monai.progress import report_progress
 
-SAMPLE = 2**18
-"""Pixels of a trial, where noise goes pixel by pixel."""
-DEFAULT = ("poisson", 1.0)
+SAMPLED_PIXELS = 2**18
+"""Pixels of a trial, where each pixel's noise depends on that pixel alone."""
+DEFAULT_NOISE = {"poisson": 1.0}
 """What training degrades images by where nothing was calibrated."""
-FEWEST_PIXELS = 100
-"""Pixels that an image's own spread is taken from, at least."""
-SHARED_WINDOWS = 16
+MIN_IMAGE_PIXELS = 100
+"""Pixels that the spread of a single image is taken from, at least."""
+SHARED_NOISE_WINDOWS = 16
 """Windows from which the share of the HR image's own noise is taken."""
+NEGLIGIBLE_GAIN = 0.02
+"""Expected improvement, as a share of the least distance so far, below which the search has converged."""
+CONVERGED_TRIALS = 2
+"""How many times in a row that must be so."""
+BOX_VARIANCE = 1 / 12
+"""Variance of a coordinate that may lie anywhere in the unit box."""
+SURFACE_RISE = 8.0
+"""The surface is fitted to points around the best one at which the squared distance has risen by about so many times
+its scatter: far enough to tell a slope from chance, near enough for a parabola."""
 FloatArray = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class Trials:
-    """Crappified images beside real ones.
+    """Crappified images to compare with real ones."""
 
-    Attributes:
-        scene: the clean images as LR images would show them.
-        clean: the same without their offsets.
-        offsets: of each image.
-        levels: that the LR files can hold.
-        real: the profile of the real noise.
-        black: the images' grey level without signal.
-        seed: of the noise; every trial draws the same random numbers (common random numbers), so that two trials
-            differ by their parameters alone.
-    """
-
-    scene: Scene
-    clean: FloatArray
-    offsets: FloatArray
-    levels: Levels
-    real: NoiseProfile
-    black: float
-    seed: int
+    scene: Scene  # the clean images as LR images would show them
+    clean: FloatArray  # the same without their offsets
+    offsets: FloatArray  # of each image
+    levels: Levels  # of the LR files
+    real: NoiseProfile  # of the real noise
+    black: float  # the images' grey level without signal
+    seed: int  # every trial draws the same random numbers, so that trials differ by their parameters alone
 
     def noisy(self, model: NoiseModel, values: Mapping[str, float]) -> FloatArray:
-        """The crappified images, rounded and cut off as the files of the real ones are."""
+        """Return the crappified images, rounded and clipped as the files of the real ones are."""
         return self.levels.rounded(model.crappified(values, self.clean, self.offsets, self.seed, self.black))
 
     def profile(self, model: NoiseModel, values: Mapping[str, float], terms: Sequence[str]) -> NoiseProfile:
-        """The profile of the noise that some parameters make."""
+        """Return the profile of the noise that some parameters make."""
         return summarise(self.scene, self.noisy(model, values) - self.scene.clean, self.real, terms)
 
     def distance(self, model: NoiseModel, values: Mapping[str, float]) -> float:
-        """Between that and the real one, over the terms that the model is fitted by."""
-        return root_of(profile_terms(self.real, self.profile(model, values, sorted(model.terms))), model)
+        """Return the distance between that and the real profile, over the terms that the model is fitted by."""
+        return distance_of(profile_terms(self.real, self.profile(model, values, sorted(model.terms))), model)
 
     def sample(self, count: int) -> Trials:
-        """Trials on so many of the pixels alone, each as an image of its own."""
-        at = np.flatnonzero(self.scene.used)
-        chosen = np.sort(np.random.default_rng(self.seed).choice(len(at), min(count, len(at)), replace=False))
-        image = at[chosen] // self.scene.used[0].size
+        """Return trials on so many of the pixels alone, each as an image of its own."""
+        used = np.flatnonzero(self.scene.used)
+        chosen = np.sort(np.random.default_rng(self.seed).choice(len(used), min(count, len(used)), replace=False))
+        image = used[chosen] // self.scene.used[0].size
         bins = self.scene.bins[chosen]
 
         def pixels(stack: FloatArray) -> FloatArray:
-            return stack.ravel()[at[chosen]].reshape(-1, 1, 1)
+            return stack.ravel()[used[chosen]].reshape(-1, 1, 1)
 
         scene = Scene(
             clean=pixels(self.scene.clean),
@@ -93,57 +100,52 @@ class Trials:
 
 
 @dataclass(frozen=True)
+class SearchResult:
+    """The result of ``search``."""
+
+    best: FloatArray  # the lowest point of the fitted surface, in the unit box
+    covariance: FloatArray  # of its coordinates
+    points: FloatArray  # (evaluations, dimensions) in the order of their evaluation
+    distances: FloatArray  # the distance at each
+    explored: int  # how many of them the Gaussian process chose or began with; the rest lie around the best
+    converged: bool  # whether the search stopped because there was nothing more to gain
+
+
+@dataclass(frozen=True)
 class Fit:
-    """A noise model fitted to pairs.
+    """A noise model fitted to pairs."""
 
-    Attributes:
-        values: the parameter of each noise.
-        errors: their standard errors.
-        guess: what the moments alone gave.
-        trials: of the windows of the pairs.
-        made: the windows crappified by the fitted model.
-        fitted: the profile of their noise.
-        default: that of the noise of the default crappifier, on images of the pairs' contrast.
-        before: distance of the default from the real profile.
-        after: that of the fitted one.
-        terms: what ``after`` is made of, and the terms that the model was not fitted by.
-        found: the search.
-        space: where it searched.
-        unevenness: how far the strength of the noise differs from image to image, as a share; None of a single image.
-        shared: share of the noise's variance that goes with fine detail of the HR image: its own noise, or detail that
-            the LR images lack.
-    """
-
-    values: dict[str, float]
-    errors: dict[str, float]
-    guess: dict[str, float]
-    trials: Trials
-    made: FloatArray
-    fitted: NoiseProfile
-    default: NoiseProfile
-    before: float
-    after: float
-    terms: dict[str, float]
-    found: Found
-    space: SearchSpace
-    unevenness: float | None
-    shared: float
+    values: dict[str, float]  # the parameter of each noise
+    errors: dict[str, float]  # their standard errors
+    guess: dict[str, float]  # from the moments alone
+    trials: Trials  # of the windows of the pairs
+    crappified: FloatArray  # the windows with the noise of the fitted model
+    fitted: NoiseProfile  # of that noise
+    default: NoiseProfile  # of the default crappifier's noise, on images of the pairs' contrast
+    before: float  # distance of the default from the real profile
+    after: float  # that of the fitted one
+    terms: dict[str, float]  # of which ``after`` is made, and the terms that the model was not fitted by
+    search: SearchResult
+    space: SearchSpace  # where it searched
+    unevenness: float | None  # relative scatter of the noise's strength from image to image; None of a single image
+    shared: float  # share of the noise's variance that goes with fine detail of the HR image: its own noise, or detail
+    # that the LR images lack
 
 
-def root_of(terms: Mapping[str, float], model: NoiseModel) -> float:
-    """The distance that a model is fitted by."""
+def distance_of(terms: Mapping[str, float], model: NoiseModel) -> float:
+    """Return the distance that a model is fitted by."""
     return math.sqrt(sum(terms[name] for name in model.terms))
 
 
 def fit_noise(pairs: Pairs, model: NoiseModel, calls: int, seed: int = 0, progress: str | None = None) -> Fit:
-    """Finds the parameters of a noise model for which crappified HR images have the noise of the real LR images.
+    """Find the parameters of a noise model for which crappified HR images have the noise of the real LR images.
 
     Args:
-        pairs: windows of them.
+        pairs: their windows.
         model: the noises.
         calls: trials, at most.
         seed: of the noise and of the search.
-        progress: what to call the progress bar.
+        progress: label of the progress bar; None for no bar.
 
     Raises:
         InputError: LR images without noise.
@@ -158,59 +160,56 @@ def fit_noise(pairs: Pairs, model: NoiseModel, calls: int, seed: int = 0, progre
     guess, black = first_guess(model, scene, real, offset)
     space = search_space(model, guess, float(scene.brightness.mean()) - offset - black)
     trials = Trials(scene, pairs.clean, pairs.offsets, pairs.levels, real, black, seed)
-    tried = trials.sample(SAMPLE) if model.by_pixel else trials
-    found = search(
-        lambda point: tried.distance(model, space.values(point)),
-        space.point(guess),
-        calls,
-        seed=seed,
-        freedom=BINS,
-        progress=progress,
-    )
-    values = space.values(found.best.tolist())
-    made = trials.noisy(model, values)
-    fitted = summarise(scene, made - expected, real)
+    tried = trials.sample(SAMPLED_PIXELS) if model.by_pixel else trials
+
+    def distance(point: Sequence[float]) -> float:
+        return tried.distance(model, space.values(point))
+
+    result = search(distance, space.point(guess), calls, seed, degrees_of_freedom=BINS, progress=progress)
+    values = space.values(result.best.tolist())
+    crappified = trials.noisy(model, values)
+    fitted = summarise(scene, crappified - expected, real)
     terms = profile_terms(real, fitted)
-    default = replace(trials, black=0.0).profile(NoiseModel((DEFAULT[0],)), dict([DEFAULT]), TERMS)
+    default = replace(trials, black=0.0).profile(NoiseModel(tuple(DEFAULT_NOISE)), DEFAULT_NOISE, TERMS)
     return Fit(
         values=values,
-        errors=_errors(space, found),
+        errors=_standard_errors(space, result),
         guess=guess,
         trials=trials,
-        made=made,
+        crappified=crappified,
         fitted=fitted,
         default=default,
-        before=root_of(profile_terms(real, default), model),
-        after=root_of(terms, model),
+        before=distance_of(profile_terms(real, default), model),
+        after=distance_of(terms, model),
         terms=terms,
-        found=found,
+        search=result,
         space=space,
-        unevenness=_unevenness(noise, made - expected, scene, pairs.image),
+        unevenness=_unevenness(noise, crappified - expected, scene, pairs.image),
         shared=_shared_with_hr(noise, scene),
     )
 
 
-def _errors(space: SearchSpace, found: Found) -> dict[str, float]:
+def _standard_errors(space: SearchSpace, result: SearchResult) -> dict[str, float]:
     """Standard errors of the parameters, by their slopes over a standard error of the coordinates."""
-    steps = np.sqrt(np.diag(found.covariance))
+    steps = np.diag(np.sqrt(np.diag(result.covariance)))
     slopes: dict[str, list[float]] = {name: [] for name in space.names}
     for axis, step in enumerate(steps):
-        ends = [np.clip(found.best + sign * step * (np.arange(len(steps)) == axis), 0, 1).tolist() for sign in (-1, 1)]
+        ends = [np.clip(result.best + sign * step, 0, 1).tolist() for sign in (-1, 1)]
         low, high = (space.values(end) for end in ends)
         width = max(ends[1][axis] - ends[0][axis], 1e-12)
         for name in space.names:
             slopes[name].append((high[name] - low[name]) / width)
-    return {name: math.sqrt(max(float(np.array(s) @ found.covariance @ s), 0.0)) for name, s in slopes.items()}
+    return {name: math.sqrt(max(float(np.array(s) @ result.covariance @ s), 0.0)) for name, s in slopes.items()}
 
 
-def _unevenness(real: FloatArray, made: FloatArray, scene: Scene, image: npt.NDArray[np.intp]) -> float | None:
+def _unevenness(real: FloatArray, fitted: FloatArray, scene: Scene, image: npt.NDArray[np.intp]) -> float | None:
     """Scatter of the ratio of the real to the fitted spread from image to image, less what chance makes of it."""
     pixels = np.bincount(image, weights=scene.used.sum(axis=(1, 2)))
     spreads = []
-    for noise in (real, made):
+    for noise in (real, fitted):
         powers = np.einsum("nyx,nyx,nyx->n", noise, noise, scene.used, dtype=np.float64)
         spreads.append(np.sqrt(np.bincount(image, weights=powers) / np.maximum(pixels, 1)))
-    enough = (pixels >= FEWEST_PIXELS) & (spreads[1] > 0)
+    enough = (pixels >= MIN_IMAGE_PIXELS) & (spreads[1] > 0)
     if enough.sum() < 2:
         return None
     low, high = np.percentile(spreads[0][enough] / spreads[1][enough], [16, 84])
@@ -218,11 +217,152 @@ def _unevenness(real: FloatArray, made: FloatArray, scene: Scene, image: npt.NDA
 
 
 def _shared_with_hr(noise: FloatArray, scene: Scene) -> float:
-    """The share of the noise's fine detail that is the HR image's, turned round; from some of the windows."""
+    """The share of the noise's fine detail that is the HR image's, with its sign reversed; from some of the windows."""
     product, power = 0.0, 0.0
-    for number in range(0, len(noise), max(1, len(noise) // SHARED_WINDOWS)):
+    for number in range(0, len(noise), max(1, len(noise) // SHARED_NOISE_WINDOWS)):
         use = scene.used[number]
-        detail, fine = (each - gaussian_filter(each, 1.5) for each in (noise[number], scene.clean[number]))
+        detail, fine = (image - gaussian_filter(image, 1.5) for image in (noise[number], scene.clean[number]))
         product += float(detail[use] @ fine[use])
         power += float(detail[use] @ detail[use])
     return max(0.0, -product / power) if power > 0 else 0.0
+
+
+def search(
+    distance: Callable[[Sequence[float]], float],
+    start: Sequence[float],
+    calls: int,
+    seed: int = 0,
+    degrees_of_freedom: int = 16,
+    progress: str | None = None,
+) -> SearchResult:
+    """Find the point of the unit box with the least distance.
+
+    First a Gaussian process (Matern 5/2) of the distance, by scikit-optimize, puts each evaluation where the expected
+    improvement is greatest (Jones et al. 1998, J. Global Optim. 13:455), until that is negligible. Then a design of
+    points around the best one is evaluated, and a second Gaussian process, whose covariance is that of parabolas, is
+    fitted to the squared distance near it. The estimate is the lowest point of its mean; the covariance follows from
+    its curvature H as in least squares: ``2 * S / (degrees_of_freedom - dimensions) * inverse(H)``, S the squared
+    distance left over, which is chance and what no parameter can mend; and from the box, which no coordinate leaves.
+
+    Args:
+        distance: of a point; without noise of its own (common random numbers).
+        start: where to begin.
+        calls: evaluations, at most; at least 4 for each dimension.
+        seed: of the search.
+        degrees_of_freedom: how many independent numbers the distance is a mean of.
+        progress: label of the progress bar; None for no bar.
+    """
+    points: list[list[float]] = []
+    distances: list[float] = []
+    around = min(2 * len(start) + 2 * math.comb(len(start), 2) + 1, calls // 2)
+    with (
+        threadpool_limits(1),
+        warnings.catch_warnings(),
+        tqdm(total=calls, desc=progress, disable=None if progress else True, unit="trial") as bar,
+    ):
+        # That the process reaches the bounds of its parameters, and points that it has seen, is normal here.
+        warnings.simplefilter("ignore")
+
+        def evaluate(point: Sequence[float]) -> float:
+            points.append([min(max(float(x), 0.0), 1.0) for x in point])
+            distances.append(distance(points[-1]))
+            bar.update()
+            report_progress(progress or "", len(points) / calls)
+            bar.set_postfix_str(f"distance {min(distances):.3f}")
+            return distances[-1]
+
+        converged = _explore(evaluate, start, calls - around, seed, distances)
+        explored = len(points)
+        for point in _design(points, distances, degrees_of_freedom, around):
+            evaluate(point)
+        bar.total = len(points)
+    best, covariance = _surface(np.array(points), np.array(distances) ** 2, degrees_of_freedom)
+    return SearchResult(best, covariance, np.array(points), np.array(distances), explored, converged)
+
+
+def _explore(
+    evaluate: Callable[[Sequence[float]], float],
+    start: Sequence[float],
+    calls: int,
+    seed: int,
+    distances: Sequence[float],  # of all evaluations so far, which ``evaluate`` appends to
+) -> bool:
+    """Run the Bayesian optimisation; return whether it converged before all its calls."""
+    dimensions = len(start)
+    kernel = ConstantKernel(1.0, (1e-2, 1e4)) * Matern(np.full(dimensions, 0.5), (0.02, 20.0), nu=2.5)
+    process = GaussianProcessRegressor(kernel, normalize_y=True, noise="gaussian", random_state=seed)
+    optimizer = Optimizer(
+        [(0.0, 1.0)] * dimensions,
+        base_estimator=process,
+        n_initial_points=2 * dimensions + 2,
+        acq_func="EI",
+        acq_func_kwargs={"xi": 0.0},
+        acq_optimizer="lbfgs",
+        acq_optimizer_kwargs={"n_points": 250, "n_restarts_optimizer": 1},
+        random_state=seed,
+    )
+    # The start, a point on either side of it along each axis, and one far from it.
+    sides = [0.25 * sign * axis for axis in np.eye(dimensions) for sign in (-1, 1)]
+    first = [np.clip(start + side, 0, 1).tolist() for side in (np.zeros(dimensions), *sides)]
+    first.append([x + 0.5 if x < 0.5 else x - 0.5 for x in start])
+    for point in first[: max(1, calls)]:
+        optimizer.tell(point, evaluate(point))
+    negligible = 0
+    while len(distances) < calls:
+        point = optimizer.ask()
+        transformed = optimizer.space.transform([point])
+        gain = float(gaussian_ei(transformed, optimizer.models[-1], y_opt=min(distances), xi=0.0)[0])
+        negligible = negligible + 1 if gain < NEGLIGIBLE_GAIN * min(distances) else 0
+        if negligible >= CONVERGED_TRIALS:
+            return True
+        optimizer.tell(point, evaluate(point))
+    return False
+
+
+def _design(
+    points: Sequence[Sequence[float]], distances: Sequence[float], degrees_of_freedom: int, size: int
+) -> list[list[float]]:
+    """Points on the axes and diagonals around the best so far, as far off as the squared distance has risen enough."""
+    best, covariance = _surface(np.array(points), np.array(distances) ** 2, degrees_of_freedom)
+    reach = np.clip(np.sqrt(SURFACE_RISE * np.diag(covariance)), 0.01, 0.25)
+    axes = np.eye(len(best))
+    steps = [np.zeros(len(best)), *(sign * axis for axis in axes for sign in (-1, 1))]
+    steps += [0.7 * sign * (one + two) for one, two in itertools.combinations(axes, 2) for sign in (-1, 1)]
+    return [np.clip(best + reach * step, 0, 1).tolist() for step in steps[:size]]
+
+
+def _surface(points: FloatArray, squares: FloatArray, degrees_of_freedom: int) -> tuple[FloatArray, FloatArray]:
+    """The lowest point of the parabola through the points around the best, and the covariance of its coordinates."""
+    dimensions = points.shape[1]
+    lowest = int(np.argmin(squares))
+    near = np.argsort(squares)[: max(6, 2 * math.comb(dimensions + 2, 2))]
+    reach = np.maximum(np.abs(points[near] - points[lowest]).max(axis=0), 1e-3)
+    places = (points[near] - points[lowest]) / reach
+    # The parabola need not hold where the distance is great.
+    doubt = 0.05 * np.maximum(squares[near], squares[lowest]) / max(float(squares[near].std()), 1e-12)
+    kernel = ConstantKernel(1.0, "fixed") * DotProduct(1.0, "fixed") ** 2
+    alpha = np.maximum(doubt, 1e-5) ** 2
+    surface = GaussianProcessRegressor(kernel, alpha=alpha, normalize_y=True, noise=None).fit(places, squares[near])
+
+    def mean(place: FloatArray) -> float:
+        return float(surface.predict(np.atleast_2d(place))[0])
+
+    within = [(max(-1.0, -x / r), min(1.0, (1 - x) / r)) for x, r in zip(points[lowest], reach, strict=True)]
+    minimum = minimize(mean, np.zeros(dimensions), bounds=within, method="L-BFGS-B").x
+    curvature = _curvature(mean, minimum)
+    least = max(float(squares.min()), 1e-12)
+    precision = max(degrees_of_freedom - dimensions, 1) / (2 * least) * curvature / np.outer(reach, reach)
+    return points[lowest] + minimum * reach, np.linalg.inv(precision + np.eye(dimensions) / BOX_VARIANCE)
+
+
+def _curvature(mean: Callable[[FloatArray], float], place: FloatArray, step: float = 0.1) -> FloatArray:
+    """Second derivatives, exact for a parabola; no direction counts as flatter than a thousandth of the steepest."""
+    axes = np.eye(len(place)) * step
+
+    def mixed(u: FloatArray, v: FloatArray) -> float:
+        return mean(place + u + v) - mean(place + u - v) - mean(place - u + v) + mean(place - u - v)
+
+    derivatives = np.array([[mixed(u, v) for v in axes] for u in axes]) / (4 * step**2)
+    values, vectors = np.linalg.eigh((derivatives + derivatives.T) / 2)
+    values = np.maximum(values, max(float(values.max()) / 1000, 1e-9))
+    return np.asarray(vectors @ np.diag(values) @ vectors.T)

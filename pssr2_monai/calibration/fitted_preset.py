@@ -1,4 +1,4 @@
-"""What a calibration writes: the preset with its ranges, and the report beside it."""
+"""The files of a calibration: the preset with its ranges, the report and the picture."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from pssr2_monai.calibration.noise_model import NoiseModel
 from pssr2_monai.crappify import NOISES
 from pssr2_monai.images.writer import written_atomically
 
-LEAST_UNEVENNESS = 0.1
-"""Noise is taken to differ by so much from image to image, at least."""
-WIDEST = 0.5
-"""Share of a parameter that its range reaches to either side, at most."""
-PLAIN_GAIN = 0.01
+MIN_UNEVENNESS = 0.1
+"""Relative scatter of the noise's strength from image to image, at least."""
+MAX_SPREAD = 0.5
+"""Half width of a parameter's range, as a share of the parameter, at most."""
+NEGLIGIBLE_GAIN = 0.01
 """A gain this near to 1 is left out of a preset."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was found, and what was written.
+    """The result of a calibration, and its files.
 
     Attributes:
         model: names of the noises in their order.
@@ -39,10 +39,10 @@ class Calibration:
         offset: likewise, grey levels added.
         black: grey level of the images without signal, which Poisson noise leaves out.
         before: distance between the real noise and that of the default crappifier; None without HR images.
-        after: that of the calibrated one.
+        after: distance between the real noise and that of the calibrated crappifier; likewise.
         trials: evaluations of the search.
-        seconds: how long it took.
-        notes: what a user should know.
+        seconds: duration.
+        notes: advice for the user.
         files: the preset, the report and the picture.
     """
 
@@ -71,7 +71,7 @@ def noises_of_preset(
     spread: float | None,
     unevenness: float | None,
 ) -> list[dict[str, Any]]:
-    """The noises with the contrast: the gain before them all, the offset where the model has its place.
+    """Return the noises with the contrast: the gain before them all, the offset where the model has its place.
 
     Args:
         model: the noises.
@@ -83,15 +83,15 @@ def noises_of_preset(
         spread: how far the ranges reach to either side, as a share; None for as far as the images differ.
         unevenness: how far that is.
     """
-    share = max(LEAST_UNEVENNESS, unevenness or 0.0) if spread is None else spread
-    gain, offset = _drawn(gains), _drawn([each + black for each in offsets])
+    share = max(MIN_UNEVENNESS, unevenness or 0.0) if spread is None else spread
+    gain, shift = _drawn(gains), _drawn([offset + black for offset in offsets])
     entries = []
     for number, name in enumerate(model.steps):
         entry = noise_entry(name, values.get(name, 0.0), errors.get(name, 0.0), share)
         if number == model.offset_step:
-            entry["gain" if name == "gaussian" else "offset"] = offset
+            entry["gain" if name == "gaussian" else "offset"] = shift
         entries.append(entry)
-    plain = all(abs(end - 1) <= PLAIN_GAIN for end in np.atleast_1d(gain))
+    plain = all(abs(end - 1) <= NEGLIGIBLE_GAIN for end in np.atleast_1d(gain))
     if model.steps[0] == "detector" and not black:
         return entries if plain else [entries[0] | {"gain": gain}, *entries[1:]]
     first = noise_entry("detector") | ({} if plain else {"gain": gain}) | ({"offset": _round(-black)} if black else {})
@@ -101,7 +101,7 @@ def noises_of_preset(
 
 
 def noise_entry(name: str, value: float = 0.0, error: float = 0.0, share: float = 0.0) -> dict[str, Any]:
-    """One noise of a preset, with a range around its parameter: a share of it, and its standard error.
+    """Return one noise of a preset, with a range around its parameter: a share of it, and its standard error.
 
     The standard error counts as far as it is smaller than the share: where two noises are hard to tell apart, one's
     error is the other's gain, and drawing both that freely would make the noise stronger on the whole.
@@ -110,7 +110,7 @@ def noise_entry(name: str, value: float = 0.0, error: float = 0.0, share: float 
     entry: dict[str, Any] = {"_target_": noise.target()}
     if noise.fitting:
         least, greatest = noise.limits[noise.strength]
-        half = value * min(WIDEST, math.hypot(share, min(share, error / value))) if value > 0 else 0.0
+        half = value * min(MAX_SPREAD, math.hypot(share, min(share, error / value))) if value > 0 else 0.0
         ends = max(least, value - half), min(greatest, value + half)
         entry[noise.strength] = [_round(end) for end in ends] if half > 0 else _round(value)
     return entry
@@ -130,7 +130,7 @@ def _round(value: float) -> float:
 def preset_of(
     noises: Sequence[Mapping[str, Any]], scale: int | None, downsample: str | None, intensity: str | None
 ) -> dict[str, Any]:
-    """The overlay of the training config."""
+    """Return the overlay of the training config."""
     preset: dict[str, Any] = {} if scale is None else {"scale": scale}
     if intensity is not None:
         preset["intensity#mode"] = intensity
@@ -139,27 +139,27 @@ def preset_of(
     return preset | {"crappifier#noises": list(noises)}
 
 
-def report_of(found: Calibration, target: Path, scale: int | None) -> dict[str, Any]:
-    """What every report holds."""
+def report_of(calibration: Calibration, scale: int | None) -> dict[str, Any]:
+    """Return what the report of every calibration holds."""
     return {
-        "preset": target.name,
+        "preset": calibration.files[0].name,
         "scale": scale,
-        "model": "+".join(found.model),
+        "model": "+".join(calibration.model),
         "estimates": {
             name: {
                 "parameter": NOISES[name].strength,
-                "value": found.values[name],
-                "standard_error": found.errors[name],
+                "value": calibration.values[name],
+                "standard_error": calibration.errors[name],
             }
-            for name in found.model
+            for name in calibration.model
         },
-        "gain": found.gain,
-        "offset": found.offset,
-        "black": found.black,
-        "distance": {"default": found.before, "calibrated": found.after},
-        "trials": found.trials,
-        "seconds": found.seconds,
-        "notes": found.notes,
+        "gain": calibration.gain,
+        "offset": calibration.offset,
+        "black": calibration.black,
+        "distance": {"default": calibration.before, "calibrated": calibration.after},
+        "trials": calibration.trials,
+        "seconds": calibration.seconds,
+        "notes": calibration.notes,
         "versions": {
             "pssr2_monai": pssr2_monai.__version__,
             **{name: version(name) for name in ("monai", "torch", "scikit-optimize", "scikit-learn")},
@@ -168,13 +168,15 @@ def report_of(found: Calibration, target: Path, scale: int | None) -> dict[str, 
 
 
 def files_of(target: Path) -> tuple[Path, ...]:
-    """The preset, the report and the picture."""
+    """Return the paths of the preset, the report and the picture."""
     return target, target.with_name(f"{target.stem}.report.json"), target.with_name(f"{target.stem}.png")
 
 
-def write_files(found: Calibration, preset: Mapping[str, Any], report: Mapping[str, Any], picture: Image.Image) -> None:
+def write_files(
+    calibration: Calibration, preset: Mapping[str, Any], report: Mapping[str, Any], picture: Image.Image
+) -> None:
     """Write report, picture and preset, which appear in this order when all three are complete."""
-    target, report_file, picture_file = found.files
+    target, report_file, picture_file = calibration.files
     target.parent.mkdir(parents=True, exist_ok=True)
     with (  # left in the reverse order
         written_atomically(target) as preset_part,

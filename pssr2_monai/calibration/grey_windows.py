@@ -1,4 +1,7 @@
-"""Windows of LR images, in bounded memory and in grey levels, and which values their files can hold."""
+"""Windows of LR images in grey levels, and the noise of images by themselves, from patches where nothing is to be seen.
+
+Windows are read in bounded memory, with the values that their files can hold.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,30 @@ import numpy as np
 import numpy.typing as npt
 
 from pssr2_monai.crappify.noise import GREY_LEVELS
+from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import frames_of
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity, IntensitySettings
+from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, black_level, second_difference, variance_line
 from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window
 
-SIDE = 256
-"""Side of the windows in LR pixels, at most."""
-PLACES = 16
+WINDOW_SIDE = 256
+"""Side of a window in LR pixels, at most."""
+MAX_WINDOWS = 16
 """Windows of one image, at most."""
 SATURATED_SHARE = 0.01
 """Share of saturated pixels above which a warning is due."""
-HEAP = 0.001
+CLIPPED_SHARE = 0.001
 """Share of the pixels that have the greatest value, above which that value is where the detector ends."""
+PATCH_SIDE = 8
+"""Side of a patch, pixels."""
+FLAT_SHARE = 0.3
+"""Share of the patches of each brightness that are taken for flat."""
+BRIGHTNESS_BINS = 16
+MIN_PATCHES = 10
+"""Flat patches in a bin of brightness, at least."""
+JACKKNIFE_PARTS = 10
+"""The standard error comes from leaving out one of so many parts of the patches at a time (jackknife)."""
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 logger = logging.getLogger(__name__)
@@ -31,24 +45,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Levels:
-    """The values that LR files can hold, in grey levels of their intensity range; one number an image each.
+    """The values that LR files can hold, in grey levels of their intensity range; ``(images,)`` each."""
 
-    Attributes:
-        zero: the grey level of the file's 0.
-        step: that from one integer to the next; 0 for files of real numbers.
-        bottom: the least.
-        top: the greatest.
-    """
-
-    zero: FloatArray
-    step: FloatArray
-    bottom: FloatArray
-    top: FloatArray
+    zero: FloatArray  # the grey level of the file's 0
+    step: FloatArray  # from one integer to the next; 0 for files of real numbers
+    bottom: FloatArray  # the least
+    top: FloatArray  # the greatest
 
     def rounded(self, images: FloatArray) -> FloatArray:
-        """Images ``(images, Y, X)`` as files would hold them."""
+        """Return images ``(images, Y, X)`` as files would hold them."""
         zero, step, bottom, top = (
-            each.astype(np.float32)[:, None, None] for each in (self.zero, self.step, self.bottom, self.top)
+            levels.astype(np.float32)[:, None, None] for levels in (self.zero, self.step, self.bottom, self.top)
         )
         whole = np.where(step > 0, step, 1)
         numbers = (images - zero) / whole
@@ -56,27 +63,37 @@ class Levels:
         return np.clip(numbers * whole + zero, bottom, top)
 
     def of(self, images: npt.NDArray[np.intp]) -> Levels:
-        """Those of some of the images."""
+        """Return the levels of the images with these numbers."""
         return Levels(self.zero[images], self.step[images], self.bottom[images], self.top[images])
 
 
 def grey_windows(
     image: LazyImage, intensity: Intensity, windows: Sequence[tuple[int, Window]], stack: str = "TZ"
 ) -> tuple[FloatArray, BoolArray]:
-    """Windows of an image, each a frame and a place, in grey levels; and which of their pixels are saturated."""
+    """Read windows of an image in grey levels.
+
+    Args:
+        image: to read from.
+        intensity: its grey scale.
+        windows: number of the frame, and place in it.
+        stack: order of the frames.
+
+    Returns:
+        ``(windows, Y, X)`` in grey levels, and which of the pixels are saturated.
+    """
     raw = np.stack([read_window(image, [frame], window, stack)[0] for frame, window in windows])
     saturated = np.zeros(raw.shape, dtype=bool)
     least, greatest = raw.min(), raw.max()
     limits = np.iinfo(raw.dtype) if raw.dtype.kind in "iu" else None
     for value, end in ((least, limits.min if limits else None), (greatest, limits.max if limits else None)):
-        at = raw == value
-        if value == end or (value == greatest and least < greatest and at.mean() > HEAP):
-            saturated |= at
+        equal = raw == value
+        if value == end or (value == greatest and least < greatest and equal.mean() > CLIPPED_SHARE):
+            saturated |= equal
     return np.asarray(intensity.apply(raw) * np.float32(GREY_LEVELS)), saturated
 
 
 def levels_of(image: LazyImage, intensity: Intensity, grey: FloatArray, saturated: BoolArray) -> FloatArray:
-    """Zero, step, bottom and top of ``Levels``."""
+    """Return zero, step, bottom and top of ``Levels`` of an image, some of whose pixels were read."""
     unit = GREY_LEVELS / (intensity.high - intensity.low)
     if image.dtype.kind == "f":
         return np.array([0.0, 0.0, -np.inf, np.inf])
@@ -88,35 +105,33 @@ def levels_of(image: LazyImage, intensity: Intensity, grey: FloatArray, saturate
 
 
 def window_size(paths: Sequence[Path], axes: str | None) -> tuple[int, int]:
-    """The size of the windows: that of the smallest image, up to 256 pixels a side."""
+    """Return height and width of the windows: those of the smallest image, up to 256 pixels."""
     sizes = []
     for path in paths:
         with open_image(path, axes=axes) as image:
             sizes.append(plane_size(image))
-    return min(SIDE, *(height for height, _ in sizes)), min(SIDE, *(width for _, width in sizes))
+    return min(WINDOW_SIDE, *(height for height, _ in sizes)), min(WINDOW_SIDE, *(width for _, width in sizes))
 
 
 def places(image: LazyImage, side: tuple[int, int], count: int, stack: str) -> list[tuple[int, Window]]:
-    """Frames and windows spread over an image, as ``io.sheets.sample_pixels`` spreads them."""
+    """Spread windows of a size over the frames and the area of an image; fewer where they would repeat."""
     height, width = plane_size(image)
     frames = np.linspace(0, frames_of(image.axes, image.shape, stack).count - 1, max(count, 1)).round().astype(int)
-    found = []
+    windows = []
     for number, frame in enumerate(frames.tolist()):
         # Places on a 4 x 4 lattice, taken in an order that scatters them.
-        place = 5 * number % 16
-        found.append(
-            (frame, Window((height - side[0]) * (place // 4) // 3, (width - side[1]) * (place % 4) // 3, *side))
-        )
-    return list(dict.fromkeys(found))
+        row, column = divmod(5 * number % 16, 4)
+        windows.append((frame, Window((height - side[0]) * row // 3, (width - side[1]) * column // 3, *side)))
+    return list(dict.fromkeys(windows))
 
 
 def evenly(many: int, few: int) -> list[int]:
-    """At most ``few`` numbers below ``many``, evenly spread."""
+    """Return at most ``few`` of the numbers below ``many``, evenly spread."""
     return np.unique(np.linspace(0, many - 1, min(few, many)).round().astype(int)).tolist()
 
 
 def warn_of_saturation(kind: str, share: float) -> None:
-    """Tells of the share of saturated pixels, where it matters."""
+    """Log the share of saturated pixels, where it matters."""
     if share > SATURATED_SHARE:
         logger.warning(
             "saturated: %.1f %% of the pixels of the %s images are at an end of their range%s",
@@ -129,17 +144,119 @@ def warn_of_saturation(kind: str, share: float) -> None:
 def read_unpaired(
     paths: Sequence[Path], pixels: int, intensity: IntensitySettings, axes: str | None = None, stack: str = "TZ"
 ) -> tuple[FloatArray, BoolArray]:
-    """Windows of LR images alone, in grey levels, and which of their pixels are not saturated: ``(windows, Y, X)``."""
+    """Read windows of LR images without HR partners.
+
+    Args:
+        paths: of the images.
+        pixels: to read, at most.
+        intensity: how grey levels are found.
+        axes: axes of files that do not state their own.
+        stack: order of the frames.
+
+    Returns:
+        ``(windows, Y, X)`` in grey levels, and which of the pixels are not saturated.
+    """
     side = window_size(paths, axes)
     chosen = [paths[number] for number in evenly(len(paths), max(1, pixels // (side[0] * side[1])))]
-    each = max(1, min(PLACES, pixels // (side[0] * side[1] * len(chosen))))
+    count = max(1, min(MAX_WINDOWS, pixels // (side[0] * side[1] * len(chosen))))
     images, good = [], []
     for path in chosen:
         with open_image(path, axes=axes) as image:
             scale = fit_image_intensity(image, intensity, stack)
-            grey, saturated = grey_windows(image, scale, places(image, side, each, stack), stack)
+            grey, saturated = grey_windows(image, scale, places(image, side, count, stack), stack)
         images.append(grey)
         good.append(~saturated)
     share = 1 - float(np.mean([use.mean() for use in good]))
     warn_of_saturation("LR", share)
     return np.concatenate(images), np.concatenate(good)
+
+
+@dataclass(frozen=True)
+class FlatNoise:
+    """The noise of flat patches."""
+
+    values: dict[str, float]  # Poisson intensity and Gaussian sigma, as far as asked for
+    errors: dict[str, float]  # their standard errors
+    black: float  # grey level of the images without signal, which Poisson noise leaves out
+    brightness: FloatArray  # mean of each brightness bin
+    spread: FloatArray  # standard deviation of the noise there
+
+
+def noise_of_flat_patches(
+    images: FloatArray, good: BoolArray, names: Sequence[str] = ("poisson", "gaussian")
+) -> FlatNoise:
+    """Measure Poisson and Gaussian noise of images: a line through the variance of flat patches by brightness.
+
+    The idea is that of Foi et al. 2008 (IEEE Trans. Image Process. 17:1737), in plain terms: whether a patch is flat is
+    decided by its neighbours' means, on which the noise inside has next to no influence; the noise is the median
+    absolute value of a second difference. Fine texture counts as noise; noise that neighbouring pixels share does not.
+
+    Args:
+        images: ``(images, Y, X)`` grey levels.
+        good: pixels that are not saturated.
+        names: which of ``poisson`` and ``gaussian`` to find.
+
+    Raises:
+        InputError: images that are too small, constant, or saturated nearly everywhere.
+    """
+    if min(images.shape[1:]) < 3 * PATCH_SIDE:
+        raise InputError(
+            f"LR images of {images.shape[1]} x {images.shape[2]} pixels are too small; 24 a side is the least"
+        )
+    means, steepness, details = [], [], []
+    for image, use in zip(images, good, strict=True):
+        mean = _patches(image).mean(axis=2)
+        whole = np.asarray(_patches(use).all(axis=2))
+        whole[[0, -1]] = whole[:, [0, -1]] = False
+        means.append(mean[whole])
+        steepness.append(np.hypot(*np.gradient(mean))[whole])
+        details.append(np.abs(_patches(np.pad(second_difference(image), 1))[whole]))
+    mean, detail = np.concatenate(means), np.concatenate(details)
+    if len(mean) < BRIGHTNESS_BINS * MIN_PATCHES:
+        raise InputError(
+            f"only {len(mean)} patches of 8 x 8 LR pixels are not saturated; give larger images, or others"
+        )
+    bins, flat = _flat_patches(mean, np.concatenate(steepness))
+    brightness, spread = _curve(mean, detail, bins, flat)
+    if not spread.any():
+        raise InputError("the LR images are constant, or without any noise; there is nothing to measure")
+    black = black_level(brightness, spread**2) if "poisson" in names else 0.0
+    values = variance_line(brightness - black, spread**2, names)
+    part = np.arange(len(mean)) * JACKKNIFE_PARTS // len(mean)
+    without = []
+    for number in range(JACKKNIFE_PARTS):
+        curve = _curve(mean, detail, bins, flat & (part != number))
+        without.append(variance_line(curve[0] - black, curve[1] ** 2, names))
+    scale = (JACKKNIFE_PARTS - 1) / np.sqrt(JACKKNIFE_PARTS)
+    errors = {name: float(np.std([line[name] for line in without]) * scale) for name in values}
+    return FlatNoise(values, errors, black, brightness, spread)
+
+
+def _flat_patches(mean: FloatArray, steepness: FloatArray) -> tuple[npt.NDArray[np.intp], BoolArray]:
+    """The brightness bin of each patch, and whether it is among the flattest there."""
+    cuts = np.unique(np.quantile(mean, np.linspace(0, 1, BRIGHTNESS_BINS + 1)[1:-1]))
+    bins = np.searchsorted(cuts, mean, side="right")
+    flat = np.zeros(len(mean), dtype=bool)
+    for number in range(len(cuts) + 1):
+        inside = bins == number
+        if inside.any():
+            flat |= inside & (steepness <= np.quantile(steepness[inside], FLAT_SHARE))
+    return bins, flat
+
+
+def _curve(
+    mean: FloatArray, detail: FloatArray, bins: npt.NDArray[np.intp], flat: BoolArray
+) -> tuple[FloatArray, FloatArray]:
+    """Brightness and spread of the noise of each bin that has flat patches enough."""
+    counts = np.bincount(bins[flat])
+    kept = [number for number in range(len(counts)) if counts[number] >= MIN_PATCHES]
+    chosen = [flat & (bins == number) for number in kept]
+    brightness = np.array([mean[use].mean() for use in chosen])
+    return brightness, np.array([np.median(detail[use]) / NORMAL_MEDIAN for use in chosen])
+
+
+def _patches(image: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """``(rows, columns, pixels)`` of the patches that an image holds whole."""
+    rows, columns = (side // PATCH_SIDE for side in image.shape)
+    whole = image[: rows * PATCH_SIDE, : columns * PATCH_SIDE].reshape(rows, PATCH_SIDE, columns, PATCH_SIDE)
+    return whole.swapaxes(1, 2).reshape(rows, columns, PATCH_SIDE * PATCH_SIDE)

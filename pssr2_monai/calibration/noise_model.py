@@ -16,12 +16,10 @@ from pssr2_monai.calibration.noise_profiles import COMMON_TERMS, EDGE_TERMS, PIX
 from pssr2_monai.crappify import GREY_LEVELS, NOISES, Detector
 from pssr2_monai.crappify.crappify import Crappify
 from pssr2_monai.crappify.noise import Fitting
-from pssr2_monai.crappify.noise_estimates import REWEIGHTED, variance_line
 from pssr2_monai.crappify.scan import variance_kept_by_blur
 from pssr2_monai.errors import InputError, nearest
+from pssr2_monai.images.noise_estimates import black_level, variance_line
 
-DARK = 0.5
-"""Share of the brightness of the darkest pixels that the black level may reach."""
 FloatArray = npt.NDArray[np.floating]
 
 
@@ -217,32 +215,6 @@ def first_guess(
     black = black_level(brightness, variance) if "poisson" in model.names else 0.0
     values |= variance_line(brightness - black, variance, model.names)
     return {name: values.get(name, fitting_of(name).search_to / 2) for name in model.names}, black
-
-
-def black_level(brightness: FloatArray, variance: FloatArray) -> float:
-    """The brightness at which Poisson noise vanishes, where the line through the variance clearly says it is not 0.
-
-    Detectors with a black level add it to images without any signal, and HR images hold it, too: their brightness is
-    more than their signal.
-
-    Returns:
-        Grey levels; 0 where the line reaches zero brightness within three of its standard errors. Never more than half
-        of what is dark in these images, so that nothing of it is cut off or left without noise.
-    """
-    if len(brightness) < 4:
-        return 0.0
-    weight = 1 / np.maximum(variance, max(float(variance.mean()), 1e-6) / 100)
-    for _ in range(REWEIGHTED):
-        columns = np.stack([brightness, np.ones_like(brightness)], axis=1)
-        (slope, ground), *_ = np.linalg.lstsq(columns * weight[:, None], variance * weight, rcond=None)
-        fitted = columns @ (slope, ground)
-        left, last = (variance - fitted) * weight, weight
-        weight = 1 / np.maximum(fitted, max(float(variance.mean()), 1e-6) / 100)
-    power = np.linalg.inv((columns * last[:, None]).T @ (columns * last[:, None]))
-    error = math.sqrt(float(left @ left) / (len(left) - 2) * power[1, 1])
-    if slope <= 0 or ground > -3 * error:
-        return 0.0
-    return max(0.0, min(float(-ground / slope), DARK * float(brightness.min())))
 
 
 def search_space(model: NoiseModel, guess: Mapping[str, float], brightness: float) -> SearchSpace:

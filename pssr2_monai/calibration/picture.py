@@ -6,67 +6,90 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from pssr2_monai.calibration.noise_profiles import NoiseProfile, sort_pixels, summarise
-from pssr2_monai.images.charts import BLUE, GREY, ORANGE, Chart
+from pssr2_monai.images.charts import BLACK, BLUE, GREY, ORANGE, new_figure, to_image
 from pssr2_monai.images.pictures import grey_window
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from pssr2_monai.calibration.fit import Fit
-    from pssr2_monai.calibration.flat_patches import FlatNoise
+    from pssr2_monai.calibration.grey_windows import FlatNoise
     from pssr2_monai.calibration.real_pairs import Pairs
 
-WIDTH = 1500
-GAP = 10
-NOISE_SHOWN = 4
-"""Standard deviations from black to white in the pictures of noise."""
-SHOWN = 128
+WIDTH_PX = 1500
+CHART_HEIGHT_PX = 340
+HEADING_PX = 30
+"""Height of the name above an image, and of a line of the heading."""
+NOISE_RANGE = 4
+"""Standard deviations from black, and to white, of mid-grey in the pictures of noise."""
+SHOWN_SIDE = 128
 """Side of the part of an image that is shown, LR pixels."""
+GreyImage = tuple[np.ndarray, float, float]
+"""An image ``(Y, X)``, and its levels shown black and white."""
 
 
 def picture_of_pairs(pairs: Pairs, fit: Fit, heading: str) -> Image.Image:
-    """One part of an image clean, real and crappified, with the noise of both, above charts of profiles and search."""
+    """Draw one part of an image clean, real and crappified, with the noise of both, above profiles and search.
+
+    Args:
+        pairs: the real pairs.
+        fit: what was fitted to them.
+        heading: lines of text above the images.
+
+    Returns:
+        RGB, 1500 pixels wide.
+    """
     number = _shown_window(pairs)
     expected = pairs.expected[number]
     place = _middle(expected)
-    clean, real, fake = (image[place] for image in (expected, pairs.lr[number], fit.made[number]))
-    low, high = (255 * end for end in grey_window(np.stack([clean, real, fake]) / 255))
-    spread = NOISE_SHOWN * fit.trials.real.spread
-    shown = {
+    clean, real, crappified = (image[place] for image in (expected, pairs.lr[number], fit.crappified[number]))
+    low, high = (255 * end for end in grey_window(np.stack([clean, real, crappified]) / 255))
+    reach = NOISE_RANGE * fit.trials.real.spread
+    images = {
         "HR, downsampled": (clean, low, high),
         "real LR": (real, low, high),
-        "crappified HR": (fake, low, high),
-        "real noise": (real - clean, -spread, spread),
-        "crappified noise": (fake - clean, -spread, spread),
+        "crappified HR": (crappified, low, high),
+        "real noise": (real - clean, -reach, reach),
+        "crappified noise": (crappified - clean, -reach, reach),
     }
-    charts = [_histogram(fit), _spread_chart(fit), _search_chart(fit)]
-    return _composed(heading, _row_of_images(shown), charts)
+    charts, axes = _new_charts(3)
+    _draw_histogram(axes[0], fit)
+    _draw_spread(axes[1], fit)
+    _draw_search(axes[2], fit)
+    return _stack(_draw_images(images, heading), to_image(charts))
 
 
-def picture_of_flat_patches(image: np.ndarray, found: FlatNoise, heading: str) -> Image.Image:
-    """An LR image and the spread of its noise by brightness, with the line that was fitted."""
+def picture_of_flat_patches(image: np.ndarray, noise: FlatNoise, heading: str) -> Image.Image:
+    """Draw an LR image next to the spread of its noise by brightness, with the line that was fitted.
+
+    Args:
+        image: LR image ``(Y, X)``, grey levels.
+        noise: what was measured.
+        heading: lines of text above.
+    """
     part = image[_middle(image)]
     low, high = (255 * end for end in grey_window(part / 255))
-    chart = Chart(
-        "Noise of flat patches by brightness",
-        "brightness (grey level)",
-        "standard deviation",
-        (WIDTH * 2 // 3 - 2 * GAP, 500),
-    )
-    chart.y_range, chart.x_range = (0.0, float(found.spread.max()) * 1.25), _wider(found.brightness)
-    chart.legend_left = True
-    chart.dots(found.brightness, found.spread, name="flat patches")
-    x = np.linspace(found.brightness.min(), found.brightness.max(), 100)
-    variance = (
-        found.values.get("poisson", 0.0) ** 2 * np.maximum(x - found.black, 0) + found.values.get("gaussian", 0.0) ** 2
-    )
-    chart.line(x, np.sqrt(np.maximum(variance, 0)), BLUE, 3, "calibrated")
-    return _composed(heading, _row_of_images({"real LR": (part, low, high)}, 3), [chart])
+    figure, (left, right) = new_figure(WIDTH_PX, 500 + HEADING_PX * len(heading.splitlines()), 2)
+    figure.suptitle(heading, x=0.01, horizontalalignment="left", fontsize=11)
+    _show(left, "real LR", (part, low, high))
+    right.set_title("Noise of flat patches by brightness")
+    right.set(xlabel="brightness (grey level)", ylabel="standard deviation (grey levels)")
+    right.set_ylim(0, 1.25 * float(noise.spread.max()))
+    right.plot(noise.brightness, noise.spread, "o", color=BLACK, markersize=5, label="flat patches")
+    x = np.linspace(noise.brightness.min(), noise.brightness.max(), 100)
+    poisson, gaussian = (noise.values.get(name, 0.0) for name in ("poisson", "gaussian"))
+    variance = poisson**2 * np.maximum(x - noise.black, 0) + gaussian**2
+    right.plot(x, np.sqrt(variance), color=BLUE, linewidth=2.5, label="calibrated")
+    right.legend(loc="upper left")
+    return to_image(figure)
 
 
 def picture_of_noise(clean: np.ndarray, lr: np.ndarray, name: str) -> Image.Image:
-    """What noise LR images have: a tile clean, noisy, and the noise, above charts of its profile.
+    """Draw what noise LR images have: a tile clean, noisy, and the noise, above charts of its profile.
 
     Args:
         clean: downsampled HR images ``(images, Y, X)``, grey levels of 0..255.
@@ -76,124 +99,114 @@ def picture_of_noise(clean: np.ndarray, lr: np.ndarray, name: str) -> Image.Imag
     noise = lr - clean
     scene = sort_pixels(clean, np.ones(clean.shape, dtype=bool), flat_only=False)
     profile = summarise(scene, noise)
-    number = int(np.argsort(clean.std(axis=(1, 2)))[len(clean) * 3 // 4])
+    number = int(np.argmax(clean.std(axis=(1, 2))))
     low, high = (255 * end for end in grey_window(np.stack([clean[number], lr[number]]) / 255))
-    reach = max(1.0, NOISE_SHOWN * profile.spread)
-    shown = {
+    reach = NOISE_RANGE * max(profile.spread, 0.25)
+    images = {
         "HR, downsampled": (clean[number], low, high),
         name: (lr[number], low, high),
         f"noise, ±{reach:.0f} grey levels": (noise[number], -reach, reach),
     }
-    size = ((WIDTH - 3 * GAP) // 2, 340)
-    histogram = Chart("How often each noise value occurs", "noise (grey levels)", "per grey level", size)
-    histogram.x_range = (-reach, reach)
-    histogram.area(*_density(profile), GREY)
-    spread = Chart("How strong it is at each brightness", "brightness (grey level)", "standard deviation", size)
-    spread.y_range = (0.0, max(1.0, 1.2 * float(profile.bin_spread.max())))
-    spread.x_range = _wider(scene.brightness)
-    spread.line(scene.brightness, profile.bin_spread, BLUE, 3)
-    spread.dots(scene.brightness, profile.bin_spread)
+    charts, (histogram, spread) = _new_charts(2)
+    centre, density = _density(profile)
+    _label_histogram(histogram, reach, float(density.max()))
+    histogram.fill_between(centre, density, color=GREY)
+    _label_spread(spread, scene.brightness, 1.2 * float(profile.bin_spread.max()))
+    spread.plot(scene.brightness, profile.bin_spread, "o-", color=BLUE, linewidth=2.5, markersize=5)
     heading = (
         f"{name}: noise of {profile.spread:.3g} grey levels (standard deviation) in {len(clean)} tiles; "
         f"its mean {float(noise.mean()):+.2g}"
     )
-    return _composed(heading, _row_of_images(shown, len(shown)), [histogram, spread])
+    return _stack(_draw_images(images, heading), to_image(charts))
 
 
-def _histogram(fit: Fit) -> Chart:
-    real, fitted, default = fit.trials.real, fit.fitted, fit.default
-    shown = 4.5 * real.spread
-    chart = Chart("How often each noise value occurs", "noise (grey levels)", "per grey level")
-    chart.x_range = (-shown, shown)
-    tops = []
-    for profile, kind, name in ((real, "area", "real"), (default, "thin", "default"), (fitted, "line", "calibrated")):
-        centre, density = _density(profile)
-        tops.append(float(density.max()))
-        if kind == "area":
-            chart.area(centre, density, GREY, name)
-        else:
-            chart.line(centre, density, *((BLUE, 3) if kind == "line" else (ORANGE, 2)), name)
-    chart.y_range = (0.0, 1.15 * min(max(tops), 2.5 * tops[0]))
-    return chart
+def _new_charts(columns: int) -> tuple[Figure, list[Axes]]:
+    figure, axes = new_figure(WIDTH_PX, CHART_HEIGHT_PX, columns)
+    figure.set_layout_engine("constrained", wspace=0.05)
+    return figure, axes
+
+
+def _draw_histogram(axes: Axes, fit: Fit) -> None:
+    real = fit.trials.real
+    (centre, density), default, fitted = (_density(profile) for profile in (real, fit.default, fit.fitted))
+    top = max(float(heights.max()) for heights in (density, default[1], fitted[1]))
+    _label_histogram(axes, 4.5 * real.spread, min(top, 2.5 * float(density.max())))
+    axes.fill_between(centre, density, color=GREY, label="real")
+    axes.plot(*default, color=ORANGE, linewidth=1.5, label="default")
+    axes.plot(*fitted, color=BLUE, linewidth=2.5, label="calibrated")
+    axes.legend(loc="upper right")
+
+
+def _label_histogram(axes: Axes, reach: float, top: float) -> None:
+    axes.set_title("How often each noise value occurs")
+    axes.set(xlabel="noise (grey levels)", ylabel="share of pixels per grey level")
+    axes.set(xlim=(-reach, reach), ylim=(0, 1.15 * top))
 
 
 def _density(profile: NoiseProfile) -> tuple[np.ndarray, np.ndarray]:
-    """Share of the pixels a grey level, at the middles of bins of about an eighth of a standard deviation."""
+    """Middles of bins of noise values, an eighth of a standard deviation wide; their share of pixels per grey level."""
     edges, cumulative = profile.edges[::4], profile.cumulative[::4]
     return (edges[1:] + edges[:-1]) / 2, np.diff(cumulative) / np.diff(edges)
 
 
-def _spread_chart(fit: Fit) -> Chart:
-    scene, real = fit.trials.scene, fit.trials.real
-    chart = Chart("How strong it is at each brightness", "brightness (grey level)", "standard deviation")
-    chart.y_range = (0.0, 1.5 * float(max(real.bin_spread.max(), fit.fitted.bin_spread.max())))
-    chart.x_range = _wider(scene.brightness)
-    chart.legend_left = True
-    chart.line(scene.brightness, fit.default.bin_spread, ORANGE, 2, "default")
-    chart.line(scene.brightness, fit.fitted.bin_spread, BLUE, 3, "calibrated")
-    chart.dots(scene.brightness, real.bin_spread, name="real")
-    return chart
+def _draw_spread(axes: Axes, fit: Fit) -> None:
+    brightness, real = fit.trials.scene.brightness, fit.trials.real
+    _label_spread(axes, brightness, 1.5 * float(max(real.bin_spread.max(), fit.fitted.bin_spread.max())))
+    axes.plot(brightness, fit.default.bin_spread, color=ORANGE, linewidth=1.5, label="default")
+    axes.plot(brightness, fit.fitted.bin_spread, color=BLUE, linewidth=2.5, label="calibrated")
+    axes.plot(brightness, real.bin_spread, "o", color=BLACK, markersize=5, label="real")
+    axes.legend(loc="upper left")
 
 
-def _wider(brightness: np.ndarray) -> tuple[float, float]:
+def _label_spread(axes: Axes, brightness: np.ndarray, top: float) -> None:
     margin = 0.04 * float(np.ptp(brightness)) + 0.5
-    return float(brightness.min()) - margin, float(brightness.max()) + margin
+    axes.set_title("How strong the noise is at each brightness")
+    axes.set(xlabel="brightness (grey level)", ylabel="standard deviation (grey levels)")
+    axes.set(xlim=(brightness.min() - margin, brightness.max() + margin), ylim=(0, max(1.0, top)))
 
 
-def _search_chart(fit: Fit) -> Chart:
-    distances = fit.found.distances
+def _draw_search(axes: Axes, fit: Fit) -> None:
+    distances, explored = fit.search.distances, fit.search.explored
     trials = np.arange(1, len(distances) + 1)
-    chart = Chart("The search", "trial", "distance between profiles")
-    chart.x_range, chart.y_range = (0.0, len(distances) + 1.0), (0.0, 1.4 * float(distances.max()))
-    chart.line(trials, np.minimum.accumulate(distances), BLUE, 2, "least so far")
-    explored = fit.found.explored
-    chart.dots(trials[:explored], distances[:explored], name="searching")
+    axes.set_title("The search")
+    axes.set(xlabel="trial", ylabel="distance between the noise profiles")
+    axes.set(xlim=(0, len(distances) + 1), ylim=(0, 1.4 * float(distances.max())))
+    axes.locator_params(axis="x", integer=True)
+    axes.plot(trials, np.minimum.accumulate(distances), color=BLUE, label="least so far")
+    axes.plot(trials[:explored], distances[:explored], "o", color=BLACK, markersize=5, label="searching")
     if explored < len(trials):
-        chart.dots(trials[explored:], distances[explored:], GREY, name="around the best")
-    return chart
+        axes.plot(trials[explored:], distances[explored:], "o", color=GREY, markersize=5, label="around the best")
+    axes.legend(loc="upper right")
 
 
 def _shown_window(pairs: Pairs) -> int:
-    """The window with the most structure that is not cut off."""
+    """A window with much structure, but not the most, of which little is saturated."""
     structure = np.array([clean.std() * use.mean() for clean, use in zip(pairs.clean, pairs.good, strict=True)])
     return int(np.argsort(structure)[len(structure) * 3 // 4])
 
 
 def _middle(image: np.ndarray) -> tuple[slice, slice]:
-    starts = [max(0, (length - SHOWN) // 2) for length in image.shape]
-    return slice(starts[0], starts[0] + SHOWN), slice(starts[1], starts[1] + SHOWN)
+    top, left = (max(0, (length - SHOWN_SIDE) // 2) for length in image.shape)
+    return slice(top, top + SHOWN_SIDE), slice(left, left + SHOWN_SIDE)
 
 
-def _row_of_images(images: Mapping[str, tuple[np.ndarray, float, float]], places: int = 5) -> Image.Image:
-    """Images in equal places side by side, each with its name above and its own grey window."""
-    side = (WIDTH - GAP * (places + 1)) // places
-    picture = Image.new("RGB", (WIDTH if len(images) == places else side + 2 * GAP, side + 30), "white")
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=16)
-    for number, (name, (image, low, high)) in enumerate(images.items()):
-        grey = (np.clip((image - low) / max(high - low, 1e-6), 0, 1) * 255).round().astype(np.uint8)
-        factor = side / max(image.shape)
-        size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-        left = GAP + number * (side + GAP)
-        picture.paste(Image.fromarray(grey).resize(size, Image.Resampling.NEAREST), (left, 28))
-        draw.text((left, 6), name, fill="black", font=font)
-    return picture
+def _draw_images(images: Mapping[str, GreyImage], heading: str) -> Image.Image:
+    """Images side by side, each with its name above and in its own grey window, under the heading."""
+    side = WIDTH_PX // max(len(images), 4)
+    height = side + HEADING_PX * (1 + len(heading.splitlines()))
+    figure, axes = new_figure(WIDTH_PX, height, len(images))
+    figure.suptitle(heading, x=0.01, horizontalalignment="left", fontsize=11)
+    for place, (name, image) in zip(axes, images.items(), strict=True):
+        _show(place, name, image)
+    return to_image(figure)
 
 
-def _composed(heading: str, images: Image.Image, charts: list[Chart]) -> Image.Image:
-    """The heading, the images, and the charts beneath or beside them."""
-    drawn = [chart.image() for chart in charts]
-    beside = images.width < WIDTH
-    height = max(images.height, drawn[0].height) if beside else images.height + drawn[0].height + GAP
-    font = ImageFont.load_default(size=18)
-    lines = heading.splitlines()
-    top = 14 + 24 * len(lines)
-    picture = Image.new("RGB", (WIDTH, top + height + GAP), "white")
-    draw = ImageDraw.Draw(picture)
-    for number, line in enumerate(lines):
-        draw.text((GAP, 8 + 24 * number), line, fill="black", font=font)
-    picture.paste(images, (0, top))
-    left, under = (images.width, top) if beside else (GAP, top + images.height + GAP)
-    for chart in drawn:
-        picture.paste(chart, (left, under))
-        left += chart.width + GAP
-    return picture
+def _show(axes: Axes, name: str, image: GreyImage) -> None:
+    pixels, low, high = image
+    axes.imshow(pixels, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest")
+    axes.set_title(name)
+    axes.axis("off")
+
+
+def _stack(above: Image.Image, below: Image.Image) -> Image.Image:
+    return Image.fromarray(np.concatenate([np.asarray(above), np.asarray(below)]))

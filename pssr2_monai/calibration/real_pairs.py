@@ -15,7 +15,7 @@ from scipy.ndimage import binary_dilation
 from tqdm import tqdm
 
 from pssr2_monai.calibration.grey_windows import (
-    PLACES,
+    MAX_WINDOWS,
     Levels,
     evenly,
     grey_windows,
@@ -26,11 +26,11 @@ from pssr2_monai.calibration.grey_windows import (
 )
 from pssr2_monai.calibration.registration.alignment import MIN_SCORE, SMALLEST, align
 from pssr2_monai.crappify.crappify import Downsample
-from pssr2_monai.crappify.noise_estimates import NORMAL_MEDIAN, second_difference
 from pssr2_monai.data.pairs import Sheet, check_pairs
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.intensity import IntensitySettings
+from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, second_difference
 from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size
 
 BLOCK = 8
@@ -250,7 +250,7 @@ def read_pairs(
     check_pairs(sheets, scale, axes, stack)
     side = window_size([_lr_of(sheet) for sheet in sheets], axes)
     chosen = [sheets[number] for number in evenly(len(sheets), max(1, pixels // (side[0] * side[1])))]
-    each = max(1, min(PLACES, pixels // (side[0] * side[1] * len(chosen))))
+    each = max(1, min(MAX_WINDOWS, pixels // (side[0] * side[1] * len(chosen))))
     settings = intensity or IntensitySettings()
     source = _Source(scale, side, each, settings, register, axes, stack)
     bar = tqdm(chosen, desc="reading", unit="pair", disable=None if progress else True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pssr2_monai.crappify.noise_estimates import noise_level
 from pssr2_monai.data.datalists import TileSettings
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import frames_of, sample_centres
 from pssr2_monai.images.image import open_image
+from pssr2_monai.images.noise_estimates import noise_level
 from pssr2_monai.images.windows import fit_image_intensity, grid, plane_size, sample_pixels
 
 

@@ -22,7 +22,7 @@ from scipy.ndimage import correlate1d, gaussian_filter
 
 from pssr2_monai.crappify import NoiseCurve
 from pssr2_monai.crappify.noise import GREY_LEVELS
-from pssr2_monai.crappify.noise_estimates import NORMAL_MEDIAN, second_difference, variance_line
+from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, second_difference, variance_line
 
 SIGMAS = (0.8, 1.2, 1.8, 2.6)
 """Standard deviations, in LR pixels, to which z-scores are smoothed: disks of about 2 to 9 pixels."""

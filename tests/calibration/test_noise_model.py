@@ -10,12 +10,10 @@ from hypothesis import strategies as st
 from pssr2_monai.calibration.noise_model import (
     NoiseModel,
     SearchSpace,
-    black_level,
     first_guess,
     search_space,
 )
 from pssr2_monai.calibration.noise_profiles import sort_pixels, summarise
-from pssr2_monai.crappify.noise_estimates import variance_line
 from pssr2_monai.errors import InputError
 
 FLAT = np.full((2, 256, 256), 100, np.float32)
@@ -99,15 +97,6 @@ def test_behind_a_blur_the_space_holds_what_the_blur_leaves() -> None:
     assert seen[1] == pytest.approx(seen[0], rel=0.05)
 
 
-def test_the_line_through_the_variance_is_that_of_poisson_and_gaussian_noise() -> None:
-    brightness = np.linspace(10, 200, 16)
-    assert variance_line(brightness, 0.49 * brightness + 36) == pytest.approx({"poisson": 0.7, "gaussian": 6.0})
-    assert variance_line(brightness, 0.49 * brightness, ["poisson"]) == pytest.approx({"poisson": 0.7})
-    # A line that would cut the axis below zero: neither variance is negative.
-    assert variance_line(brightness, np.maximum(brightness - 20, 1))["gaussian"] == 0
-    assert variance_line(brightness, brightness, ["line"]) == {}
-
-
 @pytest.mark.parametrize(
     "truth",
     [
@@ -127,16 +116,6 @@ def test_the_first_guess_comes_near(truth: dict[str, float]) -> None:
     assert guess == pytest.approx(truth, rel=0.15)
     space = search_space(model, guess, float(scene.brightness.mean()))
     assert all(space.highest[name] > truth[name] for name in truth)
-
-
-def test_a_black_level_is_told_where_the_variance_says_so() -> None:
-    rng, brightness = np.random.default_rng(0), np.linspace(40, 200, 16)
-    scatter = 1 + 0.02 * rng.normal(size=16)
-    assert black_level(brightness, 0.5 * (brightness - 15) * scatter) == pytest.approx(15, abs=3)
-    # At most half of what is dark.
-    assert black_level(brightness, 0.5 * (brightness - 35) * scatter) == 20
-    assert black_level(brightness, 0.5 * brightness * scatter) == 0
-    assert black_level(brightness, (0.5 * brightness + 40) * scatter) == 0
 
 
 def test_below_the_black_level_there_is_no_poisson_noise() -> None:

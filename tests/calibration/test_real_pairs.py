@@ -7,7 +7,6 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from pssr2_monai.calibration.real_pairs import Contrast, blocks_of, fit_contrasts
-from pssr2_monai.crappify.noise_estimates import second_difference
 
 SHAPE = (1, 256, 256)
 
@@ -77,10 +76,3 @@ def test_constant_and_unusable_images_are_no_error() -> None:
     flat = np.full(SHAPE, 50.0)
     assert _fitted(flat, flat).structure == 0
     assert _fitted(flat, flat, np.zeros(SHAPE, dtype=bool)).correlation == 0
-
-
-def test_the_second_difference_keeps_the_power_of_noise_and_passes_no_slope() -> None:
-    noise = np.random.default_rng(5).normal(0, 3, (400, 400))
-    assert second_difference(noise).std() == pytest.approx(3, rel=0.02)
-    y, x = np.mgrid[:20, :30]
-    np.testing.assert_allclose(second_difference(5.0 * y + 2.0 * x), 0, atol=1e-9)

@@ -8,20 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 
-from pssr2_monai.crappify.noise_estimates import noise_level
 from pssr2_monai.data.datalists import TileSettings
 from pssr2_monai.data.info import describe
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.writer import write_image
-
-
-@pytest.mark.parametrize("sigma", [3.0, 12.0])
-def test_noise_level_is_that_of_the_noise(sigma: float) -> None:
-    rng = np.random.default_rng(0)
-    smooth = gaussian_filter(rng.normal(size=(256, 256)), 20) * 2000
-    assert noise_level(smooth + rng.normal(scale=sigma, size=smooth.shape)) == pytest.approx(sigma, rel=0.02)
 
 
 def test_what_was_understood_of_a_stack(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from pssr2_monai.calibration.search import search
+from pssr2_monai.calibration.fit import search
 
 TARGET = np.array([0.62, 0.35])
 SHAPE = np.array([[9.0, 3.0], [3.0, 4.0]])
