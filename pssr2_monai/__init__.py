@@ -88,9 +88,15 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name[:1].isupper():  # configs and presets name every registered class so, wherever its module is
+        for room in ("networks", "crappify"):
+            if name in (module := import_module(f"{__name__}.{room}")).__all__:
+                return getattr(module, name)
+    if name == "noises":  # presets of release 0.1.0 name pssr2_monai.noises.PoissonNoise
+        return import_module(f"{__name__}.crappify")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,4 @@
-"""The bundle's configs and the presets laid over them: finding, merging and checking, and the nearest right name.
-
-MONAI is imported where it is needed, since the command asks for names before it knows whether there is work to do.
-"""
+"""The bundle's folder, its presets, and the ids of its training config, without importing MONAI."""
 
 from __future__ import annotations
 
@@ -11,32 +8,37 @@ from pathlib import Path
 from typing import Any
 
 TEXT = {"axes", "calibration", "dataset_dir", "extra_dir", "hr_dir", "lr_dir", "pair_pattern", "split", "stack"}
-"""Ids whose values are words, though they may look like numbers."""
+"""Ids whose values are text, though it may look like a number."""
 NOT_SET = {"imports", "bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume", "initialize", "training", "run"}
 """Ids of the training config that the command sets itself."""
 _PACKAGE = Path(__file__).resolve().parent
 
 
 def bundle_dir() -> Path:
-    """The bundle's folder: inside the package when installed from a wheel, beside it in the repository."""
-    return _beside_or_inside("bundle")
+    """Return the bundle's folder: inside the package if installed from a wheel, else next to it in the repository."""
+    return _inside_or_next_to_package("bundle")
+
+
+def configs_dir() -> Path:
+    """Return the folder of the presets, likewise."""
+    return _inside_or_next_to_package("configs")
 
 
 def preset_names() -> list[str]:
-    """The presets that come with the package."""
-    return sorted(path.stem for path in _beside_or_inside("configs").glob("*.json"))
+    """Return the names of the presets that the package contains."""
+    return sorted(path.stem for path in configs_dir().glob("*.json"))
 
 
 def training_ids() -> dict[str, Any]:
-    """The ids of the training config that are options of a training, with their defaults."""
+    """Return the ids of the training config that are options of a training, with their defaults."""
     text = (bundle_dir() / "configs" / "train.json").read_text(encoding="utf-8")
     return {name: default for name, default in json.loads(text).items() if name not in NOT_SET}
 
 
 def text_ids() -> set[str]:
-    """Those whose values are words."""
-    words = {name for name, default in training_ids().items() if isinstance(default, str) and default[:1] not in "$@%"}
-    return words | TEXT
+    """Return those of them whose values are text."""
+    text = {name for name, default in training_ids().items() if isinstance(default, str) and default[:1] not in "$@%"}
+    return text | TEXT
 
 
 def described_training_ids() -> list[tuple[list[str], str, str]]:
@@ -49,6 +51,6 @@ def described_training_ids() -> list[tuple[list[str], str, str]]:
     return [row for row in described if set(row[0]) <= training_ids().keys()]
 
 
-def _beside_or_inside(name: str) -> Path:
+def _inside_or_next_to_package(name: str) -> Path:
     inside = _PACKAGE / name
     return inside if inside.is_dir() else _PACKAGE.parent / name

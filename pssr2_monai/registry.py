@@ -130,6 +130,11 @@ def _register_package(package: str) -> None:
                 _registered[kind][f"{value.__module__}.{value.__qualname__}"] = value
 
 
+def imported_packages() -> tuple[str, ...]:
+    """Return the packages that the user named, for other processes to import."""
+    return tuple(sorted(_packages))
+
+
 def from_imported_package(target: str) -> bool:
     """Whether a dotted name lies in a package that the user named."""
     return any(target.startswith(f"{package}.") for package in _packages)

@@ -11,7 +11,7 @@ from pssr2_monai.cli.arguments import Verb
 from pssr2_monai.errors import UsageError, nearest
 
 EVERYWHERE = ("debug", "help", "json")
-"""Options of every verb."""
+"""Switches of every verb, which all take ``--import PACKAGE``, too."""
 
 
 def completion_script(shell: str, verbs: Sequence[Verb]) -> str:
@@ -43,7 +43,7 @@ class _Completed:
         valued = [flag for name, flag in (named | ids).items() if name not in verb.switches]
         switches = [flag for name, flag in (named | ids).items() if name in verb.switches]
         words = tuple(SCRIPTS) if verb.name == "completion" else ()
-        return cls(verb.name, verb.summary, valued, [*switches, *EVERYWHERE], words)
+        return cls(verb.name, verb.summary, [*valued, "import"], [*switches, *EVERYWHERE], words)
 
     @property
     def flags(self) -> str:

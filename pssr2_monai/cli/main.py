@@ -23,8 +23,9 @@ FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 MESSAGE_LENGTH = 300
 """Characters that are shown of the message of an unexpected error."""
 EVERYWHERE = """\
---json   report figures and paths as JSON on stdout
---debug  show the traceback of an error"""
+--json            report figures and paths as JSON on stdout
+--debug           show the traceback of an error
+--import PACKAGE  let weights and presets name the networks and transforms of an installed package of your own"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -39,6 +40,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = [word for word in words if word not in ("--debug", "--json")]
     _set_up_output(debug)
     try:
+        words, packages = _without_imports(words)
+        if packages:
+            from pssr2_monai.registry import import_packages
+
+            import_packages(packages)
         _run(words, json)
         sys.exit(0)
     except BrokenPipeError:  # the reader of the output, such as head, has enough
@@ -52,6 +58,21 @@ def main(argv: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         print(f"pssr2: {_one_line(error)}", file=sys.stderr)
         sys.exit(WRONG_USAGE if any(isinstance(cause, UsageError) for cause in causes(error)) else FAILED)
+
+
+def _without_imports(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words without ``--import PACKAGE``, whose name Python keeps for itself, and the packages."""
+    rest, packages = [], []
+    remaining = iter(words)
+    for word in remaining:
+        name, equals, package = word.partition("=")
+        if name != "--import":
+            rest.append(word)
+        elif package := package if equals else next(remaining, ""):
+            packages += package.split(",")
+        else:
+            raise UsageError("--import: needs the name of a package")
+    return rest, packages
 
 
 def _run(words: Sequence[str], json: bool) -> None:

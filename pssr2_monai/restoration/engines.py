@@ -29,6 +29,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.machine import keep_memory
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights, weights_file
+from pssr2_monai.registry import import_packages, imported_packages
 from pssr2_monai.restoration.journal import Unfinished
 from pssr2_monai.restoration.options import RestoreOptions
 
@@ -49,12 +50,14 @@ class WorkerNetwork:
         nbytes: its size, so that another file under this path is not mistaken for it.
         modified_ns: the time of its last change, which decides whether a worker loads it again.
         device: ``cpu``, ``cuda:1`` and so on; ``cuda`` or None for a GPU of the worker's own, where there are some.
+        packages: of the user's, whose networks the weights may name.
     """
 
     weights: Path
     nbytes: int
     modified_ns: int
     device: str | None
+    packages: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, weights: str | Path, device: str | None) -> WorkerNetwork:
@@ -65,7 +68,7 @@ class WorkerNetwork:
         """
         path = weights_file(weights).absolute()
         status = path.stat()
-        return cls(path, status.st_size, status.st_mtime_ns, device)
+        return cls(path, status.st_size, status.st_mtime_ns, device, imported_packages())
 
     def load(self) -> tuple[torch.nn.Module, Record]:
         """The network and its record, loaded once per process.
@@ -84,6 +87,7 @@ def _load(network: WorkerNetwork) -> tuple[torch.nn.Module, Record]:
             f"{network.weights}: a worker does not find this file, or finds another; all workers must see the weights, "
             "the input and the output under the same paths"
         )
+    import_packages(network.packages)
     device = network.device
     if device in (None, "cuda"):
         device = f"cuda:{own_gpu()}" if torch.cuda.is_available() else "cpu"

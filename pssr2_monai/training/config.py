@@ -15,13 +15,14 @@ import torch
 from monai.bundle import ConfigComponent, ConfigParser
 
 import pssr2_monai
-from pssr2_monai.bundle import NOT_SET, _beside_or_inside, bundle_dir
+from pssr2_monai.bundle import NOT_SET, bundle_dir, configs_dir
 from pssr2_monai.errors import InputError, UsageError, nearest
 from pssr2_monai.images.axes import lr_hr_frames
 from pssr2_monai.images.intensity import IntensitySettings
 from pssr2_monai.networks.record import Record
 from pssr2_monai.registry import INNER, Kind, name_of
 from pssr2_monai.training.tensorboard import Writers
+from pssr2_monai.training.trust import check_data, is_shipped
 
 LEAST = {
     "batch_size": 1,
@@ -36,25 +37,27 @@ LEAST = {
 """Ids that are whole numbers, and the least that they may be."""
 
 
-def config_files(config: str, presets: str | Sequence[str] | None = None) -> list[str]:
-    """The config of the bundle and the presets over it, as ``monai.bundle`` takes them.
+def config_files(config: str, presets: str | Sequence[str] | None = None, trust: bool = False) -> list[str]:
+    """Return the config of the bundle and the presets that are merged over it, as ``monai.bundle`` takes them.
 
     Args:
         config: ``train``, ``evaluate`` or ``inference``.
-        presets: names of presets or paths of JSON files, in the order they are laid over the config; a string may
-            name several, divided by commas.
+        presets: names of presets or paths of JSON files, in the order in which they are merged; a string may name
+            several, divided by commas.
+        trust: let files of presets hold expressions and classes that are not registered; see ``training.trust``.
 
     Raises:
-        InputError: a preset is neither a known name nor a file, is not JSON, or sets an id that there is not.
+        InputError: a preset is neither a known name nor a file, is not JSON, sets an id that does not exist, or may not
+            do what it does without being trusted.
     """
     files = [bundle_dir() / "configs" / f"{config}.json"]
     whole = isinstance(presets, str) and Path(presets).is_file()
     names = presets.split(",") if isinstance(presets, str) and not whole else presets or ()
     for name in [names] if isinstance(names, str) else names:
         file = _preset_file(str(name).strip())
-        keys = [key.lstrip("+") for key in json.loads(file.read_text(encoding="utf-8"))]
+        content = read_config(file, trust or is_shipped(file))
         try:
-            check_overrides([str(each) for each in files], dict.fromkeys(keys))
+            check_overrides([str(path) for path in files], dict.fromkeys(key.lstrip("+") for key in content))
         except InputError as error:
             raise InputError(f"{file}: {str(error).removeprefix('--')}") from None
         files.append(file)
@@ -124,18 +127,33 @@ def _arguments(section: Any) -> list[str]:
 
 
 def _preset_file(name: str) -> Path:
-    known = {path.stem: path for path in _beside_or_inside("configs").glob("*.json")}
+    known = {path.stem: path for path in configs_dir().glob("*.json")}
     path = known.get(name, Path(name))
     if not path.is_file():
         raise UsageError(
             f"--preset {name}: there is no such preset or file{nearest(name, known)}; "
             f"there are {', '.join(sorted(known))}"
         )
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: is not JSON: {error}") from None
     return path
+
+
+def read_config(path: Path, trust: bool = False) -> dict[str, Any]:
+    """Read a preset or a run's config and check it, before MONAI does anything with it.
+
+    Raises:
+        InputError: it is not a JSON object, or needs to be trusted and is not.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise InputError(f"{path}: is not a preset; write a JSON object with ids of the training config")
+        if not trust:
+            check_data(path, content)
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not JSON: {error}") from None
+    return content
 
 
 def record_of_config(

@@ -39,6 +39,7 @@ def crappify_images(
     seed: int = 0,
     overwrite: bool = False,
     format: str | None = None,
+    trust: bool = False,
     **overrides: Any,
 ) -> list[Path]:
     """Crappifies an image file, or every one of a folder, as the training config with its presets would.
@@ -54,6 +55,7 @@ def crappify_images(
         seed: of the crappifier's draws.
         overwrite: replace existing files.
         format: ``tif``, ``ome.tif``, ``ome.zarr`` or ``png`` for files written into a folder.
+        trust: let preset files hold expressions and classes that are not registered: they are then programs.
         **overrides: any id of the training config: ``scale``, ``axes``, ``crappifier#clip``, ...
 
     Returns:
@@ -67,7 +69,7 @@ def crappify_images(
         >>> [path.name for path in crappify_images("images", "crappified", scale=4)]
         ['cell_0.tif', 'cell_1.tif', 'cell_2.tif', 'cell_3.tif', 'cell_4.tif']
     """
-    config = _training_config(preset, overrides)
+    config = _training_config(preset, overrides, trust)
     scale, stack, axes = (_parsed(config, name) for name in ("scale", "stack", "axes"))
     transform = Crappifyd("hr", _parsed(config, "crappifier"), "lr")
     pairs = target_files(Path(source), Path(target), overwrite, format)
@@ -91,6 +93,7 @@ def preprocess(
     epoch: int = 1,
     limit: int | None = None,
     overwrite: bool = False,
+    trust: bool = False,
     **overrides: Any,
 ) -> list[Path]:
     """Writes the tiles of one epoch as the trainer gets them: float32 TIFF in [0, 1], ``LR``, ``HR`` and ``extra``.
@@ -105,6 +108,7 @@ def preprocess(
         epoch: which epoch's places, orientations and noise.
         limit: at most so many tiles, spread evenly over all there are.
         overwrite: write into folders that hold files already.
+        trust: let preset files hold expressions and classes that are not registered: they are then programs.
         **overrides: any id of the training config, ``seed`` among them.
 
     Returns:
@@ -120,7 +124,7 @@ def preprocess(
     out = Path(out)
     if epoch < 1 or (limit is not None and limit < 1):
         raise InputError(f"epoch {epoch}, limit {limit}: epochs count from 1, and a limit is at least 1 tile")
-    config = _training_config(preset, {**overrides, "dataset_dir": str(Path(data).absolute())})
+    config = _training_config(preset, {**overrides, "dataset_dir": str(Path(data).absolute())}, trust)
     lists: TileLists = _parsed(config, "lists")
     dataset: TileDataset = _parsed(config, "train#dataset")
     dataset.set_epoch(epoch)
@@ -188,9 +192,11 @@ def preview(
     return lr, hr
 
 
-def _training_config(preset: str | Sequence[str] | None, overrides: dict[str, Any]) -> ConfigParser:
+def _training_config(
+    preset: str | Sequence[str] | None, overrides: dict[str, Any], trust: bool = False
+) -> ConfigParser:
     """The training config with presets and overrides, all of them known."""
-    files = config_files("train", preset)
+    files = config_files("train", preset, trust)
     check_overrides(files, overrides)
     config = ConfigParser()
     config.read_config(files)

@@ -16,7 +16,7 @@ from pssr2_monai.bundle import TEXT, bundle_dir
 from pssr2_monai.errors import InputError, UsageError, causes
 from pssr2_monai.networks.precision import choose_precision
 from pssr2_monai.training.checkpoints import BEST, LAST
-from pssr2_monai.training.config import check_overrides, config_files
+from pssr2_monai.training.config import check_overrides, config_files, read_config
 from pssr2_monai.training.handlers import UNLIMITED_EPOCHS
 from pssr2_monai.training.live import LiveTraining
 
@@ -47,6 +47,7 @@ def train(
     epochs: int | None = None,
     minutes: float | None = None,
     resume: bool = False,
+    trust: bool = False,
     live: LiveTraining | None = None,
     **overrides: Any,
 ) -> Path:
@@ -59,6 +60,8 @@ def train(
         epochs: how long to train; with ``minutes`` alone there is no bound of epochs.
         minutes: stop after so many minutes, those before an interruption counted in.
         resume: go on from ``last.pt`` in ``out``, with the config that it was begun with.
+        trust: let preset files, and the config of a resumed training, hold expressions and classes that are not
+            registered: they are then programs.
         live: shows the training while it goes, and can stop it.
         **overrides: any other id of the config; nested ones as ``"train#dataloader#batch_size"``.
 
@@ -74,7 +77,7 @@ def train(
         'model.pt'
     """
     out = Path(out).absolute()
-    workflow = training_workflow(data, out, preset, epochs, minutes, resume, overrides)
+    workflow = training_workflow(data, out, preset, epochs, minutes, resume, overrides, trust)
     with told_plainly():
         workflow.initialize()
         workflow.parser.get_parsed_content("lists")  # reads every image's header: what is wrong with one is told now
@@ -96,6 +99,7 @@ def training_workflow(
     minutes: float | None,
     resume: bool,
     overrides: Mapping[str, Any],
+    trust: bool = False,
 ) -> ConfigWorkflow:
     """The bundle's training with everything set that ``train`` was given; nothing is read or built yet.
 
@@ -110,7 +114,7 @@ def training_workflow(
         given = {"minutes": minutes, "epochs": epochs}
         found = ", ".join(f"{name} {value:g}" for name, value in given.items() if value is not None)
         raise UsageError(f"{found}: a training takes more than 0 minutes and at least 1 epoch")
-    files = _files_to_resume(out, preset, overrides) if resume else _files_to_begin(out, preset)
+    files = _files_to_resume(out, preset, overrides, trust) if resume else _files_to_begin(out, preset, trust)
     check_overrides(files, overrides)
     if epochs is None and minutes is not None:
         epochs = UNLIMITED_EPOCHS
@@ -155,13 +159,15 @@ def _calibration_picture(files: Sequence[str]) -> str | None:
     return str(calibrated[-1].with_suffix(".png")) if calibrated else None
 
 
-def _files_to_begin(out: Path, preset: str | Sequence[str] | None) -> list[str]:
+def _files_to_begin(out: Path, preset: str | Sequence[str] | None, trust: bool) -> list[str]:
     if (out / LAST).exists():
         raise InputError(f"{out}: holds a training already; add --resume to go on with it, or give another folder")
-    return config_files("train", preset)
+    return config_files("train", preset, trust)
 
 
-def _files_to_resume(out: Path, preset: str | Sequence[str] | None, overrides: Mapping[str, Any]) -> list[str]:
+def _files_to_resume(
+    out: Path, preset: str | Sequence[str] | None, overrides: Mapping[str, Any], trust: bool
+) -> list[str]:
     """The config that a training was begun with."""
     if not (out / LAST).is_file() or not (out / CONFIG).is_file():
         raise InputError(
@@ -173,6 +179,7 @@ def _files_to_resume(out: Path, preset: str | Sequence[str] | None, overrides: M
             f"--{changed[0]}: a resumed training keeps what it was begun with; leave it out "
             f"({', '.join(sorted(RESUMABLE))} may change), or begin another training"
         )
+    read_config(out / CONFIG, trust)
     return [str(out / CONFIG)]
 
 
@@ -237,6 +244,7 @@ def plan_training(
     epochs: int | None = None,
     minutes: float | None = None,
     resume: bool = False,
+    trust: bool = False,
     **overrides: Any,
 ) -> TrainingPlan:
     """What ``train`` with the same arguments would do: the images' headers are read, nothing is written or trained.
@@ -250,7 +258,7 @@ def plan_training(
         (5, 18)
     """
     out = Path(out).absolute()
-    parser = training_workflow(data, out, preset, epochs, minutes, resume, overrides).parser
+    parser = training_workflow(data, out, preset, epochs, minutes, resume, overrides, trust).parser
     with told_plainly():
         lists, device, network = (parser.get_parsed_content(name) for name in ("lists", "device", "network_def"))
         names = ("tile", "batch_size", "epochs", "minutes", "scale", "precision")

@@ -138,11 +138,15 @@ def test_one_intensity_scale_for_a_data_set(tmp_path: Path, capsys: pytest.Captu
 
 def test_a_network_crappifies_files(hr_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     preset = _preset(tmp_path, crappifier={"_target_": "torch.nn.AvgPool2d", "kernel_size": 4})
-    status, _, err = _run(capsys, "crappify", hr_folder / "cell_1.png", tmp_path / "a.tif", "--preset", preset)
+    words = ("crappify", hr_folder / "cell_1.png", tmp_path / "a.tif", "--preset", preset)
+    status, _, err = _run(capsys, *words)
+    assert status == 1
+    assert "crappifier#_target_: 'torch.nn.AvgPool2d' is neither" in err
+    status, _, err = _run(capsys, *words, "--trust")
     assert status == 0, err
     hr = np.asarray(Image.open(hr_folder / "cell_1.png"), float).reshape(24, 4, 28, 4).mean(axis=(1, 3))
     np.testing.assert_allclose(tifffile.imread(tmp_path / "a.tif"), hr, atol=0.501)
-    arguments = ["--preset", preset, "--scale", 2]
+    arguments = ["--preset", preset, "--trust", "--scale", 2]
     status, _, err = _run(capsys, "crappify", hr_folder / "cell_1.png", tmp_path / "b.tif", *arguments)
     assert (status, err) == (1, "pssr2: crappifier: makes 24 x 28 pixels of 96 x 112, which is not the scale 2\n")
     assert not list(tmp_path.glob("b.tif*"))

@@ -194,12 +194,18 @@ def _command(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 
 @pytest.mark.parametrize("network", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_network_is_refused_everywhere(
-    network: dict[str, Any], save: Callable[..., Path], watched: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_hostile_network_is_refused(network: dict[str, Any], save: Callable[..., Path], watched: Path) -> None:
     path = save(network=network)
     with pytest.raises(InputError, match=r"model\.pt: .*(is not registered|may load files or code)"):
         load_weights(path)  # as the plugin does when a file is chosen
+    assert not (watched / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["transform that calls", "folder with a hubconf", "address for a registered network"])
+def test_every_command_refuses_a_hostile_network(
+    name: str, save: Callable[..., Path], watched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save(network=HOSTILE[name])
     write_image(watched / "scan.tif", np.zeros((32, 32), np.uint8), axes="YX", pixel_size={})
     for words in (
         ("restore", "scan.tif", "out.tif", "--weights", path),
@@ -213,14 +219,19 @@ def test_a_hostile_network_is_refused_everywhere(
 
 
 @pytest.mark.parametrize("noise", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_noise_is_refused(
-    noise: dict[str, Any], save: Callable[..., Path], watched: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_hostile_noise_is_refused(noise: dict[str, Any], save: Callable[..., Path], watched: Path) -> None:
     for crappifier in (noise, {"_target_": "Crappify", "scale": 2, "noises": [noise]}):
         path = save(crappifier=crappifier)
         _, record = load_weights(path)
         with pytest.raises(InputError, match=r"model\.pt: its (crappifier|noise) .* is not registered"):
             record.build_crappifier()
+    assert not (watched / "ran").exists()
+
+
+def test_evaluate_refuses_a_hostile_noise(
+    save: Callable[..., Path], watched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save(crappifier={"_target_": "Crappify", "scale": 2, "noises": [LOAD_IMAGE]})
     (watched / "images").mkdir()
     write_image(watched / "images" / "a.tif", np.zeros((3, 64, 64), np.uint8), axes="ZYX", pixel_size={})
     line = _command(capsys, "evaluate", "--hr", "images", "--weights", path, "--out", "evaluation")

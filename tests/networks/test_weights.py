@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from pssr2_monai import registry
+from pssr2_monai.cli.main import main
 from pssr2_monai.crappify import GaussianNoise, PoissonNoise
 from pssr2_monai.crappify.crappify import Crappify
 from pssr2_monai.data.samples import generate_images
 from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.compare import upscale
 from pssr2_monai.evaluation.measures import psnr
+from pssr2_monai.images.image import open_image
+from pssr2_monai.images.writer import write_image
 from pssr2_monai.networks import ResUNet
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights, read_checkpoint, save_atomically, save_plain
@@ -84,6 +89,37 @@ def test_the_bundled_weights_restore_better_than_interpolation(name: str, scale:
         restored = network(torch.from_numpy(lr)[None])[0].numpy()
     plain = upscale(lr, scale, "bicubic")
     assert psnr(restored, hr[None], 1.0) > psnr(plain, hr[None], 1.0) + 1
+
+
+def test_a_network_of_your_own_is_loaded_if_you_name_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(registry, "_registered", {kind: dict(known) for kind, known in registry._registered.items()})
+    monkeypatch.setattr(registry, "_packages", set())
+    (tmp_path / "lab_networks.py").write_text("from torch import nn\nclass Small(nn.Conv2d):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    arguments = {"in_channels": 1, "out_channels": 1, "kernel_size": 3, "padding": 1}
+    record = Record({"_target_": "lab_networks.Small", **arguments}, 1)
+    weights = tmp_path / "model.pt"
+    save_atomically({"model": torch.nn.Conv2d(**arguments).state_dict(), "record": record.state_dict()}, weights)
+    write_image(tmp_path / "scan.tif", np.full((40, 50), 7, np.uint8), axes="YX", pixel_size={})
+    words = ["restore", str(tmp_path / "scan.tif"), str(tmp_path / "out.tif"), "--weights", str(weights)]
+
+    def run(*more: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as status:
+            main([*words, *more])
+        return int(status.value.code or 0), capsys.readouterr().err
+
+    assert run()[0] == 1
+    assert "lab_networks" not in sys.modules
+    for words_of_import in (["--import"], ["--import", "no_such_package"]):
+        status, line = run(*words_of_import)
+        assert status > 0
+        assert "import: " in line
+    assert run("--import", "lab_networks")[0] == 0
+    with open_image(tmp_path / "out.tif") as image:
+        assert image.shape == (40, 50)
+    del sys.modules["lab_networks"]
 
 
 def test_a_name_that_is_neither_a_file_nor_bundled_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,122 @@
+"""What a preset or a run's config may do without being trusted: set values and choose registered classes.
+
+To MONAI a config is a program: it evaluates strings that start with ``$``, imports and calls any ``_target_``, and
+reads other files for ``%file.json::id``. A file that the user gives, from wherever, is therefore checked before
+MONAI sees it: it may hold such strings only where the configs of this package hold the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigComponent
+
+from pssr2_monai.bundle import bundle_dir, configs_dir
+from pssr2_monai.errors import InputError
+from pssr2_monai.registry import OLD_MODULES, from_imported_package, names, short_name
+
+OVERLAYS = ("train.json", "multi_gpu_train.json")
+"""Configs of the bundle that make a training."""
+PLAIN_TARGETS = {
+    "pssr2_monai.MSSSIML1Loss",
+    "monai.losses.SSIMLoss",
+    *(f"torch.nn.{loss}Loss" for loss in ("Huber", "L1", "MSE", "SmoothL1")),
+    *(f"torch.optim.{optimizer}" for optimizer in ("Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD")),
+}
+"""Losses and optimisers that a preset may choose besides registered classes: they take numbers alone."""
+ACTIVE = ("$", "%")
+"""What strings start with that MONAI evaluates, or replaces by the content of another id or file."""
+COMMENTS = {"_desc_", "_disabled_"}
+"""Keys of a component that neither name nor call anything."""
+
+
+def is_shipped(path: Path) -> bool:
+    """Whether a file lies among the configs of this package, which are trusted."""
+    return path.resolve().parent in (configs_dir().resolve(), (bundle_dir() / "configs").resolve())
+
+
+def check_data(path: Path, content: Mapping[str, Any]) -> None:
+    """Check that a config of the user's is data.
+
+    Args:
+        path: the file, for messages.
+        content: its ids and their values.
+
+    Raises:
+        InputError: a string that MONAI would evaluate or take from another file, or a class that is not registered;
+            with the id, the string and what to do.
+    """
+    for config_id, value in _strings(content):
+        key = config_id.rpartition("::")[2]
+        shipped = isinstance(value, str) and (config_id, value) in _shipped_strings()
+        if shipped or (key in COMMENTS and not _is_active(value)):
+            continue
+        if key == "_target_":
+            _check_target(path, config_id, value)
+        elif key[:1] == key[-1:] == "_" and len(key) > 2:
+            raise _refusal(path, config_id, value, "changes how MONAI builds a component")
+        elif _is_active(value):
+            raise _refusal(path, config_id, value, "would be run or read from elsewhere")
+
+
+def _check_target(path: Path, config_id: str, target: Any) -> None:
+    if not isinstance(target, str):
+        raise _refusal(path, config_id, target, "is not the name of a class")
+    if target in PLAIN_TARGETS or from_imported_package(target):
+        return
+    for kind in OLD_MODULES:
+        registered = target in names(kind)
+        if short_name(kind, target) != target or (registered and "." in target):
+            return
+        # MONAI looks for short names among its own classes, and then in the current folder.
+        if registered and "." not in str(ConfigComponent({"_target_": target}).resolve_module_name()):
+            raise InputError(f"{path}: {_written(config_id)}: write pssr2_monai.{target} instead of {target!r}")
+        if registered:
+            return
+    raise _refusal(path, config_id, target, "is neither a registered class nor of a package named with --import")
+
+
+def _refusal(path: Path, config_id: str, value: Any, reason: str) -> InputError:
+    return InputError(
+        f"{path}: {_written(config_id)}: {repr(value)[:100]} {reason}; add --trust (in Python trust=True) if you know "
+        "where the file comes from"
+    )
+
+
+def _written(config_id: str) -> str:
+    """The id as users write it."""
+    return config_id.replace("::", "#")
+
+
+def _is_active(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(ACTIVE)
+
+
+def _strings(content: Any, config_id: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each string with its id, and whatever stands under a key such as ``_target_``."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            name = str(key).lstrip("+").replace("#", "::")
+            inner = f"{config_id}::{name}" if config_id else name
+            if name.startswith("_") and name.endswith("_") and name != "_meta_" and not isinstance(value, str):
+                yield inner, value
+            yield from _strings(value, inner)
+    elif isinstance(content, list):
+        for number, value in enumerate(content):
+            yield from _strings(value, f"{config_id}::{number}")
+    elif isinstance(content, str):
+        yield config_id, content
+
+
+@cache
+def _shipped_strings() -> set[tuple[str, str]]:
+    """Every string of the shipped training configs with its id."""
+    files = [*(bundle_dir() / "configs" / name for name in OVERLAYS), *configs_dir().glob("*.json")]
+    contents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return {
+        (config_id, value) for content in contents for config_id, value in _strings(content) if isinstance(value, str)
+    }
