@@ -19,7 +19,7 @@ def test_draws_are_those_of_monai() -> None:
             np.testing.assert_array_equal(ours.set_random_state(seed=seed).R.uniform(size=700), expected)
 
 
-def test_a_shared_state_is_shared_and_left_alone_afterwards() -> None:
+def test_a_shared_state_is_shared_and_not_seeded_afterwards() -> None:
     state = np.random.RandomState(3)
     ours = Seeded().set_random_state(state=state)
     assert ours.R is state

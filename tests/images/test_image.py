@@ -213,7 +213,7 @@ def test_bad_files_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     refused("folder", "holds no image")
     tifffile.imwrite(tmp_path / "line.tif", ramp(50))
-    refused("line.tif", "no image|Y")
+    refused("line.tif", r"1-D data of shape \(50\) is not an image")
     tifffile.imwrite(tmp_path / "complex.tif", ramp(20, 30, dtype="complex64"))
     refused("complex.tif", "complex numbers")
     tifffile.imwrite(tmp_path / "bits.tif", ramp(20, 30, dtype="bool"))

@@ -100,7 +100,7 @@ def test_apply_and_undo_are_the_formula() -> None:
     np.testing.assert_array_equal(image, [[90, 100], [150, 300]])
 
 
-def test_the_input_is_left_alone() -> None:
+def test_the_input_is_not_changed() -> None:
     image = np.array([0.25, np.nan, 9])
     kept = image.copy()
     scale = Intensity(0, 2)

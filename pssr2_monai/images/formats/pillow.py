@@ -19,7 +19,7 @@ from pssr2_monai.images.writer import ImageSpec, Spread, written_atomically
 # Modes whose pixels are taken as they are, with the type that they have in memory.
 _KEPT = {"L": "u1", "LA": "u1", "RGB": "u1", "RGBA": "u1", "I;16": "u2", "I;16B": "u2", "I": "i4", "F": "f4"}
 _SAMPLES = {"LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
-_INCH = 25400.0
+_INCH_UM = 25400.0
 _limit = threading.Lock()
 
 
@@ -116,7 +116,7 @@ class PngWriter:
     def close(self, spread: Spread = map) -> None:
         """Write the file and move it into place."""
         sizes = [self._pixel_size.get(axis) for axis in "XY"]
-        options = {"dpi": tuple(_INCH / size for size in sizes if size)} if all(sizes) else {}
+        options = {"dpi": tuple(_INCH_UM / size for size in sizes if size)} if all(sizes) else {}
         with written_atomically(self._path) as part:
             Image.fromarray(self._pixels).save(part, format="PNG", **options)
 

@@ -180,7 +180,7 @@ def test_area_mean(dtype: str) -> None:
     np.testing.assert_array_equal(mean, expected if "float" in dtype else np.rint(expected))
 
 
-def test_a_part_left_by_a_killed_run_is_no_image_and_no_hindrance(tmp_path: Path) -> None:
+def test_what_a_killed_run_left_is_not_an_image_and_does_not_hinder_the_next(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"shape": (40, 30), "dtype": "uint8", "axes": "YX", "pixel_size": {}}
     create_writer(tmp_path / "a.ome.zarr", **settings).write(np.s_[:, :], np.ones((40, 30), "uint8"))
     with pytest.raises(InputError):
