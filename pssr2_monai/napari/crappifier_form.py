@@ -1,4 +1,4 @@
-"""The crappifier of a training as sliders, over what the presets say."""
+"""The crappifier of a training as sliders, which start at the values of the presets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Noises = list[dict[str, Any]]
 
 
 class CrappifierForm(Container):
-    """Scale and noises; ``overrides`` are what was changed against the presets."""
+    """Scale and noises; ``overrides`` holds what differs from the presets."""
 
     def __init__(self) -> None:
         self.scale = SpinBox(
@@ -37,7 +37,7 @@ class CrappifierForm(Container):
         }
         self._noises: Noises = []
         self._scale: Any = 4
-        self._set: dict[str, tuple[float, float]] = {}
+        self._initial: dict[str, tuple[float, float]] = {}
         for slider in self.sliders.values():
             slider.native.setEdgeLabelMode(slider.native.EdgeLabelMode.NoLabel)
             slider.native.setDecimals(2 if slider.max < 10 else 1)
@@ -45,10 +45,10 @@ class CrappifierForm(Container):
         self.margins = (0, 0, 0, 0)
 
     def read(self, presets: Sequence[str]) -> None:
-        """Takes over what the training config with presets says.
+        """Set the sliders to the values of the training config with presets.
 
         Raises:
-            InputError: a preset is unknown or no preset.
+            InputError: a preset is unknown, or not a preset.
         """
         config = ConfigParser()
         config.read_config(config_files("train", list(presets)))
@@ -64,38 +64,39 @@ class CrappifierForm(Container):
                 if ends is not None:
                     slider.max = max(declared[name].maximum, ends[1])
                     slider.value = ends
-            # As the sliders round them.
-            self._set = {name: tuple(slider.value) for name, slider in self.sliders.items()}
+            # The sliders round values.
+            self._initial = {name: tuple(slider.value) for name, slider in self.sliders.items()}
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """What differs from the presets, as ids of the training config."""
+        """Values that differ from the presets, by ids of the training config."""
         changed: dict[str, Any] = {}
         if self.scale.enabled and self.scale.value != self._scale:
             changed["scale"] = self.scale.value
-        moved = [name for name, slider in self.sliders.items() if tuple(slider.value) != self._set.get(name)]
+        moved = [name for name, slider in self.sliders.items() if tuple(slider.value) != self._initial.get(name)]
         if moved:
             changed["crappifier#noises"] = self._changed(moved)
         return changed
 
     def _changed(self, moved: Sequence[str]) -> Noises:
+        """The noises with the strengths of the sliders that were moved."""
         noises = copy.deepcopy(self._noises)
         for name in moved:
-            noise = NOISES[name]
+            kind = NOISES[name]
             low, high = self.sliders[name].value
             value: Any = low if low == high else [low, high]
-            entry = next((each for each in noises if _is(each, name)), None)
+            entry = next((noise for noise in noises if _is(noise, name)), None)
             if high == 0:
-                noises = [each for each in noises if each is not entry]
+                noises = [noise for noise in noises if noise is not entry]
             elif entry is not None:
-                entry[noise.strength] = value
+                entry[kind.strength] = value
             else:
-                added = {"_target_": noise.target(), noise.strength: value}
+                added = {"_target_": kind.target(), kind.strength: value}
                 noises.insert(0 if sliders()[name].first else len(noises), added)
         return noises
 
     def _entry(self, name: str) -> dict[str, Any] | None:
-        return next((each for each in self._noises if _is(each, name)), None)
+        return next((noise for noise in self._noises if _is(noise, name)), None)
 
 
 def sliders() -> dict[str, Slider]:
@@ -109,14 +110,14 @@ def _is(entry: dict[str, Any], name: str) -> bool:
 
 
 def _ends(value: Any) -> tuple[float, float] | None:
-    """Both ends of a parameter; None where it is neither a number nor a pair of them."""
+    """Both ends of a parameter; None where it is neither a number nor a pair of numbers."""
     if isinstance(value, Real):
         return float(value), float(value)
-    if isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(each, Real) for each in value):
+    if isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(end, Real) for end in value):
         return float(value[0]), float(value[1])
     return None
 
 
 def _tip(noise: type[Noise], slider: Slider) -> str:
     meaning = (noise.__doc__ or noise.__name__).strip().splitlines()[0]
-    return f"{meaning} {slider.unit.capitalize()}; drawn anew between both ends for each tile, 0 leaves it out."
+    return f"{meaning} {slider.unit.capitalize()}; drawn between both ends for each tile; 0 leaves it out."
