@@ -232,9 +232,9 @@ class Curve(Plot):
     def add(self, epochs: float, value: float) -> None:
         """Append a point and show the curve."""
         self.line.set_data(np.hstack([self.points, [[epochs], [value]]]))
+        self.axes.set_xlim(0, 1.02 * epochs)
         self.axes.relim()
-        self.axes.autoscale_view()
-        self.axes.set_xlim(left=0)
+        self.axes.autoscale_view(scalex=False)
         self.show()
         self.draw_idle()
 
