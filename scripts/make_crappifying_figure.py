@@ -13,7 +13,7 @@ from PIL import Image
 
 from pssr2_monai.crappify import GREY_LEVELS, PoissonNoise
 from pssr2_monai.crappify.crappify import Downsample
-from pssr2_monai.images.charts import BLUE, ORANGE, Chart
+from pssr2_monai.images.charts import BLUE, ORANGE, new_figure, to_image
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.pictures import grey_window, labelled_panel
 
@@ -67,12 +67,14 @@ def _pictures(hr: np.ndarray, variants: dict[str, np.ndarray], place: tuple[int,
 
 def _chart(left: dict[str, np.ndarray], size: tuple[int, int]) -> Image.Image:
     """How often each difference from the clean LR image occurs."""
-    chart = Chart("What is left of the noise", "LR - downsampled HR, grey levels", "share of pixels, %", size)
+    figure, (axes,) = new_figure(*size)
     edges = np.arange(-40 - BIN / 2, 40 + BIN, BIN)
     for (name, values), colour in zip(left.items(), (ORANGE, BLUE), strict=True):
         share = np.histogram(values, edges)[0] / values.size * 100
-        chart.line(edges[:-1] + BIN / 2, share, colour, 3, f"{name}: sigma {values.std():.1f}")
-    return chart.image()
+        axes.plot(edges[:-1] + BIN / 2, share, color=colour, label=f"{name}: sigma {values.std():.1f}")
+    axes.set(title="What is left of the noise", xlabel="LR - downsampled HR, grey levels", ylabel="share of pixels, %")
+    axes.legend(frameon=False)
+    return to_image(figure)
 
 
 if __name__ == "__main__":
