@@ -32,6 +32,7 @@ NEEDED = (
     "pssr2_monai/bundle/models/denoise.pt",
     "pssr2_monai/configs/resunet_small.json",
     "pssr2_monai/evaluation/report.html",
+    "pssr2_monai/export/package_readme.md",
     "pssr2_monai/napari/napari.yaml",
 )
 """Files other than code, without which something fails."""

@@ -1,4 +1,4 @@
-"""The description of a BioImage.IO package: its tensors with their axes, what it is, who made it, what to cite."""
+"""The description of a BioImage.IO package: its tensors and their axes, purpose, authors, citations and example."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.export.check import TOLERANCE
-from pssr2_monai.export.formats import OPSET
+from pssr2_monai.export.formats import OPSET, TOLERANCE
 from pssr2_monai.export.grey_levels import PackageSettings, limits
 from pssr2_monai.images.axes import factors, frames_of, is_volume
 from pssr2_monai.images.image import open_image
@@ -34,82 +34,88 @@ CITATIONS = {
     ),
     "Cardoso et al. 2022, MONAI": "10.48550/arXiv.2211.02701",
 }
-"""What is cited in every package: the method, what it came from, and the framework."""
-LONG = 10**6
-"""Pixels of an image that no window holds whole."""
+"""Cited in every package: the method, its predecessor, and the framework."""
+EXAMPLE_SIDE_PX, VOLUME_EXAMPLE_SIDE_PX, VOLUME_EXAMPLE_DEPTH = 128, 80, 20
+"""Size of an example in LR pixels."""
+COVER_WIDTH_PX = 512
+LONG_SIDE_PX = 10**6
+"""A side of an image that no window covers whole."""
 
 
 @dataclass(frozen=True)
-class Images:
-    """What a package takes and gives.
-
-    Attributes:
-        record: of the weights.
-        intensity: the grey levels of black and white.
-        dtype: of the images.
-    """
+class PackageImages:
+    """The images that a package takes and returns."""
 
     record: Record
-    intensity: Intensity
+    intensity: Intensity  # grey levels of black and white
     dtype: str
 
     @property
     def stacked(self) -> bool:
-        """Whether an image has an axis Z: the frames of a sample, or the depth of a volume."""
+        """Whether images have an axis Z: the frames of a sample, or the depth of a volume."""
         return is_volume(self.record.scale) or max(self.record.n_frames) > 1
 
     @property
     def axes(self) -> str:
-        """The axes of both tensors: of the single frame the channel takes the place."""
+        """The axes of both tensors; a single frame is the channel."""
         return "BCZYX" if self.stacked else "BCYX"
 
     @property
     def scale(self) -> dict[str, int]:
-        """HR over LR pixels along Z, Y and X."""
+        """HR pixels for each LR pixel along Z, Y and X."""
         return dict(zip("ZYX", factors(self.record.scale), strict=True))
 
     @property
+    def magnification(self) -> str:
+        """The scale in words."""
+        z, y, x = self.scale.values()
+        return f"{x}x" if z == 1 and y == x else f"{z}x{y}x{x} (ZYX)"
+
+    @property
     def halo(self) -> dict[str, int]:
-        """LR pixels on each side that a window needs around what it gives, as restoring takes them."""
+        """LR pixels on each side that a window needs around its output, as restoring uses them."""
         volume = is_volume(self.record.scale)
-        axes = SeamlessInferer(volume=volume).axes((LONG,) * 3)
+        axes = SeamlessInferer(volume=volume).axes((LONG_SIDE_PX,) * 3)
         return dict(zip("ZYX" if volume else "YX", (axis.margin for axis in axes), strict=True))
 
-    def least(self, axis: str) -> int:
-        """LR pixels that an image has at least, so that some are left when the halo is cut off; any more will do."""
+    def min_size(self, axis: str) -> int:
+        """Least LR pixels of an image, so that some remain when the halo is cut off; any larger size is possible."""
         halo = self.halo.get(axis)
         return self.record.n_frames[0] if halo is None else 2 * halo + 1
 
     def pixel_size_nm(self, axis: str) -> float | None:
-        """Of the HR image, in nanometres; rounded so that sizes are whole numbers when runners multiply with it."""
-        known = self.record.pixel_size.get(axis)
-        return None if known is None else float(np.float32(known * 1000))
+        """Nanometres of an HR pixel; in float32, so that runners' products are whole numbers."""
+        size = self.record.pixel_size.get(axis)
+        return None if size is None else float(np.float32(size * 1000))
 
 
-def describe(network: nn.Module, images: Images, settings: PackageSettings, files: dict[str, str]) -> dict[str, Any]:
-    """The content of the package's ``rdf.yaml``.
+def describe(
+    network: nn.Module, images: PackageImages, settings: PackageSettings, files: dict[str, str]
+) -> dict[str, Any]:
+    """Create the content of a package's ``rdf.yaml``.
 
     Args:
-        network: of which the class and the number of parameters are told.
-        images: what it takes and gives.
-        settings: of the package.
-        files: the names of ``torchscript``, ``onnx``, ``input``, ``output``, ``cover`` and ``documentation``, and,
-            where there are any, ``sample_input`` and ``sample_output``.
+        network: the network, whose class and number of parameters are stated.
+        images: the images that it takes and returns.
+        settings: settings of the package.
+        files: the names of ``torchscript``, ``onnx``, ``input``, ``output``, ``cover`` and ``documentation``, and
+            where the example is a scan of ``sample_input`` and ``sample_output``.
 
     Raises:
         InputError: a citation without a DOI.
     """
-    record, kind = images.record, _kind(network)
-    restores = "Denoises" if max(factors(record.scale)) == 1 else f"Restores at {_times(record)} the resolution"
-    name = f"Point-scanning super-resolution {_times(record)} {kind}"
+    from bioimageio.spec.model.v0_5 import ModelDescr
+
+    kind = type(getattr(network, "network", network)).__name__  # without the wrapper for volumes
+    restores = "Denoises" if max(images.scale.values()) == 1 else f"Restores at {images.magnification} the resolution"
     description = f"{restores} scans of point-scanning microscopes, after training on high-resolution images."
     tolerance = TOLERANCE * (images.intensity.high - images.intensity.low) / 255
     return {
         "type": "model",
-        "format_version": _format_version(),
-        "name": settings.name or name,
+        "format_version": str(ModelDescr.implemented_format_version),
+        "name": settings.name or f"Point-scanning super-resolution {images.magnification} {kind}",
         "description": settings.description or description,
-        "authors": [{"name": each.strip()} for each in settings.authors.split(";") if each.strip()],
+        "authors": [{"name": name.strip()} for name in settings.authors.split(";") if name.strip()],
         "license": settings.license,
         "cite": [{"text": text, "doi": doi} for text, doi in (CITATIONS | _citations(settings.cite)).items()],
         "tags": ["super-resolution", "denoising", "image-restoration", "3d" if images.stacked else "2d", "pytorch"],
@@ -124,64 +130,41 @@ def describe(network: nn.Module, images: Images, settings: PackageSettings, file
         "config": {
             "bioimageio": {
                 "architecture_type": kind[:32],
-                "model_parameter_count": sum(each.numel() for each in network.parameters()),
+                "model_parameter_count": sum(parameter.numel() for parameter in network.parameters()),
                 "task": "super-resolution",
-                # Beside the half level that rounding may add, where two processors lie on two sides of it.
+                # For integers one level more: two processors may round a value between two levels differently.
                 "reproducibility_tolerance": [{"absolute_tolerance": tolerance + (images.dtype != "float32")}],
             },
-            "pssr2_monai": json.loads(json.dumps(asdict(record))),
+            "pssr2_monai": json.loads(json.dumps(asdict(images.record))),
         },
     }
 
 
 def add_hashes(content: Any, folder: Path) -> None:
-    """Adds to every file of a description its SHA-256."""
+    """Add the SHA-256 of every file to a description."""
     if isinstance(content, dict):
         if "source" in content:
             content["sha256"] = hashlib.sha256((folder / content["source"]).read_bytes()).hexdigest()
         content = list(content.values())
     if isinstance(content, list):
-        for each in content:
-            add_hashes(each, folder)
+        for part in content:
+            add_hashes(part, folder)
 
 
-def read_me(content: dict[str, Any], images: Images) -> str:
-    """The package's documentation, from its description."""
-    low, high = images.intensity.low, images.intensity.high
-    cited = "\n".join(f"- {each['text']}, doi:{each['doi']}" for each in content["cite"])
-    known = {axis: images.pixel_size_nm(axis) for axis in "ZYX"}
-    sizes = ", ".join(f"{axis} {size:g} nm" for axis, size in known.items() if size is not None)
-    return f"""# {content["name"]}
-
-{content["description"]}
-
-## Images
-
-Takes {images.dtype} grey levels and gives them on the same scale; {low:g} is black and {high:g} white. The scale
-is inside the network: hand it the pixels as the microscope wrote them. The output is {_times(images.record)} as
-large, its pixel size {sizes or "unknown"}. Images of another kind or pixel size it does not restore well.
-
-## Training
-
-A network learned to undo what a crappifier does to good images: downsampling, then noise. Its parameters, and all
-else that was recorded, are in `config: pssr2_monai` of this package's `rdf.yaml`.
-
-## Validation
-
-Restore scans of which you have a good image of the same place, and compare with interpolation: `pssr2 evaluate`, of
-the package pssr2-monai, does so with intervals and a verdict. Do not measure, in restored images, structures that are
-smaller than a pixel of the scan or hidden in its noise: a network restores what is likely, not what is there. Not for
-diagnosis.
-
-## Cite
-
-{cited}
-"""
+def documentation(content: dict[str, Any], images: PackageImages) -> str:
+    """Render the package's README from its description."""
+    sizes = {axis: images.pixel_size_nm(axis) for axis in "ZYX"}
+    environment = Environment(loader=PackageLoader("pssr2_monai.export", ""), undefined=StrictUndefined)
+    return environment.get_template("package_readme.md").render(
+        **{key: content[key] for key in ("name", "description", "cite")},
+        images=images,
+        magnification=images.magnification,
+        pixel_sizes=", ".join(f"{axis} {size:g} nm" for axis, size in sizes.items() if size is not None),
+    )
 
 
-def _tensor(name: str, images: Images, files: dict[str, str], end: str) -> dict[str, Any]:
-    low, high = limits(images.dtype)
-    data = {"type": images.dtype} | ({} if images.dtype == "float32" else {"range": [low, high]})
+def _tensor(name: str, images: PackageImages, files: dict[str, str], end: str) -> dict[str, Any]:
+    data = {"type": images.dtype} | ({} if images.dtype == "float32" else {"range": list(limits(images.dtype))})
     casts = [{"id": "ensure_dtype", "kwargs": {"dtype": dtype}} for dtype in (images.dtype, "float32")]
     tensor = {
         "id": name,
@@ -194,90 +177,65 @@ def _tensor(name: str, images: Images, files: dict[str, str], end: str) -> dict[
     return tensor | ({"sample_tensor": {"source": files[f"sample_{end}"]}} if f"sample_{end}" in files else {})
 
 
-def _axis(axis: str, images: Images, end: str) -> dict[str, Any]:
-    """One axis of the input or the output, in the words of the specification."""
+def _axis(axis: str, images: PackageImages, end: str) -> dict[str, Any]:
+    """One axis of the input or the output, in the terms of the specification."""
     if axis == "B":
         return {"type": "batch"}
     if axis == "C":
         return {"type": "channel", "channel_names": ["intensity"]}
-    factor, known = images.scale[axis], images.pixel_size_nm(axis)
-    described: dict[str, Any] = {"type": "space", "id": axis.lower()}
-    # Of an unknown pixel size the ratio alone is told, without a unit.
-    described |= {"scale": (known or 1.0) * (factor if end == "input" else 1)}
-    described |= {} if known is None else {"unit": "nanometer"}
+    factor, pixel_size = images.scale[axis], images.pixel_size_nm(axis)
+    # For an unknown pixel size only the ratio of input and output is stated, without a unit.
+    scale = (pixel_size or 1.0) * (factor if end == "input" else 1)
+    description: dict[str, Any] = {"type": "space", "id": axis.lower(), "scale": scale}
+    description |= {} if pixel_size is None else {"unit": "nanometer"}
     halo = images.halo.get(axis)
-    if halo is None:  # the frames of a sample: neither more nor fewer
-        return described | {"size": images.record.n_frames[end == "output"]}
+    if halo is None:  # the frames of a sample, whose number is fixed
+        return description | {"size": images.record.n_frames[end == "output"]}
     if end == "input":
-        return described | {"size": {"min": images.least(axis), "step": 1}}
-    return described | {"size": {"tensor_id": "image", "axis_id": axis.lower()}, "halo": halo * factor}
-
-
-def _kind(network: nn.Module) -> str:
-    """The name of the network's class; of one that is wrapped for volumes, of the one inside."""
-    inner = getattr(network, "network", network)
-    return type(inner).__name__
-
-
-def _times(record: Record) -> str:
-    along = factors(record.scale)
-    return f"{along[2]}x" if along[0] == 1 and along[1] == along[2] else "x".join(map(str, along)) + " (ZYX)"
+        return description | {"size": {"min": images.min_size(axis), "step": 1}}
+    return description | {"size": {"tensor_id": "image", "axis_id": axis.lower()}, "halo": halo * factor}
 
 
 def _citations(cite: str) -> dict[str, str]:
-    found = {}
-    for entry in filter(None, (each.strip() for each in cite.split(";"))):
+    citations = {}
+    for entry in filter(None, (entry.strip() for entry in cite.split(";"))):
         match = re.fullmatch(r"(.+?),?\s+(?:doi:\s*|https?://doi\.org/)?(10\.\d{4,}/\S+)", entry)
         if match is None:
             raise InputError(f"--cite {entry!r}: ends with no DOI; write it as 'Author YEAR, Title 10.1234/abc'")
-        found[match[1]] = match[2]
-    return found
+        citations[match[1]] = match[2]
+    return citations
 
 
-def _format_version() -> str:
-    from bioimageio.spec.model.v0_5 import ModelDescr
-
-    return str(ModelDescr.implemented_format_version)
-
-
-SIDE, VOLUME_SIDE, DEPTH = 128, 80, 20
-"""LR pixels of an example: of planes, and of volumes with their depth."""
-COVER = 512
-
-
-def example_of(images: Images, path: str | Path | None) -> np.ndarray:
-    """The middle of a scan, or an image with structure at several sizes, ``(frames, Y, X)``.
+def example_of(images: PackageImages, path: str | Path | None) -> np.ndarray:
+    """Return the middle of a scan, or without one an image with structure at several sizes, as ``(frames, Y, X)``.
 
     Raises:
         InputError: the scan is too small, or has too few frames.
     """
-    volume = is_volume(images.record.scale)
-    frames, side = (DEPTH, VOLUME_SIDE) if volume else (images.record.n_frames[0], SIDE)
+    frames, side = images.record.n_frames[0], EXAMPLE_SIDE_PX
+    if is_volume(images.record.scale):
+        frames, side = VOLUME_EXAMPLE_DEPTH, VOLUME_EXAMPLE_SIDE_PX
     if path is None:
         noise = np.random.default_rng(0).normal(size=(frames, side, side))
         texture = sum(gaussian_filter(noise, (sigma / 2, sigma, sigma)) * sigma for sigma in (1, 2, 4))
         return images.intensity.cast(0.5 + 0.4 * texture / np.abs(texture).max(), images.dtype)
     with open_image(path) as scan:
         order = frames_of(scan.axes, scan.shape, images.record.stack)
-        order.check_n_frames(images.least("Z") if images.stacked else 1, scan.path.name)
-        run = min(frames, order.run) if volume else frames
+        order.check_n_frames(images.min_size("Z") if images.stacked else 1, scan.path.name)
+        frames = min(frames, order.run) if is_volume(images.record.scale) else frames
         height, width = (min(side, size) for size in plane_size(scan))
-        if min(height, width) < images.least("Y"):
+        if min(height, width) < images.min_size("Y"):
             raise InputError(
                 f"{scan.path.name}: {height} x {width} pixels are too few for an example; give a scan of "
-                f"{images.least('Y')} x {images.least('X')} or more"
+                f"{images.min_size('Y')} x {images.min_size('X')} or more"
             )
-        y, x = ((size - part) // 2 for size, part in zip(plane_size(scan), (height, width), strict=True))
-        return read_window(scan, order.window(order.run // 2, run), Window(y, x, height, width), images.record.stack)
+        y, x = ((size - length) // 2 for size, length in zip(plane_size(scan), (height, width), strict=True))
+        window = Window(y, x, height, width)
+        return read_window(scan, order.window(order.run // 2, frames), window, images.record.stack)
 
 
-def picture_of(lr: np.ndarray, restored: np.ndarray) -> Image.Image:
-    """The middle frames side by side in one grey window, twice as wide as high.
-
-    Args:
-        lr: ``(frames, Y, X)``.
-        restored: likewise, each axis a whole number of times as long.
-    """
-    before, after = (stack[len(stack) // 2].astype(np.float64) for stack in (lr, restored))
-    picture = Image.fromarray(panel([before, after], *grey_window(after)))
-    return picture.resize((COVER, COVER // 2), Image.Resampling.LANCZOS)
+def cover_of(lr: np.ndarray, restored: np.ndarray) -> Image.Image:
+    """Join the middle frames of two stacks ``(frames, Y, X)`` in one grey window, twice as wide as high."""
+    lr_frame, restored_frame = (stack[len(stack) // 2].astype(np.float64) for stack in (lr, restored))
+    picture = Image.fromarray(panel([lr_frame, restored_frame], *grey_window(restored_frame)))
+    return picture.resize((COVER_WIDTH_PX, COVER_WIDTH_PX // 2), Image.Resampling.LANCZOS)

@@ -1,8 +1,11 @@
-"""Which formats there are, how each is written and read, and what it needs."""
+"""The single-file formats: writing a network, reading it back, and comparing both."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,20 +15,36 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, one_line
+from pssr2_monai.images.axes import is_volume
+from pssr2_monai.networks.record import Record
 
 RECORD = "record.json"
 """The name of the record inside a file: an extra file of torch's formats, a property of ONNX's metadata."""
+OPSET = 18
+"""ONNX operator set that torch's exporter is written for; ONNX Runtime has it since 1.14."""
+TOLERANCE = 0.01
+"""Largest accepted difference of a file's output from the network's, in grey levels of 255."""
+CASE_SHAPES = ((1, 1, 8, 8), (1, 3, 9, 31), (3, 6, 40, 17), (2, 4, 64, 96))
+"""Batch, depth, height and width of the images that files are tested with; the last one is the exporters' example."""
 Run = Callable[[Tensor], Tensor]
+Case = tuple[Tensor, Tensor]
+"""An image and the network's output."""
 
 
-def text(found: str | bytes) -> str:
-    """What torch gives for an extra file, which it was given as a string."""
-    return found.decode() if isinstance(found, bytes) else found
+@dataclass(frozen=True)
+class Format:
+    """A kind of file: how it is written from a network, an image, its free axes and a record, and how it is read."""
+
+    suffix: str
+    packages: tuple[str, ...]  # needed beside torch
+    extra: str  # of this package, which installs them
+    write: Callable[[nn.Module, Tensor, dict[int, str], Path, str], None]
+    read: Callable[[Path], tuple[Run, str]]  # the record is empty where the file has none
 
 
 def write_torch_export(network: nn.Module, image: Tensor, axes: dict[int, str], path: Path, record: str) -> None:
-    """Writes the exported program; `network` is changed."""
+    """Write the exported program; ``network`` is changed."""
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.Conv3d) and module.out_channels == 1:
             network.set_submodule(name, _OneChannel(module))
@@ -33,28 +52,28 @@ def write_torch_export(network: nn.Module, image: Tensor, axes: dict[int, str], 
 
 
 def read_torch_export(path: Path) -> tuple[Run, str]:
-    """The file as a function, and its record; empty where there is none."""
+    """Read the program as a function, and its record."""
     extra = {RECORD: ""}
     loaded = torch.export.load(path, extra_files=extra)
-    return loaded.module(), text(extra[RECORD])
+    return loaded.module(), _text(extra[RECORD])
 
 
 def program(network: nn.Module, image: Tensor, axes: dict[int, str]) -> torch.export.ExportedProgram:
-    """The exported program, whose named axes may have any length, one included."""
+    """Export a network as a program whose named axes may have any length, including one."""
     from torch.fx.experimental import _config
 
     dynamic = dict.fromkeys(axes, torch.export.Dim.DYNAMIC)
-    # Weights with the channels last would make the program ask for the order of the image's memory, too.
+    # With channels-last weights the program would require that memory order of the image, too.
     network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    # Else an axis that is longer than one here, however deep inside, must be so for ever.
+    # Otherwise an axis that is longer than one here, however deep inside, must always be.
     with _config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         return torch.export.export(network, (image,), dynamic_shapes=(dynamic,))
 
 
 class _OneChannel(nn.Module):
-    """A 3-D convolution to one channel as the first of two.
+    """A 3-D convolution to one channel as the first channel of two.
 
-    Of one channel the order of memory cannot be told, and an exported program decides it by a batch of more than one.
+    The memory order of a single channel is ambiguous, and an exported program decides it by a batch of more than one.
     """
 
     def __init__(self, conv: nn.Conv3d) -> None:
@@ -70,12 +89,8 @@ class _OneChannel(nn.Module):
         return y.narrow(1, 0, 1)
 
 
-OPSET = 18
-"""The one that torch's exporter is written for, which ONNX Runtime takes since 1.14."""
-
-
 def write_onnx(network: nn.Module, image: Tensor, axes: dict[int, str], path: Path, record: str) -> None:
-    """Writes one file with the weights inside."""
+    """Write one file with the weights inside."""
     exported = torch.onnx.export(
         program(network, image, axes),
         (image,),
@@ -86,16 +101,16 @@ def write_onnx(network: nn.Module, image: Tensor, axes: dict[int, str], path: Pa
         dynamic_shapes=(axes,),
         opset_version=OPSET,
     )
-    assert exported is not None  # None is for the exporter of before dynamo
+    assert exported is not None  # only the exporter without dynamo returns None
     exported.model.metadata_props[RECORD] = record
     exported.save(path, external_data=False)
 
 
 def read_onnx(path: Path) -> tuple[Run, str]:
-    """The file as a function, and its record; empty where there is none."""
+    """Read the file as a function, and its record."""
     onnxruntime = import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is told by the exception
+    options.log_severity_level = 4  # errors are raised; they need not be logged as well
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(image: Tensor) -> Tensor:
@@ -105,57 +120,53 @@ def read_onnx(path: Path) -> tuple[Run, str]:
 
 
 def write_torchscript(network: nn.Module, image: Tensor, axes: dict[int, str], path: Path, record: str) -> None:
-    """Scripted, not traced: a trace holds the sizes that it was made with."""
+    """Write the scripted network; a traced one would keep the sizes of the example."""
     torch.jit.save(torch.jit.script(network), str(path), _extra_files={RECORD: record})
 
 
 def read_torchscript(path: Path) -> tuple[Run, str]:
-    """The file as a function, and its record; empty where there is none."""
+    """Read the script as a function, and its record."""
     extra = {RECORD: ""}
     script = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
-    return script, text(extra[RECORD])
+    return script, _text(extra[RECORD])
 
 
-@dataclass(frozen=True)
-class Format:
-    """A kind of file: how it is written from a network, an image, its free axes and a record, and read again."""
-
-    suffix: str
-    needs: tuple[str, ...]
-    write: Callable[[nn.Module, Tensor, dict[int, str], Path, str], None]
-    read: Callable[[Path], tuple[Run, str]]
+def _text(content: str | bytes) -> str:
+    return content.decode() if isinstance(content, bytes) else content
 
 
-ONNX = ("onnx", "onnxscript", "onnxruntime")
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 FORMATS = {
-    "torchscript": Format(".ts", (), write_torchscript, read_torchscript),
-    "torch_export": Format(".pt2", (), write_torch_export, read_torch_export),
-    "onnx": Format(".onnx", ONNX, write_onnx, read_onnx),
+    "torchscript": Format(".ts", (), "", write_torchscript, read_torchscript),
+    "torch_export": Format(".pt2", (), "", write_torch_export, read_torch_export),
+    "onnx": Format(".onnx", ONNX_PACKAGES, "export", write_onnx, read_onnx),
 }
-"""The single files by the names of their formats; they take and give values in [0, 1]."""
+"""The single-file formats by name; their files take and return values in [0, 1]."""
 BIOIMAGEIO = "bioimageio"
-"""The package of such files and their description, which takes and gives grey levels."""
-_SUFFIXES = {name: each.suffix for name, each in FORMATS.items()} | {BIOIMAGEIO: ".zip"}
-_NEEDS = {name: each.needs for name, each in FORMATS.items()} | {BIOIMAGEIO: ("bioimageio.core", *ONNX)}
-_EXTRAS = {"onnx": "export", BIOIMAGEIO: "bioimageio"}
+"""The name of the package of such files with a description, which takes and returns grey levels."""
+SUFFIXES = {name: kind.suffix for name, kind in FORMATS.items()} | {BIOIMAGEIO: ".zip"}
 
 
 def format_of(path: Path, format: str | None) -> str:
-    """The name of a file's format: as given, or as its suffix says.
+    """Return the name of a file's format: the given one, or the one of its suffix.
 
     Raises:
-        InputError: there is none, or its packages are not installed.
+        InputError: the format is unknown, or its packages are not installed.
     """
     if format is None:
-        format = next((name for name, suffix in _SUFFIXES.items() if suffix == path.suffix), None)
+        format = next((name for name, suffix in SUFFIXES.items() if suffix == path.suffix), None)
         if format is None:
-            suffixes = ", ".join(_SUFFIXES.values())
+            suffixes = ", ".join(SUFFIXES.values())
             raise InputError(f"{path}: {path.suffix or 'no suffix'} names no format; use {suffixes}, or give --format")
-    if format not in _SUFFIXES:
-        raise InputError(f"--format {format}: there is no such format; use {', '.join(_SUFFIXES)}")
-    missing = [package for package in _NEEDS[format] if not _is_installed(package)]
+    if format not in SUFFIXES:
+        raise InputError(f"--format {format}: there is no such format; use {', '.join(SUFFIXES)}")
+    packages: tuple[str, ...] = ("bioimageio.core", *ONNX_PACKAGES)
+    extra = BIOIMAGEIO
+    if format in FORMATS:
+        packages, extra = FORMATS[format].packages, FORMATS[format].extra
+    missing = [package for package in packages if not _is_installed(package)]
     if missing:
-        install = f"pip install 'pssr2-monai[{_EXTRAS[format]}]'"
+        install = f"pip install 'pssr2-monai[{extra}]'"
         raise InputError(f"--format {format}: {', '.join(missing)} missing; install with {install}")
     return format
 
@@ -163,5 +174,55 @@ def format_of(path: Path, format: str | None) -> str:
 def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ModuleNotFoundError:  # of what it is part of
+    except ModuleNotFoundError:  # its parent package is missing
         return False
+
+
+def make_cases(network: nn.Module, record: Record, name: str) -> list[Case]:
+    """Run a network on random images of all ``CASE_SHAPES`` that it accepts.
+
+    The networks of this package accept every size; those of other packages may need multiples of some number.
+
+    Raises:
+        InputError: it accepts none of them, or does not return a tensor.
+    """
+    random = torch.Generator().manual_seed(0)
+    cases: list[Case] = []
+    reason = "its output is not a tensor"
+    for batch, depth, height, width in CASE_SHAPES:
+        frames = depth if is_volume(record.scale) else record.n_frames[0]
+        image = torch.rand(batch, frames, height, width, generator=random)
+        try:
+            with torch.inference_mode():
+                pred = network(image)
+        except Exception as error:  # the network may be anybody's
+            reason = one_line(error)
+        else:
+            cases += [(image, pred)] if isinstance(pred, Tensor) else []
+    if not cases:
+        raise InputError(f"{name}: its network takes no images of 8x8 to 64x96 px: {reason}")
+    return cases
+
+
+def largest_difference(run: Run, cases: list[Case]) -> float:
+    """Return the largest difference between outputs; infinite where a shape differs, NaN where a value is NaN."""
+    differences = []
+    for image, pred in cases:
+        output = run(image)
+        same_shape = output.shape == pred.shape
+        differences.append((output - pred).abs().max() if same_shape else torch.tensor(torch.inf))
+    return float(torch.stack(differences).max())
+
+
+@contextmanager
+def without_torch_messages() -> Iterator[None]:
+    """Suppress torch's messages about itself, such as that TorchScript is deprecated or torchvision absent."""
+    onnx_logger = logging.getLogger("torch.onnx")
+    level = onnx_logger.level
+    onnx_logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        onnx_logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""Networks that take and give grey levels instead of [0, 1], so that no runner has to know the scale."""
+"""Networks that take and return grey levels instead of [0, 1], so that runners need not know the intensity scale."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ from pssr2_monai.images.intensity import Intensity
 from pssr2_monai.images.windows import fit_image_intensity
 from pssr2_monai.networks.record import Record
 
+DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
+"""Data types whose values float32 holds without loss."""
+
 
 @dataclass(frozen=True)
 class PackageSettings:
-    """What a BioImage.IO package says of itself, and which images it takes.
+    """The description of a BioImage.IO package, and the images that it takes.
 
     Attributes:
-        name: of the model: letters, digits, ``_+-()`` and spaces; by default made from the scale and the network.
-        description: one or two sentences; by default what the network does.
+        name: name of the model: letters, digits, ``_+-()`` and spaces; by default made from scale and network.
+        description: one or two sentences; by default the network's purpose.
         authors: names, separated by semicolons.
         license: an SPDX identifier, such as ``CC-BY-4.0``.
-        cite: what to cite beside PSSR, PSSR2 and MONAI: entries ``TEXT 10.DOI``, separated by semicolons.
+        cite: citations in addition to PSSR, PSSR2 and MONAI: entries ``TEXT 10.DOI``, separated by semicolons.
         cover: a picture of it (PNG, JPEG, GIF or SVG), twice as wide as high or square; by default the example and
-            what becomes of it.
-        example: a scan, whose middle becomes the example, and from which the data type and, where the training scaled
-            each file by itself, the grey levels of black and white are taken.
-        dtype: of the images, ``uint8``, ``int8``, ``uint16``, ``int16`` or ``float32``; by default the example's, else
-            the smallest that holds the training's fixed grey levels, else ``uint8``.
-        low: the grey level that is black, where the example's is not to serve; goes with ``high``.
-        high: the grey level that is white.
+            its restored image.
+        example: a scan, whose middle becomes the example; also the source of the data type and, if the training scaled
+            each file by itself, of the grey levels of black and white.
+        dtype: data type of the images, ``uint8``, ``int8``, ``uint16``, ``int16`` or ``float32``; by default the
+            example's, else the smallest that holds the training's fixed grey levels, else ``uint8``.
+        low: the grey level that is black, instead of the example's; needs ``high``.
+        high: the grey level that is white; needs ``low``.
     """
 
     name: str | None = None
@@ -48,25 +51,21 @@ class PackageSettings:
     high: float | None = None
 
     @property
-    def given(self) -> list[str]:
-        """The options that are not as they are by default, as a user writes them."""
-        return [f"--{each.name}" for each in fields(self) if getattr(self, each.name) != each.default]
-
-
-DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
-"""What a float32 holds without loss."""
+    def changed(self) -> list[str]:
+        """The options that differ from their defaults, as a user writes them."""
+        return [f"--{option.name}" for option in fields(self) if getattr(self, option.name) != option.default]
 
 
 class GreyLevels(nn.Module):
-    """A network with its intensity scale inside: the steps of `Intensity.apply` before it, of `Intensity.cast` behind.
+    """A network with its intensity scale: the steps of ``Intensity.apply`` before it, of ``Intensity.cast`` after it.
 
-    Takes and gives float32 grey levels; where ``dtype`` is one of integers, whole numbers within its range, so that
-    whatever a runner casts with, it gets the same.
+    Takes and returns float32 grey levels; for integer data types whole numbers within their range, so that a runner's
+    own cast changes nothing.
 
     Args:
-        network: takes and gives ``(batch, frames, Y, X)`` in [0, 1].
+        network: takes and returns ``(batch, frames, Y, X)`` in [0, 1].
         intensity: the grey levels of 0 and 1.
-        dtype: of the images, one of `DTYPES`.
+        dtype: data type of the images, one of ``DTYPES``.
         channel: whether images are ``(batch, 1, frames, Y, X)``.
     """
 
@@ -87,22 +86,21 @@ class GreyLevels(nn.Module):
 
 
 def limits(dtype: str) -> tuple[float, float]:
-    """The least and the greatest value, infinite for floats."""
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
+    """Return the smallest and the largest value of a data type, infinite for floats."""
+    if np.dtype(dtype).kind == "f":
         return -float("inf"), float("inf")
-    info = np.iinfo(kind)
+    info = np.iinfo(dtype)
     return float(info.min), float(info.max)
 
 
 def grey_scale(record: Record, settings: PackageSettings, name: str) -> tuple[Intensity, str]:
-    """The grey levels of black and white, and the dtype, of the images that a package takes.
+    """Determine the grey levels of black and white, and the data type, of the images that a package takes.
 
-    A scale of each file's own cannot be told to a runner that gives a network one part of an image after the other; so
-    it is settled here, once and for all images.
+    A scale for each file is impossible with runners that pass one part of an image after the other to a network; one
+    scale for all images is set here.
 
     Raises:
-        InputError: it cannot be settled; an unknown dtype, or one that is not the example's.
+        InputError: it cannot be determined; an unknown data type, or one that is not the example's.
     """
     if (settings.low is None) != (settings.high is None):
         raise InputError("--low and --high go together; give both grey levels, or neither")
@@ -114,12 +112,12 @@ def grey_scale(record: Record, settings: PackageSettings, name: str) -> tuple[In
         raise InputError(f"--dtype {dtype}: a package cannot take it; use {', '.join(DTYPES)}")
     if settings.example is not None:
         with open_image(settings.example) as image:
-            found = image.dtype.name
-            if found not in DTYPES or dtype not in (None, found):
-                raise InputError(f"{image.path.name}: its pixels are {found}, not {dtype or ' or '.join(DTYPES)}")
-            return fixed or fit_image_intensity(image, record.intensity, record.stack), found
+            pixels = image.dtype.name
+            if pixels not in DTYPES or dtype not in (None, pixels):
+                raise InputError(f"{image.path.name}: its pixels are {pixels}, not {dtype or ' or '.join(DTYPES)}")
+            return fixed or fit_image_intensity(image, record.intensity, record.stack), pixels
     levels = (fixed.low, fixed.high) if fixed else (record.intensity.low, record.intensity.high)
-    dtype = dtype or _smallest(*levels)
+    dtype = dtype or _smallest_dtype(*levels)
     if fixed:
         return fixed, dtype
     if record.intensity.needs_sample(np.dtype(dtype)):
@@ -130,8 +128,8 @@ def grey_scale(record: Record, settings: PackageSettings, name: str) -> tuple[In
     return record.intensity.fit(np.empty(0, dtype), dtype, name), dtype
 
 
-def _smallest(low: float | None, high: float | None) -> str:
-    """The dtype that holds fixed grey levels; uint8 where none are fixed."""
+def _smallest_dtype(low: float | None, high: float | None) -> str:
+    """The data type that holds fixed grey levels; uint8 where none are fixed."""
     if low is None or high is None:
         return "uint8"
     unsigned = next((dtype for dtype in ("uint8", "uint16") if high <= limits(dtype)[1]), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import zipfile
@@ -21,11 +20,10 @@ from torch import nn
 
 from pssr2_monai.cli.main import main
 from pssr2_monai.errors import InputError
-from pssr2_monai.export import formats
 from pssr2_monai.export.bioimageio import Package
 from pssr2_monai.export.export import export, load_export
-from pssr2_monai.export.grey_levels import GreyLevels, PackageSettings
-from pssr2_monai.images.intensity import Intensity, IntensitySettings
+from pssr2_monai.export.grey_levels import PackageSettings
+from pssr2_monai.images.intensity import IntensitySettings
 from pssr2_monai.networks.record import Record
 
 core = pytest.importorskip("bioimageio.core")
@@ -190,26 +188,6 @@ def test_volumes_of_floats(saved: Callable[..., tuple[nn.Module, Path]], tmp_pat
     np.testing.assert_allclose(given[0], expected[:, 8:-8, 64:-64, 64:-64], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "low", "high"),
-    [("uint8", 0, 255), ("int8", -100, 90), ("uint16", 300, 4000), ("int16", -500, 9000), ("float32", -1.5, 2.25)],
-)
-def test_the_scale_inside_is_that_of_restoring(dtype: str, low: float, high: float) -> None:
-    intensity = Intensity(low, high)
-    network = nn.Conv2d(1, 1, 3, padding=1)
-    nn.init.constant_(network.weight, 0.2)  # brighter than it was, and so beyond what the dtype holds
-    span = np.random.default_rng(0).uniform(-0.2, 1.3, size=(2, 1, 12, 15))
-    image = intensity.cast(span, dtype)
-    with torch.inference_mode():
-        expected = intensity.cast(network(torch.from_numpy(intensity.apply(image))), dtype)
-        given = GreyLevels(network, intensity, dtype, channel=False)(torch.from_numpy(image.astype(np.float32))).numpy()
-        deep = GreyLevels(network, intensity, dtype, channel=True)(torch.from_numpy(image.astype(np.float32))[:, None])
-    np.testing.assert_allclose(given, expected, rtol=1e-6, atol=1e-6 * (high - low))
-    np.testing.assert_array_equal(deep[:, 0], given)
-    if dtype != "float32":
-        np.testing.assert_array_equal(given.astype(dtype), expected)
-
-
 PERCENTILES = {"intensity": IntensitySettings("percentile")}
 
 
@@ -246,34 +224,6 @@ def test_what_a_user_got_wrong_is_refused_before_any_work(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("recorded", "settings", "dtype", "levels"),
-    [
-        (IntensitySettings("fixed", 10, 200), {}, "uint8", (10, 200)),
-        (IntensitySettings("fixed", 10, 2000), {}, "uint16", (10, 2000)),
-        (IntensitySettings("fixed", -10, 200), {}, "float32", (-10, 200)),
-        (IntensitySettings("dtype"), {"dtype": "uint16"}, "uint16", (0, 65535)),
-        (IntensitySettings(offset=90), {}, "uint8", (90, 255)),
-        (IntensitySettings("percentile"), {"low": 3.0, "high": 400.0}, "uint16", (3, 400)),
-    ],
-)
-def test_the_grey_levels_come_from_the_record(
-    recorded: IntensitySettings, settings: dict[str, Any], dtype: str, levels: tuple[float, float]
-) -> None:
-    package = Package(nn.Identity(), Record({}, 1, intensity=recorded), "model.pt", PackageSettings(**settings))
-    assert package.images.dtype == dtype
-    assert (package.images.intensity.low, package.images.intensity.high) == levels
-    assert package.example.dtype == dtype
-    assert json.dumps(package.content)
-
-
 def test_settings_are_for_packages_alone(tiny_weights: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--name, --low: for bioimageio packages alone, not torchscript; leave out"):
         export(tiny_weights, tmp_path / "model.ts", package=PackageSettings(name="Engine 1", low=2.0))
-
-
-def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "find_spec", lambda name: None if name.startswith("bio") else name)
-    expected = r"bioimageio\.core missing; install with pip install 'pssr2-monai\[bioimageio\]'"
-    with pytest.raises(InputError, match=expected):
-        export(tmp_path / "model.pt", tmp_path / "model.zip")
