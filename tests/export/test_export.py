@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from pssr2_monai.cli.main import main
 from pssr2_monai.errors import InputError
 from pssr2_monai.export.export import Exported, export, load_export
-from pssr2_monai.export.formats import FORMATS, Format
+from pssr2_monai.export.formats import FORMATS
 from pssr2_monai.networks.record import Record
 
 every_format = pytest.mark.parametrize("format", FORMATS)
@@ -164,7 +165,7 @@ def test_a_file_that_gives_other_values_is_refused(
         run, record = read(path)
         return (lambda x: run(x) + 0.02 / 255), record
 
-    monkeypatch.setitem(FORMATS, "torchscript", Format(".ts", (), FORMATS["torchscript"].write, brighter))
+    monkeypatch.setitem(FORMATS, "torchscript", replace(FORMATS["torchscript"], read=brighter))
     with pytest.raises(InputError, match=r"differs from the network by 0\.02 grey levels of 255, more than 0\.01"):
         export(weights, tmp_path / "model.ts")
     assert not (tmp_path / "model.ts").exists()
