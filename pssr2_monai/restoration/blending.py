@@ -1,4 +1,4 @@
-"""Adding windows up to an image, each weighted."""
+"""Blending windows: a restored image is the weighted sum of overlapping windows."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.profiler import record_function
 
 @dataclass(frozen=True)
 class WindowAxis:
-    """The windows that a network is laid over an axis with, and what each counts for where they overlap.
+    """The windows along an axis, and their weights where they overlap.
 
     They begin at multiples of ``step``, less a margin, wherever the axis is divided for other reasons, so that a pixel
     is made from the same windows whatever part of the image is asked for. An axis that is no longer than a window has
-    one window, of its own size.
+    one window of the axis's size.
 
     Attributes:
         size: pixels of the axis.
@@ -38,7 +38,7 @@ class WindowAxis:
 
     @property
     def edge(self) -> int:
-        """Pixels at each end of a window that count for nothing, where another window counts."""
+        """Pixels at each end of a window whose weight is 0, where another window has weight."""
         return self.shared // 4
 
     @property
@@ -48,14 +48,14 @@ class WindowAxis:
 
     @property
     def starts(self) -> range:
-        """Where the windows begin; the first before 0."""
+        """First pixels of the windows; the first one is negative."""
         if self.size <= self.window:
             return range(1)
         count = 1 + -(-(self.size + 2 * self.margin - self.window) // self.step)
         return range(-self.margin, -self.margin + count * self.step, self.step)
 
     def covering(self, first: int, stop: int) -> list[int]:
-        """The starts of the windows that count for something between two pixels."""
+        """The starts of the windows with weight between two pixels."""
         return [
             start
             for start in self.starts
@@ -63,23 +63,23 @@ class WindowAxis:
         ]
 
     def weights(self, start: int, scale: int = 1) -> npt.NDArray[np.float32]:
-        """What the pixels of a window count for, ``(length * scale,)``; those of all windows add up to 1.
+        """The weights of the pixels of a window, ``(length * scale,)``; those of all windows add up to 1.
 
-        A quarter of the overlap at each end, which a network knows least of, counts for nothing; the weights rise along
+        They are 0 in a quarter of the overlap at each end, whose surroundings the network has not seen, and rise along
         a raised cosine over the half between.
         """
         if len(self.starts) == 1:
             return np.ones(self.length * scale, np.float32)
-        own = self._profile(scale)
-        total = np.zeros_like(own)
-        for other in self.starts:
-            shift = (other - start) * scale
-            if abs(shift) < len(own):
-                total[max(shift, 0) : len(own) + min(shift, 0)] += own[max(-shift, 0) : len(own) - max(shift, 0)]
-        return np.divide(own, total, out=np.zeros_like(own), where=total > 0).astype(np.float32)
+        profile = self._profile(scale)
+        total, length = np.zeros_like(profile), len(profile)
+        for neighbour in self.starts:
+            shift = (neighbour - start) * scale
+            if abs(shift) < length:
+                total[max(shift, 0) : length + min(shift, 0)] += profile[max(-shift, 0) : length - max(shift, 0)]
+        return np.divide(profile, total, out=np.zeros_like(profile), where=total > 0).astype(np.float32)
 
     def _profile(self, scale: int) -> npt.NDArray[np.float64]:
-        """The weights of a window before they are made to add up to 1."""
+        """The weights of a window before they are normalised."""
         edge = self.edge * scale
         ramp = self.shared * scale - 2 * edge
         rising = np.ones(self.window * scale)
@@ -95,24 +95,24 @@ Place = tuple[range, ...]
 def blended(
     outputs: Iterator[torch.Tensor], axes: Sequence[WindowAxis], parts: Sequence[range]
 ) -> Iterator[tuple[Place, torch.Tensor]]:
-    """Windows added up, and given as soon as no window to come counts for a piece.
+    """Sum windows, and yield each piece of the image as soon as no later window has weight there.
 
-    Of an image no more is held than what a row of windows has in common with the next. Each pixel is summed in the same
-    order whatever part of the image is asked for.
+    No more of the image is held than what a row of windows has in common with the next. Each pixel is summed in the
+    same order whatever part of the image is asked for.
 
     Args:
-        outputs: what the network made of the windows that cover the part, ``(..., sizes along the axes)``, in the order
-            of where they begin, along the last axis first. They are changed.
+        outputs: the restored windows that cover the part, ``(..., sizes along the axes)``, in the order of their
+            starts, along the last axis first. They are changed.
         axes: windows along each of the last axes.
         parts: LR pixels along each that are asked for.
 
     Yields:
-        LR pixels along each axis and what they became, ``(..., HR pixels along the axes)``: pieces that cover the part,
-        row of windows by row of windows, each but the first and last as long as the step of the windows.
+        LR pixels along each axis and the restored ones, ``(..., HR pixels along the axes)``: pieces that cover the
+        part, row of windows by row of windows, each but the first and last as long as the step of the windows.
     """
     (axis, *inner), (part, *inner_parts) = axes, parts
     starts, dim = axis.covering(part.start, part.stop), -len(axes)
-    kept: dict[Place, torch.Tensor] = {}  # sums to which the next window is to be added
+    sums: dict[Place, torch.Tensor] = {}  # to which the next window is added
     first = part.start
     for start, following in zip(starts, [*starts[1:], None], strict=True):
         stop = end = part.stop
@@ -124,23 +124,23 @@ def blended(
         for place, slab in slabs:
             with record_function("blend"):
                 factor = slab.shape[dim] // axis.length
-                counting = slice((first - start) * factor, (end - start) * factor)
-                slab = slab.narrow(dim, counting.start, counting.stop - counting.start)
-                _weigh(slab, axis.weights(start, factor)[counting], dim)
-                if place in kept:
-                    slab.narrow(dim, 0, kept[place].shape[dim]).add_(kept[place])
+                weighted = slice((first - start) * factor, (end - start) * factor)
+                slab = slab.narrow(dim, weighted.start, weighted.stop - weighted.start)
+                _weigh(slab, axis.weights(start, factor)[weighted], dim)
+                if place in sums:
+                    slab.narrow(dim, 0, sums[place].shape[dim]).add_(sums[place])
                 ready, rest = slab.split([(stop - first) * factor, (end - stop) * factor], dim)
-                kept[place] = rest.clone()  # not the whole slab
+                sums[place] = rest.clone()  # not the whole slab
             if stop > first:
                 yield (range(first, stop), *place), ready
         first = stop
 
 
 def _weigh(slab: torch.Tensor, weights: npt.NDArray[np.float32], dim: int) -> None:
-    """Multiplies a window by its weights along an axis, in place, but for the middle where they are 1."""
+    """Multiply a window by its weights along an axis, in place, except for the middle where they are 1."""
     ones = np.flatnonzero(weights == 1)
     whole = not len(ones) or ones[-1] - ones[0] >= len(ones)
     ends = [(0, len(weights))] if whole else [(0, int(ones[0])), (int(ones[-1]) + 1, len(weights))]
     for low, high in ends:
-        own = torch.from_numpy(weights[low:high]).to(slab.device)
-        slab.narrow(dim, low, high - low).mul_(own.reshape(-1, *[1] * (-1 - dim)))
+        factors = torch.from_numpy(weights[low:high]).to(slab.device)
+        slab.narrow(dim, low, high - low).mul_(factors.reshape(-1, *[1] * (-1 - dim)))

@@ -12,7 +12,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from functools import lru_cache
 from itertools import islice
 from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -39,25 +39,26 @@ ITEMS_PER_WORKER = 2
 """Items that are handed out at a time: the one that a worker restores, and the next."""
 CONNECT_SECONDS = 10.0
 RETRIES = 2
+"""How often the item of a worker that died is given to another."""
+KILLED_PROCESS = (
+    "a worker process was killed, most likely for want of memory; give the same command again, with fewer --workers or "
+    "a smaller --window"
+)
+LOST_CLUSTER = (
+    "the cluster lost its scheduler, or several workers at the same item; look at the workers' logs, and give the same "
+    "command again"
+)
 
 
 @dataclass(frozen=True)
 class WorkerNetwork:
-    """The network that each worker loads for itself.
+    """The network that each worker loads for itself."""
 
-    Attributes:
-        weights: the file, which all workers must see under this path.
-        nbytes: its size, so that another file under this path is not mistaken for it.
-        modified_ns: the time of its last change, which decides whether a worker loads it again.
-        device: ``cpu``, ``cuda:1`` and so on; ``cuda`` or None for a GPU of the worker's own, where there are some.
-        packages: of the user's, whose networks the weights may name.
-    """
-
-    weights: Path
-    nbytes: int
-    modified_ns: int
-    device: str | None
-    packages: tuple[str, ...] = ()
+    weights: Path  # which all workers must see under this path
+    nbytes: int  # so that another file under this path is not mistaken for it
+    modified_ns: int  # decides whether a worker loads it again
+    device: str | None  # "cuda" or None for a GPU of the worker's own, where there are some
+    packages: tuple[str, ...] = ()  # of the user's, whose networks the weights may name
 
     @classmethod
     def of(cls, weights: str | Path, device: str | None) -> WorkerNetwork:
@@ -151,18 +152,16 @@ def own_gpu(folder: Path | None = None) -> int:
     return os.getpid() % count
 
 
-class Engine(Protocol):
-    """Workers, each with its own copy of the network.
+@dataclass(frozen=True)
+class Engine:
+    """Workers, each with its own copy of the network."""
 
-    Attributes:
-        workers: how many there are.
-        one_machine: whether all of them are on this machine, so that two may write to one page of a file.
-        network: the network that they load.
-    """
-
-    workers: int
-    one_machine: bool
-    network: WorkerNetwork
+    executor: Executor  # hands items to them
+    workers: int  # how many there are
+    one_machine: bool  # whether all of them are on this machine, so that two may write to one page of a file
+    network: WorkerNetwork  # that they load
+    lost: tuple[type[BaseException], ...]  # errors that mean that workers were lost
+    advice: str  # what the user can do then
 
     def run(self, function: Callable[[Item], Any], items: Iterable[Item]) -> Iterator[tuple[Item, Any]]:
         """Call a function, which can be pickled, on each item; yield each item with its result, as they are finished.
@@ -170,7 +169,21 @@ class Engine(Protocol):
         Raises:
             Unfinished: workers were lost.
         """
-        ...
+        remaining = iter(items)
+        running: dict[Future[Any], Item] = {}
+        try:
+            while True:
+                for item in islice(remaining, ITEMS_PER_WORKER * self.workers - len(running)):
+                    running[self.executor.submit(function, item)] = item
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+        except self.lost as error:
+            raise Unfinished(f"{self.advice}, to resume ({type(error).__name__})") from error
+        finally:
+            for future in running:
+                future.cancel()
 
 
 @contextmanager
@@ -199,41 +212,14 @@ def open_engine(
             yield processes
 
 
-class ProcessEngine:
-    """Processes of this machine."""
-
-    one_machine = True
-
-    def __init__(self, workers: int, network: WorkerNetwork, executor: ProcessPoolExecutor) -> None:
-        self.workers, self.network, self._executor = workers, network, executor
-
-    def run(self, function: Callable[[Item], Any], items: Iterable[Item]) -> Iterator[tuple[Item, Any]]:
-        """See `Engine.run`."""
-        remaining = iter(items)
-        running: dict[Future[Any], Item] = {}
-        try:
-            while True:
-                for item in islice(remaining, ITEMS_PER_WORKER * self.workers - len(running)):
-                    running[self._executor.submit(function, item)] = item
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), future.result()
-        except BrokenProcessPool as error:
-            raise Unfinished(
-                "a worker process was killed, most likely for want of memory; give the same command again, with fewer "
-                "--workers or a smaller --window, to resume"
-            ) from error
-
-
 @contextmanager
-def _processes(count: int, network: WorkerNetwork) -> Iterator[ProcessEngine]:
+def _processes(count: int, network: WorkerNetwork) -> Iterator[Engine]:
     threads = max(1, torch.get_num_threads() // count)
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(count, context, initializer=_begin_worker, initargs=(threads,))
     try:
-        yield ProcessEngine(count, network, executor)
+        yield Engine(executor, count, True, network, (BrokenProcessPool,), KILLED_PROCESS)
         executor.shutdown()
     except BaseException:
         # What they work on is not yet noted as done, and need not be waited for.
@@ -259,52 +245,12 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-class DaskEngine:
-    """The workers of a Dask cluster that runs already."""
-
-    one_machine = False
-
-    def __init__(self, client: Any, network: WorkerNetwork) -> None:
-        self._client, self.network = client, network
-        self.workers = len(client.scheduler_info(n_workers=-1)["workers"])
-
-    def run(self, function: Callable[[Item], Any], items: Iterable[Item]) -> Iterator[tuple[Item, Any]]:
-        """See `Engine.run`; the items of a worker that dies are done by others."""
-        from concurrent.futures import CancelledError
-
-        from distributed import as_completed
-        from distributed.comm import CommClosedError
-        from distributed.scheduler import KilledWorker
-
-        remaining = iter(items)
-        running: dict[Any, Item] = {}
-        finished = as_completed(loop=self._client.loop)
-
-        def submit(count: int) -> None:
-            for item in islice(remaining, count):
-                future = self._client.submit(function, item, pure=False, retries=RETRIES)
-                running[future] = item
-                finished.add(future)
-
-        try:
-            submit(ITEMS_PER_WORKER * self.workers)
-            for future in finished:
-                result = future.result()
-                submit(1)
-                yield running.pop(future), result
-        except (KilledWorker, CancelledError, CommClosedError) as error:
-            raise Unfinished(
-                f"the cluster lost its scheduler, or several workers at the same item ({type(error).__name__}); look "
-                "at the workers' logs, and give the same command again to resume"
-            ) from error
-        finally:
-            self._client.cancel(list(running))
-
-
 @contextmanager
-def _dask(address: str, network: WorkerNetwork, connect_seconds: float) -> Iterator[DaskEngine]:
+def _dask(address: str, network: WorkerNetwork, connect_seconds: float) -> Iterator[Engine]:
     try:
         from distributed import Client
+        from distributed.comm import CommClosedError
+        from distributed.scheduler import KilledWorker
     except ImportError as error:
         raise InputError("scheduler: needs the package distributed; pip install 'pssr2-monai[dask]'") from error
     try:
@@ -316,9 +262,10 @@ def _dask(address: str, network: WorkerNetwork, connect_seconds: float) -> Itera
         ) from error
     with client:
         _check_workers(client, address)
-        engine = DaskEngine(client, network)
-        logger.info("%d Dask workers; dashboard: %s", engine.workers, client.dashboard_link)
-        yield engine
+        workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        logger.info("%d Dask workers; dashboard: %s", workers, client.dashboard_link)
+        executor = client.get_executor(pure=False, retries=RETRIES)
+        yield Engine(executor, workers, False, network, (KilledWorker, CancelledError, CommClosedError), LOST_CLUSTER)
 
 
 def _check_workers(client: Any, address: str) -> None:

@@ -30,20 +30,12 @@ MAX_IMBALANCE = 1.05
 
 @dataclass(frozen=True)
 class LayoutLimits:
-    """Sizes that decide how an image is divided.
+    """Sizes that decide how an image is divided."""
 
-    Attributes:
-        column_bytes: memory for one column: narrow ones cost, since the windows at their borders are computed for both
-            sides.
-        files: chunks of an OME-Zarr that have a file each; more of them are stored in shards of a block each.
-        shard_bytes: size of a shard, uncompressed: each is in memory whole when it is written.
-        chunk: side of the chunks of an OME-Zarr along Y and X in pixels.
-    """
-
-    column_bytes: int = 2**28
-    files: int = 2**15
-    shard_bytes: int = 2**26
-    chunk: int = omezarr.CHUNK
+    column_bytes: int = 2**28  # memory; windows at the borders of narrow columns are computed for both sides
+    files: int = 2**15  # chunks of an OME-Zarr that have a file each; more are stored in shards of a block each
+    shard_bytes: int = 2**26  # at most, uncompressed: a shard is in memory whole when it is written
+    chunk: int = omezarr.CHUNK  # side of an OME-Zarr's chunks along Y and X in pixels
 
 
 @dataclass(frozen=True)
@@ -180,27 +172,16 @@ class BlockAssembler:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the restoring of an image is divided.
+    """How the restoring of an image is divided."""
 
-    Attributes:
-        frames: the LR frames.
-        plane: LR pixels along Y and X.
-        record: of the network.
-        inferer: gives the windows.
-        chunks: HR pixels along the run of frames, Y and X that are written to one chunk, or one shard, of the target.
-        itemsize: bytes of a pixel that is written.
-        limits: sizes of columns and shards.
-        in_shards: whether the chunks are shards.
-    """
-
-    frames: Frames
-    plane: tuple[int, int]
+    frames: Frames  # of the source
+    plane: tuple[int, int]  # LR pixels along Y and X
     record: Record
     inferer: SeamlessInferer
-    chunks: tuple[int, ...]
-    itemsize: int
+    chunks: tuple[int, ...]  # HR pixels along frames, Y and X that are written to one chunk, or shard, of the target
+    itemsize: int  # bytes of a pixel that is written
     limits: LayoutLimits = LayoutLimits()
-    in_shards: bool = False
+    in_shards: bool = False  # whether the chunks are shards
 
     @property
     def scale(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""A network that OpenVINO runs: on Intel's and AMD's processors quicker than torch, where it is installed."""
+"""Running a network by OpenVINO: on Intel's and AMD's processors faster than torch, where it is installed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch
 
 from pssr2_monai.errors import InputError
 
-EXAMPLE_SIDE = 64
+EXAMPLE_SIDE_PX = 64
 
 
 def check_openvino(quantizing: bool = False) -> None:
-    """Refuses to go on without it, or without what quantises networks for it.
+    """Check that OpenVINO is installed, and for quantising NNCF.
 
     Raises:
         InputError: says how to install it.
@@ -29,12 +29,12 @@ def check_openvino(quantizing: bool = False) -> None:
 
 
 class OpenVINONetwork:
-    """Runs a network on the processor by OpenVINO, compiled anew for every size of its input.
+    """A network on the processor, run by OpenVINO; it is compiled for every size of its input.
 
     Args:
         network: in evaluation mode.
-        dtype: what it computes in, ``torch.float32`` or ``torch.bfloat16``; the latter for all of the network, where
-            torch's autocast keeps sums in float32, so that it is off by up to a grey level of 255.
+        dtype: of its computations, ``torch.float32`` or ``torch.bfloat16``; the latter for all of the network, where
+            torch's autocast keeps sums in float32, so that it differs by up to a grey level of 255.
         samples: inputs ``(1, frames, Y, X)`` of one size, from whose range the network's convolutions are quantised to
             8-bit integers (NNCF's quantisation after training); None leaves them as they are.
 
@@ -66,51 +66,51 @@ class OpenVINONetwork:
         return torch.from_numpy(restored)
 
     def _compile(self, image: torch.Tensor) -> Any:
-        openvino = _imported()
+        openvino = _import_openvino()
         leading = tuple(image.shape[:-2])
         if leading not in self._models:
-            self._models[leading] = self._converted(leading)
+            self._models[leading] = self._convert(leading)
         model = self._models[leading].clone()
         model.reshape(list(image.shape))
         return openvino.Core().compile_model(model, "CPU", self.options)
 
-    def _converted(self, leading: tuple[int, ...]) -> Any:
-        """The network for inputs of these sizes before Y and X."""
-        # A small example is traced in a fraction of the time; what it becomes is not bound to its size.
-        example = torch.zeros(*leading, EXAMPLE_SIDE, EXAMPLE_SIDE)
+    def _convert(self, leading: tuple[int, ...]) -> Any:
+        """Convert the network for inputs of these sizes before Y and X."""
+        # A small example is traced in a fraction of the time; the result is not bound to its size.
+        example = torch.zeros(*leading, EXAMPLE_SIDE_PX, EXAMPLE_SIDE_PX)
         with torch.inference_mode(False), torch.no_grad():
-            model = _imported().convert_model(self.network, example_input=example)
+            model = _import_openvino().convert_model(self.network, example_input=example)
         if self.samples is None:
             return model
-        return _quantized(model, [sample[:1].expand(*leading[:1], -1, -1, -1) for sample in self.samples])
+        return quantize(model, [sample[:1].expand(*leading[:1], -1, -1, -1) for sample in self.samples])
 
 
-def _imported() -> Any:
-    """OpenVINO. It and NNCF report their use to their makers unasked, unless the package that does this is missing."""
+def _import_openvino() -> Any:
+    """Import OpenVINO without the package by which it and NNCF report their use to their makers."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
     return openvino
 
 
-def _quantized(model: Any, samples: Sequence[torch.Tensor]) -> Any:
-    """An OpenVINO model whose convolutions compute in 8-bit integers."""
+def quantize(model: Any, samples: Sequence[torch.Tensor]) -> Any:
+    """Quantise the convolutions of an OpenVINO model to 8-bit integers, with ranges from samples."""
     import nncf
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     nncf.set_log_level(logging.ERROR)
     model.reshape(list(samples[0].shape))
-    # What is brighter or darker than all samples must not be cut off: by default ranges are the mean of the samples'.
-    inputs = nncf.Dataset([each.contiguous().numpy() for each in (*samples, *map(_stretched, samples))])
+    # What is brighter or darker than all samples must not be clipped: by default ranges are the mean of the samples'.
+    inputs = nncf.Dataset([sample.contiguous().numpy() for sample in (*samples, *map(_stretch, samples))])
     ranges = AdvancedQuantizationParameters(activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX)
     mixed = nncf.QuantizationPreset.MIXED  # not all activations are positive
     with redirect_stdout(io.StringIO()):
         return nncf.quantize(model, inputs, preset=mixed, subset_size=2 * len(samples), advanced_parameters=ranges)
 
 
-def _stretched(sample: torch.Tensor) -> torch.Tensor:
-    """With the contrast of an image from black to white; noise, where there is no contrast."""
+def _stretch(sample: torch.Tensor) -> torch.Tensor:
+    """Stretch the contrast from black to white; return noise where there is no contrast."""
     low, high = sample.min(), sample.max()
     if low == high:
         return torch.rand(sample.shape, generator=torch.Generator().manual_seed(0))

@@ -67,25 +67,15 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run of restoring that is checked and ready to begin.
-
-    Attributes:
-        options: how to restore.
-        network: of the weights, on its device.
-        record: of the weights.
-        inferer: applies the network to windows.
-        journal: of the files of the run; None for a run that does not resume.
-        pairs: every source and its output, those that an interrupted run has finished among them.
-        files: what is left to do.
-    """
+    """A run of restoring that is checked and ready to begin."""
 
     options: RestoreOptions
-    network: torch.nn.Module
+    network: torch.nn.Module  # in evaluation mode, on its device
     record: Record
     inferer: SeamlessInferer
-    journal: FolderJournal | None
-    pairs: tuple[tuple[Path, Path], ...]
-    files: tuple[PlannedFile, ...]
+    journal: FolderJournal | None  # of the files of the run; None for a run that does not resume
+    pairs: tuple[tuple[Path, Path], ...]  # every source and its output, those that are finished among them
+    files: tuple[PlannedFile, ...]  # what is left to do
 
     @property
     def outputs(self) -> list[Output]:
@@ -106,10 +96,10 @@ def prepare(
     """Load the weights, match the targets, and open and check every source once.
 
     Args:
-        source: see ``restore.restore``, as ``target`` and ``weights``.
-        target: where to write.
-        weights: of the network.
-        options: how to restore.
+        source: see ``restore.restore``, as for ``target``, ``weights`` and ``options``.
+        target: see there.
+        weights: see there.
+        options: see there.
         device: of the network; by default that of the options, or the processor where workers have networks of their
             own.
         maps: the maps that are written next to each output.
@@ -176,9 +166,9 @@ def _matched_files(
             with open_image(file, axes=options.axes) as image:
                 check_frames(image, record)
                 planned = output_of(image, output, record, inferer)
-                beside = tuple(maps(image, planned)) if maps is not None else ()
+                mapped = tuple(maps(image, planned)) if maps is not None else ()
                 pixel_size = dict(image.pixel_size)
-                files.append(PlannedFile(file, image.axes, image.shape, str(image.dtype), pixel_size, planned, beside))
+                files.append(PlannedFile(file, image.axes, image.shape, str(image.dtype), pixel_size, planned, mapped))
         except InputError as error:
             if not options.skip_bad:
                 raise
@@ -235,13 +225,13 @@ def plan_restoring(
     """Plan what ``restore`` with the same arguments would do; nothing is written.
 
     Args:
-        source: see ``restore.restore``, as ``target``, ``weights``, ``options`` and ``keywords``.
-        target: where to write.
-        weights: of the network.
-        options: how to restore.
+        source: see ``restore.restore``, as for all arguments but the following.
+        target: see there.
+        weights: see there.
+        options: see there.
         trial: restore a few windows, for the time and the memory that restoring takes.
         maps: the maps that are written next to each output.
-        keywords: single options.
+        keywords: see there.
 
     Raises:
         InputError: what ``restore`` would refuse.

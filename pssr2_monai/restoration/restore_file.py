@@ -114,28 +114,9 @@ def restore_file(
     source, path = Path(source).absolute(), Path(target).absolute()
     if was_finished(path) and not overwrite:
         remove(journal_of(path))
-        return Path(target)
-    run = _FileRun(source, path, network, record, inferer, axes, overwrite, engine, quiet, limits)
-    halvings = 0
-    while True:
-        try:
-            run.restore(halvings)
-            return Path(target)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            smaller = inferer.halved(halvings + 1)
-            if smaller is None:
-                raise InputError(f"{source}: out of memory even for the smallest window; use another device") from error
-            logger.warning(
-                "%s: out of memory; begins anew with %d of %d LR pixels at a time",
-                source,
-                smaller.batch_size,
-                smaller.window,
-            )
-        # The windows decide a little about the output, so that what larger ones have written does not fit.
-        remove(journal_of(path))
-        halvings += 1
+    else:
+        _FileRun(source, path, network, record, inferer, axes, overwrite, engine, quiet, limits).restore()
+    return Path(target)
 
 
 @dataclass(frozen=True)
@@ -153,7 +134,26 @@ class _FileRun:
     quiet: bool
     limits: LayoutLimits | None
 
-    def restore(self, halvings: int) -> None:
+    def restore(self) -> None:
+        """Restore the file, with smaller windows where memory runs out."""
+        halvings = 0
+        while True:
+            try:
+                return self._restore(halvings)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                halvings += 1
+                smaller = self.inferer.halved(halvings)
+                if smaller is None:
+                    message = f"{self.source}: out of memory even for the smallest window; use another device"
+                    raise InputError(message) from error
+                size = f"{smaller.batch_size} of {smaller.window} LR pixels at a time"
+                logger.warning("%s: out of memory; begins anew with %s", self.source, size)
+            # The windows decide a little about the output, so that what larger ones have written does not fit.
+            remove(journal_of(self.target))
+
+    def _restore(self, halvings: int) -> None:
         """Restore the file, or what an interrupted run has left of it, with windows that were halved some times."""
         notes = journal_of(self.target)
         with open_image(self.source, axes=self.axes) as image, _full_disk_reported(self.target):
@@ -172,8 +172,7 @@ class _FileRun:
             try:
                 if writer.chunks is not None:
                     journal = journal or Journal(notes, settings)
-                parts = (self.network, self.record, layout.inferer, intensity, layout)
-                restorer = ImageRestorer(image, writer, *parts)
+                restorer = ImageRestorer(image, writer, self.network, self.record, layout.inferer, intensity, layout)
                 restorer.quantize()
                 self._run(restorer, journal)
                 if fingerprint(self.source) != state:
@@ -228,15 +227,8 @@ class _FileRun:
                         bar.update(written)
                 return
             assert journal is not None, "several workers need a target that they can write to at once"
-            image = WorkerImage(
-                self.engine.network,
-                self.source,
-                self.axes,
-                restorer.writer,
-                restorer.inferer,
-                restorer.intensity,
-                layout,
-            )
+            sent = (restorer.writer, restorer.inferer, restorer.intensity, layout)
+            image = WorkerImage(self.engine.network, self.source, self.axes, *sent)
             strips = layout.strips(journal, self.engine.workers)
             for strip, result in self.engine.run(partial(restore_strip, image), strips):
                 if isinstance(result, InputError):

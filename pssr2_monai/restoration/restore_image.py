@@ -35,24 +35,14 @@ MAX_SAMPLES, MIN_SAMPLES, SAMPLE_SIDE_PX, SAMPLE_PIXELS = 8, 2, 96, 2**20
 
 @dataclass
 class ImageRestorer:
-    """Restores strips of one image.
+    """Restores strips of one image."""
 
-    Attributes:
-        image: the source, open.
-        writer: of the target.
-        network: in evaluation mode, on the device that does the work.
-        record: of its weights.
-        inferer: applies the network to windows.
-        intensity: of the source.
-        layout: how the image is divided.
-    """
-
-    image: LazyImage
-    writer: Writer
-    network: torch.nn.Module
+    image: LazyImage  # the source, open
+    writer: Writer  # of the target
+    network: torch.nn.Module  # in evaluation mode, on the device that does the work
     record: Record
     inferer: SeamlessInferer
-    intensity: Intensity
+    intensity: Intensity  # of the source
     layout: Layout
 
     def run(

@@ -67,14 +67,14 @@ def test_uncertainty_is_not_shared_among_workers(scans: Path, tiny_weights: Path
         restore_with_maps(scans, tmp_path / "out", tiny_weights, uncertainty=True, workers=2)
 
 
-def test_the_command_tells_the_verdict(
+def test_the_command_reports_the_verdict(
     scans: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [str(scans / "cell_0.png"), str(tmp_path / "a.tif"), "--weights", f"{tiny_weights},{tiny_weights}"]
     with pytest.raises(SystemExit) as stopped:
         main(["restore", *arguments, "--fidelity", "--uncertainty"])
     assert stopped.value.code == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     verdict = json.loads((tmp_path / "a_fidelity.json").read_text())
     for words in (
         "a.tif",
@@ -84,7 +84,7 @@ def test_the_command_tells_the_verdict(
         verdict["headline"],
         *verdict["reasons"],
     ):
-        assert words in told
+        assert words in printed
 
 
 def test_the_plan_counts_the_maps(
@@ -104,7 +104,7 @@ def test_the_plan_counts_the_maps(
     }
     with pytest.raises(SystemExit):
         main([*arguments, "--fidelity", "--estimate"])
-    told = capsys.readouterr().out
-    assert "a_fidelity.ome.zarr" in told
-    assert "without that of the maps" in told
+    printed = capsys.readouterr().out
+    assert "a_fidelity.ome.zarr" in printed
+    assert "without that of the maps" in printed
     assert list(tmp_path.glob("a*")) == []

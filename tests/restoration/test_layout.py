@@ -89,7 +89,7 @@ class Interrupted(BaseException):
 
 
 @pytest.mark.parametrize("suffix", [".ome.zarr", ".tif"])
-def test_what_was_interrupted_goes_on_to_the_same_file(
+def test_an_interrupted_run_resumes_to_the_same_file(
     case: tuple[Path, torch.nn.Module, Record, SeamlessInferer],
     suffix: str,
     tmp_path: Path,

@@ -86,13 +86,13 @@ def test_quantised_to_integers_it_stays_near_for_all_intensities(network: ResUNe
 
 
 def test_all_windows_are_quantised_alike_and_once(network: ResUNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    quantized, calls = openvino_network._quantized, []
+    quantized, calls = openvino_network.quantize, []
 
     def counting(model: Any, samples: Sequence[torch.Tensor]) -> Any:
         calls.append([float(sample.max()) for sample in samples])
         return quantized(model, samples)
 
-    monkeypatch.setattr(openvino_network, "_quantized", counting)
+    monkeypatch.setattr(openvino_network, "quantize", counting)
     inferer = SeamlessInferer(64, batch_size=2, precision="int8", backend="openvino")
     image = torch.linspace(0, 1, 120).expand(1, 1, 32, 120)
     with torch.inference_mode():

@@ -49,7 +49,7 @@ def test_an_item_is_finished_while_the_next_is_made_and_before_the_next_but_one(
         assert list(behind(executor, finish, items())) == [f"{number}{part}" for number in range(4) for part in "ab"]
 
 
-def test_errors_of_either_side_are_raised_and_what_was_done_before_is_told() -> None:
+def test_errors_of_either_side_are_raised_and_results_before_them_are_kept() -> None:
     def failing(item: int) -> list[int]:
         if item == 2:
             raise OSError("full")
