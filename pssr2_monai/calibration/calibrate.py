@@ -112,12 +112,14 @@ def calibrate(
     and ``fit.search``). Without, Poisson and Gaussian noise are measured on flat patches of the LR images: rougher.
 
     Args:
-        lr: folder of real LR images.
-        out: the preset to write, ``NAME.json``; ``NAME.report.json`` and ``NAME.png`` are written next to it.
-        hr: folder of their HR partners, of the same names.
+        lr: folder of real low-resolution images.
+        out: the preset to write, ``NAME.json``, for ``pssr2 train --preset NAME.json``; ``NAME.report.json`` (figures)
+            and ``NAME.png`` (the noise, real and fitted) are written next to it.
+        hr: folder of their high-resolution partners, of the same names; without it, Poisson and Gaussian noise alone
+            are estimated, which is rougher.
         model: noises in their order, joined by ``+``: poisson, gaussian, salt_pepper, blur, line, jitter.
         scale: HR size over LR size; by default that of the images.
-        calls: trials of the search, at most.
+        calls: largest number of trials of the search.
         seed: of the noise and of the search.
         spread: half width of the ranges of the preset, as a share of each parameter; by default as far as the images
             differ, at least a tenth.

@@ -41,7 +41,7 @@ class TileSettings:
         scale: HR size over LR size; tiles divide by it. Three numbers, for Z, Y and X, make volumes of runs of frames.
         n_frames: HR frames of a sample, or ``[LR, HR]``.
         stack: order of T and Z.
-        axes: axes of files that do not tell theirs.
+        axes: axes of files that do not state their own, such as ZYX.
         slide: samples of several frames move on by one frame rather than by their length. Volumes that do not slide lie
             anywhere in their run where tiles lie at random positions.
         split: which images are for validation: ``file`` (the last files by name), ``place`` (a part of each sheet), a

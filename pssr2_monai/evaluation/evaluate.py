@@ -100,13 +100,13 @@ def evaluate(
 
     Args:
         hr: folder of high-resolution images.
-        weights: a ``model.pt`` with its record.
+        weights: a ``model.pt`` of a training, or the name of bundled weights: ``em``, ``em_denoise``.
         out: folder for ``report.html``, which stands alone, ``metrics.json``, ``metrics.csv`` and the pictures
             LR | bicubic | restored | HR | error.
         options: how to restore; only window, overlap, precision, backend, device and axes have an effect.
-        lr: folder of their real low-resolution partners of the same names; without it the HR images are crappified as
+        lr: folder of their real low-resolution partners, of the same names; by default the HR images are crappified as
             in training.
-        seed: seed of the crappifier and of the bootstrap.
+        seed: of the crappifier and of the bootstrap.
         normalise: normalisation before the metrics that are called fitted, ``least_squares`` (gain and offset) or
             ``pssr2``.
         pixel_size: micrometres of the HR pixels in Y and X, for files that do not state them; resolutions are then

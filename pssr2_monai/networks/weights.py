@@ -114,11 +114,11 @@ def load_weights(
 
 
 def convert(original: str | Path, target: str | Path, **options: Any) -> Path:
-    """Writes the weights of an original ``.pth`` file with a record, as a training of this package would.
+    """Turn weights of the original ``pssr`` package into a ``model.pt``.
 
     Args:
-        original: a ``.pth`` of the ``pssr`` package.
-        target: the ``model.pt`` to write.
+        original: a ``.pth`` that pssr 2.x saved: ResUNet, ResUNetA, RDResUNet, RDResUNetA or SwinIR.
+        target: the ``model.pt`` to write; ``restore`` also takes the original as it is.
         options: see ``networks.load_pssr2``.
 
     Raises:

@@ -42,7 +42,7 @@ def crappify_images(
     trust: bool = False,
     **overrides: Any,
 ) -> list[Path]:
-    """Crappifies an image file, or every one of a folder, as the training config with its presets would.
+    """Crappify an image, or every image of a folder, as a training would.
 
     Axes, dtype and intensity scale stay those of the file; the pixel size grows by the scale. What the scale does not
     divide is cut off at the end of an axis. Each frame, or LR frame where the scale has a factor for the frames, draws
@@ -51,12 +51,13 @@ def crappify_images(
     Args:
         source: an image file, a folder of them, or a folder of slices if the target is a file.
         target: the file to write, or the folder to write files of the same names into.
-        preset: presets laid over the training config, in turn.
+        preset: presets merged over the training config, in turn: names or JSON files; in a string, separated by commas.
         seed: of the crappifier's draws.
         overwrite: replace existing files.
-        format: ``tif``, ``ome.tif``, ``ome.zarr`` or ``png`` for files written into a folder.
+        format: ``tif``, ``ome.tif``, ``ome.zarr`` or ``png`` for files written into a folder; by default that of the
+            source.
         trust: let preset files hold expressions and classes that are not registered: they are then programs.
-        **overrides: any id of the training config: ``scale``, ``axes``, ``crappifier#clip``, ...
+        **overrides: any other id of the training config: ``scale``, ``axes``, ``crappifier#clip``, ...
 
     Returns:
         The files written.
@@ -96,20 +97,20 @@ def preprocess(
     trust: bool = False,
     **overrides: Any,
 ) -> list[Path]:
-    """Writes the tiles of one epoch as the trainer gets them: float32 TIFF in [0, 1], ``LR``, ``HR`` and ``extra``.
+    """Write the LR and HR tiles that a training would see in one epoch.
 
-    The files' names tell the tile's number, its sheet, its central frame, and the row and the column of its corner; how
-    it was turned over, they do not.
+    Tiles are float32 TIFF files in [0, 1]. Their names state the tile's number, sheet and central frame, and the row
+    and column of its corner, but not its orientation.
 
     Args:
-        data: the folder of images, as for a training.
-        out: folder for the folders of tiles.
-        preset: presets laid over the training config, in turn.
-        epoch: which epoch's places, orientations and noise.
-        limit: at most so many tiles, spread evenly over all there are.
+        data: folder of high-resolution images, as for a training.
+        out: folder for the folders ``LR``, ``HR`` and, if there are third images, ``extra``.
+        preset: presets merged over the training config, in turn: names or JSON files; in a string, separated by commas.
+        epoch: number of the epoch, from 1; each draws other places, orientations and noise.
+        limit: write at most so many tiles, evenly spread over all.
         overwrite: write into folders that hold files already.
         trust: let preset files hold expressions and classes that are not registered: they are then programs.
-        **overrides: any id of the training config, ``seed`` among them.
+        **overrides: any other id of the training config: ``scale``, ``tile``, ``seed``, ...
 
     Returns:
         The files written, sample by sample.
@@ -162,7 +163,7 @@ def preview(
 
     Args:
         source: an image file.
-        preset: presets laid over the training config, in turn.
+        preset: presets merged over the training config, in turn: names or JSON files; in a string, separated by commas.
         side: HR pixels of the part along Y and X, at most; cut to what the scale divides.
         seed: of the crappifier's draws.
         **overrides: any id of the training config.

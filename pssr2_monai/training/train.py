@@ -51,19 +51,21 @@ def train(
     live: LiveTraining | None = None,
     **overrides: Any,
 ) -> Path:
-    """Trains a network on a folder of high-resolution images.
+    """Train a network on a folder of high-resolution images.
 
     Args:
-        data: the folder of images.
-        out: folder for the weights (``model.pt``, ``last.pt``), the merged config and the TensorBoard files.
-        preset: presets laid over the bundle's training config, in turn.
-        epochs: how long to train; with ``minutes`` alone there is no bound of epochs.
-        minutes: stop after so many minutes, those before an interruption counted in.
-        resume: go on from ``last.pt`` in ``out``, with the config that it was begun with.
+        data: folder of high-resolution images.
+        out: folder for the weights (``model.pt``), the state to resume from (``last.pt``), the merged config and the
+            TensorBoard files.
+        preset: presets merged over the training config, in turn: names or JSON files; in a string, separated by commas.
+        epochs: how long to train; with ``minutes`` alone, without limit.
+        minutes: stop after so many minutes, including those before an interruption.
+        resume: resume the training in ``out`` from its ``last.pt``, with its own config.
         trust: let preset files, and the config of a resumed training, hold expressions and classes that are not
             registered: they are then programs.
-        live: shows the training while it goes, and can stop it.
-        **overrides: any other id of the config; nested ones as ``"train#dataloader#batch_size"``.
+        live: shows the training meanwhile, and can stop it.
+        **overrides: any other id of the config: ``scale``, ``tile``, ``batch_size``, ``lr``, ``seed``; nested ones as
+            ``"train#dataloader#batch_size"``.
 
     Returns:
         The best weights, ``model.pt``.

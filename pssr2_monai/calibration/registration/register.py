@@ -83,7 +83,7 @@ def register(
     pair_pattern: str | None = None,
     axes: str | None = None,
 ) -> list[Registered]:
-    """Aligns real LR and HR images of the same fields and writes what they share.
+    """Align real LR and HR images of the same fields, and write what they share.
 
     OUT/LR holds the LR images, cropped but otherwise untouched; OUT/HR the HR images, interpolated onto their grid and
     ``scale`` times as large; OUT/registration.csv what was found for every pair, those left out among them. The preset
@@ -91,14 +91,15 @@ def register(
     kept. A stack has one alignment, the median of those of up to five frames.
 
     Args:
-        hr: folder of HR images.
-        lr: folder of LR images.
-        out: folder to write, new or empty; it appears when all is done.
-        scale: HR pixels a LR pixel; by default from the pixel sizes where both files tell them, else from the sizes.
-        model: ``shift``, ``rigid``, ``similarity`` or ``affine``; see ``alignment.align``.
-        min_score: pairs of a lower score are left out.
+        hr: folder of high-resolution images.
+        lr: folder of low-resolution images of the same fields and names.
+        out: folder to write, new or empty; it appears when all pairs are done.
+        scale: HR pixels for each LR pixel; by default from the pixel sizes where both files state them, else from the
+            sizes of the images.
+        model: ``shift``, ``rigid`` (and rotation), ``similarity`` (and size) or ``affine`` (and shear).
+        min_score: pairs with a lower score are left out, as they do not seem to show the same field.
         pair_pattern: regular expression whose group is what the names of partners have in common.
-        axes: axes of files that do not tell their own.
+        axes: axes of files that do not state their own, such as ZYX.
 
     Returns:
         What was done with each pair.
