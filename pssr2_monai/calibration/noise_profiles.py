@@ -1,4 +1,4 @@
-"""Noise profiles: what real LR images differ in from downsampled HR images, in figures that can be compared.
+"""Noise profiles: the difference between real LR images and downsampled HR images, in figures that can be compared.
 
 All values are grey levels of an 8-bit image (0 to 255); images come as one stack ``(images, Y, X)``.
 """
@@ -25,9 +25,10 @@ BINS = 16
 """Bins of brightness. What is measured row by row is kept in as many groups of rows, so that every term is a mean of
 as many numbers and shows how far chance alone moves it."""
 HISTOGRAM_HALF = 256
+"""Bins of the histogram of noise values on either side of zero."""
 HISTOGRAM_REACH = 8
-"""The histogram of noise values has so many bins on either side of zero, and reaches to so many standard deviations."""
-BODY = 5.0
+"""Standard deviations of the noise to which the histogram reaches."""
+BODY_REACH = 5.0
 """Standard deviations of its brightness bin within which noise is measured; what lies beyond is lost pixels, or
 something that moved between the scans."""
 FLOORS = {"spread": 0.5, "tails": 1e-4, "rows": 0.05, "sharpness": 0.02, "shifts": 0.01}
@@ -37,63 +38,41 @@ FloatArray = npt.NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Scene:
-    """The clean images that noise is told apart over, and what sorts their pixels; ``sort_pixels`` makes it.
+    """Clean images, and their pixels sorted by brightness; ``sort_pixels`` makes it."""
 
-    Attributes:
-        clean: ``(images, Y, X)``, downsampled HR images with the contrast of the LR images.
-        used: which pixels are looked at.
-        bins: the brightness bin of each pixel looked at, one after another.
-        counts: how many pixels each bin has.
-        brightness: their mean brightness, from dark to bright.
-    """
-
-    clean: FloatArray
-    used: npt.NDArray[np.bool_]
-    bins: npt.NDArray[np.intp]
-    counts: npt.NDArray[np.intp]
-    brightness: FloatArray
+    clean: FloatArray  # (images, Y, X), downsampled HR images with the contrast of the LR images
+    used: npt.NDArray[np.bool_]  # which pixels are measured
+    bins: npt.NDArray[np.intp]  # the brightness bin of each of those pixels
+    counts: npt.NDArray[np.intp]  # how many pixels each bin has
+    brightness: FloatArray  # their mean brightness, from dark to bright
 
 
 @dataclass(frozen=True)
 class NoiseProfile:
-    """What noise looks like; ``(BINS,)`` are 16 bins of brightness (fewer where many pixels are alike).
+    """Figures of noise; ``(BINS,)`` are 16 bins of brightness (fewer where many pixels are alike)."""
 
-    Attributes:
-        spread: standard deviation over all pixels.
-        reach: ``(BINS,)`` the noise beyond which a pixel is lost: in mean and spread it counts with this value.
-        cumulative: share of the pixels whose noise is below each of ``edges``.
-        edges: noise values, grey levels.
-        bin_mean: ``(BINS,)`` mean of the noise.
-        bin_spread: ``(BINS,)`` standard deviation of the noise.
-        tails: ``(BINS,)`` share of the pixels that are lost.
-        rows: ``(16,)`` standard deviation of the means of rows, from the differences of neighbouring ones.
-        neighbours: ``(2, 16)`` correlation with the next pixel along X and along Y.
-        sharpness: ``(16,)`` coefficient of the clean image's second derivative in the noise: half the variance of a
-            Gaussian blur, px**2.
-        shifts: ``(16,)`` standard deviation of the rows' displacements along X, px.
-    """
-
-    spread: float
-    reach: FloatArray
-    cumulative: FloatArray
-    edges: FloatArray
-    bin_mean: FloatArray
-    bin_spread: FloatArray
-    tails: FloatArray
-    rows: FloatArray
-    neighbours: FloatArray
+    spread: float  # standard deviation over all pixels
+    reach: FloatArray  # (BINS,) noise beyond which a pixel is lost: in mean and spread it counts with this value
+    cumulative: FloatArray  # share of the pixels whose noise is below each of ``edges``
+    edges: FloatArray  # noise values, grey levels
+    bin_mean: FloatArray  # (BINS,) mean of the noise
+    bin_spread: FloatArray  # (BINS,) standard deviation of the noise
+    tails: FloatArray  # (BINS,) share of the pixels that are lost
+    rows: FloatArray  # (16,) standard deviation of the means of rows, from the differences of neighbouring ones
+    neighbours: FloatArray  # (2, 16) correlation with the next pixel along X and along Y
+    # (16,) coefficient of the clean image's second derivative in the noise: half the variance of a Gaussian blur, px**2
     sharpness: FloatArray
-    shifts: FloatArray
+    shifts: FloatArray  # (16,) standard deviation of the rows' displacements along X, px
 
 
 def sort_pixels(clean: FloatArray, good: npt.NDArray[np.bool_], flat_only: bool = True) -> Scene:
-    """Sorts pixels by brightness, into bins of about as many pixels each.
+    """Sort pixels by brightness, into bins of about as many pixels each.
 
     Args:
         clean: ``(images, Y, X)``.
-        good: which pixels may be looked at.
-        flat_only: whether only the flatter half of each bin is looked at, so that what a registration has left over at
-            edges is not taken for noise.
+        good: which pixels may be measured.
+        flat_only: whether to measure only the flatter half of each bin, so that residuals of a registration at edges
+            do not count as noise.
     """
     levels = clean[good]
     cuts = np.unique(np.quantile(levels, np.linspace(0, 1, BINS + 1)[1:-1]))
@@ -117,13 +96,13 @@ def sort_pixels(clean: FloatArray, good: npt.NDArray[np.bool_], flat_only: bool 
 def summarise(
     scene: Scene, noise: FloatArray, like: NoiseProfile | None = None, terms: Collection[str] = TERMS
 ) -> NoiseProfile:
-    """The profile of some noise.
+    """Return the profile of noise.
 
     Args:
         scene: the clean images.
         noise: ``(images, Y, X)``, noisy minus clean images.
-        like: the profile to be compared with, whose histogram and reach are taken over.
-        terms: those of the distance that matter; what only others need is left at 0.
+        like: the profile to be compared with, whose edges and reach are used.
+        terms: of the distance that are needed; figures of others stay 0.
     """
     values = noise[scene.used]
     counts = np.maximum(scene.counts, 1)
@@ -138,8 +117,8 @@ def summarise(
     ends = HISTOGRAM_REACH * max(spread, FLOORS["spread"])
     edges = np.linspace(-ends, ends, 2 * HISTOGRAM_HALF + 1) if like is None else like.edges
     # Evenly spaced edges: a division finds the bin. What lies beyond them is counted at the ends.
-    found = np.clip((values - edges[0]) / (edges[1] - edges[0]) + 1, 0, len(edges)).astype(np.intp)
-    cumulative = np.cumsum(np.bincount(found, minlength=len(edges) + 1))[:-1] / max(len(values), 1)
+    bins = np.clip((values - edges[0]) / (edges[1] - edges[0]) + 1, 0, len(edges)).astype(np.intp)
+    cumulative = np.cumsum(np.bincount(bins, minlength=len(edges) + 1))[:-1] / max(len(values), 1)
     return NoiseProfile(
         spread=spread,
         reach=reach,
@@ -156,7 +135,7 @@ def summarise(
 
 
 def profile_terms(real: NoiseProfile, trial: NoiseProfile) -> dict[str, float]:
-    """How far two profiles of one scene are apart, in terms of one scale; the distance is the root of their sum.
+    """Return the terms of the distance between two profiles of one scene; the distance is the root of their sum.
 
     Where the noise of one is stronger than that of the other by the small share e at every brightness, each of the
     first two terms is e**2; the others are on that scale. With F the cumulative distribution and s the standard
@@ -193,15 +172,15 @@ def profile_terms(real: NoiseProfile, trial: NoiseProfile) -> dict[str, float]:
 
 def _reach(scene: Scene, values: FloatArray) -> FloatArray:
     """How far the noise of each bin reaches, from its quartiles, which lost pixels do not move."""
-    found = []
+    reach = []
     for inside in _members(scene.bins, len(scene.counts)):
         low, high = np.percentile(values[inside], [25, 75]) if len(inside) else (0.0, 0.0)
-        found.append(BODY * max(float(high - low) / 1.349, FLOORS["spread"]))
-    return np.array(found)
+        reach.append(BODY_REACH * max(float(high - low) / 1.349, FLOORS["spread"]))
+    return np.array(reach)
 
 
 def _members(bins: npt.NDArray[np.intp], count: int) -> list[npt.NDArray[np.intp]]:
-    """The places at which each of so many bins is named."""
+    """The indices of the members of each of so many bins."""
     order = np.argsort(bins.astype(np.int16), kind="stable")
     return np.split(order, np.cumsum(np.bincount(bins, minlength=count))[:-1])
 
@@ -230,14 +209,14 @@ def _row_spread(scene: Scene, noise: FloatArray) -> FloatArray:
 
 
 def _neighbour_correlations(scene: Scene, noise: FloatArray) -> FloatArray:
-    found = []
+    correlations = []
     centred = np.where(scene.used, noise - noise[scene.used].mean(), 0)
     for axis in (2, 1):
         first, second = (centred.take(_part(noise, axis, k), axis) for k in (0, 1))
         both = scene.used.take(_part(noise, axis, 0), axis) & scene.used.take(_part(noise, axis, 1), axis)
         power = np.einsum("nyx,nyx->ny", first**2 + second**2, both) / 2
-        found.append(_ratio(_grouped(np.einsum("nyx,nyx->ny", first, second)), _grouped(power)))
-    return np.stack(found)
+        correlations.append(_ratio(_grouped(np.einsum("nyx,nyx->ny", first, second)), _grouped(power)))
+    return np.stack(correlations)
 
 
 def _part(noise: FloatArray, axis: int, start: int) -> npt.NDArray[np.intp]:
@@ -247,12 +226,12 @@ def _part(noise: FloatArray, axis: int, start: int) -> npt.NDArray[np.intp]:
 
 def _sharpness(scene: Scene, noise: FloatArray) -> FloatArray:
     curvature = np.stack([laplace(image, mode="mirror") for image in scene.clean])
-    above, below = (np.einsum("nyx,nyx->ny", each, curvature) for each in (noise, curvature))
+    above, below = (np.einsum("nyx,nyx->ny", image, curvature) for image in (noise, curvature))
     return _ratio(_grouped(above), _grouped(below))
 
 
 def _shift_spread(scene: Scene, noise: FloatArray) -> FloatArray:
     """Each row's displacement is the coefficient of its slope in its noise; rows with more structure count for more."""
     slope = np.gradient(scene.clean, axis=2)
-    along, power = (np.einsum("nyx,nyx->ny", each, slope) for each in (noise, slope))
+    along, power = (np.einsum("nyx,nyx->ny", image, slope) for image in (noise, slope))
     return np.sqrt(_ratio(_grouped(_ratio(along**2, power)), _grouped(power)))

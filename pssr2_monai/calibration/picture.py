@@ -57,9 +57,9 @@ def picture_of_pairs(pairs: Pairs, fit: Fit, heading: str) -> Image.Image:
         "crappified noise": (crappified - clean, -reach, reach),
     }
     charts, axes = _new_charts(3)
-    _draw_histogram(axes[0], fit)
-    _draw_spread(axes[1], fit)
-    _draw_search(axes[2], fit)
+    draw_histogram(axes[0], fit)
+    draw_spread(axes[1], fit)
+    draw_search(axes[2], fit)
     return _stack(_draw_images(images, heading), to_image(charts))
 
 
@@ -108,7 +108,7 @@ def picture_of_noise(clean: np.ndarray, lr: np.ndarray, name: str) -> Image.Imag
         f"noise, ±{reach:.0f} grey levels": (noise[number], -reach, reach),
     }
     charts, (histogram, spread) = _new_charts(2)
-    centre, density = _density(profile)
+    centre, density = noise_density(profile)
     _label_histogram(histogram, reach, float(density.max()))
     histogram.fill_between(centre, density, color=GREY)
     _label_spread(spread, scene.brightness, 1.2 * float(profile.bin_spread.max()))
@@ -126,9 +126,10 @@ def _new_charts(columns: int) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def _draw_histogram(axes: Axes, fit: Fit) -> None:
+def draw_histogram(axes: Axes, fit: Fit) -> None:
+    """Draw how often each noise value occurs: real, default and calibrated."""
     real = fit.trials.real
-    (centre, density), default, fitted = (_density(profile) for profile in (real, fit.default, fit.fitted))
+    (centre, density), default, fitted = (noise_density(profile) for profile in (real, fit.default, fit.fitted))
     top = max(float(heights.max()) for heights in (density, default[1], fitted[1]))
     _label_histogram(axes, 4.5 * real.spread, min(top, 2.5 * float(density.max())))
     axes.fill_between(centre, density, color=GREY, label="real")
@@ -143,13 +144,14 @@ def _label_histogram(axes: Axes, reach: float, top: float) -> None:
     axes.set(xlim=(-reach, reach), ylim=(0, 1.15 * top))
 
 
-def _density(profile: NoiseProfile) -> tuple[np.ndarray, np.ndarray]:
-    """Middles of bins of noise values, an eighth of a standard deviation wide; their share of pixels per grey level."""
+def noise_density(profile: NoiseProfile) -> tuple[np.ndarray, np.ndarray]:
+    """Return the middles of bins of noise values, and the share of pixels per grey level in each."""
     edges, cumulative = profile.edges[::4], profile.cumulative[::4]
     return (edges[1:] + edges[:-1]) / 2, np.diff(cumulative) / np.diff(edges)
 
 
-def _draw_spread(axes: Axes, fit: Fit) -> None:
+def draw_spread(axes: Axes, fit: Fit) -> None:
+    """Draw the standard deviation of the noise by brightness: real, default and calibrated."""
     brightness, real = fit.trials.scene.brightness, fit.trials.real
     _label_spread(axes, brightness, 1.5 * float(max(real.bin_spread.max(), fit.fitted.bin_spread.max())))
     axes.plot(brightness, fit.default.bin_spread, color=ORANGE, linewidth=1.5, label="default")
@@ -165,7 +167,8 @@ def _label_spread(axes: Axes, brightness: np.ndarray, top: float) -> None:
     axes.set(xlim=(brightness.min() - margin, brightness.max() + margin), ylim=(0, max(1.0, top)))
 
 
-def _draw_search(axes: Axes, fit: Fit) -> None:
+def draw_search(axes: Axes, fit: Fit) -> None:
+    """Draw the distance between the noise profiles of every trial."""
     distances, explored = fit.search.distances, fit.search.explored
     trials = np.arange(1, len(distances) + 1)
     axes.set_title("The search")

@@ -24,7 +24,7 @@ from pssr2_monai.calibration.grey_windows import (
     warn_of_saturation,
     window_size,
 )
-from pssr2_monai.calibration.registration.alignment import MIN_SCORE, SMALLEST, align
+from pssr2_monai.calibration.registration.alignment import MIN_SCORE, MIN_SIDE_PX, align
 from pssr2_monai.crappify.crappify import Downsample
 from pssr2_monai.data.pairs import Sheet, check_pairs
 from pssr2_monai.errors import InputError
@@ -33,55 +33,49 @@ from pssr2_monai.images.intensity import IntensitySettings
 from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, second_difference
 from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size
 
-BLOCK = 8
+BLOCK_SIDE = 8
 """Side of the blocks whose means are compared, so that their noise is an eighth of a pixel's."""
-GAIN_SPREAD, LEAST_GAIN_SPREAD = 0.2, 0.002
-"""How far the gains of images of one set lie apart, as a share: where too few tell, and at least."""
-CUT = 2.5
+GAIN_SPREAD, MIN_GAIN_SPREAD = 0.2, 0.002
+"""Relative scatter of the gains of one set's images: assumed where they are too few to measure it, and at least."""
+CLIPPED_DEVIATIONS = 2.5
 """Standard deviations of noise that must fit between a block and the ends of the detector's range."""
-FEWEST = 4
-"""Blocks that a line is fitted to at least."""
+MIN_BLOCKS = 4
+"""Blocks that a line is fitted to, at least."""
+MIN_CORRELATION = 0.4
+"""Correlation of the block means of LR and HR, below which they are taken for different fields."""
+MIN_STRUCTURE_LEVELS = 1.0
+"""Structure of an HR image in grey levels, below which its correlation means nothing."""
+MIN_SHIFT_PX = 0.05
+"""LR pixels between LR and HR, below which nothing is moved."""
+MIN_GOOD_SHARE = 0.01
+"""Share of the pixels that must not be saturated."""
+BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """LR = gain * HR + offset.
-
-    Attributes:
-        gain: factor.
-        offset: grey levels.
-        correlation: of the block means of the two; how far they show one field.
-        structure: standard deviation of the HR image's block means, grey levels; without any, nothing correlates.
-    """
+    """LR = gain * HR + offset."""
 
     gain: float
-    offset: float
-    correlation: float
-    structure: float
+    offset: float  # grey levels
+    correlation: float  # of the block means of the two: how far they show one field
+    structure: float  # standard deviation of the HR image's block means, grey levels
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The blocks of one pair without saturated pixels; grey levels.
+    """The blocks of one pair without saturated pixels; grey levels."""
 
-    Attributes:
-        hr: means of the downsampled HR image.
-        lr: means of the LR image.
-        darkest: least value of the HR image in each.
-        brightest: greatest value.
-        noise: standard deviation of a pixel's noise in the LR image.
-    """
-
-    hr: FloatArray
-    lr: FloatArray
-    darkest: FloatArray
-    brightest: FloatArray
-    noise: float
+    hr: FloatArray  # means of the downsampled HR image
+    lr: FloatArray  # means of the LR image
+    darkest: FloatArray  # least value of the HR image in each
+    brightest: FloatArray  # greatest value
+    noise: float  # standard deviation of a pixel's noise in the LR image
 
 
 def blocks_of(hr: FloatArray, lr: FloatArray, good: npt.NDArray[np.bool_]) -> Blocks:
-    """The blocks of the windows ``(windows, Y, X)`` of a pair, of which ``good`` tells the pixels to use."""
+    """Return the blocks of the windows ``(windows, Y, X)`` of a pair in which every pixel is ``good``."""
     whole = _blocks(good).all(axis=1)
     hr_blocks, lr_blocks = _blocks(hr)[whole], _blocks(lr)[whole]
     return Blocks(
@@ -95,20 +89,20 @@ def blocks_of(hr: FloatArray, lr: FloatArray, good: npt.NDArray[np.bool_]) -> Bl
 
 def _blocks(windows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """``(blocks, pixels)`` of all blocks that the windows hold whole."""
-    side = min(BLOCK, *windows.shape[1:])
+    side = min(BLOCK_SIDE, *windows.shape[1:])
     height, width = (length // side for length in windows.shape[1:])
     whole = windows[:, : height * side, : width * side].reshape(-1, height, side, width, side)
     return whole.swapaxes(2, 3).reshape(-1, side * side)
 
 
 def fit_contrasts(pairs: Sequence[Blocks], limits: tuple[float, float]) -> list[Contrast]:
-    """Gain and offset of each image of a set, by least squares over block means.
+    """Fit gain and offset of each image of a set, by least squares over block means.
 
     A line through single pixels is too flat, since the HR image is noisy, too: its gain is too small by the share of
     the noise in the variance (Fuller 1987, Measurement Error Models, section 1.1). In the means of 64 pixels that share
     is a 64th. Blocks with pixels so dark or bright that the LR detector cuts some of their noise off are left out, by
     their HR brightness, which does not select among the noise. The gain of an image is drawn towards that of all
-    images, the more so the less its own blocks tell and the less the images differ.
+    images, the more so the less certain it is and the less the images differ.
 
     Args:
         pairs: their blocks.
@@ -117,10 +111,10 @@ def fit_contrasts(pairs: Sequence[Blocks], limits: tuple[float, float]) -> list[
     lines = _fit([(pair.hr, pair.lr) for pair in pairs])
     inside = []
     for pair, line in zip(pairs, lines, strict=True):
-        reach = CUT * pair.noise
+        reach = CLIPPED_DEVIATIONS * pair.noise
         ends = (line.gain * end + line.offset for end in (pair.darkest, pair.brightest))
         within = (next(ends) > limits[0] + reach) & (next(ends) < limits[1] - reach)
-        enough = within.sum() >= FEWEST and pair.hr[within].std() > 0.3 * pair.hr.std()
+        enough = within.sum() >= MIN_BLOCKS and pair.hr[within].std() > 0.3 * pair.hr.std()
         inside.append((pair.hr[within], pair.lr[within]) if enough else (pair.hr, pair.lr))
     correlations = [(line.correlation, line.structure) for line in lines]
     return [Contrast(line.gain, line.offset, *whole) for line, whole in zip(_fit(inside), correlations, strict=True)]
@@ -152,7 +146,7 @@ def _variance_between(products: FloatArray, powers: FloatArray, scatter: FloatAr
     meta-analysis, here images.
     """
     tells = (powers > 0) & (scatter > 0)
-    least = (LEAST_GAIN_SPREAD * common) ** 2
+    least = (MIN_GAIN_SPREAD * common) ** 2
     if tells.sum() < 2:
         return max(least, (GAIN_SPREAD * common) ** 2)
     weights = powers[tells] / scatter[tells]
@@ -162,58 +156,39 @@ def _variance_between(products: FloatArray, powers: FloatArray, scatter: FloatAr
     return max(least, excess / float(weights.sum() - (weights @ weights) / weights.sum()))
 
 
-LEAST_CORRELATION = 0.4
-"""Of the block means of LR and HR, below which they are taken for different fields."""
-LEAST_SHIFT = 0.05
-"""LR pixels between LR and HR below which nothing is moved."""
-BoolArray = npt.NDArray[np.bool_]
-
-
 @dataclass(frozen=True)
 class Pairs:
-    """Windows of LR images and of their downsampled HR partners; grey levels, ``(windows, Y, X)``.
+    """Windows of LR images and of their downsampled HR partners; grey levels, ``(windows, Y, X)``."""
 
-    Attributes:
-        clean: the HR windows times the gain of their images, without the offset.
-        lr: the real LR windows.
-        good: pixels that no saturated HR pixel took part in.
-        offsets: ``(windows,)`` to add to ``clean``.
-        levels: of the LR file of each window.
-        image: ``(windows,)`` number of the image of each.
-        names: file names of the LR images.
-        contrasts: of each image.
-        saturated: share of saturated pixels, LR and HR.
-    """
-
-    clean: FloatArray
-    lr: FloatArray
-    good: BoolArray
-    offsets: FloatArray
-    levels: Levels
-    image: npt.NDArray[np.intp]
-    names: list[str]
-    contrasts: list[Contrast]
-    saturated: tuple[float, float]
+    clean: FloatArray  # the HR windows times the gain of their images, without the offset
+    lr: FloatArray  # the real LR windows
+    good: BoolArray  # pixels that no saturated HR pixel took part in
+    offsets: FloatArray  # (windows,) to add to ``clean``
+    levels: Levels  # of the LR file of each window
+    image: npt.NDArray[np.intp]  # (windows,) number of the image of each
+    names: list[str]  # file names of the LR images
+    contrasts: list[Contrast]  # of each image
+    saturated: tuple[float, float]  # share of saturated pixels, LR and HR
 
     @property
     def expected(self) -> FloatArray:
-        """What the LR images would be without noise."""
+        """The LR images as they would be without noise."""
         return self.clean + self.offsets.astype(self.clean.dtype)[:, None, None]
 
 
 def find_scale(sheets: Sequence[Sheet], axes: str | None = None) -> int:
-    """HR size over LR size, from the first pair.
+    """Return HR size over LR size, from the first pair.
 
     Raises:
-        InputError: no whole number, or not the same along Y and X.
+        InputError: it is not a whole number, or not the same along Y and X.
     """
     sheet = sheets[0]
-    with open_image(sheet.label, axes=axes) as hr, open_image(_lr_of(sheet), axes=axes) as lr:
+    with open_image(sheet.label, axes=axes) as hr, open_image(lr_path(sheet), axes=axes) as lr:
         (hr_y, hr_x), (lr_y, lr_x) = plane_size(hr), plane_size(lr)
     if hr_y % lr_y or hr_x % lr_x or hr_y // lr_y != hr_x // lr_x:
         raise InputError(
-            f"{_lr_of(sheet).name}: {lr_y} x {lr_x} pixels do not go whole into the {hr_y} x {hr_x} of "
-            f"{sheet.label.name}, along both sides alike; crop them, or register them first (pssr2 register)"
+            f"{lr_path(sheet).name}: {lr_y} x {lr_x} pixels, of which the {hr_y} x {hr_x} of {sheet.label.name} are "
+            "not a whole multiple, the same along both sides; crop them, or register them first (pssr2 register)"
         )
     return hr_y // lr_y
 
@@ -230,7 +205,7 @@ def read_pairs(
     stack: str = "TZ",
     progress: bool = False,
 ) -> Pairs:
-    """Reads windows of pairs, spread over the files, their frames and planes.
+    """Read windows of pairs, spread over the files, their frames and planes.
 
     Args:
         sheets: the pairs.
@@ -238,8 +213,8 @@ def read_pairs(
         pixels: how many LR pixels to read, at most.
         downsample: how the HR images are shrunk; see ``crappify.Downsample``.
         intensity: how grey levels are found.
-        register: ``shift`` moves each HR image to where its LR image lies; ``none`` takes the pairs as they are.
-        axes: axes of files that do not tell theirs.
+        register: ``shift`` moves each HR image onto its LR image; ``none`` takes the pairs as they are.
+        axes: axes of files that do not state their own.
         stack: order of T and Z.
         progress: whether to show a progress bar.
 
@@ -248,33 +223,43 @@ def read_pairs(
             inverted; images without structure; or nothing but saturated pixels.
     """
     check_pairs(sheets, scale, axes, stack)
-    side = window_size([_lr_of(sheet) for sheet in sheets], axes)
+    side = window_size([lr_path(sheet) for sheet in sheets], axes)
     chosen = [sheets[number] for number in evenly(len(sheets), max(1, pixels // (side[0] * side[1])))]
-    each = max(1, min(MAX_WINDOWS, pixels // (side[0] * side[1] * len(chosen))))
-    settings = intensity or IntensitySettings()
-    source = _Source(scale, side, each, settings, register, axes, stack)
+    count = max(1, min(MAX_WINDOWS, pixels // (side[0] * side[1] * len(chosen))))
+    source = _Source(scale, side, count, intensity or IntensitySettings(), register, axes, stack)
     bar = tqdm(chosen, desc="reading", unit="pair", disable=None if progress else True)
-    parts = [_read_pair(sheet, source, Downsample(scale, downsample)) for sheet in bar]
+    return _to_one_contrast(chosen, [_read_pair(sheet, source, Downsample(scale, downsample)) for sheet in bar])
+
+
+def _to_one_contrast(sheets: Sequence[Sheet], parts: Sequence[_Part]) -> Pairs:
+    """Fit the contrast of each pair, and check that its images show one field."""
     hr, lr, good, levels = (np.concatenate([getattr(part, name) for part in parts]) for name in _Part.ARRAYS)
     image = np.repeat(np.arange(len(parts)), [len(part.hr) for part in parts])
     blocks = [blocks_of(part.hr, part.lr, part.good) for part in parts]
     contrasts = fit_contrasts(blocks, (float(levels[:, 2].min()), float(levels[:, 3].max())))
-    names = [_lr_of(sheet).name for sheet in chosen]
-    for sheet, contrast in zip(chosen, contrasts, strict=True):
+    for sheet, contrast in zip(sheets, contrasts, strict=True):
         _check_field(sheet, contrast)
     lr_share, hr_share = (float(np.mean([part.saturated[k] for part in parts])) for k in (0, 1))
     warn_of_saturation("LR", lr_share)
     warn_of_saturation("HR", hr_share)
-    if good.mean() < 0.01:
-        raise InputError(f"{chosen[0].label.parent}: the HR images are saturated almost everywhere; give others")
+    folder = sheets[0].label.parent
+    if good.mean() < MIN_GOOD_SHARE:
+        raise InputError(f"{folder}: the HR images are saturated almost everywhere; give others")
     if not any(contrast.structure > 0 for contrast in contrasts):
-        raise InputError(
-            f"{chosen[0].label.parent}: the HR images are constant; noise is fitted to images of something"
-        )
+        raise InputError(f"{folder}: the HR images are constant; give images with structure, to which noise is fitted")
     gains = np.array([contrast.gain for contrast in contrasts], dtype=np.float32)
     offsets = np.array([contrast.offset for contrast in contrasts])
-    clean = hr * gains[image][:, None, None]
-    return Pairs(clean, lr, good, offsets[image], Levels(*levels.T), image, names, contrasts, (lr_share, hr_share))
+    return Pairs(
+        clean=hr * gains[image][:, None, None],
+        lr=lr,
+        good=good,
+        offsets=offsets[image],
+        levels=Levels(*levels.T),
+        image=image,
+        names=[lr_path(sheet).name for sheet in sheets],
+        contrasts=contrasts,
+        saturated=(lr_share, hr_share),
+    )
 
 
 @dataclass(frozen=True)
@@ -305,61 +290,64 @@ class _Part:
 def _read_pair(sheet: Sheet, source: _Source, downsample: Downsample) -> _Part:
     scale, side, stack = source.scale, source.side, source.stack
     with ExitStack() as opened:
-        hr, lr = (opened.enter_context(open_image(path, axes=source.axes)) for path in (sheet.label, _lr_of(sheet)))
+        hr, lr = (opened.enter_context(open_image(path, axes=source.axes)) for path in (sheet.label, lr_path(sheet)))
         windows = places(lr, side, source.count, stack)
         large = [(frame, Window(w.y * scale, w.x * scale, w.height * scale, w.width * scale)) for frame, w in windows]
         lr_range, hr_range = (fit_image_intensity(image, source.intensity, stack) for image in (lr, hr))
-        lr_grey, lr_cut = grey_windows(lr, lr_range, windows, stack)
-        hr_grey, hr_cut = grey_windows(hr, hr_range, large, stack)
-        levels = np.tile(levels_of(lr, lr_range, lr_grey, lr_cut), (len(lr_grey), 1))
-    share = float(lr_cut.mean()), float(hr_cut.mean())
+        lr_grey, lr_saturated = grey_windows(lr, lr_range, windows, stack)
+        hr_grey, hr_saturated = grey_windows(hr, hr_range, large, stack)
+        levels = np.tile(levels_of(lr, lr_range, lr_grey, lr_saturated), (len(lr_grey), 1))
+    shares = float(lr_saturated.mean()), float(hr_saturated.mean())
     inside = np.ones(side, dtype=bool)
-    if source.register == "shift" and min(side) >= SMALLEST:
-        hr_grey, hr_cut, inside = _moved(lr_grey, hr_grey, hr_cut, scale)
-    cut = np.asarray(hr_cut.reshape(len(hr_cut), side[0], scale, side[1], scale).any(axis=(2, 4)))
+    if source.register == "shift" and min(side) >= MIN_SIDE_PX:
+        hr_grey, hr_saturated, inside = _move(lr_grey, hr_grey, hr_saturated, scale)
+    bad = np.asarray(hr_saturated.reshape(len(hr_saturated), side[0], scale, side[1], scale).any(axis=(2, 4)))
     if scale > 1:
-        # Downsampling looks a pixel further on every side, and at the ends of a window not as far as it should.
-        if cut.any():
-            cut = np.stack([binary_dilation(plane, np.ones((3, 3))) for plane in cut])
-        cut[:, [0, -1]] = cut[:, :, [0, -1]] = True
+        # Downsampling reaches a pixel further on every side, which at the ends of a window it cannot.
+        if bad.any():
+            bad = np.stack([binary_dilation(plane, np.ones((3, 3))) for plane in bad])
+        bad[:, [0, -1]] = bad[:, :, [0, -1]] = True
         hr_grey = np.asarray(downsample(hr_grey))
-    return _Part(hr_grey, lr_grey, ~cut & inside, levels, share)
+    return _Part(hr_grey, lr_grey, ~bad & inside, levels, shares)
 
 
-def _moved(lr: FloatArray, hr: FloatArray, cut: BoolArray, scale: int) -> tuple[FloatArray, BoolArray, BoolArray]:
-    """HR windows where the LR windows lie, their saturated pixels, and the LR pixels ``(Y, X)`` that have partners.
+def _move(lr: FloatArray, hr: FloatArray, saturated: BoolArray, scale: int) -> tuple[FloatArray, BoolArray, BoolArray]:
+    """Move HR windows onto the LR windows, by the shift of the window with most structure if there is a clear one.
 
-    The shift is that of the window with most structure; where none is found, or next to none, all stays in place.
+    Returns:
+        The HR windows, their saturated pixels, and the LR pixels ``(Y, X)`` that have partners.
     """
-    most = int(np.argmax([window.std() for window in hr]))
-    found = align(lr[most], hr[most], scale, model="shift")
+    structured = int(np.argmax([window.std() for window in hr]))
+    alignment = align(lr[structured], hr[structured], scale, model="shift")
     whole = np.ones(lr.shape[1:], dtype=bool)
-    if found.score < MIN_SCORE or max(map(abs, found.shift)) < LEAST_SHIFT:
-        return hr, cut, whole
+    if alignment.score < MIN_SCORE or max(map(abs, alignment.shift)) < MIN_SHIFT_PX:
+        return hr, saturated, whole
     place = Window(0, 0, *lr.shape[1:])
-    moved = np.stack([found.resampled(window, place) for window in hr])
-    moved_cut = np.stack([found.resampled(window, place) > 0.05 for window in cut]) if cut.any() else cut
+    moved = np.stack([alignment.resampled(window, place) for window in hr])
+    if saturated.any():
+        saturated = np.stack([alignment.resampled(window, place) > 0.05 for window in saturated])
     inside = np.zeros_like(whole)
-    inside[found.window.slices()] = True
-    return moved, moved_cut, inside
+    inside[alignment.window.slices()] = True
+    return moved, saturated, inside
 
 
 def _check_field(sheet: Sheet, contrast: Contrast) -> None:
-    """Refuses a pair whose brightness does not go together."""
-    if contrast.structure < 1.0:
-        return  # Less than a grey level of structure: nothing to tell by.
-    if contrast.correlation < -LEAST_CORRELATION:
+    """Raise an InputError for a pair whose brightness does not correlate."""
+    if contrast.structure < MIN_STRUCTURE_LEVELS:
+        return
+    if contrast.correlation < -MIN_CORRELATION:
         raise InputError(
-            f"{_lr_of(sheet).name}: is bright where {sheet.label.name} is dark (correlation "
+            f"{lr_path(sheet).name}: is bright where {sheet.label.name} is dark (correlation "
             f"{contrast.correlation:.2f}); invert one of them"
         )
-    if contrast.correlation < LEAST_CORRELATION:
+    if contrast.correlation < MIN_CORRELATION:
         raise InputError(
-            f"{_lr_of(sheet).name}: does not show the field of {sheet.label.name} (correlation "
+            f"{lr_path(sheet).name}: does not show the field of {sheet.label.name} (correlation "
             f"{contrast.correlation:.2f}); pair the right files, or register them first (pssr2 register)"
         )
 
 
-def _lr_of(sheet: Sheet) -> Path:
+def lr_path(sheet: Sheet) -> Path:
+    """Return the LR image of a pair; ``sheets_of`` was given both folders."""
     assert sheet.image is not None
     return sheet.image

@@ -191,7 +191,9 @@ def test_pairs_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
 def test_sizes_and_images_that_cannot_be_are_named(tmp_path: Path) -> None:
     folder = _write(tmp_path / "odd", gaussian=5.0, count=2)
     Image.fromarray(np.zeros((100, 130), np.uint8)).save(folder / "LR" / "cell_0.png")
-    with pytest.raises(InputError, match=r"cell_0.png: 100 x 130 pixels do not go whole into"):
+    with pytest.raises(
+        InputError, match=r"cell_0.png: 100 x 130 pixels, of which the 256 x 256 .* not a whole multiple"
+    ):
         _found(folder, "gaussian")
     with pytest.raises(InputError, match=r"cell_0.png \(100 x 130 beside 256 x 256"):
         _found(folder, "gaussian", scale=2)

@@ -17,41 +17,41 @@ from scipy import fft
 from scipy.linalg import polar
 from scipy.ndimage import affine_transform, gaussian_filter
 
-from pssr2_monai.calibration.registration.matching import FARTHEST_SHIFT, MODELS, refine, search, windowed
+from pssr2_monai.calibration.registration.matching import MAX_SHIFT_SHARE, MODELS, refine, search, windowed
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.windows import Window
 
 MIN_SCORE = 7.0
 """Scores of images that do not belong together stay below this, as a rule; see ``scripts/benchmark_register.py``."""
-SMALLEST = 24
+MIN_SIDE_PX = 24
 """LR pixels that an image must have along each side."""
-SEARCH_SIDE = 160
-"""Side in pixels down to which images are binned for the search over turns and sizes."""
+SEARCH_SIDE_PX = 160
+"""Side down to which images are binned for the search over rotations and sizes."""
 FINE_PIXELS = 2**18
 """Pixels down to which an LR image is binned for the refinement: more of them cost time and change nothing."""
-FARTHEST_REFINEMENT = 4.0
-"""Pixels; the search comes within two, so that a refinement which goes farther has lost its way."""
-SMOOTHING = 0.5
+MAX_REFINEMENT_PX = 4.0
+"""The search comes within two pixels, so that a refinement that goes farther has failed."""
+SMOOTHING_PX = 0.5
 """Sigma in LR pixels for the refinement: more costs accuracy even where the noise is as strong as the contrast."""
-BAND = (2.0, 6.0)
+SCORED_BAND_PX = (2.0, 6.0)
 """Sigmas in LR pixels: structure of sizes between them decides the score."""
 FADING = 0.5
-"""Of the image's side, over which its borders fade out for the score."""
-SPLINE_REACH = 16
-"""HR pixels from which on a pixel has no influence on a cubic spline, which falls off as 0.27 to their power."""
+"""Share of the image's side over which its borders fade out for the score."""
+SPLINE_REACH_PX = 16
+"""HR pixels beyond which a pixel has no influence on a cubic spline, which falls off as 0.27 to their power."""
 FloatArray = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """How an LR image lies in the HR image of the same field.
+    """The place of an LR image in the HR image of the same field.
 
     Attributes:
         matrix: ``(2, 3)``, from a place ``(y, x, 1)`` in the LR image to that of the same thing in the HR image, both
-            in LR pixels as the module's first lines tell.
+            in LR pixels as the module defines them.
         lr_size: height and width of the LR image.
         hr_size: those of the HR image.
-        scale: HR pixels a LR pixel.
+        scale: HR pixels for each LR pixel.
         score: how far, in standard deviations, the likeness of the aligned images stands out from that at all other
             displacements; 0 where one image is constant. See ``MIN_SCORE``.
         correlation: of the aligned images, structures of middle size only; negative where the contrast is inverted.
@@ -88,7 +88,7 @@ class Alignment:
         return _shared(self.matrix, self.lr_size, self.hr_size, self.scale)
 
     def pair(self, lr: npt.NDArray[Any], hr: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray]:
-        """The part of both images that they share, in sizes whose ratio is the scale.
+        """Return the part of both images that they share, in sizes whose ratio is the scale.
 
         LR pixels stay as they are: interpolation would smooth their noise, which calibration measures and networks are
         to learn. The HR image, the clean one, is interpolated on the LR image's grid (cubic spline).
@@ -105,19 +105,19 @@ class Alignment:
         """
         window = self.window
         if not window.height or not window.width:
-            raise InputError("the LR and the HR image share no pixel where they were aligned; see their score")
+            raise InputError("the LR and the HR image share no pixel as they were aligned; check their score")
         return lr[window.slices()], self.resampled(hr, window)
 
     def source(self, window: Window) -> Window:
-        """The HR pixels that ``resampled`` needs for a window of LR pixels; they may lie beyond the image's border."""
+        """Return the HR pixels that ``resampled`` needs for a window of LR pixels; some may lie outside the image."""
         corners = np.array([[y, x, 1] for y in _ends(window.y, window.height) for x in _ends(window.x, window.width)])
         places = (corners @ self.matrix.T + 0.5) * self.scale
-        top, left = (np.floor(places.min(0)) - SPLINE_REACH).astype(int).tolist()
-        bottom, right = (np.ceil(places.max(0)) + SPLINE_REACH).astype(int).tolist()
+        top, left = (np.floor(places.min(0)) - SPLINE_REACH_PX).astype(int).tolist()
+        bottom, right = (np.ceil(places.max(0)) + SPLINE_REACH_PX).astype(int).tolist()
         return Window(top, left, bottom - top, right - left)
 
     def resampled(self, hr: npt.NDArray[Any], window: Window, source: Window | None = None) -> FloatArray:
-        """The HR image over a window of LR pixels, in float32: ``scale`` times as many pixels along each side.
+        """Interpolate the HR image over a window of LR pixels, in float32: ``scale`` times its pixels along each side.
 
         Args:
             hr: image ``(Y, X)``, or the part of it in ``source``. Pixels that are not finite make those around them so.
@@ -133,29 +133,29 @@ class Alignment:
         unknown = ~np.isfinite(pixels)
         if unknown.any():
             pixels = np.where(unknown, 0, pixels)
-        found = affine_transform(pixels, linear, start, output_shape=size, order=3, mode="mirror")
+        resampled = affine_transform(pixels, linear, start, output_shape=size, order=3, mode="mirror")
         if unknown.any():
             touched = affine_transform(
                 unknown.astype(np.float32), linear, start, output_shape=size, order=1, mode="mirror"
             )
-            found[touched > 0] = np.nan
-        return found
+            resampled[touched > 0] = np.nan
+        return resampled
 
 
 def align(lr: npt.NDArray[Any], hr: npt.NDArray[Any], scale: int, model: str = "similarity") -> Alignment:
-    """Finds how an LR image lies in the HR image of the same field.
+    """Find the place of an LR image in the HR image of the same field.
 
-    Phase correlation, over turns of up to 4 degrees and sizes of up to 4 % more or less where the model has them, gives
-    the start; Mattes' mutual information refines it. Contrast may differ and be inverted.
+    Phase correlation, over rotations of up to 4 degrees and sizes of up to 4 % more or less where the model has them,
+    gives the start; Mattes' mutual information refines it. Contrast may differ and be inverted.
 
     Args:
         lr: image ``(Y, X)`` in any grey scale; pixels that are not finite count as its mean.
         hr: image ``(Y, X)``; it may be a little larger or smaller than ``scale`` times the LR image.
-        scale: HR pixels a LR pixel.
+        scale: HR pixels for each LR pixel.
         model: ``shift``, ``rigid`` (shift and rotation), ``similarity`` (and size) or ``affine`` (and shear).
 
     Raises:
-        InputError: an unknown model, images that are no planes or too small, or fields of very different size.
+        InputError: an unknown model, images that are not planes or too small, or fields of very different size.
 
     Example:
         >>> image = np.random.default_rng(0).normal(size=(64, 80))
@@ -172,31 +172,37 @@ def align(lr: npt.NDArray[Any], hr: npt.NDArray[Any], scale: int, model: str = "
     matrix = np.eye(2, 3)
     if not lr.std() or not hr.std():
         return Alignment(matrix, lr_size, hr_size, scale, 0.0, 0.0)
-    coarse = math.ceil(max(lr_size) / SEARCH_SIDE)
+    coarse = math.ceil(max(lr_size) / SEARCH_SIDE_PX)
     fine = min(coarse, math.ceil(math.sqrt(lr.size / FINE_PIXELS)))
     small = _binned(lr, coarse), _binned(hr, coarse)
     matrix = _unbinned(search(small[0], _binned(small[1], scale), model), coarse)
     for factor in sorted({coarse, fine}, reverse=True):
         start = _rebinned(matrix, factor)
-        found, smooth = _refined(_binned(lr, factor), _binned(hr, factor), scale, start, model)
-        matrix = _unbinned(found, factor)
-    score, correlation = _likeness(*smooth, scale, found)
+        refined, smooth = _refined(_binned(lr, factor), _binned(hr, factor), scale, start, model)
+        matrix = _unbinned(refined, factor)
+    score, correlation = _likeness(*smooth, scale, refined)
     return Alignment(matrix, lr_size, hr_size, scale, score, correlation)
 
 
+def farthest_corner(matrix: FloatArray, size: tuple[int, ...]) -> float:
+    """Return how far a matrix ``(2, 3)``, the difference of two maps, moves a corner of an image, at most."""
+    corners = np.array([[y, x, 1] for y in (0, size[0] - 1) for x in (0, size[1] - 1)])
+    return float(np.linalg.norm(corners @ matrix.T, axis=1).max())
+
+
 def check_fields(lr_size: tuple[int, int], hr_size: tuple[int, int], scale: int) -> None:
-    """Refuses sizes of images that cannot show one field.
+    """Check that images of these sizes can show one field.
 
     Raises:
-        InputError: less than ``SMALLEST`` LR pixels along a side, or one field half as large again as the other.
+        InputError: less than ``MIN_SIDE_PX`` LR pixels along a side, or one field half as large again as the other.
     """
     if not isinstance(scale, (int, np.integer)) or scale < 1:
         raise InputError(f"scale: {scale!r} is not a whole number of at least 1")
     sizes = f"LR {lr_size[0]} x {lr_size[1]} and HR {hr_size[0]} x {hr_size[1]} pixels"
-    for own, other in zip(lr_size, hr_size, strict=True):
-        if min(own, other // scale) < SMALLEST:
-            raise InputError(f"{sizes} at scale {scale} are too few; {SMALLEST} LR pixels a side can be aligned")
-        if not 2 / 3 <= other / (own * scale) <= 3 / 2:
+    for lr_side, hr_side in zip(lr_size, hr_size, strict=True):
+        if min(lr_side, hr_side // scale) < MIN_SIDE_PX:
+            raise InputError(f"{sizes} at scale {scale} are too few; {MIN_SIDE_PX} LR pixels a side can be aligned")
+        if not 2 / 3 <= hr_side / (lr_side * scale) <= 3 / 2:
             raise InputError(f"{sizes} do not fit the scale {scale}; set scale, or crop the larger field first")
 
 
@@ -231,15 +237,14 @@ def _unbinned(matrix: FloatArray, factor: int) -> FloatArray:
 def _refined(
     lr: FloatArray, hr: FloatArray, scale: int, start: FloatArray, model: str
 ) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
-    """The map refined, in pixels of ``lr``, and the smoothed images that it was refined on."""
-    lr, hr = gaussian_filter(lr, SMOOTHING), gaussian_filter(hr, SMOOTHING * scale)
+    """The refined map, in pixels of ``lr``, and the smoothed images that it was refined on."""
+    lr, hr = gaussian_filter(lr, SMOOTHING_PX), gaussian_filter(hr, SMOOTHING_PX * scale)
     try:
-        found = refine(lr, hr, scale, start, model)
-    except RuntimeError:  # ITK found nothing to go by: the score will tell
+        refined = refine(lr, hr, scale, start, model)
+    except RuntimeError:  # too little structure for ITK: the score will show it
         return start, (lr, hr)
-    corners = np.array([[y, x, 1] for y in (0, lr.shape[0] - 1) for x in (0, lr.shape[1] - 1)])
-    way = np.linalg.norm(corners @ (found - start).T, axis=1).max()
-    return (found if way <= FARTHEST_REFINEMENT else start), (lr, hr)
+    lost = farthest_corner(refined - start, lr.shape) > MAX_REFINEMENT_PX
+    return (start if lost else refined), (lr, hr)
 
 
 def _likeness(lr: FloatArray, hr: FloatArray, scale: int, matrix: FloatArray) -> tuple[float, float]:
@@ -250,20 +255,20 @@ def _likeness(lr: FloatArray, hr: FloatArray, scale: int, matrix: FloatArray) ->
     for Gaussian grey levels; the score is its root. It is ``r / s`` for a small ``r``.
     """
     window = _shared(matrix, lr.shape, hr.shape, scale)
-    if window.height * window.width < lr.size * (1 - FARTHEST_SHIFT) ** 2 / 2:
+    if window.height * window.width < lr.size * (1 - MAX_SHIFT_SHARE) ** 2 / 2:
         return 0.0, 0.0
     onto = affine_transform(
         hr, scale * matrix[:, :2], scale * (matrix[:, 2] + 0.5) - 0.5, output_shape=lr.shape, order=1
     )
-    place, (fine, coarse) = window.slices(), BAND
-    one, other = (
-        windowed(gaussian_filter(each[place], fine) - gaussian_filter(each[place], coarse), FADING)
-        for each in (lr, onto)
+    place, (fine, coarse) = window.slices(), SCORED_BAND_PX
+    lr_band, hr_band = (
+        windowed(gaussian_filter(image[place], fine) - gaussian_filter(image[place], coarse), FADING)
+        for image in (lr, onto)
     )
-    norm = math.sqrt(float((one**2).sum() * (other**2).sum()))
+    norm = math.sqrt(float((lr_band**2).sum() * (hr_band**2).sum()))
     if not norm:
         return 0.0, 0.0
-    surface = fft.ifft2(fft.fft2(one) * fft.fft2(other).conj()).real / norm
+    surface = fft.ifft2(fft.fft2(lr_band) * fft.fft2(hr_band).conj()).real / norm
     correlation = float(surface[0, 0])
     far = np.hypot(*np.meshgrid(*(fft.fftfreq(side, 1 / side) for side in surface.shape), indexing="ij")) > 2 * fine
     score = math.sqrt(-math.log(1 - min(correlation**2, 1 - 1e-4))) / float(surface[far].std())

@@ -26,29 +26,38 @@ from scipy.signal.windows import tukey
 
 DEGREES = np.arange(-4.0, 4.1)
 RATIOS = np.arange(0.96, 1.041, 0.01)
-FARTHEST_SHIFT = 0.25
-"""Of the image's side. Farther off, the little that overlaps is alike by chance."""
-PASSED = (0.02, 0.15)
-"""Cycles a pixel, between which the phases are correlated: neither shading nor what is mostly noise."""
+MAX_SHIFT_SHARE = 0.25
+"""Greatest shift as a share of the image's side: at greater ones the small overlap looks alike by chance."""
+PASSBAND = (0.02, 0.15)
+"""Cycles per pixel between which the phases are correlated: neither shading nor what is mostly noise."""
 FloatArray = npt.NDArray[Any]
 
 
 def search(lr: FloatArray, hr: FloatArray, model: str) -> FloatArray:
-    """The map between two images of one pixel size at the highest peak of their phase correlation.
+    """Return the map between two images of one pixel size at the highest peak of their phase correlation.
 
     The peak's absolute value is taken, so that inverted contrast is found, too. scikit-image's function takes its peak
-    anywhere and does not tell its height; here it lies within ``FARTHEST_SHIFT``, and turns and sizes compete by it.
+    anywhere and does not return its height; here it lies within ``MAX_SHIFT_SHARE``, and decides between rotations and
+    sizes.
+
+    Args:
+        lr: image ``(Y, X)`` around 0.
+        hr: image ``(Y, X)`` around 0, a little larger or smaller.
+        model: one of ``MODELS``; shear is not searched.
+
+    Returns:
+        Matrix ``(2, 3)`` from a place ``(y, x, 1)`` in ``lr`` to that in ``hr``, to a pixel or two.
     """
     shape = tuple(max(sides) for sides in zip(lr.shape, hr.shape, strict=True))
     near = _near(shape, lr.shape, hr.shape)
     lr, lr_corner = _placed(lr, shape)
     hr, hr_corner = _placed(hr, shape)
     frequency = np.hypot(fft.fftfreq(shape[0])[:, None], fft.rfftfreq(shape[1])[None])
-    low, high = PASSED
-    passed = np.exp(-0.5 * (frequency / high) ** 2) * -np.expm1(-0.5 * (frequency / low) ** 2)
-    lr_phases = _phases(lr) * passed
+    low, high = PASSBAND
+    passband = np.exp(-0.5 * (frequency / high) ** 2) * -np.expm1(-0.5 * (frequency / low) ** 2)
+    lr_phases = _phases(lr) * passband
     centre = (np.array(shape) - 1) / 2
-    best, found = -1.0, np.eye(2, 3)
+    best, matrix = -1.0, np.eye(2, 3)
     for degrees in [0.0] if model == "shift" else DEGREES:
         for ratio in RATIOS if model in ("similarity", "affine") else [1.0]:
             angle = math.radians(degrees)
@@ -58,15 +67,15 @@ def search(lr: FloatArray, hr: FloatArray, model: str) -> FloatArray:
             peak = np.unravel_index(int(surface.argmax()), shape)
             if surface[peak] > best:
                 best = float(surface[peak])
-                moved = [at if at <= side // 2 else at - side for at, side in zip(peak, shape, strict=True)]
+                moved = [place if place <= side // 2 else place - side for place, side in zip(peak, shape, strict=True)]
                 start = linear @ (lr_corner - moved - centre) + centre - hr_corner
-                found = np.column_stack([linear, start])
-    return found
+                matrix = np.column_stack([linear, start])
+    return matrix
 
 
 def _placed(image: FloatArray, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
     """The image, faded out, in the middle of zeros, and where its corner lies there."""
-    corner = np.array([(whole - own) // 2 for whole, own in zip(shape, image.shape, strict=True)])
+    corner = np.array([(whole - side) // 2 for whole, side in zip(shape, image.shape, strict=True)])
     placed = np.zeros(shape, np.float32)
     rows, columns = (slice(first, first + side) for first, side in zip(corner, image.shape, strict=True))
     placed[rows, columns] = windowed(image)
@@ -74,16 +83,16 @@ def _placed(image: FloatArray, shape: tuple[int, ...]) -> tuple[FloatArray, Floa
 
 
 def _near(shape: tuple[int, ...], lr_size: tuple[int, ...], hr_size: tuple[int, ...]) -> FloatArray:
-    """Where in a correlation surface shifts are near enough: 1 there, else 0."""
-    along = []
-    for whole, own, other in zip(shape, lr_size, hr_size, strict=True):
-        farthest = FARTHEST_SHIFT * min(own, other) + abs(own - other) / 2
-        along.append(np.abs(fft.fftfreq(whole, 1 / whole)) <= farthest)
-    return np.outer(*along)
+    """A mask of the correlation surface: 1 where shifts are small enough, else 0."""
+    masks = []
+    for whole, lr_side, hr_side in zip(shape, lr_size, hr_size, strict=True):
+        farthest = MAX_SHIFT_SHARE * min(lr_side, hr_side) + abs(lr_side - hr_side) / 2
+        masks.append(np.abs(fft.fftfreq(whole, 1 / whole)) <= farthest)
+    return np.outer(*masks)
 
 
 def windowed(image: FloatArray, fading: float = 1.0) -> FloatArray:
-    """The image about its mean, fading to 0 at its borders over a share of its side, both ends together."""
+    """Return the image about its mean, fading to 0 at its borders over a share of its side, both ends together."""
     weights = np.outer(*(tukey(side + 2, fading)[1:-1] for side in image.shape))
     return (image - (image * weights).sum() / weights.sum()) * weights
 
@@ -95,10 +104,10 @@ def _phases(image: FloatArray) -> npt.NDArray[np.complexfloating[Any, Any]]:
 
 MODELS = ("shift", "rigid", "similarity", "affine")
 """What a map may do: shift; turn as well; change size as well; shear and stretch as well."""
-BINS = 32
-FIRST_STEP, LAST_STEP = 0.5, 1e-4
-"""Pixels that the map's points move in the first step of the search, and the step at which it has arrived."""
-STEPS = 200
+HISTOGRAM_BINS = 32
+FIRST_STEP_PX, LAST_STEP_PX = 0.5, 1e-4
+"""By how much the first step of the refinement moves the image's points, and the step at which it ends."""
+MAX_STEPS = 200
 _TRANSFORMS = {
     "shift": itkTranslationTransformD2,
     "rigid": itkEuler2DTransformD,
@@ -108,9 +117,9 @@ _TRANSFORMS = {
 
 
 def refine(fixed: FloatArray, moving: FloatArray, scale: int, start: FloatArray, model: str) -> FloatArray:
-    """The map near ``start`` at which two images tell most of one another.
+    """Return the map near ``start`` at which two images have the greatest mutual information.
 
-    Every pixel of ``fixed`` is a sample and one thread does the work, so that the same images always give the same map.
+    Every pixel of ``fixed`` is a sample, and one thread does the work: the same images always give the same map.
 
     Args:
         fixed: image ``(Y, X)``, in any grey scale, little noise left in it.
@@ -121,7 +130,7 @@ def refine(fixed: FloatArray, moving: FloatArray, scale: int, start: FloatArray,
         model: one of ``MODELS``.
 
     Raises:
-        RuntimeError: from ITK, where the images do not overlap or hold nothing to go by.
+        RuntimeError: from ITK, where the images do not overlap or have too little structure.
 
     Source: Mattes et al. 2003, IEEE Trans. Med. Imaging 22:120.
     """
@@ -132,7 +141,7 @@ def refine(fixed: FloatArray, moving: FloatArray, scale: int, start: FloatArray,
     transform.SetParameters(_itk_parameters(_parameters(start[:, :2], start[:, 2], centre, model)))
 
     metric = itkMattesMutualInformationImageToImageMetricv4IF2IF2.New()
-    metric.SetNumberOfHistogramBins(BINS)
+    metric.SetNumberOfHistogramBins(HISTOGRAM_BINS)
     metric.SetUseMovingImageGradientFilter(False)
     metric.SetUseFixedImageGradientFilter(False)
     metric.SetMaximumNumberOfWorkUnits(1)
@@ -141,10 +150,10 @@ def refine(fixed: FloatArray, moving: FloatArray, scale: int, start: FloatArray,
     metric.SetMovingInterpolator(interpolator)
 
     optimizer = itkRegularStepGradientDescentOptimizerv4D.New()
-    optimizer.SetLearningRate(FIRST_STEP)
-    optimizer.SetMinimumStepLength(LAST_STEP)
+    optimizer.SetLearningRate(FIRST_STEP_PX)
+    optimizer.SetMinimumStepLength(LAST_STEP_PX)
     optimizer.SetRelaxationFactor(0.5)
-    optimizer.SetNumberOfIterations(STEPS)
+    optimizer.SetNumberOfIterations(MAX_STEPS)
     optimizer.SetGradientMagnitudeTolerance(1e-8)
     optimizer.SetReturnBestParametersAndValue(True)
     optimizer.SetScales(_itk_parameters(_scales(fixed.shape, model)))
@@ -162,8 +171,8 @@ def refine(fixed: FloatArray, moving: FloatArray, scale: int, start: FloatArray,
     registration.SetSmoothingSigmasPerLevel([0])
     registration.Update()
 
-    found = transform.GetParameters()
-    linear, shift = _matrix([found.GetElement(number) for number in range(found.GetSize())], centre, model)
+    optimum = transform.GetParameters()
+    linear, shift = _matrix([optimum.GetElement(number) for number in range(optimum.GetSize())], centre, model)
     return np.column_stack([linear, shift])
 
 
@@ -192,7 +201,7 @@ def _matrix(parameters: Sequence[float], centre: FloatArray, model: str) -> tupl
 
 
 def _scales(shape: tuple[int, ...], model: str) -> list[float]:
-    """By how much each parameter moves the image's points: the mean of the squared distance in pixels."""
+    """The mean squared distance in pixels by which a unit of each parameter moves the image's points."""
     y, x = ((side**2 - 1) / 12 for side in shape)
     turn = y + x
     first = {"shift": [], "rigid": [turn], "similarity": [turn, turn], "affine": [x, y, x, y]}
@@ -208,7 +217,7 @@ def _itk_parameters(values: Sequence[float]) -> Any:
 
 
 def _itk_image(pixels: FloatArray, size: float) -> Any:
-    """An image of ITK's whose area begins at -0.5."""
+    """An ITK image of pixels of a size, whose area begins at -0.5."""
     image = itk.image_from_array(np.ascontiguousarray(pixels, dtype=np.float32))
     image.SetSpacing([size, size])
     image.SetOrigin([size / 2 - 0.5] * 2)
