@@ -1,11 +1,12 @@
-"""How near calibration comes to parameters that are known, and what it costs, beside the original.
+"""Errors of calibration on noise with known parameters, and its cost, compared with the original package.
 
     python scripts/benchmark_calibration.py IMAGES... --pssr-python ENV/bin/python --json calibration.json
 
 IMAGES are files or folders of HR images. Tiles of 512 x 512 are cut from them, shrunk 4x by PIL, given noise by numpy,
-rounded and cut off: pairs whose parameters are known. Both packages see the same pairs and may try as often; the
-original is ``approximate_crappifier`` of pssr 2.4.0, with the ranges of its notebook's kind. Each calibration runs in a
-process of its own, whose imports are not timed; ours is timed with reading the files and writing the preset.
+rounded and clipped, so that the parameters are known. Both packages get the same pairs and the same number of trials;
+the original is ``approximate_crappifier`` of pssr 2.4.0, with ranges like those of its notebook. Each calibration runs
+in a process of its own, whose imports are not timed; the time of this package includes reading the files and writing
+the preset.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ SPACES = {"poisson": (0.0, 3.0), "gaussian": (0.0, 50.0), "gain": (-20.0, 20.0)}
 def tiles(paths: list[Path]) -> Iterator[np.ndarray]:
     """HR tiles of the images."""
     for path in paths:
-        files = sorted(each for each in path.iterdir() if each.suffix in (".png", ".tif")) if path.is_dir() else [path]
+        files = sorted(file for file in path.iterdir() if file.suffix in (".png", ".tif")) if path.is_dir() else [path]
         for file in files:
             image = np.asarray(Image.open(file).convert("L"))
             for top in range(0, image.shape[0] - SIDE + 1, SIDE):
@@ -89,17 +90,18 @@ def ours(folder: Path, case: Case, calls: int, seed: int) -> Callable[[], dict[s
     from pssr2_monai.calibration.calibrate import calibrate
 
     def run() -> dict[str, Any]:
-        found = calibrate(
+        calibration = calibrate(
             folder / "LR",
             folder / "preset.json",
             hr=folder / "HR",
             model=case.model,
             calls=calls,
             seed=seed,
-            register="none",  # nor does the original; the pairs need none
+            register="none",  # the pairs are aligned, and the original does not register either
         )
-        assert found.offset is not None
-        return {"values": found.values | {"gain": found.offset[1]}, "errors": found.errors, "trials": found.trials}
+        assert calibration.offset is not None
+        values = calibration.values | {"gain": calibration.offset[1]}
+        return {"values": values, "errors": calibration.errors, "trials": calibration.trials}
 
     return run
 
@@ -163,7 +165,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                     command += ["--case", name, "--calls", str(options.calls), "--seed", str(seed)]
                     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
                     if done.returncode:
-                        sys.exit(f"{rival}: its process failed; its message stands above")
+                        sys.exit(f"{rival}: its process failed; its message is above")
                     results[name][rival].append(json.loads(done.stdout.splitlines()[-1]))
                     print(f"{name}, seed {seed}, {rival}: {results[name][rival][-1]}", file=sys.stderr)
     settings = {"pairs": len(hr), "calls": options.calls, "seeds": options.seeds, "threads": options.threads}
@@ -196,15 +198,16 @@ def table(result: dict[str, Any]) -> str:
                 errors = [error(parameter, run["values"][parameter], truth) for run in runs]
                 trials = "/".join(str(run["trials"]) for run in runs)
                 cpu, wall = (statistics.median(run[clock] for run in runs) for clock in ("cpu", "wall"))
+                shown = ", ".join(f"{value:+.1f}" for value in errors)
                 lines.append(
-                    f"| {name} | {parameter} | {truth:g} | {rival} | {', '.join(f'{each:+.1f}' for each in errors)} | "
+                    f"| {name} | {parameter} | {truth:g} | {rival} | {shown} | "
                     f"{max(map(abs, errors)):.2f} | {trials} | {cpu:.1f} | {wall:.1f} |"
                 )
     return "\n".join([*lines, "", *totals(result)])
 
 
 def totals(result: dict[str, Any]) -> list[str]:
-    """Ratios over all cases, and whether every parameter was found."""
+    """Ratios over all cases, and the parameters that were missed."""
     missed, errors, seconds = [], {OURS: [], ORIGINAL: []}, []
     for name, rivals in result["results"].items():
         for seed, run in enumerate(rivals[OURS]):
@@ -231,10 +234,10 @@ def totals(result: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     """Read the options; measure, or serve as the worker of one rival."""
-    parser = argparse.ArgumentParser(description="How near calibration comes to parameters that are known.")
+    parser = argparse.ArgumentParser(description="Errors of calibration on known noise.")
     parser.add_argument("images", nargs="*", type=Path, help="files or folders of HR images")
     parser.add_argument("--only", action="append", choices=list(CASES), help="a case to run; may be repeated")
-    parser.add_argument("--seeds", type=int, default=3, help="repetitions, each with noise of its own")
+    parser.add_argument("--seeds", type=int, default=3, help="repetitions, each with new noise")
     parser.add_argument("--calls", type=int, default=40, help="trials, at most")
     parser.add_argument("--threads", type=int, default=1, help="compute threads")
     parser.add_argument("--pssr-python", metavar="PATH", help="a Python that has pssr 2.4.0 installed")

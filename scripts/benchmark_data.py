@@ -1,11 +1,11 @@
-"""What crappifying costs: 512 px HR images to 4x LR with Poisson noise, in HR megapixels a CPU second.
+"""Cost of crappifying: 512 px HR images to 4x LR with Poisson noise, in HR megapixels per CPU second.
 
     python scripts/benchmark_data.py --rounds 9 --json data.json
 
 Rivals: the training samples of this package, through every transform of the bundle's training config (tiles from sheets
-in memory, flips, rotation, crappifier, conversion); the same crappifier on a batch that lies on the device; and the
+in memory, flips, rotation, crappifier, conversion); the same crappifier on a batch on the device; and the
 samples of pssr 2.4.0: ``SlidingDataset`` (sheets in memory) and ``ImageDataset`` (files read each time). A ratio is
-taken within a round; its spread is the least and most.
+taken within a round; its spread is the least and greatest value.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from turns import add_options, laps, pssr_python, ratios, take_turns, tell
+from turns import add_options, laps, pssr_python, ratios, report, take_turns
 
 OURS, BATCHED = "pssr2_monai", "pssr2_monai, batched"
 SLIDING, IMAGES = "pssr 2.4.0 SlidingDataset", "pssr 2.4.0 ImageDataset"
@@ -27,7 +27,7 @@ SIDE, SCALE, SHEET_SIDE, SHEETS = 512, 4, 1024, 4
 
 
 def write_sheets(folder: Path) -> None:
-    """Sheets for the rivals that tile, and tiles of them for the one that does not: 8-bit, with structure."""
+    """Write structured 8-bit sheets for the rivals that tile, and their tiles for the one that does not."""
     import numpy as np
     import tifffile
     from scipy.ndimage import gaussian_filter
@@ -45,7 +45,7 @@ def write_sheets(folder: Path) -> None:
 
 
 def samples_of(rival: str, options: argparse.Namespace) -> tuple[Callable[[int], Any], int]:
-    """What makes the sample of a number, and how many images that is; imported here, as each rival has its own."""
+    """Return a function from a number to a sample, and its number of images; imports are local, since rivals differ."""
     if rival in (SLIDING, IMAGES):
         from pssr.crappifiers import Poisson
         from pssr.data import ImageDataset, SlidingDataset
@@ -80,7 +80,7 @@ def samples_of(rival: str, options: argparse.Namespace) -> tuple[Callable[[int],
 
 
 def work(rival: str, options: argparse.Namespace) -> None:
-    """Answer each line of standard input with the seconds that a turn's images take, as a line of JSON."""
+    """Answer each line of standard input with the seconds that the images of a turn take, as a line of JSON."""
     import torch
 
     torch.set_num_threads(options.threads)
@@ -99,7 +99,7 @@ def work(rival: str, options: argparse.Namespace) -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Let the rivals take turns; gives their HR megapixels a second, round by round, and this package's gain."""
+    """Let the rivals take turns; return their HR megapixels per second, round by round, and this package's speed-up."""
     pythons = {OURS: sys.executable, BATCHED: sys.executable}
     if python := pssr_python(options):
         pythons |= {SLIDING: python, IMAGES: python}
@@ -138,9 +138,9 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Read the options; measure, or serve as the worker of one rival."""
-    parser = argparse.ArgumentParser(description="What crappifying costs beside the original.")
-    parser.add_argument("--images", type=int, default=64, help="images a turn")
-    parser.add_argument("--batch", type=int, default=16, help="images of a batch on the device")
+    parser = argparse.ArgumentParser(description="Cost of crappifying, compared with the original package.")
+    parser.add_argument("--images", type=int, default=64, help="images per turn")
+    parser.add_argument("--batch", type=int, default=16, help="images per batch on the device")
     add_options(parser, rounds=9)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -150,7 +150,7 @@ def main() -> None:
         work(options.worker, options)
         return
     result = measure(options)
-    tell(result, table(result), options.json)
+    report(result, table(result), options.json)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""How well structures that were painted into restored images are found, and how well spreads tell errors.
+"""How well structures painted into restored images are detected, and how well spreads predict errors.
 
     python scripts/benchmark_fidelity.py IMAGES... --weights run/model.pt [MORE.pt] --json fidelity.json
 
-IMAGES are files or folders of HR images that the weights were not trained on. The LR images are made of them by the
-bundle's default crappifier with fixed seeds, rounded to 8 bits, and restored. Into a copy of each restored image disks
-are painted, one a tile of 64 x 64 LR pixels, brighter or darker by a share of the brightness there. The area under the
-ROC curve is given per place (a painted place against the same place before) and per tile (the highest score of a tile
-with a disk against that before), for the score that the package uses and for others that were tried.
+IMAGES are files or folders of HR images that the weights were not trained on. The bundle's default crappifier makes LR
+images from them with fixed seeds; they are rounded to 8 bits and restored. Disks are painted into a copy of each
+restored image, one per tile of 64 x 64 LR pixels, brighter or darker by a fraction of the brightness there. The area
+under the ROC curve is reported per place (a painted place against the same place before) and per tile (the highest
+score of a tile with a disk against that before), for the score that the package uses and for others that were tried.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ INTENSITY = (0.8, 1.2)
 
 @dataclass(frozen=True)
 class Restored:
-    """An LR image and what became of it, in grey levels."""
+    """An LR image, its target, its restoration and the spread of that, in grey levels."""
 
     hr: np.ndarray
     lr: np.ndarray
@@ -48,7 +48,7 @@ class Restored:
 
 
 def restored_images(paths: list[Path], weights: list[str], seeds: int) -> Iterator[Restored]:
-    """Every image with every seed, restored by the first weights; the spread over orientations and all weights."""
+    """Yield each image with each seed: restored by the first weights, and the spread over orientations and weights."""
     networks, record = load_ensemble(weights)
     scale = int(record.scale)  # type: ignore[arg-type]
     files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
@@ -69,7 +69,7 @@ def restored_images(paths: list[Path], weights: list[str], seeds: int) -> Iterat
 
 
 def score_maps(image: Restored, sr: np.ndarray, scale: int) -> dict[str, np.ndarray]:
-    """Every score that was tried, of each LR pixel."""
+    """Return every score that was tried, for each LR pixel."""
     noises = [PoissonNoise(intensity=INTENSITY)]
     seen = np.asarray(Downsample(scale)(sr[None].astype(np.float32) / 255))[0] * 255
     z = expectation(noise_curve(noises), noise_range(noises), [image.lr], [seen], 1.0).z_scores(image.lr, seen)
@@ -80,13 +80,13 @@ def score_maps(image: Restored, sr: np.ndarray, scale: int) -> dict[str, np.ndar
         "single pixels": np.abs(z),
         "sums over squares, by the noise": np.max([np.abs(uniform_filter(z, w)) * w for w in (3, 5, 7)], axis=0),
         "smoothed, by the image's spread": np.max([a / b for a, b in zip(smooth, spreads, strict=True)], axis=0),
-        "smoothed less wide, by the image's": np.max([each / np.median(each) for each in wide], axis=0),
+        "smoothed less wide, by the image's": np.max([scores / np.median(scores) for scores in wide], axis=0),
         USED: np.abs(structure_scores(z, spreads)[0]),
     }
 
 
 def painted(sr: np.ndarray, places: np.ndarray, side: float, share: float, signs: np.ndarray) -> np.ndarray:
-    """The SR with a disk of so many SR pixels at each place."""
+    """Return the SR with a disk at each place; ``side`` is its diameter in SR pixels."""
     image = sr.copy()
     y, x = np.mgrid[: sr.shape[0], : sr.shape[1]]
     for (top, left), sign in zip(places, signs, strict=True):
@@ -103,8 +103,8 @@ def area(with_: list[float], without: list[float]) -> float:
 
 
 def detection(images: list[Restored], scale: int, sizes: list[float], shares: list[float]) -> list[dict[str, Any]]:
-    """One row of figures for each score, size and contrast."""
-    before = [score_maps(each, each.sr, scale) for each in images]
+    """Return one row of figures for each score, size and contrast."""
+    before = [score_maps(image, image.sr, scale) for image in images]
     rows = []
     for size in sizes:
         for share in shares:
@@ -129,39 +129,39 @@ def detection(images: list[Restored], scale: int, sizes: list[float], shares: li
                 row |= {"area_place": area(*place[name]), "area_tile": area(*tile[name])}
                 if name == USED:
                     limit = score_limit(TILE**2)
-                    row |= {"found": float(np.mean([each > limit for each in place[name][0]]))}
+                    row |= {"detected": float(np.mean([score > limit for score in place[name][0]]))}
                 rows.append(row)
     return rows
 
 
 def false_alarms(images: list[Restored], scale: int) -> dict[str, Any]:
-    """Share of tiles and of images, nothing being painted, that the limit calls painted; and whether it is wrong.
+    """Return the share of tiles and images without disks that exceed the limit, and whether these alarms are false.
 
-    An alarm is false only where the restored image is right. ``true_error`` tells, of the highest score of each image
-    with an alarm, which share of the image's places has a larger true error: restored less HR, both downsampled and
+    An alarm is false only where the restored image is right. ``true_error`` is, for the highest score of each image
+    with an alarm, the share of the image's places with a larger true error: restored minus HR, both downsampled and
     smoothed over 1.2 LR pixels.
     """
-    scores = [score_maps(each, each.sr, scale)[USED] for each in images]
+    score_images = [score_maps(image, image.sr, scale)[USED] for image in images]
     tiles = [
-        float(each[y : y + TILE, x : x + TILE].max())
-        for each in scores
-        for y in range(0, each.shape[0], TILE)
-        for x in range(0, each.shape[1], TILE)
+        float(scores[y : y + TILE, x : x + TILE].max())
+        for scores in score_images
+        for y in range(0, scores.shape[0], TILE)
+        for x in range(0, scores.shape[1], TILE)
     ]
     errors = []
-    for image, each in zip(images, scores, strict=True):
-        if each.max() > score_limit(each.size):
+    for image, scores in zip(images, score_images, strict=True):
+        if scores.max() > score_limit(scores.size):
             difference = Downsample(scale)((image.sr - image.hr)[None].astype(np.float32))
             error = np.abs(gaussian_filter(np.asarray(difference)[0], 1.2))
-            y, x = np.unravel_index(int(each.argmax()), each.shape)
+            y, x = np.unravel_index(int(scores.argmax()), scores.shape)
             near = error[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].max()
             errors.append(float((error > near).mean()))
     return {
-        "images": len(scores),
-        "of_images": len(errors) / len(scores),
+        "images": len(score_images),
+        "of_images": len(errors) / len(score_images),
         "true_error": errors,
         "tiles": len(tiles),
-        "of_tiles": float(np.mean([each > score_limit(TILE**2) for each in tiles])),
+        "of_tiles": float(np.mean([score > score_limit(TILE**2) for score in tiles])),
     }
 
 
@@ -178,21 +178,21 @@ def main() -> None:
     scale = images[0].hr.shape[0] // images[0].lr.shape[0]
     rows = detection(images, scale, options.sizes, options.contrasts)
     alarms = false_alarms(images, scale)
-    spread = np.stack([each.spread for each in images])
-    calibration = spread_calibration(spread, np.stack([each.sr - each.hr for each in images]))
+    spread = np.stack([image.spread for image in images])
+    calibration = spread_calibration(spread, np.stack([image.sr - image.hr for image in images]))
     for row in rows:
-        found = f", found {row['found']:.0%}" if "found" in row else ""
+        detected = f", detected {row['detected']:.0%}" if "detected" in row else ""
         print(
             f"{row['size']:g} px, {row['contrast']:.0%}, {row['score']}: "
-            f"{row['area_place']:.3f} a place, {row['area_tile']:.3f} a tile{found}"
+            f"{row['area_place']:.3f} per place, {row['area_tile']:.3f} per tile{detected}"
         )
     print("false alarms:", ", ".join(f"{name} {value}" for name, value in alarms.items()))
-    for own, error in zip(calibration.spread, calibration.error, strict=True):
-        print(f"spread {own:.2f}: error {error:.2f}")
+    for predicted, error in zip(calibration.spread, calibration.error, strict=True):
+        print(f"spread {predicted:.2f}: error {error:.2f}")
     print(f"factor {calibration.factor:.1f}, rank correlation {calibration.correlation:.2f}")
     if options.json:
-        found = {"detection": rows, "false_alarms": alarms, "calibration": asdict(calibration)}
-        options.json.write_text(json.dumps(found, indent=1))
+        figures = {"detection": rows, "false_alarms": alarms, "calibration": asdict(calibration)}
+        options.json.write_text(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What one window out of a large image costs: memory over the idle process, and time against the bare library call.
+"""Cost of reading one window of a large image: memory above the idle process, and time against the bare library call.
 
-Writes synthetic 16-bit images (20,000 x 20,000 pixels, 800 MB each) into a temporary folder, then, a fresh process for
-each image: the peak memory of opening it and reading one 512 x 512 window, over that of the process which has read a
-small image of the same kind; and the time of opening and reading, window by window in turn with tifffile or zarr called
-directly on the same windows.
+Writes synthetic 16-bit images (20,000 x 20,000 pixels, 800 MB each) into a temporary folder. For each image, in a new
+process, it measures the peak memory of opening it and reading one 512 x 512 window, above that of the process after
+reading a small image of the same kind; and the time of opening and reading, window by window in turn with tifffile or
+zarr called directly.
 
     python scripts/benchmark_io.py [--side 20000] [--windows 30] [--folder DIR]
 """
@@ -46,7 +46,7 @@ def path_of(folder: Path, kind: str, side: int) -> Path:
 
 
 def bands(side: int, rows: int) -> Iterator[np.ndarray]:
-    """The image from top to bottom: noise on a slope, as compressible as a camera's image."""
+    """Yield the image from top to bottom: noise on a slope, as compressible as a camera's image."""
     noise = np.random.default_rng(0).normal(0, 20, (rows, side))
     for top in range(0, side, rows):
         band = noise + (top + np.arange(rows))[:, None] * (40000 / side) + 1000
@@ -92,21 +92,21 @@ def bare(path: Path, window: tuple[slice, ...]) -> np.ndarray:
 
 
 def memory(field: str) -> float:
-    """Memory of this process in MB, by a line of /proc/self/status."""
+    """Return a memory figure of this process in MB, from /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 def peak_over_idle(call: Callable[[], object]) -> float:
-    """How far a call lifts this process's peak memory above what it held before (MB)."""
+    """Return how far a call raises this process's peak memory above its current memory, in MB."""
     idle = memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak to the present
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current memory
     call()
     return memory("VmHWM") - idle
 
 
 def measure(folder: Path, kind: str, side: int, windows: int) -> dict[str, float]:
-    """The figures of one image; run in a process of its own."""
+    """Return the figures of one image; runs in a process of its own."""
     small, large = path_of(folder, kind, SMALL), path_of(folder, kind, side)
     ours(small, np.s_[100:200, 100:200])
     rng = np.random.default_rng(1)

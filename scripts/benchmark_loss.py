@@ -1,9 +1,9 @@
-"""What the training loss costs, forward and backward, beside its rivals.
+"""Cost of the training loss, forward and backward, compared with its rivals.
 
     python scripts/benchmark_loss.py --rounds 5 --json loss.json
 
 Rivals: this package's loss; pytorch-msssim with a Gaussian-filtered L1; and the ``SSIMLoss`` of pssr 2.4.0. A ratio is
-taken within a round; its spread is the least and most.
+taken within a round; its spread is the least and greatest value.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from turns import add_options, laps, pssr_python, ratios, take_turns, tell
+from turns import add_options, laps, pssr_python, ratios, report, take_turns
 
 OURS, LIBRARY, ORIGINAL = "pssr2_monai", "pytorch_msssim + L1", "pssr 2.4.0"
 SMALLEST = 161  # pytorch-msssim always takes five scales
 
 
 def loss_of(rival: str) -> Callable[[Any, Any], Any]:
-    """The loss of one rival, on images of one channel in [0, 1]; imported here, as each environment has its own."""
+    """The loss of one rival, on images of one channel in [0, 1]; imports are local, since environments differ."""
     if rival == OURS:
         from pssr2_monai.training.losses import MSSSIML1Loss
 
@@ -70,7 +70,7 @@ def work(rival: str, options: argparse.Namespace) -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Let the rivals take turns; gives their seconds, round by round, and the ratios to this package's."""
+    """Let the rivals take turns; return their seconds, round by round, and the ratios to this package's."""
     pythons = {OURS: sys.executable, LIBRARY: sys.executable}
     if python := pssr_python(options):
         pythons[ORIGINAL] = python
@@ -103,8 +103,8 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Read the options; measure, or serve as the worker of one rival."""
-    parser = argparse.ArgumentParser(description="What the training loss costs beside its rivals.")
-    parser.add_argument("--batch", type=int, default=4, help="images a step")
+    parser = argparse.ArgumentParser(description="Cost of the training loss, compared with its rivals.")
+    parser.add_argument("--batch", type=int, default=4, help="images per step")
     parser.add_argument("--size", type=int, default=512, help=f"side of an image in pixels, {SMALLEST} or more")
     add_options(parser, threads=2)
     options = parser.parse_args()
@@ -116,7 +116,7 @@ def main() -> None:
         work(options.worker, options)
         return
     result = measure(options)
-    tell(result, table(result), options.json)
+    report(result, table(result), options.json)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""What each network preset costs: parameters, arithmetic for a tile, and megapixels a CPU second.
+"""Cost of each network preset: parameters, arithmetic per tile, and megapixels per CPU second.
 
-Runs the whole network, as in restoring, on one LR tile; presets in turn, round after round, so that a machine that is
-busy with other work is so for all of them. The time of the process counts, not the clock on the wall, which is given
-beside it. 3-D presets are left out.
+Runs the whole network, as in restoring, on one LR tile; presets take turns, round after round, so that other load on
+the machine affects all of them alike. CPU time counts; wall time is reported as well. 3-D presets are left out.
 
     python scripts/benchmark_networks.py [--presets NAME ...] [--rounds 5] [--threads 1] [--json FILE]
 """
@@ -30,17 +29,17 @@ Predict = Callable[..., torch.Tensor]
 
 
 def network_presets() -> list[str]:
-    """The presets that name a network for planes."""
-    found = []
+    """Return the presets that contain a network for planes."""
+    names = []
     for name in preset_names():
         preset = json.loads(Path(config_files("train", name)[-1]).read_text(encoding="utf-8"))
         if "network_def" in preset and not isinstance(preset.get("scale"), list):
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def build(name: str) -> torch.nn.Module:
-    """A preset's network as restoring has it."""
+    """Return a preset's network, prepared as for restoring."""
     parser = ConfigParser()
     parser.read_config(config_files("train", name))
     network: torch.nn.Module = parser.get_parsed_content("network_def")
@@ -48,7 +47,7 @@ def build(name: str) -> torch.nn.Module:
 
 
 def size(network: torch.nn.Module, image: torch.Tensor) -> dict[str, float]:
-    """Millions of parameters, and GFLOP (a product and a sum are two) for the image."""
+    """Return millions of parameters, and GFLOP for the image (a product and a sum count as two)."""
     with FlopCounterMode(display=False) as counter:
         network(image)
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -56,7 +55,7 @@ def size(network: torch.nn.Module, image: torch.Tensor) -> dict[str, float]:
 
 
 def seconds(predict: Predict, image: torch.Tensor) -> tuple[float, float]:
-    """Of the processor and on the wall, for one forward pass."""
+    """Return CPU and wall seconds of one forward pass."""
     wall, cpu = time.perf_counter(), time.process_time()
     predict(image)
     return time.process_time() - cpu, time.perf_counter() - wall
@@ -87,9 +86,9 @@ def table(figures: dict[str, dict[str, float]]) -> str:
         "| preset | parameters (M) | GFLOP | float32, MP/CPU s | bfloat16, MP/CPU s | float32, MP/s | bfloat16, MP/s |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, each in figures.items():
-        rates = [each[f"{label}_MP_per_{kind}_s"] for kind in ("cpu", "wall") for label in DTYPES]
-        numbers = [each["parameters_M"], each["GFLOP"], *rates]
+    for name, values in figures.items():
+        rates = [values[f"{label}_MP_per_{kind}_s"] for kind in ("cpu", "wall") for label in DTYPES]
+        numbers = [values["parameters_M"], values["GFLOP"], *rates]
         lines.append(f"| `{name}` | {' | '.join(f'{number:.3g}' for number in numbers)} |")
     return "\n".join(lines)
 
@@ -100,7 +99,7 @@ def main() -> None:
     parser.add_argument("--presets", nargs="+", choices=known, default=known)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="a file for all the figures")
+    parser.add_argument("--json", type=Path, help="file for all figures")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with torch.inference_mode():

@@ -1,13 +1,13 @@
-"""What restoring costs: a sheet from file to file, beside the bare network and the original package.
+"""Cost of restoring an image from file to file, compared with the bare network and the original package.
 
     python scripts/benchmark_restore.py --side 1024 --rounds 3 --json restore.json
     python scripts/benchmark_restore.py --growth 512 1024 2048 4096 --channels 32 64 --threads 2
 
 Rivals, with the same weights: this package's whole restoring (reading, windows with their overlap, blending, writing)
-at the default precision, in float32 and by OpenVINO, there also in 8-bit integers; its bare network, on as many windows
-of the same size in memory; and the network of pssr 2.4.0 on tiles in memory, as its datasets cut them by default, which
-neither overlap nor are read or written. ``--growth`` restores larger and larger sheets instead. A ratio is taken within
-a round; its spread is the least and most.
+at the default precision, in float32, and with OpenVINO, also in 8-bit integers; its bare network, on as many windows of
+the same size in memory; and the network of pssr 2.4.0 on tiles in memory, cut as by its datasets, without overlap,
+reading or writing. ``--growth`` restores larger and larger sheets instead. A ratio is taken within
+a round; its spread is the least and greatest value.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from turns import add_options, laps, pssr_python, ratios, take_turns, tell
+from turns import add_options, laps, pssr_python, ratios, report, take_turns
 
 WHOLE, WHOLE32 = "pssr2_monai", "pssr2_monai, float32"
 OPENVINO, INT8 = "pssr2_monai, OpenVINO", "pssr2_monai, OpenVINO, int8"
@@ -31,7 +31,7 @@ ORIGINAL_TILE = 128  # LR pixels, of 512 HR pixels
 
 
 def write_sheet(path: Path, side: int) -> None:
-    """An 8-bit sheet with structure."""
+    """Write an 8-bit sheet with structure."""
     import numpy as np
     import tifffile
     from scipy.ndimage import gaussian_filter
@@ -72,7 +72,7 @@ def work(options: argparse.Namespace) -> None:
 
 
 def work_bare(options: argparse.Namespace, precision: str) -> None:
-    """The network on as many windows as restoring takes, in memory."""
+    """Run the network on as many windows in memory as restoring takes."""
     import torch
 
     from pssr2_monai.networks.weights import load_weights
@@ -90,7 +90,7 @@ def work_bare(options: argparse.Namespace, precision: str) -> None:
 
 
 def work_as_the_original(options: argparse.Namespace) -> None:
-    """Its network, with weights that it writes for the others."""
+    """Run the original's network, or write its weights for the other rivals."""
     import torch
     from pssr.models import ResUNet
 
@@ -107,7 +107,7 @@ def work_as_the_original(options: argparse.Namespace) -> None:
 
 
 def measure(options: argparse.Namespace, side: int, pythons: dict[str, str], rounds: int) -> dict[str, Any]:
-    """Let the rivals restore a sheet in turns; HR megapixels a second are added to their figures."""
+    """Let the rivals restore a sheet in turns; return their figures with HR megapixels per second."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_sheet(folder / "sheet.tif", side)
@@ -127,7 +127,7 @@ def measure(options: argparse.Namespace, side: int, pythons: dict[str, str], rou
 
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
-    """All rivals on one sheet."""
+    """Compare all rivals on one sheet."""
     pythons = dict.fromkeys(options.rivals, sys.executable)
     rivals = measure(options, options.side, pythons, options.rounds)
     compared = {
@@ -148,7 +148,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def grow(options: argparse.Namespace) -> dict[str, Any]:
-    """One sheet after another."""
+    """Restore one sheet after another."""
     sheets = {side: measure(options, side, {WHOLE: sys.executable}, options.rounds)[WHOLE] for side in options.growth}
     return {"settings": _settings(options), "sheets": sheets}
 
@@ -176,20 +176,22 @@ def table(result: dict[str, Any]) -> str:
         cpu, wall = (statistics.median(rival[f"MP/{clock} s"]) for clock in ("cpu", "wall"))
         lines.append(f"{name:<28}{cpu:10.2f}{wall:8.2f}{max(rival['MB']):9.0f}  {rival['torch']}")
     lines += [
-        f"{name}: {each['median']:.2f} ({each['min']:.2f}..{each['max']:.2f})"
-        for name, each in result["ratios"].items()
+        f"{name}: {ratio['median']:.2f} ({ratio['min']:.2f}..{ratio['max']:.2f})"
+        for name, ratio in result["ratios"].items()
     ]
     return "\n".join(lines)
 
 
 def main() -> None:
     """Read the options; measure, or serve as the worker of one rival."""
-    parser = argparse.ArgumentParser(description="What restoring costs beside the original.")
-    parser.add_argument("--channels", type=int, nargs="+", default=[32, 64, 128, 256], help="of the ResUNet's stages")
+    parser = argparse.ArgumentParser(description="Cost of restoring, compared with the original package.")
+    parser.add_argument(
+        "--channels", type=int, nargs="+", default=[32, 64, 128, 256], help="channels of the ResUNet's stages"
+    )
     parser.add_argument("--side", type=int, default=1024, help="LR pixels of the sheet, a multiple of 128")
     parser.add_argument("--growth", type=int, nargs="+", metavar="SIDE", help="restore sheets of these sides instead")
     parser.add_argument("--window", type=int, help="largest side of the windows in LR pixels, instead of the default")
-    parser.add_argument("--rivals", nargs="+", choices=RIVALS, default=RIVALS, help="which of them take turns")
+    parser.add_argument("--rivals", nargs="+", choices=RIVALS, default=RIVALS, help="the rivals to compare")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     add_options(parser, rounds=3)
     options = parser.parse_args()
@@ -197,9 +199,9 @@ def main() -> None:
         work(options)
         return
     if options.without_pssr:
-        parser.error("--without-pssr: the weights come from the original; leave it out")
+        parser.error("--without-pssr: the weights come from the original package; leave this option out")
     result = grow(options) if options.growth else compare(options)
-    tell(result, table(result), options.json)
+    report(result, table(result), options.json)
 
 
 if __name__ == "__main__":

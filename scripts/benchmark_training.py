@@ -1,15 +1,16 @@
-"""What a training step costs: this package's training beside the bare network and the original package.
+"""Cost of a training step: this package's training compared with its bare step and the original package.
 
     python scripts/benchmark_training.py --channels 32 64 128 256 --batch 4 --tile 256 --json training.json
     python scripts/benchmark_training.py --quality DIR --steps 300 --seeds 0 1 2
 
 Rivals, with one architecture, batch and tile: the whole training of the bundle's config (tiles from sheets, crappifier,
 loader, Ignite, handlers); its network, loss and optimizer alone, on tensors in memory, at the default precision and in
-float32; and network and loss of pssr 2.4.0 with its training step, on tensors in memory, too. A product of two large
-matrices tells what the machine can give. A ratio is taken within a round; its spread is the least and most.
+float32; and network, loss and training step of pssr 2.4.0, on tensors in memory, too. A product of two large matrices
+shows what the machine can reach. A ratio is taken within a round.
+Its spread is the least and greatest value.
 
-``--quality`` trains on the same batches, made from the images of a folder, in each way, and scores all with one loss on
-tiles that none has seen.
+``--quality`` trains each rival on the same batches, made from the images of a folder, and scores all with one loss on
+held-out tiles.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from turns import add_options, laps, pssr_python, ratios, take_turns, tell
+from turns import add_options, laps, pssr_python, ratios, report, take_turns
 
 WHOLE, BARE, FLOAT32 = "pssr2_monai, training", "pssr2_monai, bare step", "pssr2_monai, bare, float32"
 ORIGINAL, PRODUCT, PRODUCT32 = "pssr 2.4.0, bare step", "matrix product", "matrix product, float32"
@@ -32,7 +33,7 @@ MATRIX_SIDE = 2048
 
 
 def network_of(rival: str, channels: list[int], device: str) -> Any:
-    """The network of a rival; imported here, as the original has an environment of its own."""
+    """Return the network of a rival; imports are local, since the original has an environment of its own."""
     if rival == ORIGINAL:
         from pssr.models import ResUNet
 
@@ -46,7 +47,7 @@ def network_of(rival: str, channels: list[int], device: str) -> Any:
 
 
 def step_of(rival: str, network: Any, device: str, lr: float = 0.001) -> Callable[[Any, Any], Any]:
-    """One step of training on LR and HR images in [0, 1], as the rival takes it."""
+    """Return a function that takes one training step on LR and HR images in [0, 1], as the rival does."""
     import torch
 
     if rival == ORIGINAL:
@@ -75,7 +76,7 @@ def step_of(rival: str, network: Any, device: str, lr: float = 0.001) -> Callabl
 
 
 def write_sheets(folder: Path) -> None:
-    """8-bit sheets with structure."""
+    """Write 8-bit sheets with structure."""
     import numpy as np
     import tifffile
     from scipy.ndimage import gaussian_filter
@@ -102,7 +103,7 @@ def work(options: argparse.Namespace) -> None:
 
 
 def train_bare(options: argparse.Namespace) -> None:
-    """Steps on tensors in memory, after a count of what one computes."""
+    """Take steps on tensors in memory, after counting the operations of one."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -122,7 +123,7 @@ def train_bare(options: argparse.Namespace) -> None:
 
 
 def multiply(options: argparse.Namespace) -> None:
-    """Products of two large matrices, as many operations as a few seconds hold."""
+    """Multiply two large matrices, for a few seconds."""
     import torch
 
     from pssr2_monai.networks.precision import choose_precision
@@ -139,7 +140,7 @@ def multiply(options: argparse.Namespace) -> None:
 
 
 def train_whole(options: argparse.Namespace) -> None:
-    """The bundle's training, its trainer held up while others have their turns."""
+    """Run the bundle's training, pausing its trainer while other rivals have their turns."""
     import torch
     from ignite.engine import Engine, Events
     from monai.bundle import ConfigParser
@@ -192,7 +193,7 @@ def _synchronize(device: str) -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Let the rivals take turns; samples a second, round by round, and the ratios of the others to this package."""
+    """Let the rivals take turns; return their figures, round by round, and the ratios to this package."""
     pythons = dict.fromkeys((WHOLE, BARE, FLOAT32, PRODUCT, PRODUCT32), sys.executable)
     if python := pssr_python(options):
         pythons[ORIGINAL] = python
@@ -244,10 +245,10 @@ def table(result: dict[str, Any]) -> str:
         speed = ("", "") if "product" in name else (f"{samples / cpu:.2f}", f"{samples / wall:.2f}")
         computed = f"{statistics.median(rival['GFLOP/s']):.0f}" if "GFLOP/s" in rival else ""
         lines.append(f"{name:<28}{speed[0]:>14}{speed[1]:>11}{computed:>13}  {rival['torch']}")
-    lines += [f"{name}: {_spread(each)}" for name, each in result["ratios"].items()]
+    lines += [f"{name}: {_spread(ratio)}" for name, ratio in result["ratios"].items()]
     lines += [
-        f"share of the matrix product's FLOP/s, {name}: {_spread(each)}"
-        for name, each in result["share of the matrix product"].items()
+        f"share of the matrix product's FLOP/s, {name}: {_spread(ratio)}"
+        for name, ratio in result["share of the matrix product"].items()
     ]
     return "\n".join(lines)
 
@@ -257,7 +258,7 @@ def _spread(ratio: dict[str, float]) -> str:
 
 
 def learn(options: argparse.Namespace) -> None:
-    """Train as one rival on the batches in the folder; write what it makes of the held-out images."""
+    """Train as one rival on the batches in the folder; write the held-out images that it restores."""
     import numpy as np
     import torch
 
@@ -284,7 +285,7 @@ def learn(options: argparse.Namespace) -> None:
 
 
 def compare_quality(options: argparse.Namespace) -> dict[str, Any]:
-    """The loss on held-out tiles of each rival after so many steps on the same batches, for each seed."""
+    """Return each rival's loss on held-out tiles after training on the same batches, for each seed."""
     import numpy as np
     import torch
     from monai.bundle import ConfigParser
@@ -308,7 +309,7 @@ def compare_quality(options: argparse.Namespace) -> dict[str, Any]:
             samples.append(seen[number % len(seen)])
         others = [held_out[number] for number in range(min(64, len(held_out)))]
         stacked = {
-            f"{prefix}{short}": np.stack([np.asarray(each[key]) for each in part])
+            f"{prefix}{short}": np.stack([np.asarray(sample[key]) for sample in part])
             for prefix, part in (("", samples), ("held_out_", others))
             for short, key in (("lr", "image"), ("hr", "label"))
         }
@@ -316,8 +317,9 @@ def compare_quality(options: argparse.Namespace) -> dict[str, Any]:
         settings = {key: getattr(options, key) for key in ("batch", "tile", "steps", "device")}
         arguments = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
         arguments += ["--channels", *map(str, options.channels), "--seeds", *map(str, options.seeds)]
-        for rival, each in pythons.items():
-            take_turns(__file__, {rival: each}, ["--quality", name, "--folder", name, *arguments], 0, options.threads)
+        arguments += ["--quality", name, "--folder", name]
+        for rival, python in pythons.items():
+            take_turns(__file__, {rival: python}, arguments, 0, options.threads)
         target = torch.from_numpy(stacked["held_out_hr"])
         loss = MSSSIML1Loss()
         losses = {
@@ -340,14 +342,16 @@ def quality_table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Read the options; measure, or serve as the worker of one rival."""
-    parser = argparse.ArgumentParser(description="What a training step costs beside the original's.")
-    parser.add_argument("--channels", type=int, nargs="+", default=[32, 64, 128, 256], help="of the ResUNet's stages")
-    parser.add_argument("--batch", type=int, default=4, help="tiles a step")
+    parser = argparse.ArgumentParser(description="Cost of a training step, compared with the original package.")
+    parser.add_argument(
+        "--channels", type=int, nargs="+", default=[32, 64, 128, 256], help="channels of the ResUNet's stages"
+    )
+    parser.add_argument("--batch", type=int, default=4, help="tiles per step")
     parser.add_argument("--tile", type=int, default=256, help="side of an HR tile in pixels")
-    parser.add_argument("--steps", type=int, default=2, help="steps a turn; or, for quality, of a training")
+    parser.add_argument("--steps", type=int, default=2, help="steps per turn; for --quality, of a training")
     parser.add_argument("--workers", type=int, default=0, help="loader workers of the whole training")
-    parser.add_argument("--quality", type=Path, metavar="DIR", help="compare what is learned from the images there")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="for quality")
+    parser.add_argument("--quality", type=Path, metavar="DIR", help="compare what is learned from the images in DIR")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds for --quality")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     add_options(parser)
     options = parser.parse_args()
@@ -358,10 +362,10 @@ def main() -> None:
         return
     if options.quality:
         result = compare_quality(options)
-        tell(result, quality_table(result), options.json)
+        report(result, quality_table(result), options.json)
         return
     result = measure(options)
-    tell(result, table(result), options.json)
+    report(result, table(result), options.json)
 
 
 if __name__ == "__main__":

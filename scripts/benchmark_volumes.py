@@ -1,12 +1,12 @@
-"""What restoring a volume larger than memory costs: peak memory, throughput, seams, kills, and a cluster's speed-up.
+"""Cost of restoring a volume larger than memory: peak memory, throughput, seams, kills, and a cluster's speed-up.
 
 Makes OME-Zarr inputs of Z x SIDE x SIDE uint8 and restores each with a small network in a process of its own.
-Throughput is compared with the bare network on windows in memory, before and after the restoring, so that a machine
-that is busy with other work is so for both; windows are counted with their overlap, as many as the whole image needs
-and those on the borders of columns once for each. Steps across the borders of windows, chunks and columns are
-compared with those at places elsewhere that lie alike on the network's pooling grid. --kills restores the smallest
-volume while it is killed at random moments and compares all bytes; --dask restores it on one and on two workers of one
-thread each, in turns, beside the same two workers running the bare network.
+Throughput is compared with the bare network on windows in memory, before and after restoring, so that other load on the
+machine affects both; windows are counted with their overlap, and those at the border of two columns twice. Steps across
+the borders of windows, chunks and columns are compared with steps elsewhere at the same position of the network's
+pooling grid. --kills restores the smallest volume while it is killed at random moments and compares all bytes; --dask
+restores it on one and on two workers of one thread each, in turns, compared with the same workers running the bare
+network.
 
     python scripts/benchmark_volumes.py --planes 6 64 --side 4096 --threads 2 [--folder DIR] [--json FILE]
     python scripts/benchmark_volumes.py --planes 2 --side 2048 --kills 10 --dask
@@ -59,7 +59,7 @@ def heading(*cells: str) -> str:
 
 
 def make_weights(path: Path, channels: list[int], scale: int) -> None:
-    """A small network with random weights: what it makes of an image does not matter here."""
+    """Write a small network with random weights; its output does not matter here."""
     torch.manual_seed(0)
     arguments = {"in_channels": 1, "out_channels": 1, "channels": channels, "scale": scale, "depth": 1}
     network = ResUNet(**arguments)
@@ -71,7 +71,7 @@ def make_weights(path: Path, channels: list[int], scale: int) -> None:
 
 
 def make_volume(path: Path, planes: int, side: int) -> None:
-    """Texture at two sizes, moved from plane to plane."""
+    """Write texture at two sizes, shifted from plane to plane."""
     noise = np.random.default_rng(0).normal(size=(side, side)).astype(np.float32)
     texture = 60 * noise / 4 + sum(sigma * 40 * gaussian_filter(noise, sigma) for sigma in (1.5, 4))
     plane = (128 + texture).clip(0, 255).astype(np.uint8)
@@ -81,12 +81,12 @@ def make_volume(path: Path, planes: int, side: int) -> None:
 
 
 def clocks() -> np.ndarray:
-    """Seconds on the wall and of the processor."""
+    """Return wall and CPU seconds."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 def bare_seconds(weights: Path, sides: tuple[int, int], windows: int = BARE_WINDOWS) -> np.ndarray:
-    """Seconds a window, on the wall and of the processor, of the network alone on windows in memory."""
+    """Return wall and CPU seconds per window of the network alone, on windows in memory."""
     network, _ = load_weights(weights)
     inferer = SeamlessInferer()
     images = list(torch.rand(4, 1, 1, *sides))
@@ -99,14 +99,14 @@ def bare_seconds(weights: Path, sides: tuple[int, int], windows: int = BARE_WIND
 
 
 def sides_of(source: Path) -> tuple[int, int]:
-    """LR pixels of a window along Y and X."""
+    """Return the sides of a window along Y and X in LR pixels."""
     with open_image(source) as image:
         along, across = SeamlessInferer().axes(image.shape[-2:])
     return along.length, across.length
 
 
 def measure(source: Path, target: Path, weights: Path) -> dict[str, float]:
-    """The figures of one volume; in a process of its own, whose peak memory is then that of restoring."""
+    """Return the figures of one volume; runs in a process of its own, whose peak memory is that of restoring."""
     sides = sides_of(source)
     bare = [bare_seconds(weights, sides)]
     began = clocks()
@@ -130,7 +130,7 @@ def measure(source: Path, target: Path, weights: Path) -> dict[str, float]:
 
 
 def seams(source: Path, target: Path, scale: int) -> float:
-    """How far the mean absolute step across borders exceeds that elsewhere, the worse of both axes."""
+    """Return by how much the mean absolute step across borders differs from that elsewhere, for the worse axis."""
     with open_image(source) as lr, open_image(target) as restored:
         first = [slice(0, 1)] * (len(restored.shape) - 2)
         plane = restored.read([*first, slice(None), slice(None)]).reshape(restored.shape[-2:]).astype(np.float32)
@@ -146,7 +146,7 @@ def seams(source: Path, target: Path, scale: int) -> float:
             for place in (start + axis.shared // 4, start + axis.window - axis.shared // 4)
         }
         borders = {place for place in ends | edges | set(range(512, size, 512)) if GRID < place < size - GRID}
-        # The same place within the network's pooling grid: elsewhere steps differ for reasons of their own.
+        # At the same position of the network's pooling grid, since steps depend on it.
         alike = {
             place
             for phase in {border % (GRID * scale) for border in borders}
@@ -159,7 +159,7 @@ def seams(source: Path, target: Path, scale: int) -> float:
 
 
 def in_own_process(source: Path, target: Path, weights: Path) -> dict[str, float]:
-    """See ``measure``."""
+    """Run ``measure`` in a process of its own."""
     command = [sys.executable, __file__, "--threads", str(torch.get_num_threads())]
     command += ["--measure", str(source), str(target), str(weights)]
     figures: dict[str, float] = json.loads(
@@ -170,7 +170,7 @@ def in_own_process(source: Path, target: Path, weights: Path) -> dict[str, float
 
 
 def kills(source: Path, folder: Path, weights: Path, times: int) -> dict[str, Any]:
-    """Restores a volume in a process that is killed at random moments, and compares the bytes."""
+    """Restore a volume in a process that is killed at random moments, and compare the bytes."""
     straight, target = folder / "straight" / "killed.ome.zarr", folder / "killed.ome.zarr"
     straight.parent.mkdir()
     began = time.perf_counter()
@@ -189,7 +189,7 @@ def kills(source: Path, folder: Path, weights: Path, times: int) -> dict[str, An
     while len(done) < times and not target.exists():
         noted = journal.stat().st_size if journal.exists() else 0
         running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        # Not in the seconds that importing takes, which would be most of the moments.
+        # Kill only after importing, which would otherwise be most of the moments.
         while running.poll() is None and not (journal.exists() and (noted == 0 or journal.stat().st_size > noted)):
             time.sleep(0.005)
         time.sleep(draw.uniform(0, seconds / times))
@@ -197,7 +197,7 @@ def kills(source: Path, folder: Path, weights: Path, times: int) -> dict[str, An
         running.wait()
         done.append(journal.stat().st_size if journal.exists() else 0)
     subprocess.run(command, check=not target.exists(), capture_output=True)
-    names = [sorted(str(each.relative_to(root)) for each in root.rglob("*")) for root in (straight, target)]
+    names = [sorted(str(path.relative_to(root)) for path in root.rglob("*")) for root in (straight, target)]
     same = names[0] == names[1] and all(
         (straight / name).is_dir() or (straight / name).read_bytes() == (target / name).read_bytes()
         for name in names[0]
@@ -212,18 +212,18 @@ def cluster(count: int) -> Iterator[Any]:
     from distributed import LocalCluster
 
     options = {"n_workers": count, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
-    with LocalCluster(**options, silence_logs="CRITICAL") as made:
-        yield made
+    with LocalCluster(**options, silence_logs="CRITICAL") as local_cluster:
+        yield local_cluster
 
 
 def bare_of_cluster(cluster: Any, weights: Path, sides: tuple[int, int], windows: int) -> float:
-    """Seconds a share of the windows that each worker of a cluster takes through the network."""
+    """Return the seconds in which a cluster's workers process ``windows`` windows, divided by their number."""
     from distributed import Client
 
     count = len(cluster.workers)
     network = WorkerNetwork.of(weights, "cpu")
     with Client(cluster.scheduler_address, set_as_default=False) as client:
-        client.run(network.load)  # what restoring does first, too
+        client.run(network.load)  # as restoring does first
         began = time.perf_counter()
         client.gather([client.submit(bare_seconds, weights, sides, windows, pure=False) for _ in range(count)])
         return (time.perf_counter() - began) / count
@@ -234,10 +234,10 @@ def dask(source: Path, folder: Path, weights: Path, rounds: int = 1) -> dict[str
     sides = sides_of(source)
     times: dict[str, list[float]] = {}
     with cluster(1) as one, cluster(2) as two:
-        for made in (one, two):
-            bare_of_cluster(made, weights, sides, 2)  # imports what workers need
+        for workers in (one, two):
+            bare_of_cluster(workers, weights, sides, 2)  # imports what workers need
         for _ in range(rounds):
-            for name, made in (("one", one), ("two", two)):
+            for name, workers in (("one", one), ("two", two)):
                 target = folder / f"{name}.ome.zarr"
                 began = time.perf_counter()
                 options = RestoreOptions(scheduler=made.scheduler_address)
@@ -246,8 +246,8 @@ def dask(source: Path, folder: Path, weights: Path, rounds: int = 1) -> dict[str
                 seconds = time.perf_counter() - began
                 shutil.rmtree(target)
                 times.setdefault(name, []).append(seconds)
-                times.setdefault(f"{name}, bare", []).append(bare_of_cluster(made, weights, sides, BARE_WINDOWS))
-    figures = {name: sum(each) / len(each) for name, each in times.items()}
+                times.setdefault(f"{name}, bare", []).append(bare_of_cluster(workers, weights, sides, BARE_WINDOWS))
+    figures = {name: sum(seconds) / len(seconds) for name, seconds in times.items()}
     return figures | {
         "speed-up": figures["one"] / figures["two"],
         "speed-up, bare": figures["one, bare"] / figures["two, bare"],
@@ -258,11 +258,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--planes", type=int, nargs="+", default=[6, 64], help="sizes along Z, smallest first")
     parser.add_argument("--side", type=int, default=4096, help="pixels along Y and X")
-    parser.add_argument("--channels", type=int, nargs="+", default=[16, 32, 64], help="of the ResUNet's stages")
+    parser.add_argument(
+        "--channels", type=int, nargs="+", default=[16, 32, 64], help="channels of the ResUNet's stages"
+    )
     parser.add_argument("--scale", type=int, default=4)
-    parser.add_argument("--kills", type=int, default=0, help="how often to kill the restoring of the smallest volume")
-    parser.add_argument("--dask", action="store_true", help="one worker against two, of the smallest volume")
-    parser.add_argument("--threads", type=int, default=1, help="of the network")
+    parser.add_argument(
+        "--kills", type=int, default=0, help="how often to kill the process that restores the smallest volume"
+    )
+    parser.add_argument("--dask", action="store_true", help="compare one worker with two, on the smallest volume")
+    parser.add_argument("--threads", type=int, default=1, help="compute threads")
     parser.add_argument("--json", type=Path, help="file for all figures")
     parser.add_argument("--folder", type=Path, help="where to write the volumes (default: a temporary folder)")
     parser.add_argument("--measure", type=Path, nargs=3, help=argparse.SUPPRESS)

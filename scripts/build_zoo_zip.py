@@ -1,13 +1,13 @@
-r"""Builds the zip of the bundle that one sends to MONAI's model zoo, and checks it as the zoo does.
+r"""Build the zip of the bundle for MONAI's model zoo, and check it as the zoo does.
 
     python scripts/build_zoo_zip.py --out dist
     python scripts/build_zoo_zip.py --url https://example.org/model.pt --out dist
 
-The zip is the same, byte for byte, for the same files. Weights lie in it as a plain state dict with their record
-beside, as the zoo's tools load them, and ``train.json`` tells the network and crappifier that they were trained with;
-with ``--url`` they do not, but ``large_files.yml`` tells where they will be
-fetched from, and the file to put there is written beside the zip. It is unpacked elsewhere and checked with MONAI's own
-commands; ``--schema`` names the schema of metadata where no network is at hand.
+The zip is the same, byte for byte, for the same files. It contains the weights as a plain state dict with their record
+next to it, as the zoo's tools load them, and ``train.json`` contains the network and crappifier that they were trained
+with. With ``--url`` the zip contains no weights; ``large_files.yml`` says where to download them, and the file to put
+there is written next to the zip. The zip is unpacked elsewhere and checked with MONAI's own commands; ``--schema``
+names a local copy of the metadata's schema, for machines without a network.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from pssr2_monai.networks.weights import load_weights, save_plain
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 NAME = "point_scanning_super_resolution"
 SENT = ("LICENSE", "large_files.yml", "configs/*.json", "configs/logging.conf", "docs/*")
-"""What of the bundle is sent, beside the weights: nothing that a training left behind."""
+"""Files of the bundle that are sent, apart from the weights; nothing that a training left behind."""
 WEIGHTS = Path("models/model.pt")
 LARGEST = 25 * 2**20
-"""Bytes of a file that the zoo takes."""
+"""Largest file that the zoo accepts, bytes."""
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, default=BUNDLE / WEIGHTS)
-    parser.add_argument("--url", help="where the weights will be fetched from, instead of lying in the zip")
-    parser.add_argument("--schema", type=Path, help="the schema that metadata.json names, if it cannot be fetched")
+    parser.add_argument("--url", help="where the weights will be downloaded from, instead of being in the zip")
+    parser.add_argument("--schema", type=Path, help="the schema that metadata.json names, if it cannot be downloaded")
     parser.add_argument("--out", type=Path, default=Path("dist"))
     options = parser.parse_args()
     weights = options.weights if options.weights.is_file() else None
     if weights is None:
-        print(f"{options.weights}: there is no such file; the zip holds no weights, which the zoo asks for")
+        print(f"{options.weights}: there is no such file; the zip contains no weights, which the zoo requires")
     path = build(options.out, weights, options.url)
     print(path)
     for line in check(path, options.schema):
@@ -59,12 +59,12 @@ def main() -> None:
 
 
 def build(out: Path, weights: Path | None, url: str | None = None) -> Path:
-    """Writes the zip, named after the bundle and its version.
+    """Write the zip, named after the bundle and its version.
 
     Args:
         out: folder for it.
         weights: a ``model.pt`` of a training; None for a zip without.
-        url: where the weights will be.
+        url: where the weights will be downloaded from.
 
     Raises:
         InputError: the metadata does not describe the weights.
@@ -79,15 +79,15 @@ def build(out: Path, weights: Path | None, url: str | None = None) -> Path:
         if weights is not None:
             _, record = load_weights(weights)
             compare(metadata, record)
-            tell_training(folder / "configs" / "train.json", record)
+            write_training(folder / "configs" / "train.json", record)
             (folder / WEIGHTS).parent.mkdir()
             save_plain(weights, folder / WEIGHTS)
             if url is not None:
-                tell_where(folder, url)
+                write_large_files(folder, url)
                 shutil.move(folder / WEIGHTS, out / WEIGHTS.name)
             elif (folder / WEIGHTS).stat().st_size > LARGEST:
                 raise InputError(
-                    f"{weights}: is larger than the zoo's {LARGEST >> 20} MB; put it elsewhere, --url tells"
+                    f"{weights}: is larger than the zoo's {LARGEST >> 20} MB; publish it elsewhere, and give --url"
                 )
         zipped = out / f"{NAME}_v{metadata['version']}.zip"
         with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -99,23 +99,23 @@ def build(out: Path, weights: Path | None, url: str | None = None) -> Path:
     return zipped
 
 
-def tell_training(path: Path, record: Record) -> None:
-    """Writes into ``train.json`` what the record tells of the training; what refers to other ids goes on doing so."""
+def write_training(path: Path, record: Record) -> None:
+    """Write the record's network, crappifier, scale and frames into ``train.json``; references to other ids stay."""
     config = json.loads(path.read_text())
-    for part, told in (("network_def", record.network), ("crappifier", record.crappifier)):
+    for part, recorded in (("network_def", record.network), ("crappifier", record.crappifier)):
         kept = {key: value for key, value in config[part].items() if str(value).startswith("@")}
-        config[part] = {key: kept.get(key, value) for key, value in (told or config[part]).items()}
+        config[part] = {key: kept.get(key, value) for key, value in (recorded or config[part]).items()}
     config["scale"] = record.scale
     config["n_frames"] = record.n_frames[0] if len(set(record.n_frames)) == 1 else list(record.n_frames)
     path.write_text(json.dumps(config, indent=4) + "\n")
 
 
 def compare(metadata: dict[str, Any], record: Record) -> None:
-    """Refuses metadata that describes other weights."""
+    """Check that the metadata describes the weights."""
     form = metadata["network_data_format"]
-    told = tuple(form[end][name]["num_channels"] for end, name in (("inputs", "image"), ("outputs", "pred")))
-    if told != tuple(record.n_frames):
-        raise InputError(f"metadata.json: num_channels {told}, but the weights take and give {record.n_frames} frames")
+    channels = tuple(form[end][name]["num_channels"] for end, name in (("inputs", "image"), ("outputs", "pred")))
+    if channels != tuple(record.n_frames):
+        raise InputError(f"metadata.json: num_channels {channels}, but the frames of the weights are {record.n_frames}")
     size = form["outputs"]["pred"]["spatial_shape"][-1]
     if size != f"{record.scale} * (n + 7)":
         raise InputError(
@@ -123,8 +123,8 @@ def compare(metadata: dict[str, Any], record: Record) -> None:
         )
 
 
-def tell_where(folder: Path, url: str) -> None:
-    """Writes into ``large_files.yml`` where the weights are fetched from, and what they must be."""
+def write_large_files(folder: Path, url: str) -> None:
+    """Write the weights' address and hash into ``large_files.yml``."""
     hashed = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     lines = ["large_files:", f'- path: "{WEIGHTS.as_posix()}"', f'  url: "{url}"']
     lines += [f'  hash_val: "{hashed}"', '  hash_type: "sha256"', ""]
@@ -132,9 +132,9 @@ def tell_where(folder: Path, url: str) -> None:
 
 
 def check(zipped: Path, schema: Path | None = None) -> list[str]:
-    """Unpacks the zip elsewhere and does there what the zoo's continuous integration does; says what was done.
+    """Unpack the zip elsewhere, run there what the zoo's continuous integration runs, and return what was checked.
 
-    Weights that are not in it are not checked, nor is what needs them.
+    Without weights in the zip, the checks that need them are left out.
     """
     zipped, schema = zipped.resolve(), schema and schema.resolve()
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
@@ -144,10 +144,10 @@ def check(zipped: Path, schema: Path | None = None) -> list[str]:
         meta, configs = str(root / "configs" / "metadata.json"), root / "configs"
         (root / "eval").mkdir()
         if schema is not None:
-            shutil.copy(schema, root / "eval" / "schema.json")  # where it is, it is not fetched
+            shutil.copy(schema, root / "eval" / "schema.json")  # so that it is not downloaded
         verify_metadata(meta_file=meta, filepath=str(root / "eval" / "schema.json"))
         done = ["verify_metadata: follows MONAI's schema"]
-        made_images(root / "data")
+        write_images(root / "data")
         run(root, ["train"], epochs=1, tile=32, num_workers=0, ckpt_dir=f"{name}/new", output_dir=f"{name}/out")
         new = {"weights": f"{name}/new/model.pt", "output_dir": f"{name}/out"}
         run(root, ["train", "evaluate"], tile=32, num_workers=0, **new)
@@ -161,15 +161,15 @@ def check(zipped: Path, schema: Path | None = None) -> list[str]:
             network, _ = load_weights(weights)
             loaded = load(NAME, bundle_dir=name, device="cpu").eval()
             with torch.inference_mode():
-                for each in (torch.jit.load(script), loaded):
-                    torch.testing.assert_close(each(image), network(image), rtol=0, atol=1e-5)
+                for exported in (torch.jit.load(script), loaded):
+                    torch.testing.assert_close(exported(image), network(image), rtol=0, atol=1e-5)
             run(root, ["inference"], output_dir=f"{name}/restored")
             done.append("verify_net_in_out, ckpt_export, monai.bundle.load, inference: run, and give the same")
     return done
 
 
-def made_images(folder: Path) -> None:
-    """Some images to run the configs on."""
+def write_images(folder: Path) -> None:
+    """Write images to run the configs on."""
     folder.mkdir()
     for number in range(5):
         noise = np.random.default_rng(number).normal(size=(96, 112))
@@ -179,7 +179,7 @@ def made_images(folder: Path) -> None:
 
 
 def run(root: Path, configs: list[str], **overrides: Any) -> None:
-    """Runs configs of the bundle as the zoo's tests do, after asking whether all properties are there."""
+    """Run configs of the bundle as the zoo's tests do, after checking that all properties exist."""
     workflow = create_workflow(
         config_file=[str(root / "configs" / f"{config}.json") for config in configs],
         meta_file=str(root / "configs" / "metadata.json"),

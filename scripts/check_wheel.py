@@ -1,9 +1,9 @@
-r"""Builds the wheel, installs it in a bare environment without extras, and tries what a new user would.
+r"""Build the wheel, install it in a bare environment without extras, and try what a new user would.
 
     python scripts/check_wheel.py --minutes 0.3
 
-``pssr2 demo`` runs there, and whatever needs an extra must name the pip command that brings it. Before a release; it
-installs torch anew and takes some ten minutes.
+``pssr2 demo`` runs there, and every command that needs an extra must name the pip command that installs it. Run this
+before a release; it installs torch anew and takes some ten minutes.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ NEEDED = (
     "pssr2_monai/export/package_readme.md",
     "pssr2_monai/napari/napari.yaml",
 )
-"""Files other than code, without which something fails."""
+"""Files other than code that the package needs."""
 
 LEFT_BEHIND = re.compile(
     r"/bundle/(eval|data|restored)/|/bundle/models/(?!(?:model|denoise)\.pt$)|\.part$|__pycache__|^(tests|docs)/"
 )
-"""What a training or a test leaves in the working tree, and a wheel must not hold."""
+"""What a training or a test leaves in the working tree, and a wheel must not contain."""
 
 EXTRAS = {
     "czi": ("info", "scan.czi"),
@@ -51,20 +51,20 @@ EXTRAS = {
     "bioimageio": ("export", "{weights}", "model.zip"),
     "napari": ("napari",),
 }
-"""What of the command needs which extra; what comes of it lies in the working folder."""
+"""A command that needs each extra; it writes into the working folder."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=0.3, help="how long the demonstration trains")
-    parser.add_argument("--folder", type=Path, help="to work in, and to be left there; a temporary one by default")
+    parser.add_argument("--folder", type=Path, help="working folder, which is kept; by default a temporary one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        wheel = built(folder / "wheel")
+        wheel = build(folder / "wheel")
         report(f"{wheel.name}, {wheel.stat().st_size / 2**20:.1f} MB", wrong_content(wheel))
-        command = installed(wheel, folder / "environment")
+        command = install(wheel, folder / "environment")
         work = folder / "work"
         work.mkdir()
         done = run(command, work, "demo", "--minutes", str(options.minutes), "--out", "demo")
@@ -74,54 +74,54 @@ def main() -> None:
             report(f"without the extra {extra}", wrong)
 
 
-def built(folder: Path) -> Path:
-    """The wheel of the working tree."""
+def build(folder: Path) -> Path:
+    """Build the wheel of the working tree."""
     call([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)])
     (wheel,) = folder.glob("pssr2_monai-*.whl")
     return wheel
 
 
 def wrong_content(wheel: Path) -> list[str]:
-    """What the wheel lacks, and what it holds that it should not."""
+    """Return what the wheel lacks, and what it contains but should not."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     return [f"lacks {name}" for name in NEEDED if name not in names] + [
-        f"holds {name}" for name in sorted(names) if LEFT_BEHIND.search(name)
+        f"contains {name}" for name in sorted(names) if LEFT_BEHIND.search(name)
     ]
 
 
-def installed(wheel: Path, environment: Path) -> Path:
-    """The command, in an environment that holds the wheel and what it asks for, at the versions of constraints.txt."""
+def install(wheel: Path, environment: Path) -> Path:
+    """Install the wheel and its dependencies, at the versions of constraints.txt; return the path of the command."""
     venv.create(environment, with_pip=True)
     programs = environment / ("Scripts" if os.name == "nt" else "bin")
     pip = [str(programs / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    call([*pip, TORCH])  # first: else it may bring gigabytes for GPUs
+    call([*pip, TORCH])  # first: otherwise it may install gigabytes for GPUs
     call([*pip, "--constraint", str(ROOT / "constraints.txt"), str(wheel)])
     call([str(programs / "python"), "-m", "pip", "check"])
     return programs / "pssr2"
 
 
 def missing_extras(command: Path, work: Path, scans: str, weights: str) -> dict[str, list[str]]:
-    """What is wrong with the answer to each command that needs an extra."""
+    """Return, for each extra, what is wrong with the answer of the command that needs it."""
     for name in ("scan.czi", "scan.mrc"):
-        (work / name).write_bytes(b"no image, but no reader gets to see that")
-    found = {}
+        (work / name).write_bytes(b"not an image, but no reader gets to it")
+    wrong = {}
     for extra, words in EXTRAS.items():
         done = run(command, work, *(word.format(scans=scans, weights=weights) for word in words))
-        found[extra] = wrong_answer(extra, done.returncode, done.stderr)
-    return found
+        wrong[extra] = wrong_answer(extra, done.returncode, done.stderr)
+    return wrong
 
 
-def wrong_answer(extra: str, status: int, told: str) -> list[str]:
-    """Nothing if a command failed in one line that names the pip command for the extra."""
-    lines = told.strip().splitlines()
+def wrong_answer(extra: str, status: int, message: str) -> list[str]:
+    """Return an empty list if a command failed with one line that names the pip command for the extra."""
+    lines = message.strip().splitlines()
     named = rf"pip install ['\"]pssr2-monai\[{extra}\]['\"]"
     right = status == 1 and bool(lines) and lines[-1].startswith("pssr2: ") and re.search(named, lines[-1])
-    return [] if right else [f"exit status {status}: {lines[-1] if lines else 'nothing was told'}"]
+    return [] if right else [f"exit status {status}: {lines[-1] if lines else 'there was no message'}"]
 
 
 def run(command: Path, work: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command in a folder of its own, out of reach of the working tree."""
+    """Run the command in a folder of its own, so that it does not import the working tree."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
     return subprocess.run(
         [str(command), *words], cwd=work, env=environment, capture_output=True, text=True, check=False
@@ -129,15 +129,15 @@ def run(command: Path, work: Path, *words: str) -> subprocess.CompletedProcess[s
 
 
 def call(words: list[str]) -> None:
-    """Runs a program that must succeed."""
+    """Run a program that must succeed."""
     subprocess.run(words, check=True)
 
 
 def report(subject: str, wrong: list[str]) -> None:
-    """Says that something is right, or stops at what is wrong."""
+    """Print that the subject passed, or exit with what is wrong."""
     if wrong:
         sys.exit(f"{subject}: " + "\n".join(wrong))
-    print(f"{subject}: right", flush=True)
+    print(f"{subject}: passed", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-r"""What of PSSR2's recipe makes the difference on real images? Trainings on HR images alone that differ in one thing
-restore real LR images that none of them saw.
+r"""Which part of PSSR2's recipe matters on real images?
 
-One scorer judges the files that they write, after a least-squares gain and offset. What is finished is not done again.
+Trainings on HR images alone that differ in one thing restore real LR images that none of them saw. One scorer judges
+the files that they write, after a least-squares gain and offset. Finished parts are not repeated.
 
     pssr2 register --hr ../shared/data/em_pairs/sem_real2x/train/HR --lr ../shared/data/em_pairs/sem_real2x/train/LR \
         --out PAIRS
@@ -29,7 +29,7 @@ def poisson(intensity: Any) -> dict[str, Any]:
 
 
 def ways(scale: int, epochs: int) -> dict[str, dict[str, Any]]:
-    """What each training has other than the first one."""
+    """Return the overrides by which each training differs from the first."""
     noise_first = {
         "_target_": "monai.transforms.Compose",
         "transforms": [poisson(DRAWN), {"_target_": "pssr2_monai.crappify.crappify.Downsample", "scale": scale}],

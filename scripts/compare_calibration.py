@@ -1,8 +1,9 @@
-r"""Does calibrating pay? Networks trained on HR images alone, with the default and with a calibrated crappifier, and
-networks trained on real pairs restore real LR images that none of them saw.
+r"""Does calibrating pay?
 
-All train for the same number of epochs on the same images, and one scorer judges the files that they write: PSNR and
-SSIM after a least-squares gain and offset, since real pairs differ in contrast.
+Networks trained on HR images alone, with the default and with a calibrated crappifier, and networks trained on real
+pairs restore real LR images that none of them saw. All train for the same number of epochs on the same images, and one
+scorer judges the files that they write: PSNR and SSIM after a least-squares gain and offset, since real pairs differ in
+contrast.
 
     python scripts/compare_calibration.py ../shared/data/em_pairs/sem_real2x/train --scale 2 --test 'f(2[89]|3)' \
         --epochs 36 --out OUT
@@ -29,7 +30,7 @@ from pssr2_monai.training.train import train
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pairs", type=Path, help="folder that holds LR and HR images of the same names")
+    parser.add_argument("pairs", type=Path, help="folder with LR and HR images of the same names")
     parser.add_argument("--test", required=True, help="regular expression of the names that are held out")
     parser.add_argument("--scale", type=int, required=True)
     parser.add_argument("--model", default="poisson+gaussian")
@@ -78,7 +79,7 @@ def main() -> None:
 
 
 def split(pairs: Path, held_out: str, out: Path) -> None:
-    """Links of the pairs, those for testing apart."""
+    """Link the pairs, those for testing in a folder of their own."""
     for kind in ("LR", "HR"):
         for path in sorted((pairs / kind).iterdir()):
             link = out / ("test" if re.search(held_out, path.name) else "train") / kind / path.name
@@ -88,21 +89,21 @@ def split(pairs: Path, held_out: str, out: Path) -> None:
 
 
 def interpolated(held_out: Path, scale: int) -> tuple[float, float]:
-    """Scores of bicubic interpolation."""
-    found = []
+    """Return the scores of bicubic interpolation."""
+    scores = []
     for path in sorted((held_out / "LR").iterdir()):
         lr = read(path).astype(np.float32)
-        found.append(fitted(upscale(lr[None], scale, "bicubic")[0], read(held_out / "HR" / path.name)))
-    return mean(found)
+        scores.append(fitted(upscale(lr[None], scale, "bicubic")[0], read(held_out / "HR" / path.name)))
+    return mean(scores)
 
 
 def score(restored: Path, hr: Path) -> tuple[float, float]:
-    """Mean PSNR and SSIM of the files of a folder."""
+    """Return the mean PSNR and SSIM of the files of a folder."""
     return mean([fitted(read(path), read(hr / path.name)) for path in sorted(restored.iterdir())])
 
 
 def fitted(image: np.ndarray, target: np.ndarray) -> tuple[float, float]:
-    """PSNR and SSIM after the gain and offset that fit best."""
+    """Return PSNR and SSIM after the gain and offset that fit best."""
     gain, offset = np.polyfit(image.ravel().astype(float), target.ravel().astype(float), 1)
     same = image * gain + offset
     ssim = structural_similarity(
@@ -111,16 +112,16 @@ def fitted(image: np.ndarray, target: np.ndarray) -> tuple[float, float]:
     return float(peak_signal_noise_ratio(target.astype(float), same, data_range=255)), float(ssim)
 
 
-def mean(found: list[tuple[float, float]]) -> tuple[float, float]:
-    psnr, ssim = np.mean(found, axis=0)
+def mean(scores: list[tuple[float, float]]) -> tuple[float, float]:
+    psnr, ssim = np.mean(scores, axis=0)
     return float(psnr), float(ssim)
 
 
 def table(heading: str, scores: Mapping[str, Sequence[Sequence[float]]]) -> str:
-    """PSNR and SSIM of each way, in Markdown."""
-    rows = [f"| {heading} | PSNR (dB), each seed | SSIM, each seed |", "|---|---|---|"]
-    for way, found in scores.items():
-        psnr, ssim = (", ".join(f"{each[number]:.{2 + 2 * number}f}" for each in found) for number in (0, 1))
+    """Return PSNR and SSIM of each kind of training, in Markdown."""
+    rows = [f"| {heading} | PSNR (dB) by seed | SSIM by seed |", "|---|---|---|"]
+    for way, pairs in scores.items():
+        psnr, ssim = (", ".join(f"{pair[number]:.{2 + 2 * number}f}" for pair in pairs) for number in (0, 1))
         rows.append(f"| {way} | {psnr} | {ssim} |")
     return "\n".join(rows)
 

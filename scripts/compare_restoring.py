@@ -1,8 +1,8 @@
-r"""Who restores better after as many minutes of training: this package, the original, or no network at all?
+r"""Quality after equal minutes of training: this package, the original, interpolation and filters.
 
 Trains on some images of a folder and scores on the others, which are crappified once. All write files, and one scorer
-judges these: PSNR and SSIM (Gaussian window) of the whole image. At scale 1, filters of scikit-image whose parameter is
-tuned on the training images are scored, too. What is finished is not done again, so an interrupted comparison goes on.
+judges these: PSNR and SSIM (Gaussian window) of the whole image. At scale 1, filters of scikit-image, with a parameter
+tuned on the training images, are scored as well. Finished parts are not repeated, so an interrupted comparison resumes.
 
     python scripts/compare_restoring.py ../shared/data/em_hr/isbi2012_train --test '2[2-9]' --minutes 12 --out OUT
     python scripts/compare_restoring.py ../shared/data/em_hr/isbi2012_train --test '2[2-9]' --scale 1 --sigma 25 \
@@ -49,7 +49,7 @@ FILTERS: dict[str, tuple[Filter, list[float]]] = {
         [0.03, 0.045, 0.06, 0.08, 0.1, 0.13],
     ),
 }
-"""What needs no training, with the values of its parameter to choose from."""
+"""Filters that need no training, with the candidate values of their parameter."""
 
 
 def main() -> None:
@@ -58,16 +58,23 @@ def main() -> None:
     parser.add_argument("--test", required=True, help="regular expression of the names that are held out")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scale", type=int, default=4)
-    parser.add_argument("--sigma", type=float, help="of Gaussian noise; Poisson noise without it")
+    parser.add_argument("--sigma", type=float, help="sigma of Gaussian noise; Poisson noise by default")
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--original-tile", type=int, default=512, help="side of the original's tiles in pixels")
-    parser.add_argument("--original-rate-falls", action="store_true", help="its learning rate, along half a cosine")
+    parser.add_argument(
+        "--original-rate-falls", action="store_true", help="decay its learning rate along half a cosine"
+    )
     parser.add_argument("--pssr-python", metavar="PATH", help="a Python that has pssr 2.4.0, else one is installed")
     parser.add_argument("--without-pssr", action="store_true", help="leave the original out")
     parser.add_argument(
-        "--set", nargs=2, action="append", default=[], metavar=("ID", "VALUE"), help="of our training config"
+        "--set",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("ID", "VALUE"),
+        help="override an id of this package's training config",
     )
     options = parser.parse_args()
     prepare(options)
@@ -88,13 +95,13 @@ def main() -> None:
 
 
 def crappifier(options: argparse.Namespace) -> Crappify:
-    """Of the test images; a training of ours draws the intensity from a range around it."""
+    """Return the crappifier of the test images; trainings of this package draw the intensity from a range around it."""
     noise = GaussianNoise(options.sigma) if options.sigma else PoissonNoise(1.0)
     return Crappify(options.scale, [noise])
 
 
 def prepare(options: argparse.Namespace) -> None:
-    """Writes the images as TIFF, which the original reads: those to train on, and those to test on with their LR."""
+    """Write the images as TIFF, which the original reads: those for training, and those for testing with their LR."""
     crappify = crappifier(options)
     crappify.set_random_state(0)
     for path in list_images(options.images):
@@ -109,7 +116,7 @@ def prepare(options: argparse.Namespace) -> None:
 
 
 def without_training(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
-    """Folders of what interpolation and filters make of the LR images."""
+    """Yield folders of LR images enlarged by interpolation or denoised by filters."""
     lr_files = sorted((options.out / "test" / "LR").iterdir())
     if options.scale > 1:
         for mode in INTERPOLATIONS:
@@ -126,20 +133,20 @@ def without_training(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
 
 
 def tuned(apply: Filter, values: list[float], options: argparse.Namespace) -> float:
-    """The value of a filter's parameter that gives the best PSNR on four of the training images."""
+    """Return the value of a filter's parameter with the best PSNR on four of the training images."""
     files = sorted((options.out / "train").iterdir())[::6]
     crappify = crappifier(options)
     crappify.set_random_state(1)
     pairs = [(np.asarray(crappify(read(path)[None].astype(np.float32) / 255))[0] * 255, read(path)) for path in files]
-    found = [
+    scores = [
         np.mean([measure(to_grey_levels(apply(lr.astype(float), value)), hr)[0] for lr, hr in pairs])
         for value in values
     ]
-    return values[int(np.argmax(found))]
+    return values[int(np.argmax(scores))]
 
 
 def trainings(options: argparse.Namespace, seed: int) -> dict[str, list[Any]]:
-    """The command of each training, but for its last argument, the folder for what it restores."""
+    """Return the command of each training without its last argument, the folder for the restored images."""
     train, lr = options.out / "train", options.out / "test" / "LR"
     common = ["--minutes", options.minutes, "--seed", seed, "--scale", options.scale, "--threads", options.threads]
     common += ["--sigma", options.sigma] if options.sigma else []
@@ -154,14 +161,14 @@ def trainings(options: argparse.Namespace, seed: int) -> dict[str, list[Any]]:
 
 
 def score(restored: Path, out: Path) -> list[float]:
-    """Mean PSNR and SSIM of the files of a folder."""
+    """Return the mean PSNR and SSIM of the files of a folder."""
     hr = out / "test" / "HR"
     return np.mean([measure(read(path), read(hr / path.name)) for path in sorted(restored.glob("*.tif"))], 0).tolist()
 
 
 def measure(image: np.ndarray, hr: np.ndarray) -> tuple[float, float]:
-    """PSNR in dB and SSIM of an image in grey levels."""
-    planes = [each[None].astype(float) for each in (image, hr)]
+    """Return PSNR in dB and SSIM of an image in grey levels."""
+    planes = [plane[None].astype(float) for plane in (image, hr)]
     return psnr(*planes, data_range=255), ssim(*planes, data_range=255)
 
 

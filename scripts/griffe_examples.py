@@ -1,6 +1,6 @@
-"""For the API pages: "Example:" in a docstring is read as the section "Examples:", which alone is set as code.
+"""An extension of mkdocstrings, named in mkdocs.yml, that shows the section "Example:" of docstrings as code.
 
-mkdocs.yml names this file among mkdocstrings' extensions.
+mkdocstrings itself does so only for a section named "Examples:".
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["ExampleSections"]
 
 
 class ExampleSections(Extension):
-    """Renames the section before docstrings are parsed."""
+    """Rename the section before docstrings are parsed."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
         if obj.docstring:

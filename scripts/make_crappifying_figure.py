@@ -1,4 +1,4 @@
-"""The figure of docs/crappifying.md: the same noise added before and after downsampling, and what is left of it.
+"""Make the figure of docs/crappifying.md: the same noise added before and after downsampling, and what is left of it.
 
 python scripts/make_crappifying_figure.py ../shared/data/em_hr/hela_sbfsem/hela_z0030.png docs/crappifying.png
 """
@@ -19,13 +19,13 @@ from pssr2_monai.images.pictures import grey_window, labelled_panel
 
 SCALE = 4
 SIDE = 64
-"""Side of what is shown, in LR pixels."""
+"""Side of the region shown, in LR pixels."""
 
 ENLARGED = 5
-"""Times an LR pixel is enlarged."""
+"""Factor by which LR pixels are enlarged."""
 
 BIN = 0.5
-"""Grey levels a bar of the histograms is wide."""
+"""Width of the histograms' bins, grey levels."""
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _pictures(hr: np.ndarray, variants: dict[str, np.ndarray], place: tuple[int, int]) -> Image.Image:
-    """HR and what becomes of it, in the grey window of HR."""
+    """Return HR and its variants side by side, with the contrast of HR."""
     row, column = place
     fine = hr[0, row * SCALE : (row + SIDE) * SCALE, column * SCALE : (column + SIDE) * SCALE]
     size = (SIDE * ENLARGED, SIDE * ENLARGED)
@@ -66,14 +66,14 @@ def _pictures(hr: np.ndarray, variants: dict[str, np.ndarray], place: tuple[int,
 
 
 def _chart(left: dict[str, np.ndarray], size: tuple[int, int]) -> Image.Image:
-    """How often each difference from the clean LR image occurs."""
+    """Return the histograms of the differences from the clean LR image."""
     figure, (axes,) = new_figure(*size)
     edges = np.arange(-40 - BIN / 2, 40 + BIN, BIN)
     for (name, values), colour in zip(left.items(), (ORANGE, BLUE), strict=True):
         share = np.histogram(values, edges)[0] / values.size * 100
         axes.plot(edges[:-1] + BIN / 2, share, color=colour, label=f"{name}: sigma {values.std():.1f}")
     axes.set(title="What is left of the noise", xlabel="LR - downsampled HR, grey levels", ylabel="share of pixels, %")
-    axes.legend(frameon=False)
+    axes.legend()
     return to_image(figure)
 
 

@@ -1,10 +1,10 @@
-"""The picture of README: a scan made from a real section that the weights did not see, restored, and the section.
+"""Make the picture of README: a real section that the weights did not see, a scan made from it, and its restoration.
 
     python scripts/make_readme_picture.py run/model.pt
 
 The section is the last plane of FIB-25 (FlyEM; Takemura et al. 2015, PNAS 112:13711; CC BY): train without it, on
-planes 0 to 95, or by ``train_em_weights.py --held-out fib25``. What the record's crappifier makes of it is restored as
-any file is.
+planes 0 to 95, or with ``train_em_weights.py --held-out fib25``. The scan is made by the record's crappifier and
+restored like any file.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from pssr2_monai.restoration.restore import restore
 ROOT = Path(__file__).resolve().parents[1]
 SECTION = ROOT.parent / "shared/data/em_hr/fib25/medulla_train_z128.tif"
 WIDEST = 1312
-"""Pixels that the picture is wide, at most."""
+"""Largest width of the picture, pixels."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("weights", type=Path, help="a model.pt that makes planes larger")
+    parser.add_argument("weights", type=Path, help="a model.pt of a scale above 1, for planes")
     parser.add_argument(
-        "--section", type=Path, default=SECTION, help="an 8-bit image or stack, of which the last plane"
+        "--section", type=Path, default=SECTION, help="an 8-bit image, or a stack, whose last plane is used"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the crappifier")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the crappifier")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "readme.png", help="the PNG to write")
     options = parser.parse_args()
     _, record = load_weights(options.weights)
     scale = record.scale
     if not isinstance(scale, int) or scale < 2 or record.n_frames != (1, 1) or not record.crappifier:
         parser.error(
-            f"{options.weights}: makes no plane larger, or was trained without a crappifier; give other weights"
+            f"{options.weights}: does not enlarge planes, or was trained without a crappifier; give other weights"
         )
     with open_image(options.section) as image:
         planes = image.read()
@@ -59,7 +59,7 @@ def main() -> None:
         "slow scan": hr,
     }
     enlarged = max(1, WIDEST // (len(images) * hr.shape[1]))
-    shown = {name: _enlarged(each, enlarged * hr.shape[0] // each.shape[0]) for name, each in images.items()}
+    shown = {name: _enlarged(image, enlarged * hr.shape[0] // image.shape[0]) for name, image in images.items()}
     labelled_panel(shown, *grey_window(hr)).save(options.out, optimize=True)
     for name in ("bicubic", "restored"):
         image = (images[name] * GREY_LEVELS).round().clip(0, GREY_LEVELS) / GREY_LEVELS
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _restored(lr: np.ndarray, weights: Path) -> np.ndarray:
-    """What ``pssr2 restore`` writes of an 8-bit file that holds ``lr``."""
+    """Return what ``pssr2 restore`` writes for an 8-bit file with the pixels ``lr``."""
     with tempfile.TemporaryDirectory() as folder:
         scan, target = Path(folder) / "scan.tif", Path(folder) / "restored.tif"
         write_image(scan, (lr * GREY_LEVELS).round().astype(np.uint8), axes="YX", pixel_size={})

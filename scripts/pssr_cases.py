@@ -1,7 +1,7 @@
-"""Random weights, images and outputs of the original `pssr` package; `compare_with_pssr.py` runs this with its Python.
+"""Write random weights, images and outputs of the original `pssr`; `compare_with_pssr.py` runs this with its Python.
 
 For each case FOLDER gets ``NAME.pth`` (the state dict, as that package saves it) and ``NAME.npz`` (``image`` and
-``output`` on 0..255), and ``cases.json`` lists them. Nothing of pssr2_monai is needed here.
+``output`` on 0..255), and ``cases.json`` lists them. This script does not need pssr2_monai.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RDNET = {
 }
 SWINIR = {"image_size": 16, "embed_dim": 8, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4}
 
-# name: (class, arguments, size of the image, options that the tensors do not tell). "tiny" ones are kept as test data.
+# name: (class, arguments, size of the image, options that the tensors do not reveal). TINY ones are kept as test data.
 Case = tuple[str, dict[str, Any], tuple[int, int], dict[str, Any]]
 TINY: dict[str, Case] = {
     "resunet": ("ResUNet", {"channels": [3, 1], "hidden": [4, 8], "depth": 1, "scale": 2}, (12, 20), {}),
@@ -99,8 +99,8 @@ def randomise(model: nn.Module, example: torch.Tensor) -> None:
             parameter.add_(torch.randn_like(parameter) * 0.1)
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and norms:
-            # With torch's own start the image fades to a ripple on the biases, which BatchNorm then blows up with all
-            # its rounding.
+            # With torch's default initialisation the image fades to a ripple on the biases, which BatchNorm then
+            # amplifies with all its rounding.
             nn.init.kaiming_normal_(module.weight)
         if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
             module.weight.mul_(torch.exp(0.2 * torch.randn_like(module.weight)))
@@ -158,15 +158,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--settings", nargs="+", choices=["tiny", "small", "default"], required=True)
-    given = parser.parse_args()
+    options = parser.parse_args()
     chosen = {"tiny": TINY, "small": SMALL, "default": DEFAULT}
-    given.folder.mkdir(parents=True, exist_ok=True)
+    options.folder.mkdir(parents=True, exist_ok=True)
     cases = [
-        {"settings": settings, **make(name, case, given.folder)}
-        for settings in given.settings
+        {"settings": settings, **make(name, case, options.folder)}
+        for settings in options.settings
         for name, case in chosen[settings].items()
     ]
-    (given.folder / "cases.json").write_text(json.dumps(cases, indent=1))
+    (options.folder / "cases.json").write_text(json.dumps(cases, indent=1))
 
 
 if __name__ == "__main__":

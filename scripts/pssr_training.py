@@ -1,9 +1,9 @@
-"""Trains the original `pssr` 2.4.0 for so many minutes and restores a folder of LR images with it.
+"""Train the original `pssr` 2.4.0 for some minutes, and restore a folder of LR images with it.
 
-Run by `compare_restoring.py` in that package's own environment. Its ResUNet 32-64-128-256, its MS-SSIM + L1, its data
-set and crappifier, its `train_paired`; AdamW at its rate of 0.001, all along or, which is kinder to it, falling along
-half a cosine over the time granted (its command lets it fall by 0.7 an epoch, which would stop it after 50 steps).
-Results are rounded, not cut off as it does.
+Run by `compare_restoring.py` in that package's own environment. Uses its ResUNet 32-64-128-256, MS-SSIM + L1 loss, data
+set, crappifier and `train_paired`, and AdamW at its learning rate of 0.001: constant or, which favours it, decaying
+along half a cosine over the given time (its command multiplies the rate by 0.7 per epoch, which would stop learning
+after 50 steps). Results are rounded, not truncated as the original does.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--scale", type=int, required=True)
-    parser.add_argument("--sigma", type=float, help="of Gaussian noise; Poisson noise without it")
+    parser.add_argument("--sigma", type=float, help="sigma of Gaussian noise; Poisson noise by default")
     parser.add_argument("--tile", type=int, required=True)
-    parser.add_argument("--constant-rate", action="store_true", help="instead of one that falls")
+    parser.add_argument("--constant-rate", action="store_true", help="constant learning rate instead of a decaying one")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--threads", type=int, required=True)
     options = parser.parse_args()
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def train(network: torch.nn.Module, options: argparse.Namespace) -> None:
-    """Steps until the minutes are over, validation between epochs counted in, as in the package itself."""
+    """Train until the minutes are over, including validation between epochs, as the package itself does."""
     dataset = SlidingDataset(
         options.hr,
         hr_res=options.tile,
@@ -66,7 +66,7 @@ def train(network: torch.nn.Module, options: argparse.Namespace) -> None:
         crappifier=AdditiveGaussian(options.sigma) if options.sigma else Poisson(),
         val_split=0.05,
     )
-    # Making a data set sets numpy's seed.
+    # Creating a data set sets numpy's seed.
     np.random.seed(options.seed)  # noqa: NPY002
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     began = time.perf_counter()

@@ -1,6 +1,6 @@
-"""Trains this package's default network for so many minutes and restores a folder of LR images with it.
+"""Train this package's default network for some minutes, and restore a folder of LR images with it.
 
-Run by `compare_restoring.py`, in a process of its own, as the original's counterpart `pssr_training.py` is.
+Run by `compare_restoring.py` in a process of its own, like its counterpart for the original, `pssr_training.py`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("hr", type=Path, help="folder of the images to train on")
     parser.add_argument("lr", type=Path, help="folder of the images to restore")
-    parser.add_argument("out", type=Path, help="folder for the restored files; the training goes beside it")
+    parser.add_argument(
+        "out", type=Path, help="folder for the restored files; the training goes into a folder next to it"
+    )
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--scale", type=int, required=True)
-    parser.add_argument("--sigma", type=float, help="of Gaussian noise; Poisson noise without it")
+    parser.add_argument("--sigma", type=float, help="sigma of Gaussian noise; Poisson noise by default")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("ID", "VALUE"))
     options = parser.parse_args()
@@ -34,7 +36,7 @@ def main() -> None:
         noise = {"_target_": "pssr2_monai.crappify.GaussianNoise", "sigma": options.sigma}
         overrides["crappifier#noises"] = [noise]
     out = options.out.parent / "training"
-    shutil.rmtree(out, ignore_errors=True)  # of a run that was interrupted
+    shutil.rmtree(out, ignore_errors=True)  # left by an interrupted run
     weights = train(
         options.hr,
         out,
@@ -48,7 +50,7 @@ def main() -> None:
 
 
 def value_of(text: str) -> object:
-    """A number, list or truth where the text is one, else the text."""
+    """Return the number, list or truth value that the text represents, otherwise the text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -1,7 +1,7 @@
-"""Rivals that take turns (A B A B ...), each in a process of its own: what else the machine does falls on all alike.
+"""Benchmarks whose rivals take turns (A B A B ...) in processes of their own, so that other load affects all alike.
 
-A benchmark runs itself once for each rival, with ``--worker NAME``; the worker prepares, and goes through ``laps``.
-This module needs the standard library alone, since the original package has an environment of its own.
+A benchmark runs itself once for each rival, with ``--worker NAME``; the worker prepares, and iterates over ``laps``.
+This module imports only the standard library, since the original package has an environment of its own.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["add_options", "laps", "pssr_python", "ratios", "take_turns", "tell"]
+__all__ = ["add_options", "laps", "pssr_python", "ratios", "report", "take_turns"]
 
 PSSR = "pssr==2.4.0"
 FIGURES = ("cpu", "wall", "MB")
 
 
 def add_options(parser: argparse.ArgumentParser, rounds: int = 5, threads: int = 1) -> None:
-    """The options that all benchmarks have."""
-    parser.add_argument("--rounds", type=int, default=rounds, help="turns of each rival, after one to warm up")
+    """Add the options that all benchmarks share."""
+    parser.add_argument("--rounds", type=int, default=rounds, help="turns of each rival, after one for warming up")
     parser.add_argument("--threads", type=int, default=threads, help="compute threads")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--pssr-python", metavar="PATH", help="a Python that has pssr 2.4.0, else one is installed")
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser, rounds: int = 5, threads: int =
 
 
 def pssr_python(options: argparse.Namespace) -> str | None:
-    """A Python that has the original package: the one given, or that of an environment made for it."""
+    """Return a Python that has the original package: the one named, or that of an environment created for it."""
     if options.without_pssr:
         return None
     if options.pssr_python:
@@ -45,14 +45,14 @@ def pssr_python(options: argparse.Namespace) -> str | None:
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     python = cache / "pssr2_monai" / PSSR / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if subprocess.run([python, "-c", "import pssr"], check=False).returncode if python.exists() else True:
-        print(f"installing {PSSR} and what it needs", file=sys.stderr)
+        print(f"installing {PSSR} and its dependencies", file=sys.stderr)
         venv.create(python.parents[1], with_pip=True, clear=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", PSSR], check=True)
     return str(python)
 
 
 def laps(first: Mapping[str, Any]) -> Iterator[None]:
-    """Tells the first figures of a worker, then yields once a turn; tells its seconds, and the most memory so far."""
+    """Print the first figures of a worker; then yield once per turn, and print its seconds and peak memory so far."""
     print(json.dumps(first), flush=True)
     for _ in sys.stdin:
         cpu, wall = time.process_time(), time.perf_counter()
@@ -62,7 +62,7 @@ def laps(first: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _megabytes() -> float:
-    """The most memory that this process has held."""
+    """Peak memory of this process."""
     import resource
 
     unit = 2**20 if sys.platform == "darwin" else 2**10
@@ -72,13 +72,13 @@ def _megabytes() -> float:
 def take_turns(
     script: str, pythons: Mapping[str, str], arguments: Sequence[str], rounds: int, threads: int
 ) -> dict[str, dict[str, Any]]:
-    """Each rival's first figures, and its seconds of the processor and on the wall and its peak memory, round by round.
+    """Return each rival's first figures, and round by round its CPU and wall seconds and its peak memory.
 
     Args:
         script: the benchmark.
-        pythons: what runs each rival.
-        arguments: for all workers.
-        rounds: turns of each.
+        pythons: the Python that runs each rival.
+        arguments: arguments of all workers.
+        rounds: turns of each rival.
         threads: compute threads.
     """
     # Waiting threads must not spin while another rival has its turn.
@@ -110,19 +110,19 @@ def _answer(worker: subprocess.Popen[str], name: str) -> dict[str, Any]:
     assert worker.stdout is not None
     line = worker.stdout.readline()
     if not line:
-        sys.exit(f"{name}: its process ended early; its message stands above")
+        sys.exit(f"{name}: its process ended early; its message is above")
     answered: dict[str, Any] = json.loads(line)
     return answered
 
 
 def ratios(of: Sequence[float], to: Sequence[float]) -> dict[str, float]:
-    """One rival's figures over another's, each taken within a round: median, least and greatest."""
-    each = [above / below for above, below in zip(of, to, strict=True)]
-    return {"median": statistics.median(each), "min": min(each), "max": max(each)}
+    """Return the median, least and greatest ratio of two rivals' figures, each ratio taken within one round."""
+    values = [above / below for above, below in zip(of, to, strict=True)]
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def tell(result: dict[str, Any], text: str, path: Path | None) -> None:
-    """Prints the table, and writes every figure with what is known of the machine."""
+def report(result: dict[str, Any], text: str, path: Path | None) -> None:
+    """Print the table, and write every figure with a description of the machine."""
     print(text)
     if path:
         machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}

@@ -1,4 +1,4 @@
-"""Whatever needs an extra names the pip command that brings it; and what the release check of the wheel looks for."""
+"""Commands that need an extra name the pip command that installs it; and the checks of a wheel before a release."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKAGES = {
     "bioimageio": ["bioimageio.core"],
     "napari": ["napari"],
 }
-"""What is imported of each extra."""
+"""The packages that each extra provides."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_missing_extra_is_named_with_its_pip_command(
         pytest.skip(f"there is no command {words[0]}")
     monkeypatch.chdir(tmp_path)
     for name in ("scan.czi", "scan.mrc"):
-        Path(name).write_bytes(b"no image, but no reader gets to see that")
+        Path(name).write_bytes(b"not an image, but no reader gets to it")
     for package in PACKAGES[extra]:
         for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
             monkeypatch.delitem(sys.modules, name)
@@ -66,13 +66,13 @@ def test_a_missing_extra_is_named_with_its_pip_command(
 
 def test_every_extra_for_users_is_tried(wheel: ModuleType, project_root: Path) -> None:
     project = tomllib.loads((project_root / "pyproject.toml").read_text())["project"]
-    # That of mlflow is MONAI's to miss, in its own tracking.
+    # MONAI itself reports a missing mlflow, in its experiment tracking.
     for_users = set(project["optional-dependencies"]) - {"dev", "docs", "mlflow"}
     assert for_users == set(wheel.EXTRAS) == set(PACKAGES)
 
 
 @pytest.mark.parametrize(
-    ("status", "told", "right"),
+    ("status", "message", "right"),
     [
         (1, "pssr2: needs it; pip install 'pssr2-monai[czi]'\n", True),
         (1, 'a warning\npssr2: needs it; pip install "pssr2-monai[czi]"', True),
@@ -83,22 +83,22 @@ def test_every_extra_for_users_is_tried(wheel: ModuleType, project_root: Path) -
     ],
 )
 def test_an_answer_is_right_if_it_is_one_line_with_the_command(
-    status: int, told: str, right: bool, wheel: ModuleType
+    status: int, message: str, right: bool, wheel: ModuleType
 ) -> None:
-    assert (wheel.wrong_answer("czi", status, told) == []) is right
+    assert (wheel.wrong_answer("czi", status, message) == []) is right
 
 
-def test_what_a_wheel_lacks_and_what_was_left_in_it_is_told(
+def test_what_a_wheel_lacks_or_should_not_contain_is_reported(
     wheel: ModuleType, project_root: Path, tmp_path: Path
 ) -> None:
     left = ["pssr2_monai/bundle/models/last.pt", "pssr2_monai/bundle/eval/train.log", "tests/conftest.py"]
-    kept = [*wheel.NEEDED[1:], "pssr2_monai/metrics/measures.py"]
+    kept = [*wheel.NEEDED[1:], "pssr2_monai/evaluation/measures.py"]
     with zipfile.ZipFile(tmp_path / "some.whl", "w") as archive:
         for name in (*kept, *left):
             archive.writestr(name, "")
     wrong = wheel.wrong_content(tmp_path / "some.whl")
-    assert wrong == [f"lacks {wheel.NEEDED[0]}", *(f"holds {name}" for name in sorted(left))]
-    # What it asks for is where the build takes it from.
+    assert wrong == [f"lacks {wheel.NEEDED[0]}", *(f"contains {name}" for name in sorted(left))]
+    # The needed files exist where the build takes them from.
     moved = {"pssr2_monai/bundle/": "bundle/", "pssr2_monai/configs/": "configs/"}
     for name in wheel.NEEDED:
         source = re.sub("|".join(moved), lambda match: moved[match[0]], name)
