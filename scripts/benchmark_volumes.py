@@ -230,7 +230,7 @@ def bare_of_cluster(cluster: Any, weights: Path, sides: tuple[int, int], windows
 
 
 def dask(source: Path, folder: Path, weights: Path, rounds: int = 1) -> dict[str, float]:
-    """Seconds of one and of two engines, in turns, for restoring and for the network alone."""
+    """Return the seconds of one and of two workers, in turns, for restoring and for the network alone."""
     sides = sides_of(source)
     times: dict[str, list[float]] = {}
     with cluster(1) as one, cluster(2) as two:
@@ -240,7 +240,7 @@ def dask(source: Path, folder: Path, weights: Path, rounds: int = 1) -> dict[str
             for name, workers in (("one", one), ("two", two)):
                 target = folder / f"{name}.ome.zarr"
                 began = time.perf_counter()
-                options = RestoreOptions(scheduler=made.scheduler_address)
+                options = RestoreOptions(scheduler=workers.scheduler_address)
                 with open_engine(options, weights) as engine:
                     restore_prepared(prepare(source, target, weights, options), engine, shared_pixels=0)
                 seconds = time.perf_counter() - began

@@ -28,6 +28,7 @@ from monai.bundle import ckpt_export, create_workflow, load, verify_metadata, ve
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+import pssr2_monai
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights, save_plain
@@ -104,10 +105,21 @@ def write_training(path: Path, record: Record) -> None:
     config = json.loads(path.read_text())
     for part, recorded in (("network_def", record.network), ("crappifier", record.crappifier)):
         kept = {key: value for key, value in config[part].items() if str(value).startswith("@")}
-        config[part] = {key: kept.get(key, value) for key, value in (recorded or config[part]).items()}
+        config[part] = {key: kept.get(key, value) for key, value in (dotted(recorded) or config[part]).items()}
     config["scale"] = record.scale
     config["n_frames"] = record.n_frames[0] if len(set(record.n_frames)) == 1 else list(record.n_frames)
     path.write_text(json.dumps(config, indent=4) + "\n")
+
+
+def dotted(recorded: Any) -> Any:
+    """Return a recorded network or crappifier with the package before its registered names, as configs write them."""
+    if isinstance(recorded, list):
+        return [dotted(value) for value in recorded]
+    if not isinstance(recorded, dict):
+        return recorded
+    content = {key: dotted(value) for key, value in recorded.items()}
+    name = content.get("_target_")
+    return content | {"_target_": f"pssr2_monai.{name}"} if hasattr(pssr2_monai, str(name)) else content
 
 
 def compare(metadata: dict[str, Any], record: Record) -> None:

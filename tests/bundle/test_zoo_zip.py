@@ -91,10 +91,10 @@ def test_a_zip_without_weights_is_checked_as_far_as_it_goes(zoo: ModuleType, sch
         content(zipped, "models/model.pt")
 
 
-def test_weights_elsewhere_are_told_with_their_hash(zoo: ModuleType, tiny_weights: Path, tmp_path: Path) -> None:
+def test_weights_elsewhere_are_listed_with_their_hash(zoo: ModuleType, tiny_weights: Path, tmp_path: Path) -> None:
     zipped = zoo.build(tmp_path, tiny_weights, "https://example.org/model.pt")
-    (told,) = yaml.safe_load(content(zipped, "large_files.yml"))["large_files"]
-    assert told == {
+    (entry,) = yaml.safe_load(content(zipped, "large_files.yml"))["large_files"]
+    assert entry == {
         "path": "models/model.pt",
         "url": "https://example.org/model.pt",
         "hash_type": "sha256",
@@ -108,7 +108,7 @@ def test_metadata_of_other_weights_is_refused(zoo: ModuleType, tiny_weights: Pat
     saved = torch.load(tiny_weights, weights_only=True)
     for key, value, match in (
         ("scale", 2, "is not the weights' 2 times"),
-        ("n_frames", [5, 1], r"take and give \(5, 1\)"),
+        ("n_frames", [5, 1], r"frames of the weights are \(5, 1\)"),
     ):
         fields = json.loads(saved["record"]["json"]) | {key: value}
         other = tmp_path / "other.pt"
