@@ -44,7 +44,7 @@ def test_every_place_on_the_page_exists(page: str) -> None:
 def test_floors_and_rooms_on_the_map_are_those_of_the_package() -> None:
     floors = runpy.run_path(str(ROOT / "tests" / "test_floors.py"))["FLOORS"]
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| \d \| (.+) \|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| \d+ \| (.+) \|$", text, re.MULTILINE)
     assert tuple(tuple(re.findall(r"`(\w+)`", row)) for row in rows) == floors
     rooms = re.findall(r"^\| `(\w+)` \|", text.split("\n## The rooms")[1].split("\n## ")[0], re.MULTILINE)
     assert rooms == [room for floor in floors[:-1] for room in floor]
