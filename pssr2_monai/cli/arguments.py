@@ -74,7 +74,7 @@ class Option:
     @property
     def line(self) -> str:
         """Meaning and default."""
-        obvious = self.default in (None, False, "") or "default" in self.meaning
+        obvious = self.default is None or self.default is False or self.default == "" or "default" in self.meaning
         return self.meaning if obvious else f"{self.meaning} (default: {self.default})"
 
 
@@ -143,7 +143,8 @@ def verb(*sources: str, places: str = "", example: str) -> Callable[[Callable[..
     Args:
         sources: ``module:name`` of functions and dataclasses whose parameters are options of the verb, followed by the
             names of these parameters where not all are. Options of the command alone are parameters of the decorated
-            function. The first docstring describes the verb, unless the decorated function has a description.
+            function. Where the first source is a function, its docstring describes the verb, and that of the decorated
+            function adds notes.
         places: names of the positional arguments.
         example: the words of a command line after the verb.
     """
@@ -153,7 +154,12 @@ def verb(*sources: str, places: str = "", example: str) -> Callable[[Callable[..
         described = [*map(_Described.in_package, sources), _Described(function, [])]
         options = {option.name: option for source in described for option in source.options()}
         variadic = {name: meaning for source in described for name, meaning in source.variadic().items()}
-        summary, *notes = described[-1].paragraphs or described[0].paragraphs
+        summary, *notes = (
+            paragraph
+            for source in described
+            if source in (described[0], described[-1]) and isinstance(source.definition, ast.FunctionDef)
+            for paragraph in source.paragraphs
+        )
         ordered = {name: options[name] for name in places.split()} | options
         return Verb(run, summary, notes, places.split(), ordered, variadic.get(IDS), variadic.get(FILES), example)
 
@@ -239,8 +245,8 @@ def _value(default: ast.expr, module: Sequence[ast.stmt]) -> Any:
 
 
 def _plain(text: str) -> str:
-    """A docstring's text as one line, without marks of code."""
-    return " ".join(text.replace("`", "").split())
+    """A docstring's text as one line, without marks of code and references to it."""
+    return " ".join(re.sub(r" \(see\s[^)]*`\)", "", text).replace("`", "").split())
 
 
 def _entry(text: str) -> str:

@@ -158,6 +158,7 @@ def preprocess(**options: Any) -> Answer:
     example="run/model.pt model.onnx",
 )
 def export(**options: Any) -> Answer:
+    """All options but --format describe a BioImage.IO package."""
     from pssr2_monai.export.export import export as run
     from pssr2_monai.export.grey_levels import PackageSettings
 

@@ -96,7 +96,7 @@ def evaluate(
     pair_pattern: str | None = None,
     **keywords: Any,
 ) -> dict[str, Any]:
-    """Score weights on images with known ground truth, and bilinear and bicubic interpolation for comparison.
+    """Compare weights with bilinear and bicubic interpolation on images with known ground truth.
 
     Args:
         hr: folder of high-resolution images.

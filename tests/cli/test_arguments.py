@@ -195,18 +195,30 @@ def test_options_have_the_types_of_their_annotations() -> None:
 
 def test_help_is_made_of_the_docstring() -> None:
     @verb(places="source", example="a --count 2")
-    def sample(*, source: str, count: int = 3, name: str = "", low: float | None = None, **overrides: Any) -> None:
+    def sample(
+        *,
+        source: str,
+        count: int = 3,
+        seed: int = 0,
+        name: str = "",
+        low: float | None = None,
+        fast: bool = False,
+        **overrides: Any,
+    ) -> None:
         """Do something with a file.
 
         More about
-        it.
+        it (see ``elsewhere`` and
+        ``there``).
 
         Args:
             source: The file.
             count: How often ``it`` is done.
+            seed: of the draws.
             name: of the file; by default
                 its own. Or not.
             low: HR pixels.
+            fast: do it fast.
             **overrides: any id.
 
         Returns:
@@ -218,12 +230,14 @@ def test_help_is_made_of_the_docstring() -> None:
         == """\
 Do something with a file.
 
-pssr2 sample SOURCE [--count 3] [--name NAME] [--low X] [--ID VALUE ...]
+pssr2 sample SOURCE [--count 3] [--seed 0] [--name NAME] [--low X] [--fast] [--ID VALUE ...]
 
 SOURCE   the file
 --count  how often it is done (default: 3)
+--seed   of the draws (default: 0)
 --name   of the file; by default its own. Or not.
 --low    HR pixels
+--fast   do it fast
 --ID     any id
 
 More about it.
