@@ -1,4 +1,4 @@
-"""Checking a restored file against the one that it was made from, without ground truth: a map, figures, a verdict."""
+"""Checking a restored file against its source, without ground truth: maps, figures and a verdict."""
 
 from __future__ import annotations
 
@@ -36,28 +36,27 @@ from pssr2_monai.images.writer import WRITTEN, Writer, create_writer
 from pssr2_monai.networks.record import Record
 
 logger = logging.getLogger(__name__)
-BLOCK, VOLUME_BLOCK = 256, 128
-"""Side of the blocks, LR pixels."""
-RUN = 4
-"""Frames of a volume's block."""
-EDGE = 2
-"""LR pixels around a window that downsampling may look at."""
-SAMPLES, SAMPLE_SIDE = 16, 256
-PEAK = 7
+BLOCK_SIDE_PX, VOLUME_BLOCK_SIDE_PX, VOLUME_BLOCK_FRAMES = 256, 128, 4
+"""Size of the blocks in LR pixels."""
+DOWNSAMPLING_REACH_PX = 2
+"""LR pixels around a window that downsampling may depend on."""
+SAMPLES, SAMPLE_SIDE_PX = 16, 256
+"""Number and side, in LR pixels, of the windows from which noise and brightness are estimated."""
+PEAK_SIDE_PX = 7
 """Side, in LR pixels, of the neighbourhood in which one structure is counted."""
 FloatArray = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
         figures: the numbers.
-        verdict: what they say.
+        verdict: their meaning.
         map: the file of z-scores.
         structures: the file of structure scores.
-        summary: the JSON file of all this.
+        summary: the JSON file of figures and verdict.
     """
 
     figures: Figures
@@ -68,52 +67,58 @@ class Fidelity:
 
 
 def check_fidelity(
-    source: str | Path, restored: str | Path, record: Record, axes: str | None = None, overwrite: bool = False
+    source: str | Path,
+    restored: str | Path,
+    record: Record,
+    axes: str | None = None,
+    overwrite: bool = False,
+    block_side: int | None = None,
 ) -> Fidelity:
-    """Checks a restored image against its source, and writes two maps and the figures beside it.
+    """Check a restored image against its source, and write two maps and the figures next to it.
 
     ``NAME_fidelity``, with the restored file's suffix, has a z-score for each pixel of the source, and
-    ``NAME_structures`` a score of how far a structure stands out there (see ``consistency.structure_scores``): float32,
-    on the source's axes and pixel size; positive where the restored image is brighter than the data allow. The figures
-    go to ``NAME_fidelity.json``. Neither image is ever whole in memory.
+    ``NAME_structures`` a score of how far a structure stands out there (see ``structure_scores`` in
+    ``pssr2_monai.fidelity.consistency``): float32, on the source's axes and pixel size; positive where the restored
+    image is brighter than the data allow. The figures are written to ``NAME_fidelity.json``. The images are read and
+    compared in blocks.
 
     Args:
         source: the LR image.
-        restored: the SR image made of it.
-        record: of the weights that made it.
-        axes: axes of a source that does not tell its own.
+        restored: the SR image, restored from it.
+        record: record of the weights that restored it.
+        axes: axes of a source that does not state its own.
         overwrite: replace earlier maps.
+        block_side: side of the blocks in LR pixels; by default 256, for volumes 128.
 
     Raises:
         InputError: a file cannot be read, the two do not belong together, or a map exists.
     """
     restored = Path(restored)
-    target, places = beside(restored, "fidelity"), beside(restored, "structures")
+    z_path, score_path = map_path(restored, "fidelity"), map_path(restored, "structures")
     with open_image(source, axes=axes) as lr, open_image(restored) as sr:
         pair = _Pair.of(lr, sr, record)
         expected, spreads, strengths = _fitted(pair)
         limit = score_limit(math.prod(lr.shape))
-        found = Sums()
-        with _map_writer(target, lr, overwrite) as writer, _map_writer(places, lr, overwrite) as score_writer:
-            for frames, core in pair.blocks():
+        sums = Sums()
+        with _map_writer(z_path, lr, overwrite) as z_writer, _map_writer(score_path, lr, overwrite) as score_writer:
+            for frames, core in pair.blocks(block_side):
                 z, scores, sizes = pair.scores(expected, spreads, frames, core)
                 for number, frame in enumerate(frames):
                     inside = pair.inside(core)
                     plane = np.ascontiguousarray(z[number][inside])
-                    write_window(writer, pair.frames, frame, core, plane)
+                    write_window(z_writer, pair.frames, frame, core, plane)
                     write_window(score_writer, pair.frames, frame, core, scores[number][inside])
-                    found.add(plane)
-                    found.add_structures(pair.structures(frame, core, scores[number], sizes[number], limit))
-        figures = found.figures(expected, spreads, strengths, _pixel_size_ratio(pair), limit)
+                    sums.add(plane)
+                    sums.add_structures(pair.structures(frame, core, scores[number], sizes[number], limit))
+        figures = sums.figures(expected, spreads, strengths, _pixel_size_ratio(pair), limit)
     verdict = judge(figures)
     summary = restored.with_name(_stem(restored) + "_fidelity.json")
     summary.write_text(json.dumps({"source": str(Path(source).name), **asdict(verdict), **asdict(figures)}, indent=1))
     logger.info("%s: %s", restored.name, verdict.headline)
-    return Fidelity(figures, verdict, target, places, summary)
+    return Fidelity(figures, verdict, z_path, score_path, summary)
 
 
 def _map_writer(path: Path, lr: LazyImage, overwrite: bool) -> Writer:
-    """A writer of float32 pixels on an image's axes."""
     return create_writer(
         path,
         shape=lr.shape,
@@ -125,10 +130,10 @@ def _map_writer(path: Path, lr: LazyImage, overwrite: bool) -> Writer:
     )
 
 
-def beside(path: Path, what: str) -> Path:
-    """The name of a map beside an output: ``cell.ome.tif`` has ``cell_fidelity.ome.tif``; of PNG it is a TIFF."""
+def map_path(path: Path, name: str) -> Path:
+    """Return the path of a map of an output: ``cell_fidelity.ome.tif`` for ``cell.ome.tif``; a TIFF for a PNG."""
     suffix = path.name[len(_stem(path)) :]
-    return path.with_name(f"{_stem(path)}_{what}{'.tif' if suffix.lower() == '.png' else suffix}")
+    return path.with_name(f"{_stem(path)}_{name}{'.tif' if suffix.lower() == '.png' else suffix}")
 
 
 def _stem(path: Path) -> str:
@@ -139,22 +144,13 @@ def _stem(path: Path) -> str:
 
 @dataclass(frozen=True)
 class _Pair:
-    """An image and what was made of it, read together.
-
-    Attributes:
-        lr: the source.
-        sr: the restored image.
-        record: of the weights.
-        frames: those of the LR.
-        intensity: of the LR, which the SR shares.
-        downsample: the crappifier's.
-    """
+    """A source and its restored image, read together."""
 
     lr: LazyImage
     sr: LazyImage
     record: Record
-    frames: Frames
-    intensity: Intensity
+    frames: Frames  # of the LR
+    intensity: Intensity  # of the LR, which the SR shares
     downsample: Downsample
 
     @classmethod
@@ -162,23 +158,23 @@ class _Pair:
         frames = frames_of(lr.axes, lr.shape, record.stack)
         shape = scaled_shape(lr.axes, lr.shape, frames.scale_by_axis(record.scale))
         if (sr.axes, sr.shape) != (lr.axes, shape):
-            found, asked = (" x ".join(str(size) for size in each) for each in (sr.shape, shape))
+            actual, expected = (" x ".join(map(str, sizes)) for sizes in (sr.shape, shape))
             raise InputError(
-                f"{sr.path.name}: is {sr.axes} {found}, but {lr.path.name} restored by these weights is {lr.axes} "
-                f"{asked}; give the pair that belongs together"
+                f"{sr.path.name}: is {sr.axes} {actual}, but {lr.path.name} restored by these weights is {lr.axes} "
+                f"{expected}; give the pair that belongs together"
             )
         crappifier = record.build_crappifier() if record.crappifier else None
         downsample = crappifier.downsample if isinstance(crappifier, Crappify) else Downsample(record.scale)
         return cls(lr, sr, record, frames, fit_image_intensity(lr, record.intensity, record.stack), downsample)
 
     def read(self, frames: range, window: Window) -> tuple[FloatArray, FloatArray]:
-        """``(frames, Y, X)`` grey levels of the LR, and of the SR downsampled; frames of one run, a window inside."""
+        """Grey levels ``(frames, Y, X)`` of the LR and of the downsampled SR, in a window and frames of one run."""
         along_z, along_y, along_x = factors(self.record.scale)
         first, last = frames.start, frames.stop
         if along_z > 1:
             start = first - first % self.frames.run
             first, last = max(first - 1, start), min(last + 1, start + self.frames.run)
-        outer = _widened(window, EDGE, plane_size(self.lr))
+        outer = _widened(window, DOWNSAMPLING_REACH_PX, plane_size(self.lr))
         large = Window(outer.y * along_y, outer.x * along_x, outer.height * along_y, outer.width * along_x)
         pixels = read_window(self.sr, range(first * along_z, last * along_z), large, self.record.stack)
         seen = np.asarray(self.downsample(self.intensity.apply(pixels)))
@@ -187,10 +183,12 @@ class _Pair:
         lr = self.intensity.apply(read_window(self.lr, frames, window, self.record.stack))
         return lr * GREY_LEVELS, seen[kept, rows, columns] * GREY_LEVELS
 
-    def blocks(self) -> Iterator[tuple[range, Window]]:
-        """The runs of frames and the windows that the LR is gone through by."""
-        volume = factors(self.record.scale)[0] > 1
-        side, length = (VOLUME_BLOCK, RUN) if volume else (BLOCK, 1)
+    def blocks(self, side: int | None) -> Iterator[tuple[range, Window]]:
+        """The frames and windows of all blocks."""
+        default_side, length = BLOCK_SIDE_PX, 1
+        if factors(self.record.scale)[0] > 1:
+            default_side, length = VOLUME_BLOCK_SIDE_PX, VOLUME_BLOCK_FRAMES
+        side = side or default_side
         height, width = plane_size(self.lr)
         for start in range(0, self.frames.count, self.frames.run):
             for first in range(start, start + self.frames.run, length):
@@ -202,7 +200,7 @@ class _Pair:
     def samples(self) -> Iterator[tuple[int, Window]]:
         """Frames and windows spread over the image."""
         height, width = plane_size(self.lr)
-        side_y, side_x = min(SAMPLE_SIDE, height), min(SAMPLE_SIDE, width)
+        side_y, side_x = min(SAMPLE_SIDE_PX, height), min(SAMPLE_SIDE_PX, width)
         frames = np.linspace(0, self.frames.count - 1, SAMPLES).round().astype(int).tolist()
         places = [5 * number % SAMPLES for number in range(SAMPLES)]
         windows = [
@@ -213,42 +211,41 @@ class _Pair:
     def scores(
         self, expected: Expectation, spreads: list[float], frames: range, core: Window
     ) -> tuple[FloatArray, FloatArray, npt.NDArray[np.intp]]:
-        """Z-scores, structure scores and their sizes ``(frames, Y, X)`` of a block and ``PEAK`` pixels around it."""
+        """Z-scores, structure scores and their sizes ``(frames, Y, X)``, with a margin of ``PEAK_SIDE_PX``."""
         plane = plane_size(self.lr)
-        around = _widened(core, PEAK + HALO + math.ceil(4 * expected.curve.blur), plane)
+        around = _widened(core, PEAK_SIDE_PX + HALO + math.ceil(4 * expected.curve.blur), plane)
         z = expected.z_scores(*self.read(frames, around))
-        found = [structure_scores(each, spreads) for each in z]
-        rows, columns = _within(_widened(core, PEAK, plane), around)
-        scores, sizes = np.stack([each for each, _ in found]), np.stack([each for _, each in found])
+        scores, sizes = (np.stack(part) for part in zip(*(structure_scores(f, spreads) for f in z), strict=True))
+        rows, columns = _within(_widened(core, PEAK_SIDE_PX, plane), around)
         return z[:, rows, columns], scores[:, rows, columns], sizes[:, rows, columns]
 
     def inside(self, core: Window) -> tuple[slice, slice]:
-        """Where a block lies in what ``scores`` gives."""
-        return _within(core, _widened(core, PEAK, plane_size(self.lr)))
+        """The slices of a block within its ``scores``."""
+        return _within(core, _widened(core, PEAK_SIDE_PX, plane_size(self.lr)))
 
     def structures(
         self, frame: int, core: Window, scores: FloatArray, sizes: npt.NDArray[np.intp], limit: float
     ) -> Iterator[Structure]:
-        """The structures of a block: places whose score is the highest around and beyond the limit."""
+        """The structures of a block: local maxima of the score beyond the limit."""
         height = np.abs(scores)
         rows, columns = self.inside(core)
-        peaks = (height > limit) & (height == maximum_filter(height, PEAK))
+        peaks = (height > limit) & (height == maximum_filter(height, PEAK_SIDE_PX))
         along_z, along_y, along_x = factors(self.record.scale)
         for y, x in np.argwhere(peaks[rows, columns]).tolist():
-            at = (y + rows.start, x + columns.start)
+            peak = (y + rows.start, x + columns.start)
             yield Structure(
                 frame=frame * along_z + along_z // 2,
                 y=(core.y + y + 0.5) * along_y - 0.5,
                 x=(core.x + x + 0.5) * along_x - 0.5,
-                side=round(3.5 * SIGMAS[int(sizes[at])] * max(along_y, along_x), 1),
-                score=float(scores[at]),
+                side=round(3.5 * SIGMAS[int(sizes[peak])] * max(along_y, along_x), 1),
+                score=float(scores[peak]),
             )
 
 
 def _fitted(pair: _Pair) -> tuple[Expectation, list[float], tuple[float, float] | None]:
-    """How the image's noise and brightness fit the record, and the usual smoothed z-scores, from samples."""
+    """The image's expectation, the spreads of its smoothed z-scores, and the training's range of noise."""
     windows = [pair.read(range(frame, frame + 1), window) for frame, window in pair.samples()]
-    lr, seen = [each[0][0] for each in windows], [each[1][0] for each in windows]
+    lr, seen = [real[0] for real, _ in windows], [downsampled[0] for _, downsampled in windows]
     step = GREY_LEVELS / (pair.intensity.high - pair.intensity.low) if pair.lr.dtype.kind in "iu" else 0.0
     crappifier = pair.record.build_crappifier() if pair.record.crappifier else None
     strengths = None
@@ -257,24 +254,24 @@ def _fitted(pair: _Pair) -> tuple[Expectation, list[float], tuple[float, float] 
         expected = expectation(noise_curve(crappifier.noises), strengths, lr, seen, step)
     else:
         expected = expectation(own_curve(lr, seen), (0.0, math.inf), lr, seen, step)
-    z = [expected.z_scores(*each) for each in zip(lr, seen, strict=True)]
+    z = [expected.z_scores(*window) for window in zip(lr, seen, strict=True)]
     return expected, smoothed_spreads(z), strengths
 
 
 def _pixel_size_ratio(pair: _Pair) -> float | None:
     """The LR's pixel size over that of the training's LR, along X."""
-    trained, own = pair.record.pixel_size.get("X"), pair.lr.pixel_size.get("X")
-    return own / (trained * factors(pair.record.scale)[2]) if trained and own else None
+    trained, actual = pair.record.pixel_size.get("X"), pair.lr.pixel_size.get("X")
+    return actual / (trained * factors(pair.record.scale)[2]) if trained and actual else None
 
 
-def _widened(window: Window, by: int, plane: tuple[int, int]) -> Window:
-    """A window with so many pixels more on each side, as far as the plane goes."""
-    top, left = max(window.y - by, 0), max(window.x - by, 0)
-    bottom, right = min(window.y + window.height + by, plane[0]), min(window.x + window.width + by, plane[1])
+def _widened(window: Window, margin: int, plane: tuple[int, int]) -> Window:
+    """A window enlarged by a margin on each side, within the plane."""
+    top, left = max(window.y - margin, 0), max(window.x - margin, 0)
+    bottom, right = min(window.y + window.height + margin, plane[0]), min(window.x + window.width + margin, plane[1])
     return Window(top, left, bottom - top, right - left)
 
 
 def _within(inner: Window, outer: Window) -> tuple[slice, slice]:
-    """Where a window lies in another."""
+    """The slices of a window within another."""
     y, x = inner.y - outer.y, inner.x - outer.x
     return slice(y, y + inner.height), slice(x, x + inner.width)

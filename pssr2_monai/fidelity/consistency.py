@@ -1,11 +1,10 @@
-"""Whether an SR image agrees with the LR one that it was made from: z-scores of pixels, and scores of structures.
+"""Agreement of an SR image with the LR image that it was restored from: z-scores of pixels, scores of structures.
 
-The SR is seen as the crappifier would see it: downsampled, with the detector's response and the noise that the record
-of the weights tells. What is left of the LR, over the standard deviation of its noise, is a z-score. One pixel says
-little about a faint structure of several; z-scores smoothed to the structure's size say much more. A network follows
-some of the noise, at some places more than at others, so that what is left is quieter than the noise and not the same
-everywhere: a smoothed z-score is compared with the mean and the spread of those around it, or with the noise where that
-says more.
+The SR is crappified without drawing noise: downsampled, with the detector's response. Its difference from the LR, over
+the standard deviation of the noise that the record of the weights names, is a z-score. A single pixel shows little of a
+faint structure of several pixels; z-scores smoothed to the structure's size show much more. A network reproduces some
+of the noise, at some places more than at others, so that the differences are smaller than the noise and not uniform: a
+smoothed z-score is compared with the mean and the spread of those around it, or with the noise where that is stricter.
 
 Images are ``(frames, Y, X)`` or ``(Y, X)`` arrays in grey levels of 0 to 255.
 """
@@ -26,43 +25,45 @@ from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, second_difference,
 
 SIGMAS = (0.8, 1.2, 1.8, 2.6)
 """Standard deviations, in LR pixels, to which z-scores are smoothed: disks of about 2 to 9 pixels."""
-AROUND, INNER = 8.0, 4.0
-"""LR pixels (standard deviations) of the ring around a place whose z-scores say what is usual there: Gaussian weights
-of which narrower ones of the same height are taken off, so that a structure is not compared with itself."""
-CUT = 3.0
-"""Smoothed z-scores count no more than so many spreads in what is usual, so that neighbours do not hide each other."""
-FLOOR = 0.05
-"""Share of the variance that the noise alone gives smoothed z-scores, added to what is usual: where a network follows
-all of the noise, nothing is left, and a trifle would stand out."""
-REACH = 3.0
+RING_SIGMA, RING_INNER_SIGMA = 8.0, 4.0
+"""LR pixels (standard deviations) of the ring with which a place is compared: Gaussian weights minus narrower ones of
+the same height, so that a structure is not compared with itself."""
+MAX_NEIGHBOUR_SCORE = 3.0
+"""Spreads at which smoothed z-scores are clipped in the ring, so that structures do not hide each other."""
+MIN_VARIANCE_SHARE = 0.05
+"""Share of the variance that noise alone gives smoothed z-scores, added to the ring's: where a network reproduces all
+of the noise, the ring's is nearly 0, and any trifle would stand out."""
+TRUNCATE = 3.0
 """Standard deviations at which Gaussian weights end."""
-NEAR = 1.0
-"""LR pixels (a standard deviation) over which the LR's own brightness is taken."""
-HALO = math.ceil(REACH * (AROUND + max(SIGMAS) + NEAR)) + 1
+BRIGHTNESS_SIGMA = 1.0
+"""LR pixels (a standard deviation) over which the LR's brightness is averaged."""
+HALO = math.ceil(TRUNCATE * (RING_SIGMA + max(SIGMAS) + BRIGHTNESS_SIGMA)) + 1
 """LR pixels around a block that its scores depend on."""
 FALSE_ALARMS = 0.002
-"""Chance that an image without any invented structure shows one, if what is left of it were Gaussian."""
-FLATTEST, SMALLEST, FEWEST, PARTS = 0.3, 8, 500, 16
-"""Share of the pixels, the flattest, that tell the noise; the least side of a window, the fewest pixels
-for it, and the groups by brightness."""
-LEAST_SPREAD = 0.25
-"""Grey levels; no detector is quieter, and a pixel that cannot vary would have an infinite z-score."""
+"""Probability that an image without any invented structure shows one, if its differences were Gaussian."""
+FLAT_SHARE = 0.3
+"""Share of the pixels, the flattest, whose noise is measured."""
+MIN_WINDOW_PX, MIN_FLAT_PIXELS, BRIGHTNESS_GROUPS = 8, 500, 16
+"""Least side of a window and least number of flat pixels for that measurement, and groups by brightness."""
+MIN_NOISE = 0.25
+"""Grey levels; no detector has less noise, and a pixel that cannot vary would have an infinite z-score."""
 SATURATED = (0.5, 254.5)
+"""Grey levels below and above which pixels are saturated or lost."""
 FloatArray = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """How the SR should look at LR size, and how far the LR may be from that.
+    """The LR image that is expected of an SR image, and its noise.
 
     Attributes:
-        curve: of the noises.
-        gain: factor that the detector's response lacks.
-        offset: grey levels that it lacks.
-        strength: of the image's noise, as a factor of the curve's standard deviation.
-        measured: that strength as the LR image shows it; None where it could not be measured.
-        rounding: grey levels between two values that the file can hold.
-        brighter: grey levels by which the LR is brighter, on average, than the crappifier would make it of the SR.
+        curve: mean and variance that the crappifier's noises give.
+        gain: factor by which the LR's contrast differs from that.
+        offset: grey levels by which its brightness differs from that.
+        strength: strength of the image's noise, as a factor of the curve's standard deviation.
+        measured: that strength as measured in the LR image; None where it could not be measured.
+        rounding: grey levels between two values of the file.
+        brighter: grey levels by which the LR is on average brighter than the crappified SR.
     """
 
     curve: NoiseCurve
@@ -74,17 +75,17 @@ class Expectation:
     brighter: float = 0.0
 
     def expected(self, downsampled: FloatArray) -> FloatArray:
-        """The noiseless LR image of a downsampled SR."""
+        """Return the noiseless LR image of a downsampled SR."""
         seen = self.curve.response(_blurred(downsampled, self.curve.blur))
         return np.asarray(self.gain * seen + self.offset)
 
     def z_scores(self, lr: FloatArray, downsampled: FloatArray) -> npt.NDArray[np.float32]:
-        """SR less LR over the noise, positive where the SR is too bright; 0 at lost pixels."""
+        """Return SR minus LR over the noise, positive where the SR is too bright; 0 at lost pixels."""
         expected = self.expected(downsampled)
-        # A place that the SR shows too dark has the noise of its true brightness, of which the LR tells.
-        bright = np.maximum(expected, _blurred(lr, NEAR))
-        own = self.curve.variance_at((bright - self.offset) / self.gain) * (self.gain * self.strength) ** 2
-        spread = np.sqrt(np.maximum(own + self.rounding**2 / 12, LEAST_SPREAD**2))
+        # Where the SR is too dark, the noise is that of the true brightness, which the LR shows.
+        brightness = np.maximum(expected, _blurred(lr, BRIGHTNESS_SIGMA))
+        variance = self.curve.variance_at((brightness - self.offset) / self.gain) * (self.gain * self.strength) ** 2
+        spread = np.sqrt(np.maximum(variance + self.rounding**2 / 12, MIN_NOISE**2))
         z = (expected - lr) / spread
         if self.curve.lost:
             z = np.where((lr <= SATURATED[0]) | (lr >= SATURATED[1]), 0.0, z)
@@ -98,26 +99,26 @@ def expectation(
     downsampled: Sequence[FloatArray],
     rounding: float = 0.0,
 ) -> Expectation:
-    """The expectation of an image, from a sample of its windows.
+    """Fit the expectation of an image to a sample of its windows.
 
-    Gain and offset are those of least squares. The strength is that of the LR's flat patches, kept within what the
-    crappifier draws: fine texture passes for noise, so that the image alone would claim too much.
+    Gain and offset are fitted by least squares. The strength is that of the LR's flat patches, limited to the range
+    that the crappifier draws: fine texture counts as noise there, so that the image alone would give too much.
 
     Args:
-        curve: of the crappifier's noises, at the middle of what it draws.
+        curve: curve of the crappifier's noises at the middle of their ranges.
         strengths: weakest and strongest noise that is drawn, as factors of that.
-        lr: windows ``(Y, X)``.
-        downsampled: the SR there, downsampled.
-        rounding: grey levels between two values that the file can hold.
+        lr: windows ``(Y, X)`` of the LR.
+        downsampled: the same windows of the downsampled SR.
+        rounding: grey levels between two values of the file.
     """
-    clean = [curve.response(_blurred(each, curve.blur)) for each in downsampled]
-    seen = np.concatenate([each.ravel() for each in clean])
-    real = np.concatenate([each.ravel() for each in lr])
+    clean = [curve.response(_blurred(window, curve.blur)) for window in downsampled]
+    seen = np.concatenate([window.ravel() for window in clean])
+    real = np.concatenate([window.ravel() for window in lr])
     used = (real > SATURATED[0]) & (real < SATURATED[1])
     gain, offset = 1.0, 0.0
     if used.sum() > 2 and float(np.std(seen[used])) > 1e-3:
-        gain, offset = (float(each) for each in np.polyfit(seen[used], real[used], 1))
-        if gain <= 0.05:  # the SR has nothing of the LR; its own brightness is the better guess
+        gain, offset = (float(value) for value in np.polyfit(seen[used], real[used], 1))
+        if gain <= 0.05:  # the SR is unrelated to the LR
             gain, offset = 1.0, float(np.mean(real[used] - seen[used]))
     measured = _measured_strength(curve, gain, lr, clean)
     low, high = strengths
@@ -127,19 +128,19 @@ def expectation(
 
 
 def own_curve(lr: Sequence[FloatArray], downsampled: Sequence[FloatArray]) -> NoiseCurve:
-    """The noise of an image by its brightness, measured in itself: a line through the variance (Poisson and Gaussian).
+    """Measure the noise of an image in the image itself, with a variance that is linear in the brightness.
 
     For weights that were trained on pairs of a microscope, whose record names no noise.
     """
     grey, detail = _flat_detail(lr, downsampled)
     clean = np.linspace(0, GREY_LEVELS, 256)
-    if len(grey) < FEWEST:
+    if len(grey) < MIN_FLAT_PIXELS:
         return NoiseCurve(clean, clean, np.ones_like(clean))
-    parts = np.array_split(np.argsort(grey), PARTS)
-    brightness = np.array([grey[part].mean() for part in parts])
-    spread = np.array([np.median(np.abs(detail[part])) for part in parts]) / NORMAL_MEDIAN
-    found = variance_line(brightness, spread**2)
-    return NoiseCurve(clean, clean, found["poisson"] ** 2 * clean + found["gaussian"] ** 2)
+    groups = np.array_split(np.argsort(grey), BRIGHTNESS_GROUPS)
+    brightness = np.array([grey[group].mean() for group in groups])
+    spread = np.array([np.median(np.abs(detail[group])) for group in groups]) / NORMAL_MEDIAN
+    line = variance_line(brightness, spread**2)
+    return NoiseCurve(clean, clean, line["poisson"] ** 2 * clean + line["gaussian"] ** 2)
 
 
 def _measured_strength(
@@ -147,11 +148,11 @@ def _measured_strength(
 ) -> float | None:
     """Noise of the LR where the SR is flattest, as a factor of the curve's standard deviation."""
     grey, detail = _flat_detail(lr, seen)
-    own = np.sqrt(curve.variance_at(grey)) * gain
-    told = own > LEAST_SPREAD
-    if told.sum() < FEWEST:
+    expected = np.sqrt(curve.variance_at(grey)) * gain
+    used = expected > MIN_NOISE
+    if used.sum() < MIN_FLAT_PIXELS:
         return None
-    return float(np.median(np.abs(detail[told]) / own[told])) / NORMAL_MEDIAN
+    return float(np.median(np.abs(detail[used]) / expected[used])) / NORMAL_MEDIAN
 
 
 def _flat_detail(lr: Sequence[FloatArray], seen: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
@@ -160,63 +161,63 @@ def _flat_detail(lr: Sequence[FloatArray], seen: Sequence[FloatArray]) -> tuple[
     details: list[FloatArray] = [np.empty(0)]
     steepness: list[FloatArray] = [np.empty(0)]
     for image, clean in zip(lr, seen, strict=True):
-        if min(image.shape) >= SMALLEST:
+        if min(image.shape) >= MIN_WINDOW_PX:
             used = (image > SATURATED[0]) & (image < SATURATED[1])
             inside = used[1:-1, 1:-1]
             details.append(second_difference(image)[inside])
             brightness.append(clean[1:-1, 1:-1][inside])
             steepness.append(np.hypot(*np.gradient(gaussian_filter(clean, 1.0)))[1:-1, 1:-1][inside])
     steep = np.concatenate(steepness)
-    flat = steep <= np.quantile(steep, FLATTEST) if len(steep) else np.zeros(0, dtype=bool)
+    flat = steep <= np.quantile(steep, FLAT_SHARE) if len(steep) else np.zeros(0, dtype=bool)
     return np.concatenate(brightness)[flat], np.concatenate(details)[flat]
 
 
 def smoothed_spreads(z: Sequence[FloatArray]) -> list[float]:
-    """The usual size of z-scores, smoothed to each of ``SIGMAS``: a robust standard deviation of sample windows."""
+    """Return robust standard deviations of sample windows of z-scores smoothed to each of ``SIGMAS``."""
     spreads = []
     for sigma in SIGMAS:
-        values = np.concatenate([np.abs(_smoothed(each, sigma)).ravel() for each in z])
+        values = np.concatenate([np.abs(_smoothed(window, sigma)).ravel() for window in z])
         spreads.append(max(float(np.median(values)) / NORMAL_MEDIAN, 1e-6))
     return spreads
 
 
 def white_spreads() -> list[float]:
-    """What ``smoothed_spreads`` would be of pixels that differ by the noise alone."""
+    """Return the ``smoothed_spreads`` of pixels that differ by the noise alone."""
     return [1 / (2 * math.sqrt(math.pi) * sigma) for sigma in SIGMAS]
 
 
 def structure_scores(z: FloatArray, spreads: Sequence[float]) -> tuple[FloatArray, npt.NDArray[np.intp]]:
-    """How much each place stands out from those around it or from the noise, at the size at which it does so most.
+    """Score how much each place stands out from those around it or from the noise, at the size at which it does most.
 
     Args:
         z: z-scores ``(Y, X)``.
         spreads: see ``smoothed_spreads``.
 
     Returns:
-        Scores ``(Y, X)`` with the sign of the z-scores, in standard deviations of what is usual, and the number of the
-        sigma in ``SIGMAS``.
+        Scores ``(Y, X)`` with the sign of the z-scores, in standard deviations of the surroundings, and the index of
+        the size in ``SIGMAS``.
     """
     scores = np.zeros(z.shape, np.float32)
     sizes = np.zeros(z.shape, np.intp)
     for number, (sigma, spread, white) in enumerate(zip(SIGMAS, spreads, white_spreads(), strict=True)):
         smooth = _smoothed(z, sigma)
-        cut = np.clip(smooth, -CUT * spread, CUT * spread)
-        mean = _around(cut)
-        usual = np.maximum(_around(cut**2) - mean**2, 0) + FLOOR * white**2
-        # As many degrees of freedom as the ring has places that differ; beyond what noise can do, none are needed.
-        freedom = 2 * (AROUND**2 + INNER**2) / sigma**2
-        own = _normal((smooth - mean) / np.sqrt(usual), freedom)
-        noise = smooth / max(white, spread)
-        own = np.where(np.abs(own) > np.abs(noise), own, noise)
-        above = np.abs(own) > np.abs(scores)
-        scores[above], sizes[above] = own[above], number
+        clipped = np.clip(smooth, -MAX_NEIGHBOUR_SCORE * spread, MAX_NEIGHBOUR_SCORE * spread)
+        mean = _ring_mean(clipped)
+        variance = np.maximum(_ring_mean(clipped**2) - mean**2, 0) + MIN_VARIANCE_SHARE * white**2
+        # The degrees of freedom are the independent places of the ring.
+        freedom = 2 * (RING_SIGMA**2 + RING_INNER_SIGMA**2) / sigma**2
+        from_ring = _normal((smooth - mean) / np.sqrt(variance), freedom)
+        from_noise = smooth / max(white, spread)
+        score = np.where(np.abs(from_ring) > np.abs(from_noise), from_ring, from_noise)
+        higher = np.abs(score) > np.abs(scores)
+        scores[higher], sizes[higher] = score[higher], number
     return scores, sizes
 
 
 def _smoothed(z: FloatArray, sigma: float) -> FloatArray:
-    """Z-scores under a Gaussian, of the same variance at the edges as elsewhere if they are white."""
-    reach = np.arange(-int(REACH * sigma + 0.5), int(REACH * sigma + 0.5) + 1)
-    weights = np.exp(-(reach**2) / (2 * sigma**2))
+    """Gaussian-smoothed z-scores, normalised so that white ones have the same variance at the edges as elsewhere."""
+    reach = int(TRUNCATE * sigma + 0.5)
+    weights = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
     weights /= weights.sum()
     smooth = z
     for axis, size in ((0, z.shape[0]), (1, z.shape[1])):
@@ -226,23 +227,23 @@ def _smoothed(z: FloatArray, sigma: float) -> FloatArray:
     return smooth
 
 
-def _around(values: FloatArray) -> FloatArray:
-    """The mean over the ring around each place."""
-    wide, narrow = (gaussian_filter(values, each, truncate=REACH) for each in (AROUND, INNER))
-    return np.asarray((AROUND**2 * wide - INNER**2 * narrow) / (AROUND**2 - INNER**2))
+def _ring_mean(values: FloatArray) -> FloatArray:
+    wide, narrow = (gaussian_filter(values, sigma, truncate=TRUNCATE) for sigma in (RING_SIGMA, RING_INNER_SIGMA))
+    difference = RING_SIGMA**2 * wide - RING_INNER_SIGMA**2 * narrow
+    return np.asarray(difference / (RING_SIGMA**2 - RING_INNER_SIGMA**2))
 
 
 def _normal(t: FloatArray, freedom: float) -> FloatArray:
-    """Student's t as the normal variable that is as rare (Wallace 1959, Ann. Math. Stat. 30:1121)."""
+    """The normal variable that is as rare as Student's t (Wallace 1959, Ann. Math. Stat. 30:1121)."""
     size = np.sqrt(freedom * np.log1p(t**2 / freedom)) * (8 * freedom + 1) / (8 * freedom + 3)
     return np.asarray(np.copysign(size, t))
 
 
 def score_limit(pixels: int, false_alarms: float = FALSE_ALARMS) -> float:
-    """The score that an image of so many LR pixels exceeds anywhere with this chance, nothing being invented.
+    """Return the score that an image of so many LR pixels exceeds with this probability if nothing is invented.
 
-    The chance is the expected Euler characteristic of smoothed Gaussian noise (Worsley et al. 1996, Hum. Brain Mapp.
-    4:58), of both signs, added up over all sizes: somewhat too careful, since the sizes share their pixels.
+    The probability is the expected Euler characteristic of smoothed Gaussian noise (Worsley et al. 1996, Hum. Brain
+    Mapp. 4:58), for both signs, summed over all sizes: slightly too strict, since the sizes share their pixels.
     """
     cells = sum(pixels / (2 * sigma**2) for sigma in SIGMAS)
     low, high = 2.0, 40.0
@@ -256,5 +257,5 @@ def score_limit(pixels: int, false_alarms: float = FALSE_ALARMS) -> float:
 def _blurred(image: FloatArray, sigma: float) -> FloatArray:
     if sigma <= 0:
         return image
-    along = [0.0] * (image.ndim - 2) + [sigma, sigma]
-    return np.asarray(gaussian_filter(image, along, mode="mirror", truncate=REACH))
+    sigmas = [0.0] * (image.ndim - 2) + [sigma, sigma]
+    return np.asarray(gaussian_filter(image, sigmas, mode="mirror", truncate=TRUNCATE))

@@ -1,10 +1,10 @@
-"""The figures of a fidelity check, and the sums over blocks from which they come."""
+"""The figures of a fidelity check, the sums over blocks that they are computed from, and the verdict in words."""
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,10 +13,10 @@ from scipy.special import ndtr
 
 from pssr2_monai.fidelity.consistency import Expectation, white_spreads
 
-LISTED = 200
-"""Structures that are listed, at most."""
-BIN, BINS = 0.05, 400
-"""Width and number of the bins of the z-scores' histogram."""
+MAX_LISTED = 200
+"""Structures that are listed."""
+BIN_WIDTH, BINS = 0.05, 400
+"""Of the z-scores' histogram."""
 FloatArray = npt.NDArray[np.floating]
 
 
@@ -25,11 +25,11 @@ class Structure:
     """A place where the SR shows what the LR does not hold, or lacks what it holds.
 
     Attributes:
-        frame: of the SR, numbered in the order of the record's ``stack``.
-        y: place in SR pixels.
-        x: place in SR pixels.
-        side: rough extent in SR pixels.
-        score: in standard deviations of what is usual around it; positive where the SR is too bright.
+        frame: number of the SR frame, in the order of the record's ``stack``.
+        y: position in SR pixels.
+        x: position in SR pixels.
+        side: approximate extent in SR pixels.
+        score: in standard deviations of its surroundings; positive where the SR is too bright.
     """
 
     frame: int
@@ -44,23 +44,23 @@ class Figures:
     """The figures of a fidelity check.
 
     Attributes:
-        pixels: of the LR.
+        pixels: number of LR pixels.
         beyond_3: share of them whose z-score is beyond 3.
-        spread: standard deviation of the z-scores: 1 where what is left is the noise, less where the SR follows it.
-        kurtosis: excess kurtosis of the z-scores; 0 of a normal variable.
-        distance: Kolmogorov's distance of their distribution from the normal one of their mean and spread.
+        spread: standard deviation of the z-scores: 1 for the noise, less where the SR reproduces some of it.
+        kurtosis: excess kurtosis of the z-scores; 0 for a normal variable.
+        distance: Kolmogorov distance of their distribution from the normal one of their mean and spread.
         along_x: correlation of a z-score with the next along X.
         along_y: the same along Y.
-        sizes: smoothed z-scores over what the noise alone makes them, for each of ``consistency.SIGMAS``.
-        gain: factor between LR and the crappified SR.
-        brighter: grey levels of 255 by which the LR is brighter than that on average.
+        sizes: spread of smoothed z-scores, relative to that of noise alone, for each of ``consistency.SIGMAS``.
+        gain: contrast of the LR relative to the crappified SR.
+        brighter: grey levels of 255 by which the LR is on average brighter than that.
         strength: noise that the z-scores assume, as a factor of the middle of the training's.
-        measured_strength: noise of the LR as measured, None where it could not be.
+        measured_strength: measured noise of the LR; None where it could not be measured.
         strengths: weakest and strongest noise of the training; None where its record names none.
         pixel_size: ratio of the LR's pixel size to that of the training; None where one is unknown.
         limit: score that a structure must exceed to be listed.
-        structures: the highest of them.
-        structures_in_all: how many there are.
+        structures: the structures with the highest scores.
+        structures_in_all: number of all structures.
     """
 
     pixels: int
@@ -84,43 +84,33 @@ class Figures:
 
 @dataclass
 class Sums:
-    """Sums over the blocks of a map, from which the figures come.
+    """Sums over the blocks of a map, from which the figures are computed."""
 
-    Attributes:
-        count: pixels.
-        beyond: of them, those beyond 3.
-        powers: sums of the first four powers of the z-scores.
-        neighbours: sum and number of products of neighbours along X and along Y.
-        histogram: of the z-scores.
-        structures: the highest, as a heap.
-        in_all: how many structures there are.
-    """
-
-    count: int = 0
-    beyond: int = 0
-    powers: FloatArray = field(default_factory=lambda: np.zeros(4))
-    neighbours: FloatArray = field(default_factory=lambda: np.zeros(4))
+    count: int = 0  # pixels
+    beyond: int = 0  # pixels whose z-score is beyond 3
+    powers: FloatArray = field(default_factory=lambda: np.zeros(4))  # sums of the first four powers of z-scores
+    neighbours: FloatArray = field(default_factory=lambda: np.zeros(4))  # sum and number of products along X, along Y
     histogram: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
-    structures: list[tuple[float, int, Structure]] = field(default_factory=list)
-    in_all: int = 0
+    structures: list[tuple[float, int, Structure]] = field(default_factory=list)  # those listed, as a heap
+    in_all: int = 0  # number of all structures
 
     def add(self, z: FloatArray) -> None:
-        """Counts the z-scores of a block ``(Y, X)``."""
+        """Add the z-scores of a block ``(Y, X)``."""
         values = z.astype(np.float64)
         self.count += z.size
         self.beyond += int((np.abs(values) > 3).sum())
         self.powers += [float((values**power).sum()) for power in (1, 2, 3, 4)]
         along_x, along_y = values[:, :-1] * values[:, 1:], values[:-1] * values[1:]
         self.neighbours += [along_x.sum(), along_x.size, along_y.sum(), along_y.size]
-        places = np.clip(np.floor(values / BIN).astype(np.int64) + BINS // 2, 0, BINS - 1)
+        places = np.clip(np.floor(values / BIN_WIDTH).astype(np.int64) + BINS // 2, 0, BINS - 1)
         self.histogram += np.bincount(places.ravel(), minlength=BINS)
 
     def add_structures(self, structures: Iterable[Structure]) -> None:
-        """Keeps the highest."""
-        for each in structures:
+        """Count structures, and keep those with the highest scores."""
+        for structure in structures:
             self.in_all += 1
-            entry = (abs(each.score), self.in_all, each)
-            (heapq.heappush if len(self.structures) < LISTED else heapq.heappushpop)(self.structures, entry)
+            entry = (abs(structure.score), self.in_all, structure)
+            (heapq.heappush if len(self.structures) < MAX_LISTED else heapq.heappushpop)(self.structures, entry)
 
     def figures(
         self,
@@ -130,12 +120,12 @@ class Sums:
         pixel_size: float | None,
         limit: float,
     ) -> Figures:
-        """All the figures; see ``Figures`` and ``consistency`` for what is given."""
+        """Compute the figures; see ``Figures`` and ``pssr2_monai.fidelity.consistency`` for the arguments."""
         mean, second, third, fourth = self.powers / self.count
         variance = max(second - mean**2, 1e-12)
         central = fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4
         spread = math.sqrt(variance)
-        edges = (np.arange(1, BINS) - BINS // 2) * BIN
+        edges = (np.arange(1, BINS) - BINS // 2) * BIN_WIDTH
         reached = np.cumsum(self.histogram)[:-1] / self.count
         x, count_x, y, count_y = self.neighbours
         return Figures(
@@ -146,7 +136,7 @@ class Sums:
             distance=float(np.abs(reached - ndtr((edges - mean) / spread)).max()),
             along_x=float((x / max(count_x, 1) - mean**2) / variance),
             along_y=float((y / max(count_y, 1) - mean**2) / variance),
-            sizes=tuple(own / white for own, white in zip(spreads, white_spreads(), strict=True)),
+            sizes=tuple(spread / white for spread, white in zip(spreads, white_spreads(), strict=True)),
             gain=expected.gain,
             brighter=expected.brighter,
             strength=expected.strength,
@@ -154,33 +144,33 @@ class Sums:
             strengths=strengths,
             pixel_size=pixel_size,
             limit=limit,
-            structures=tuple(each for *_, each in sorted(self.structures, key=lambda entry: entry[:2], reverse=True)),
+            structures=tuple(
+                structure for *_, structure in sorted(self.structures, key=lambda entry: entry[:2], reverse=True)
+            ),
             structures_in_all=self.in_all,
         )
 
 
-SHARE_LIMIT = 0.02
-"""Share of the pixels beyond 3 sigma above which the SR as a whole disagrees with the data; of a normal variable 0.0027
-are."""
-SPREAD_LIMIT = 1.5
-SIZES_LIMIT = 3.0
-"""Smoothed z-scores so many times as large as the noise alone makes them: extended detail that the data lack."""
-STRENGTH_LIMIT = 1.5
-"""Noise so many times stronger or weaker than any that was drawn in training is unlike it."""
-GAIN_LIMITS = (0.75, 1.33)
-OFFSET_LIMIT = 30.0
+MAX_SHARE_BEYOND_3 = 0.02
+"""Share of pixels beyond 3 sigma above which the SR as a whole disagrees with the data; noise alone has 0.0027."""
+MAX_SPREAD = 1.5
+MAX_SIZES = 3.0
+"""Spread of smoothed z-scores relative to noise alone, above which the SR has extended detail that the data lack."""
+MAX_STRENGTH_RATIO = 1.5
+"""Factor by which noise may be stronger or weaker than any that was drawn in training."""
+MIN_GAIN, MAX_GAIN = 0.75, 1.33
+MAX_OFFSET = 30.0
 """Grey levels by which the LR's mean brightness may differ from that of the crappified SR."""
-PIXEL_SIZE_LIMIT = 1.25
-KURTOSIS_LIMIT = 1.0
-DISTANCE_LIMIT = 0.05
-CORRELATION_LIMITS = (-0.4, 0.15)
-"""Neighbours in what is left; below 0 is usual where the SR follows the noise over several pixels, above it tells of
-structure."""
+MAX_PIXEL_SIZE_RATIO = 1.25
+MAX_KURTOSIS, MAX_DISTANCE = 1.0, 0.05
+MIN_CORRELATION, MAX_CORRELATION = -0.4, 0.15
+"""Correlation of neighbouring z-scores: negative where the SR reproduces noise over several pixels, positive where
+there is structure."""
 
 
 @dataclass(frozen=True)
 class FidelityVerdict:
-    """The answer in words.
+    """The meaning of the figures.
 
     Attributes:
         level: ``consistent``, ``not in the data`` or ``unlike the training``.
@@ -194,10 +184,10 @@ class FidelityVerdict:
 
 
 def judge(figures: Figures) -> FidelityVerdict:
-    """Says what the figures mean.
+    """Interpret the figures.
 
-    An input unlike the training comes first, since its z-scores rest on a noise model that is not its own; what is not
-    in the data is told with it.
+    An input unlike the training comes first, since its z-scores assume a noise that is not its own; detail that is not
+    in the data is mentioned as well.
     """
     unlike, invented = _unlike(figures), _not_in_the_data(figures)
     reasons = (*unlike, *invented, *_noise_words(figures))
@@ -214,17 +204,17 @@ def _unlike(figures: Figures) -> list[str]:
     measured = figures.measured_strength
     if figures.strengths is not None and measured is not None:
         low, high = figures.strengths
-        if not low / STRENGTH_LIMIT <= measured <= high * STRENGTH_LIMIT:
+        if not low / MAX_STRENGTH_RATIO <= measured <= high * MAX_STRENGTH_RATIO:
             words.append(
                 f"Noise level: {measured:.2f} of the training's middle; weights trained on {low:.2f} to {high:.2f}."
             )
     if figures.strengths is not None:  # weights of real pairs may change contrast and brightness
-        if not GAIN_LIMITS[0] <= figures.gain <= GAIN_LIMITS[1]:
-            words.append(f"Contrast: the LR has {figures.gain:.2f} of what the crappifier would make of the SR.")
-        if abs(figures.brighter) > OFFSET_LIMIT:
-            words.append(f"Brightness: the LR is {figures.brighter:+.0f} of 255 grey levels off what the SR says.")
+        if not MIN_GAIN <= figures.gain <= MAX_GAIN:
+            words.append(f"Contrast: the LR has {figures.gain:.2f} of that of the crappified SR.")
+        if abs(figures.brighter) > MAX_OFFSET:
+            words.append(f"Brightness: the LR differs by {figures.brighter:+.0f} of 255 grey levels from the SR.")
     ratio = figures.pixel_size
-    if ratio is not None and not 1 / PIXEL_SIZE_LIMIT <= ratio <= PIXEL_SIZE_LIMIT:
+    if ratio is not None and not 1 / MAX_PIXEL_SIZE_RATIO <= ratio <= MAX_PIXEL_SIZE_RATIO:
         words.append(f"Pixel size: {ratio:.2f} times that of the training.")
     return words
 
@@ -239,29 +229,30 @@ def _not_in_the_data(figures: Figures) -> list[str]:
             f"{worst.frame}, y {worst.y:.0f}, x {worst.x:.0f} of the SR, which is too "
             f"{'bright' if worst.score > 0 else 'dark'} there (score {abs(worst.score):.1f})."
         )
-    if figures.beyond_3 > SHARE_LIMIT:
+    if figures.beyond_3 > MAX_SHARE_BEYOND_3:
         words.append(f"{figures.beyond_3:.1%} of the pixels are beyond 3 sigma; noise alone gives 0.3 %.")
-    elif figures.spread > SPREAD_LIMIT:
-        words.append(f"What is left of the LR is {figures.spread:.2f} times as strong as its noise.")
-    if max(figures.sizes) > SIZES_LIMIT:
+    elif figures.spread > MAX_SPREAD:
+        words.append(f"The difference from the LR is {figures.spread:.2f} times as strong as its noise.")
+    if max(figures.sizes) > MAX_SIZES:
         words.append(f"Over several pixels it is {max(figures.sizes):.1f} times as strong as noise would be.")
     return words
 
 
 def _noise_words(figures: Figures) -> list[str]:
-    """Whether what is left of the LR looks like noise."""
-    low, high = CORRELATION_LIMITS
-    faults: Mapping[str, bool] = {
-        f"has heavy tails (excess kurtosis {figures.kurtosis:.1f})": figures.kurtosis > KURTOSIS_LIMIT,
-        f"is not normal (distance {figures.distance:.2f})": figures.distance > DISTANCE_LIMIT,
-        f"correlates along X ({figures.along_x:+.2f})": not low <= figures.along_x <= high,
-        f"correlates along Y ({figures.along_y:+.2f})": not low <= figures.along_y <= high,
+    """Whether the difference from the LR looks like noise."""
+    faults = {
+        f"has heavy tails (excess kurtosis {figures.kurtosis:.1f})": figures.kurtosis > MAX_KURTOSIS,
+        f"is not normal (distance {figures.distance:.2f})": figures.distance > MAX_DISTANCE,
+        f"correlates along X ({figures.along_x:+.2f})": not MIN_CORRELATION <= figures.along_x <= MAX_CORRELATION,
+        f"correlates along Y ({figures.along_y:+.2f})": not MIN_CORRELATION <= figures.along_y <= MAX_CORRELATION,
     }
-    found: Sequence[str] = [words for words, is_one in faults.items() if is_one]
-    told = f"What is left of the LR {' and '.join(found)}, unlike noise." if found else ""
-    told = told or "What is left of the LR looks like noise."
-    share = f"Its spread is {figures.spread:.2f} of the noise's; {figures.beyond_3:.2%} of the pixels beyond 3 sigma."
-    followed = ["The SR follows much of the LR's noise."] if figures.spread < 0.5 else []
+    present = " and ".join(fault for fault, is_present in faults.items() if is_present)
+    words = [f"The difference from the LR {f'{present}, unlike noise' if present else 'looks like noise'}."]
+    words.append(
+        f"Its spread is {figures.spread:.2f} of the noise's; {figures.beyond_3:.2%} of the pixels beyond 3 sigma."
+    )
+    if figures.spread < 0.5:
+        words.append("The SR reproduces much of the LR's noise.")
     if figures.strengths is None:
-        followed.append("The record names no noise: it was measured in this image alone.")
-    return [told, share, *followed]
+        words.append("The record names no noise: it was measured in this image alone.")
+    return words

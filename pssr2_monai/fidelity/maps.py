@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.fidelity.check_fidelity import Fidelity, beside, check_fidelity
+from pssr2_monai.fidelity.check_fidelity import Fidelity, check_fidelity, map_path
 from pssr2_monai.fidelity.uncertainty import load_ensemble, restore_with_uncertainty
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.restoration.engines import open_engine
@@ -97,7 +97,7 @@ def map_outputs(image: LazyImage, output: Output, fidelity: bool = True, uncerta
     """The maps of an output: float32, for fidelity with the shape of the source, for uncertainty with its own."""
     shapes = dict.fromkeys(["fidelity", "structures"] if fidelity else [], image.shape)
     shapes |= {"uncertainty": output.shape} if uncertainty else {}
-    paths = {name: beside(output.path, name) for name in shapes}
+    paths = {name: map_path(output.path, name) for name in shapes}
     return [
         Output(paths[name], shape, stored_bytes(paths[name], shape, 4), blocks=0, windows=0, memory=0)
         for name, shape in shapes.items()

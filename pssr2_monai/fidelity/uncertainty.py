@@ -1,7 +1,7 @@
-"""How sure a restoration is: mean and spread over the eight orientations of the input, and over several networks.
+"""Uncertainty of a restoration: mean and spread over the eight orientations of the input, and over several networks.
 
-A network that has learnt nothing about directions should restore an image turned over as it restores the image; where
-it does not, and where networks of other trainings do not agree with it, the data alone have not decided.
+A network without directional preference restores a flipped image as it restores the image; where it does not, and where
+networks of other trainings disagree, the data alone do not determine the result.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.fidelity.check_fidelity import beside
+from pssr2_monai.fidelity.check_fidelity import map_path
 from pssr2_monai.images.axes import factors, is_volume
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.windows import ORIENTATIONS, fit_image_intensity, turned
@@ -33,10 +33,10 @@ FloatArray = npt.NDArray[np.floating]
 
 
 class MeanAndSpread(torch.nn.Module):
-    """Networks that look at an input in several orientations, as one network whose output is their mean and spread.
+    """A network whose output is the mean and the spread of networks applied to several orientations of the input.
 
     Args:
-        networks: each takes and gives ``(batch, frames, Y, X)``.
+        networks: networks that take and return ``(batch, frames, Y, X)``.
         orientations: 8; or 4, those without Y and X swapped, which leave a raster's lines along X; or 1.
 
     Raises:
@@ -58,7 +58,7 @@ class MeanAndSpread(torch.nn.Module):
         self.orientations = orientations
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(batch, 2, frames, Y, X)`` float32: mean, and standard deviation (of a sample), of all outputs."""
+        """Return ``(batch, 2, frames, Y, X)`` float32: mean and sample standard deviation of all outputs."""
         # One output at a time (Welford, Technometrics 4:419, 1962), so that memory does not grow with their number.
         mean = squares = torch.zeros(())
         count = 0
@@ -76,7 +76,7 @@ def load_ensemble(
     device: torch.device | str = "cpu",
     loaded: tuple[torch.nn.Module, Record] | None = None,
 ) -> tuple[list[torch.nn.Module], Record]:
-    """The networks of several files of weights that restore images of one kind, and the record of the first.
+    """Load the networks of several files of weights for the same images, and the record of the first.
 
     Args:
         weights: the files.
@@ -111,9 +111,9 @@ def restore_with_uncertainty(
 ) -> tuple[Path, Path]:
     """Restore a file as the mean over orientations and networks, and write their spread next to it.
 
-    The target is as ``restore_file.restore_file`` writes it; ``NAME_uncertainty``, with the same suffix, is float32:
-    the standard deviation in grey levels of the file, on the same axes and pixel size. Neither is ever whole in memory;
-    unlike there, an interrupted run begins anew.
+    The target is written as by ``restore_file``; ``NAME_uncertainty``, with the same suffix, is float32: the standard
+    deviation in grey levels of the file, on the same axes and pixel size. Both are written in strips; an interrupted
+    run does not resume but starts again.
 
     Args:
         source: an image file of any supported format.
@@ -135,7 +135,7 @@ def restore_with_uncertainty(
     inferer = inferer or SeamlessInferer(volume=is_volume(record.scale))
     with open_image(source, axes=axes) as image:
         intensity = fit_image_intensity(image, record.intensity, record.stack)
-        spread = beside(target, "uncertainty")
+        spread = map_path(target, "uncertainty")
         with (
             output_writer(target, image, record, overwrite) as means,
             output_writer(spread, image, record, overwrite, dtype=np.float32) as spreads,
@@ -160,7 +160,7 @@ class _MeanAndSpreadRestorer(ImageRestorer):
     spreads: Writer
 
     def cast(self, pixels: np.ndarray) -> np.ndarray:
-        """Both as they are: ``(rows, 2, frames, X)`` of planes, ``(frames, 2, Y, X)`` of a volume."""
+        """Leave both as they are: ``(rows, 2, frames, X)`` for planes, ``(frames, 2, Y, X)`` for volumes."""
         return pixels
 
     def write(self, strip: Strip, rows: range, block: np.ndarray) -> None:
@@ -171,13 +171,13 @@ class _MeanAndSpreadRestorer(ImageRestorer):
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """The spread beside the true error, in bins of equally many pixels by rising spread.
+class SpreadCalibration:
+    """Spread and true error, in bins of equally many pixels by ascending spread.
 
     Attributes:
         spread: root mean square of the spread of each bin.
         error: root mean square error of each bin.
-        factor: by which spreads are to be multiplied to be errors, all in all.
+        factor: overall root mean square error over that of the spread.
         correlation: rank correlation of the bins' spread and error: 1 where more spread always means more error.
     """
 
@@ -187,25 +187,29 @@ class Calibration:
     correlation: float
 
 
-def spread_calibration(spread: FloatArray, error: FloatArray, bins: int = 10) -> Calibration:
-    """Whether the spread tells the error.
+def spread_calibration(spread: FloatArray, error: FloatArray, bins: int = 10) -> SpreadCalibration:
+    """Compare the spread with the true error.
 
     Args:
-        spread: of each pixel, any shape.
-        error: restored minus true image there, in the same units.
-        bins: how many.
+        spread: spread of each pixel, in an array of any shape.
+        error: restored minus true image at the same pixels, in the same units.
+        bins: number of bins.
 
     Raises:
         InputError: fewer pixels than bins.
     """
-    own, true = np.ravel(spread).astype(np.float64), np.ravel(error).astype(np.float64)
-    if own.size < bins or own.size != true.size:
-        raise InputError(f"calibration: {own.size} spreads and {true.size} errors for {bins} bins; give as many, more")
-    parts = np.array_split(np.argsort(own, kind="stable"), bins)
-    spreads = [math.sqrt(float(np.mean(own[part] ** 2))) for part in parts]
-    errors = [math.sqrt(float(np.mean(true[part] ** 2))) for part in parts]
-    ranks = np.argsort(np.argsort(errors))
+    spreads, errors = np.ravel(spread).astype(np.float64), np.ravel(error).astype(np.float64)
+    if spreads.size < bins or spreads.size != errors.size:
+        raise InputError(
+            f"calibration: {spreads.size} spreads and {errors.size} errors for {bins} bins; give as many, more"
+        )
+    parts = np.array_split(np.argsort(spreads, kind="stable"), bins)
+    binned_spreads, binned_errors = ([_rms(values[part]) for part in parts] for values in (spreads, errors))
+    ranks = np.argsort(np.argsort(binned_errors))
     correlation = float(np.corrcoef(np.arange(bins), ranks)[0, 1]) if bins > 1 else 1.0
-    power = float(np.mean(own**2))
-    factor = math.sqrt(float(np.mean(true**2)) / power) if power > 0 else math.inf
-    return Calibration(tuple(spreads), tuple(errors), factor, correlation)
+    factor = _rms(errors) / _rms(spreads) if spreads.any() else math.inf
+    return SpreadCalibration(tuple(binned_spreads), tuple(binned_errors), factor, correlation)
+
+
+def _rms(values: FloatArray) -> float:
+    return math.sqrt(float(np.mean(values**2)))

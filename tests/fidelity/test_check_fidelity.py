@@ -14,8 +14,7 @@ from scipy.ndimage import gaussian_filter
 from pssr2_monai.crappify import PoissonNoise
 from pssr2_monai.crappify.crappify import Crappify
 from pssr2_monai.errors import InputError
-from pssr2_monai.fidelity.check_fidelity import beside, check_fidelity
-from pssr2_monai.fidelity.figures import Figures, Structure, judge
+from pssr2_monai.fidelity.check_fidelity import check_fidelity, map_path
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.intensity import IntensitySettings
 from pssr2_monai.images.writer import write_image
@@ -108,19 +107,18 @@ def test_a_painted_structure_is_found_at_its_place(tmp_path: Path) -> None:
     assert "too bright" in found.verdict.reasons[0]
 
 
-def test_blocks_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_leave_no_trace(tmp_path: Path) -> None:
     lr, hr = _pair((400, 480))
     hr[200:220, 250:270] += 30
     files = _written(tmp_path, lr, hr, "YX")
     whole = check_fidelity(*files, _record())
     with open_image(whole.map) as image:
         z = image.read()
-    monkeypatch.setattr("pssr2_monai.fidelity.check_fidelity.BLOCK", 32)
-    parts = check_fidelity(*files, _record(), overwrite=True)
+    parts = check_fidelity(*files, _record(), overwrite=True, block_side=32)
     with open_image(parts.map) as image:
         np.testing.assert_allclose(image.read(), z, atol=1e-5)
-    assert [replace(each, score=0.0) for each in parts.figures.structures] == [
-        replace(each, score=0.0) for each in whole.figures.structures
+    assert [replace(structure, score=0.0) for structure in parts.figures.structures] == [
+        replace(structure, score=0.0) for structure in whole.figures.structures
     ]
     assert parts.figures.structures
 
@@ -164,48 +162,8 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         check_fidelity(*_written(tmp_path, lr, hr[:, :632], "YX"), _record())
 
 
-def test_names_beside() -> None:
-    assert beside(Path("a/cell.ome.tif"), "fidelity") == Path("a/cell_fidelity.ome.tif")
-    assert beside(Path("cell.v2.tif"), "fidelity") == Path("cell.v2_fidelity.tif")
-    assert beside(Path("cell.png"), "fidelity") == Path("cell_fidelity.tif")
-    assert beside(Path("cell.ome.zarr"), "x") == Path("cell_x.ome.zarr")
-
-
-QUIET = Figures(
-    pixels=1000,
-    beyond_3=0.001,
-    spread=0.8,
-    kurtosis=0.1,
-    distance=0.01,
-    along_x=-0.1,
-    along_y=-0.1,
-    sizes=(0.6, 0.6, 0.6, 0.6),
-    gain=1.0,
-    brighter=0.0,
-    strength=1.0,
-    measured_strength=1.0,
-    strengths=(0.8, 1.2),
-    pixel_size=None,
-    limit=5.0,
-    structures=(),
-    structures_in_all=0,
-)
-
-
-@pytest.mark.parametrize(
-    ("change", "level", "words"),
-    [
-        ({}, "consistent", "looks like noise"),
-        ({"along_x": 0.3}, "consistent", "correlates along X (+0.30)"),
-        ({"beyond_3": 0.05}, "not in the data", "5.0% of the pixels"),
-        ({"sizes": (0.6, 1.0, 2.0, 4.0)}, "not in the data", "4.0 times"),
-        ({"structures": (Structure(0, 1, 2, 9, -7),), "structures_in_all": 2}, "not in the data", "2 places beyond"),
-        ({"measured_strength": 0.3}, "unlike the training", "Noise level: 0.30"),
-        ({"brighter": -40.0}, "unlike the training", "-40 of 255"),
-        ({"brighter": -40.0, "strengths": None}, "consistent", "names no noise"),
-    ],
-)
-def test_the_verdict_in_words(change: dict[str, Any], level: str, words: str) -> None:
-    verdict = judge(replace(QUIET, **change))
-    assert verdict.level == level
-    assert words in " ".join(verdict.reasons)
+def test_names_of_maps() -> None:
+    assert map_path(Path("a/cell.ome.tif"), "fidelity") == Path("a/cell_fidelity.ome.tif")
+    assert map_path(Path("cell.v2.tif"), "fidelity") == Path("cell.v2_fidelity.tif")
+    assert map_path(Path("cell.png"), "fidelity") == Path("cell_fidelity.tif")
+    assert map_path(Path("cell.ome.zarr"), "x") == Path("cell_x.ome.zarr")
