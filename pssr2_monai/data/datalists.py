@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from pssr2_monai.data.pairs import Sheet, check_pairs, group_of, sheets_of
+from pssr2_monai.data.pairs import Sheet, find_misfits, group_of, refuse_misfits, sheets_of
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.axes import factors, frames_of, is_volume, lr_hr_frames, sample_centres
+from pssr2_monai.images.axes import Frames, factors, frames_of, is_volume, lr_hr_frames, sample_centres
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity, IntensitySettings
 from pssr2_monai.images.windows import (
@@ -27,7 +27,8 @@ from pssr2_monai.images.windows import (
     sample_pixels,
 )
 
-FILES_FOR_SPLIT_BY_FILE = 4
+MIN_FILES_TO_SPLIT_BY_FILE = 4
+"""With fewer files, split "auto" divides each of them by place."""
 logger = logging.getLogger(__name__)
 
 
@@ -51,10 +52,10 @@ class TileSettings:
         guard: HR pixels left out between training and validation in a split by place.
         intensity: how pixel values become [0, 1]; one scale for each file.
         min_std: leave out tiles whose standard deviation, in grey levels of 0..255, is not above this: flat padding.
-            Looking costs a reading of every tile; None leaves nothing out.
-        val_tiles: at most so many validation tiles, spread evenly over all there are; None for all.
-        pair_pattern: regular expression whose group is what the names of partners have in common.
-        skip_bad: leave out files that cannot be used, saying so, instead of stopping.
+            All tiles are read for it; None leaves nothing out.
+        val_tiles: greatest number of validation tiles, which are spread evenly over the images; None for all.
+        pair_pattern: regular expression whose group is the part of the name that partners share.
+        skip_bad: leave out files that cannot be used, with a warning, instead of stopping.
     """
 
     tile: int = 128
@@ -82,21 +83,21 @@ class TileSettings:
 
     @property
     def multiple(self) -> int:
-        """What the side of a tile divides by."""
+        """The number of HR pixels that the side of a tile is a multiple of."""
         return math.lcm(*factors(self.scale)[1:])
 
     @property
     def label_frames(self) -> int:
-        """Frames of the label that a sample is made from: of 2.5D all that the network sees."""
+        """Frames of the label that a sample is made from: for 2.5D all that the network sees."""
         return lr_hr_frames(self.n_frames, self.scale)[0] * factors(self.scale)[0]
 
 
 @dataclass(frozen=True)
 class TileLists:
-    """Datalists for training and validation, and what is known of the images they come from.
+    """Datalists for training and validation, with the pixel size and the intensity of their images.
 
     Each item names its sheet's files under ``label`` and, for pairs, ``image`` and ``extra``; its ``window``,
-    ``region``, ``frame`` and ``intensity`` (see ``transforms.LoadTiled``); and ``name``, which identifies it.
+    ``region``, ``frame`` and ``intensity`` (see ``loading.LoadTiled``); and ``name``, which identifies it.
     """
 
     training: list[dict[str, Any]]
@@ -105,18 +106,30 @@ class TileLists:
     intensity: IntensitySettings
 
 
+@dataclass(frozen=True)
+class _OpenedSheet:
+    """What a sheet's files told when they were open; only ``min_std`` needs to open one again."""
+
+    sheet: Sheet
+    plane: tuple[int, int]  # height and width of the label in pixels
+    frames: Frames
+    pixel_size: dict[str, float]
+    scales: dict[str, Intensity]  # of each key
+    samples: dict[str, np.ndarray]  # pixels of each key, where one scale is fitted to all files
+
+
 def tile_lists(
     hr_dir: str | Path,
     settings: TileSettings,
     lr_dir: str | Path | None = None,
     extra_dir: str | Path | None = None,
 ) -> TileLists:
-    """Datalists of the images in a folder, or of the pairs in two.
+    """Make datalists of the images in a folder, or of the pairs in two.
 
     Args:
         hr_dir: folder of HR images.
         settings: how they are tiled and split.
-        lr_dir: folder of their real LR partners; without it a crappifier is to make them.
+        lr_dir: folder of their real LR partners; without it a crappifier makes them.
         extra_dir: folder of third images, of the HR images' size.
 
     Raises:
@@ -130,73 +143,92 @@ def tile_lists(
     """
     if lr_dir is not None and settings.intensity.scope == "dataset":
         raise InputError("intensity: scope 'dataset' is for HR images alone, since pairs have two scales; use 'file'")
-    sheets = _usable(sheets_of(hr_dir, lr_dir, extra_dir, settings.pair_pattern), settings)
-    held_out = _held_out([sheet.label for sheet in sheets], settings)
-    shared = shared_intensities(sheets, settings) if settings.intensity.scope == "dataset" else {}
+    sheets = _usable_sheets(sheets_of(hr_dir, lr_dir, extra_dir, settings.pair_pattern), settings)
+    held_out = _held_out([opened.sheet.label for opened in sheets], settings)
+    intensity, shared = settings.intensity, {}
+    if intensity.scope == "dataset":
+        shared = _shared_intensities([opened.samples for opened in sheets], intensity, Path(hr_dir))
+        intensity = IntensitySettings("fixed", shared["label"].low, shared["label"].high)
     training: list[dict[str, Any]] = []
     validation: list[dict[str, Any]] = []
-    sizes: list[dict[str, float]] = []
-    for sheet in sheets:
-        with ExitStack() as opened:
-            images = {key: opened.enter_context(open_image(path, settings.axes)) for key, path in sheet.files().items()}
-            label = images["label"]
-            # Tiles of pairs lie on the grid of the LR pixels, so that both images have the tile's corners.
-            step = settings.multiple if sheet.image is not None else 1
-            regions = _regions(label, settings, held_out, step)
-            scales = shared or {
-                key: fit_image_intensity(image, settings.intensity, settings.stack) for key, image in images.items()
-            }
-            for region, items in zip(regions, (training, validation), strict=True):
-                if region is not None:
-                    items.extend(_items(label, sheet, region, step, scales, settings))
-            sizes.append(dict(label.pixel_size))
+    for opened in sheets:
+        # Tiles of pairs lie on the grid of the LR pixels, so that both images have the tile's corners.
+        step = settings.multiple if opened.sheet.image is not None else 1
+        regions = _regions(opened, settings, held_out, step)
+        for region, items in zip(regions, (training, validation), strict=True):
+            if region is not None:
+                items.extend(_items(opened, region, step, shared or opened.scales, settings))
     if not training:
         raise InputError(f"{hr_dir}: no tile is left to train on; hold out less (val_fraction) or add images")
-    intensity = IntensitySettings("fixed", shared["label"].low, shared["label"].high) if shared else settings.intensity
     if settings.val_tiles and len(validation) > settings.val_tiles:
         places = np.linspace(0, len(validation) - 1, settings.val_tiles).round().astype(int)
         validation = [validation[place] for place in places]
+    sizes = [opened.pixel_size for opened in sheets]
     return TileLists(training, validation, sizes[0] if all(size == sizes[0] for size in sizes) else {}, intensity)
 
 
-def _usable(sheets: Sequence[Sheet], settings: TileSettings) -> list[Sheet]:
-    """The sheets that can be tiled; the first that cannot stops the job unless bad ones are to be skipped."""
+def _usable_sheets(sheets: Sequence[Sheet], settings: TileSettings) -> list[_OpenedSheet]:
+    """Open each sheet once; the first that cannot be tiled stops the job unless bad ones are skipped."""
     usable = []
+    # A part of each of many files will do; the step is odd, so that it does not follow the rows.
+    step = 1 + 2 * (len(sheets) // 8)
     for sheet in sheets:
         try:
-            with open_image(sheet.label, settings.axes) as label:
-                _check_size(label, sheet, settings)
-                fit_image_intensity(label, settings.intensity, settings.stack)
-            if len(sheet.files()) > 1:
-                check_pairs([sheet], settings.scale, settings.axes, settings.stack)
+            usable.append(_open_sheet(sheet, settings, step))
         except InputError as error:
             if not settings.skip_bad:
                 raise
             logger.warning("left out: %s", error)
-        else:
-            usable.append(sheet)
     if not usable:
         raise InputError(f"{sheets[0].label.parent}: none of its {len(sheets)} images can be used")
     return usable
 
 
-def shared_intensities(sheets: Sequence[Sheet], settings: TileSettings) -> dict[str, Intensity]:
-    """One scale for the files of each key, from samples of all of them."""
-    samples: dict[str, list[np.ndarray]] = {}
-    for sheet in sheets:
-        for key, path in sheet.files().items():
-            with open_image(path, settings.axes) as image:
-                pixels = np.concatenate([window.ravel() for window in sample_pixels(image, settings.stack)])
-            # Of many files a part of each will do; the step is odd, so that it does not follow the rows.
-            samples.setdefault(key, []).append(pixels[:: 1 + 2 * (len(sheets) // 8)])
+def _open_sheet(sheet: Sheet, settings: TileSettings, sample_step: int) -> _OpenedSheet:
+    with ExitStack() as opened:
+        images = {key: opened.enter_context(open_image(path, settings.axes)) for key, path in sheet.files().items()}
+        label = images["label"]
+        _check_size(label, sheet, settings)
+        refuse_misfits(find_misfits(images, settings.scale, settings.stack), settings.scale)
+        samples, scales = {}, {}
+        for key, image in images.items():
+            if settings.intensity.scope == "dataset":
+                pixels = intensity_sample(image, settings.stack)
+                scales[key] = settings.intensity.fit(pixels, image.dtype, image.path.name)
+                samples[key] = pixels[::sample_step]
+            else:
+                scales[key] = fit_image_intensity(image, settings.intensity, settings.stack)
+        frames = frames_of(label.axes, label.shape, settings.stack)
+        return _OpenedSheet(sheet, plane_size(label), frames, dict(label.pixel_size), scales, samples)
+
+
+def intensity_sample(image: LazyImage, stack: str = "TZ") -> np.ndarray:
+    """Return a bounded sample of an image's pixels, flat."""
+    return np.concatenate([window.ravel() for window in sample_pixels(image, stack)])
+
+
+def shared_intensity(paths: Sequence[Path], settings: IntensitySettings, stack: str, axes: str | None) -> Intensity:
+    """Fit one scale to several HR images, as a training with the scope "dataset" does."""
+    samples = []
+    for path in paths:
+        with open_image(path, axes) as image:
+            samples.append({"label": intensity_sample(image, stack)[:: 1 + 2 * (len(paths) // 8)]})
+    return _shared_intensities(samples, settings, paths[0].parent)["label"]
+
+
+def _shared_intensities(
+    samples: Sequence[dict[str, np.ndarray]], settings: IntensitySettings, folder: Path
+) -> dict[str, Intensity]:
+    """Fit one scale to the files of each key."""
     scales = {}
-    for key, pixels_of in samples.items():
-        if len({pixels.dtype for pixels in pixels_of}) > 1:
+    for key in samples[0]:
+        pixels = [sample[key] for sample in samples]
+        if len({sample.dtype for sample in pixels}) > 1:
             raise InputError(
-                f"{sheets[0].label.parent}: files of different types cannot share one intensity scale; "
-                "convert them, or set intensity#scope to 'file'"
+                f"{folder}: files of different types cannot share one intensity scale; convert them, or set "
+                "intensity#scope to 'file'"
             )
-        scales[key] = settings.intensity.fit(np.concatenate(pixels_of), pixels_of[0].dtype, f"{key} images")
+        scales[key] = settings.fit(np.concatenate(pixels), pixels[0].dtype, f"{key} images")
     return scales
 
 
@@ -218,10 +250,10 @@ def _check_size(image: LazyImage, sheet: Sheet, settings: TileSettings) -> None:
 
 
 def _held_out(paths: Sequence[Path], settings: TileSettings) -> set[Path] | None:
-    """Files that are wholly for validation; None in a split by place."""
+    """Return the files that are wholly for validation, or None in a split by place."""
     split = settings.split
     if split == "auto":
-        split = "file" if len(paths) >= FILES_FOR_SPLIT_BY_FILE else "place"
+        split = "file" if len(paths) >= MIN_FILES_TO_SPLIT_BY_FILE else "place"
     if split == "place":
         return None
     if settings.val_fraction == 0:
@@ -236,59 +268,61 @@ def _held_out(paths: Sequence[Path], settings: TileSettings) -> set[Path] | None
 
 
 def _regions(
-    image: LazyImage, settings: TileSettings, held_out: set[Path] | None, step: int
+    opened: _OpenedSheet, settings: TileSettings, held_out: set[Path] | None, step: int
 ) -> tuple[Window | None, Window | None]:
-    """Parts of a sheet for training and for validation, with corners that are multiples of ``step``."""
-    height, width = plane_size(image)
+    """Return the parts of a sheet for training and for validation, with corners that are multiples of ``step``."""
+    height, width = opened.plane
     if held_out is None:
         # At least a tile, so that small sheets can be divided, too.
-        least = (settings.tile + step - 1) / max(height, width)
-        fraction = settings.val_fraction and max(settings.val_fraction, least)
+        smallest = (settings.tile + step - 1) / max(height, width)
+        fraction = settings.val_fraction and max(settings.val_fraction, smallest)
         try:
             training, validation = regions_by_place((height, width), settings.tile, fraction, settings.guard)
         except InputError as error:
-            raise InputError(f"{image.path.name}: {error}") from None
+            raise InputError(f"{opened.sheet.label.name}: {error}") from None
         return training, validation and _aligned(validation, step)
     whole = Window(0, 0, height, width)
-    return (None, whole) if image.path in held_out else (whole, None)
+    return (None, whole) if opened.sheet.label in held_out else (whole, None)
 
 
 def _aligned(region: Window, step: int) -> Window:
-    """The part of a region that begins at multiples of ``step``."""
+    """Return the part of a region that begins at multiples of ``step``."""
     y, x = (-(-start // step) * step for start in (region.y, region.x))
     return Window(y, x, region.height - (y - region.y), region.width - (x - region.x))
 
 
 def _items(
-    label: LazyImage, sheet: Sheet, region: Window, step: int, scales: dict[str, Intensity], settings: TileSettings
+    opened: _OpenedSheet, region: Window, step: int, scales: dict[str, Intensity], settings: TileSettings
 ) -> list[dict[str, Any]]:
-    """The tiles of one region of one sheet."""
-    frames = frames_of(label.axes, label.shape, settings.stack)
+    """List the tiles of one region of one sheet."""
+    frames, sheet = opened.frames, opened.sheet
     shape = (region.height // step, region.width // step)
     windows = [
         Window(window.y * step + region.y, window.x * step + region.x, settings.tile, settings.tile)
         for window in grid(shape, settings.tile // step, settings.overlap // step)
     ]
     frame_step = factors(settings.scale)[0] if sheet.image is not None else 1
-    wandering = is_volume(settings.scale) and not settings.slide
+    anywhere_in_run = is_volume(settings.scale) and not settings.slide
+    centres = sample_centres(frames, settings.label_frames, settings.slide, step=frame_step)
+    places = [(frame, window) for frame in centres for window in windows]
+    if settings.min_std is not None:
+        places = _with_content(places, sheet, scales["label"], settings)
     return [
         {
             "name": f"{sheet.label.name} frame {frame} y {window.y} x {window.x}",
             **{key: str(path) for key, path in sheet.files().items()},
             "frame": frame,
-            **({"run": [frame - frame % frames.run, frames.run]} if wandering else {}),
+            **({"run": [frame - frame % frames.run, frames.run]} if anywhere_in_run else {}),
             "window": list(astuple(window)),
             "region": list(astuple(_around(window, region, step) if settings.min_std is not None else region)),
             "intensity": {key: [scale.low, scale.high] for key, scale in scales.items()},
         }
-        for frame in sample_centres(frames, settings.label_frames, settings.slide, step=frame_step)
-        for window in windows
-        if settings.min_std is None or _deviation(label, frame, window, scales["label"], settings) > settings.min_std
+        for frame, window in places
     ]
 
 
 def _around(window: Window, region: Window, step: int) -> Window:
-    """Where a tile with content may wander: a quarter of its side each way, within the region."""
+    """Return where a tile with content may be moved to: a quarter of its side each way, within the region."""
     reach = window.height // 4 // step * step
     top, left = max(region.y, window.y - reach), max(region.x, window.x - reach)
     bottom = min(region.y + region.height, window.y + window.height + reach)
@@ -296,6 +330,13 @@ def _around(window: Window, region: Window, step: int) -> Window:
     return Window(top, left, bottom - top, right - left)
 
 
-def _deviation(label: LazyImage, frame: int, window: Window, scale: Intensity, settings: TileSettings) -> float:
-    """Standard deviation of a tile in grey levels of 0..255."""
-    return float(scale.apply(read_window(label, [frame], window, settings.stack)).std() * 255)
+def _with_content(
+    places: list[tuple[int, Window]], sheet: Sheet, scale: Intensity, settings: TileSettings
+) -> list[tuple[int, Window]]:
+    """Keep the frames and windows whose standard deviation, in grey levels of 0..255, is above ``min_std``."""
+    with open_image(sheet.label, settings.axes) as label:
+        return [
+            (frame, window)
+            for frame, window in places
+            if scale.apply(read_window(label, [frame], window, settings.stack)).std() * 255 > (settings.min_std or 0)
+        ]

@@ -1,19 +1,20 @@
-"""Pairing real low- and high-resolution images by name, and checking that they fit."""
+"""Pairing real low- and high-resolution images by name, and checking that their sizes fit."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import factors, frames_of
-from pssr2_monai.images.image import list_images, open_image
+from pssr2_monai.images.image import LazyImage, list_images, open_image
 from pssr2_monai.images.windows import plane_size
 
-NAMED = 5
-"""How many odd ones out a message names."""
+MAX_NAMES = 5
+"""Number of files that a message names."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +32,22 @@ class Sheet:
     extra: Path | None = None
 
     def files(self) -> dict[str, Path]:
-        """The files by the key of a datalist."""
-        named = {"image": self.image, "label": self.label, "extra": self.extra}
-        return {key: path for key, path in named.items() if path is not None}
+        """Return the files by their keys in a datalist."""
+        paths = {"image": self.image, "label": self.label, "extra": self.extra}
+        return {key: path for key, path in paths.items() if path is not None}
 
 
 def sheets_of(
     hr: str | Path, lr: str | Path | None = None, extra: str | Path | None = None, pattern: str | None = None
 ) -> list[Sheet]:
-    """The sheets of a folder of HR images and, where given, of the folders of their partners.
+    """Return the sheets of a folder of HR images and, where given, of the folders of their partners.
 
     Args:
         hr: folder of HR images.
         lr: folder of real LR images.
         extra: folder of third images.
-        pattern: regular expression whose group is what partners have in common; by default the name without suffix.
+        pattern: regular expression whose group is the part of the name that partners share; by default the name
+            without its suffix.
 
     Raises:
         InputError: a folder is missing or empty, or an image has no partner.
@@ -57,7 +59,7 @@ def sheets_of(
 
 
 def match_names(hr: Sequence[Path], lr: Sequence[Path], pattern: str | None = None) -> dict[Path, Path]:
-    """The partner of each HR image: the one whose name, or what the pattern's group finds in it, is the same.
+    """Match each HR image with the LR image of the same name, or of the same group of the pattern.
 
     Raises:
         InputError: some image has no partner, or two have the same name.
@@ -68,16 +70,16 @@ def match_names(hr: Sequence[Path], lr: Sequence[Path], pattern: str | None = No
         for path in paths:
             name = group_of(path, pattern, "pair_pattern") if pattern else path.stem.removesuffix(".ome")
             if names.setdefault(name, path) != path:
-                raise InputError(f"{path}: is called {name!r} as {names[name].name} is; pairs are matched by name")
+                raise InputError(f"{path}: is called {name!r} like {names[name].name}; pairs are matched by name")
         by_name.append(names)
     hr_names, lr_names = by_name
-    odd = [*(path for name, path in hr_names.items() if name not in lr_names)]
-    odd += [path for name, path in lr_names.items() if name not in hr_names]
-    if odd:
-        where = sorted({str(path.parent) for path in odd})
+    unmatched = [path for name, path in hr_names.items() if name not in lr_names]
+    unmatched += [path for name, path in lr_names.items() if name not in hr_names]
+    if unmatched:
+        folders = sorted({str(path.parent) for path in unmatched})
         raise InputError(
-            f"{_some(path.name for path in odd)} in {' and '.join(where)}: have no partner; HR and LR images are "
-            "matched by name (pair_pattern tells how)"
+            f"{_first_names(path.name for path in unmatched)} in {' and '.join(folders)}: have no partner; HR and LR "
+            "images are matched by name, or by the group of pair_pattern"
         )
     return {path: lr_names[name] for name, path in hr_names.items()}
 
@@ -85,50 +87,60 @@ def match_names(hr: Sequence[Path], lr: Sequence[Path], pattern: str | None = No
 def check_pairs(
     sheets: Sequence[Sheet], scale: int | Sequence[int], axes: str | None = None, stack: str = "TZ"
 ) -> None:
-    """Refuses pairs whose sizes are not in the ratio of the scale, or whose frames are not.
+    """Check that sizes and numbers of frames of pairs are in the ratio of the scale.
 
     Raises:
-        InputError: naming the odd ones out.
+        InputError: naming the files that do not fit.
     """
-    odd = []
+    misfits: list[str] = []
     for sheet in sheets:
-        with open_image(sheet.label, axes=axes) as label:
-            size, frames = plane_size(label), frames_of(label.axes, label.shape, stack)
-        for key, path in sheet.files().items():
-            along_run, along_y, along_x = factors(scale) if key == "image" else (1, 1, 1)
-            with open_image(path, axes=axes) as image:
-                own_size, own = plane_size(image), frames_of(image.axes, image.shape, stack)
-            fit = (own.count * along_run, own.run * along_run) == (frames.count, frames.run)
-            if (own_size[0] * along_y, own_size[1] * along_x) != size or not fit:
-                counts = "" if fit else f" with {own.count} and {frames.count} frames"
-                odd.append(f"{path.name} ({_pixels(own_size)} beside {_pixels(size)} of {sheet.label.name}{counts})")
-    if odd:
+        with ExitStack() as opened:
+            images = {key: opened.enter_context(open_image(path, axes)) for key, path in sheet.files().items()}
+            misfits += find_misfits(images, scale, stack)
+    refuse_misfits(misfits, scale)
+
+
+def find_misfits(images: Mapping[str, LazyImage], scale: int | Sequence[int], stack: str = "TZ") -> list[str]:
+    """Describe the open images of one sheet that do not have the size or the frames that their label asks for."""
+    label = images["label"]
+    size, frames = plane_size(label), frames_of(label.axes, label.shape, stack)
+    misfits = []
+    for key, image in images.items():
+        along_run, along_y, along_x = factors(scale) if key == "image" else (1, 1, 1)
+        (height, width), order = plane_size(image), frames_of(image.axes, image.shape, stack)
+        fit = (order.count * along_run, order.run * along_run) == (frames.count, frames.run)
+        if (height * along_y, width * along_x) != size or not fit:
+            counts = "" if fit else f" with {order.count} and {frames.count} frames"
+            sizes = f"{height} x {width} for {size[0]} x {size[1]}"
+            misfits.append(f"{image.path.name} ({sizes} of {label.path.name}{counts})")
+    return misfits
+
+
+def refuse_misfits(misfits: Sequence[str], scale: int | Sequence[int]) -> None:
+    """Raise an ``InputError`` that names the misfits, if there are any."""
+    if misfits:
         raise InputError(
-            f"{_some(odd)}: an LR image times the scale {scale}, and an extra image as it is, must have the size "
-            "and the frames of the HR image; crop them, register them, or set scale"
+            f"{_first_names(misfits)}: an LR image times the scale {scale}, and an extra image as it is, must have the "
+            "size and the frames of the HR image; crop them, register them, or set scale"
         )
 
 
 def group_of(path: Path, pattern: str, option: str) -> str:
-    """What the first group of a pattern finds in a file's name.
+    """Return the first group of a pattern in a file's name.
 
     Raises:
-        InputError: the pattern is no regular expression, or finds no group.
+        InputError: the pattern is not a regular expression, or finds no group.
     """
     try:
-        found = re.search(pattern, path.name)
+        match = re.search(pattern, path.name)
     except re.error as error:
-        raise InputError(f"{option}: {pattern!r} is no regular expression: {error}") from None
-    if found is None or not found.groups():
+        raise InputError(f"{option}: {pattern!r} is not a regular expression: {error}") from None
+    if match is None or not match.groups():
         raise InputError(f"{path.name}: the pattern {pattern!r} of {option} finds no group in this name")
-    return found.group(1)
+    return match.group(1)
 
 
-def _pixels(size: Sequence[int]) -> str:
-    return " x ".join(str(side) for side in size)
-
-
-def _some(names: Iterable[str]) -> str:
+def _first_names(names: Iterable[str]) -> str:
     listed = list(names)
-    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
-    return f"{', '.join(listed[:NAMED])}{more}"
+    more = f" and {len(listed) - MAX_NAMES} more" if len(listed) > MAX_NAMES else ""
+    return f"{', '.join(listed[:MAX_NAMES])}{more}"

@@ -1,10 +1,10 @@
-"""Looking at what a network trains on: crappified images, and the tiles as the trainer gets them."""
+"""Previews of the training data: crappified images, and the tiles as the trainer gets them."""
 
 from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,21 @@ import torch
 from monai.bundle import ConfigParser
 from tqdm import tqdm
 
-from pssr2_monai.bundle import TEXT, bundle_dir
+from pssr2_monai.bundle import bundle_dir
 from pssr2_monai.crappify.transforms import Crappifyd
-from pssr2_monai.data.datalists import TileLists, TileSettings, shared_intensities
+from pssr2_monai.data.datalists import TileLists, shared_intensity
 from pssr2_monai.data.loading import LoadTiled, TileDataset
-from pssr2_monai.data.pairs import Sheet
-from pssr2_monai.errors import InputError, causes
+from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import Frames, factors, frames_of
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity, IntensitySettings
 from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window, write_window
 from pssr2_monai.images.writer import create_writer, target_files, write_image
 from pssr2_monai.training.config import check_overrides, config_files
+from pssr2_monai.training.train import plain_errors, text_as_strings
 
 FOLDERS = {"image": "LR", "label": "HR", "extra": "extra"}
-"""Where the tiles of each key of a sample go."""
+"""The folder of the tiles of each key of a sample."""
 logger = logging.getLogger(__name__)
 
 
@@ -45,8 +45,8 @@ def crappify_images(
     """Crappify an image, or every image of a folder, as a training would.
 
     Axes, dtype and intensity scale stay those of the file; the pixel size grows by the scale. What the scale does not
-    divide is cut off at the end of an axis. Each frame, or LR frame where the scale has a factor for the frames, draws
-    parameters and noise of its own, which follow from the seed, the file's name and the frame's number.
+    divide is cut off at the end of an axis. The parameters and the noise of each LR frame are drawn anew; they follow
+    from the seed, the file's name and the frame's number.
 
     Args:
         source: an image file, a folder of them, or a folder of slices if the target is a file.
@@ -122,23 +122,17 @@ def preprocess(
         >>> len(preprocess("images", "tiles", scale=4, tile=96, limit=3))  # an LR and an HR file each
         6
     """
-    out = Path(out)
     if epoch < 1 or (limit is not None and limit < 1):
         raise InputError(f"epoch {epoch}, limit {limit}: epochs count from 1, and a limit is at least 1 tile")
     config = _training_config(preset, {**overrides, "dataset_dir": str(Path(data).absolute())}, trust)
     lists: TileLists = _parsed(config, "lists")
     dataset: TileDataset = _parsed(config, "train#dataset")
     dataset.set_epoch(epoch)
-    folders = {key: out / folder for key, folder in FOLDERS.items() if key in dataset[0]}
-    for folder in folders.values():
-        if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-            raise InputError(f"{folder}: holds files already; give another folder, or ask to overwrite them")
-    for folder in folders.values():
-        folder.mkdir(parents=True, exist_ok=True)
-    fine = dict(lists.pixel_size)
-    along = dict(zip("ZYX", factors(_parsed(config, "scale")), strict=True))
-    coarse = {axis: size * along[axis] for axis, size in fine.items()}
-    load = next(each for each in dataset.transform.transforms if isinstance(each, LoadTiled))
+    folders = _tile_folders(Path(out), dataset[0], overwrite)
+    scale = dict(zip("ZYX", factors(_parsed(config, "scale")), strict=True))
+    pixel_sizes = dict.fromkeys(folders, lists.pixel_size)
+    pixel_sizes["image"] = {axis: size * scale[axis] for axis, size in lists.pixel_size.items()}
+    load = next(transform for transform in dataset.transform.transforms if isinstance(transform, LoadTiled))
     count = len(dataset) if limit is None else min(limit, len(dataset))
     chosen = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
     written = []
@@ -148,18 +142,28 @@ def preprocess(
         sheet = Path(dataset.data[index]["label"]).stem
         for key, folder in folders.items():
             path = folder / f"{index:06d}_{sheet}_frame{frame}_y{window.y}_x{window.x}.tif"
-            tile, axes = np.ascontiguousarray(sample[key]), "ZYX"
-            if len(tile) == 1:
-                tile, axes = tile[0], "YX"
-            write_image(path, tile, axes=axes, pixel_size=coarse if key == "image" else fine, overwrite=overwrite)
+            tile, axes = (sample[key], "ZYX") if len(sample[key]) > 1 else (sample[key][0], "YX")
+            pixels = np.ascontiguousarray(tile)
+            write_image(path, pixels, axes=axes, pixel_size=pixel_sizes[key], overwrite=overwrite)
             written.append(path)
     return written
+
+
+def _tile_folders(out: Path, sample: Mapping[str, Any], overwrite: bool) -> dict[str, Path]:
+    """Create the folders of a sample's keys; without ``overwrite``, refuse those that hold files already."""
+    folders = {key: out / folder for key, folder in FOLDERS.items() if key in sample}
+    for folder in folders.values():
+        if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+            raise InputError(f"{folder}: holds files already; give another folder, or ask to overwrite them")
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    return folders
 
 
 def preview(
     source: str | Path, *, preset: str | Sequence[str] | None = None, side: int = 256, seed: int = 0, **overrides: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the crappifier of the training config makes of the middle of an image: LR beside HR, to judge it by.
+    """Crappify the middle of an image by the training config, to judge the crappifier by.
 
     Args:
         source: an image file.
@@ -169,8 +173,8 @@ def preview(
         **overrides: any id of the training config.
 
     Returns:
-        LR and HR ``(frames, Y, X)`` in [0, 1]: the middle frame or, where the scale has a factor for the frames, as
-        many HR frames around it as make four LR frames.
+        LR and HR ``(frames, Y, X)`` in [0, 1]: the middle frame or, where the scale has a factor for the frames, the
+        HR frames around it that make four LR frames.
 
     Raises:
         InputError: an unknown preset or id, an image that cannot be read or is smaller than the scale.
@@ -196,43 +200,33 @@ def preview(
 def _training_config(
     preset: str | Sequence[str] | None, overrides: dict[str, Any], trust: bool = False
 ) -> ConfigParser:
-    """The training config with presets and overrides, all of them known."""
+    """Return the training config with presets and overrides, whose ids are checked."""
     files = config_files("train", preset, trust)
     check_overrides(files, overrides)
     config = ConfigParser()
     config.read_config(files)
-    words = {key: str(value) if key in TEXT and value is not None else value for key, value in overrides.items()}
-    for key, value in words.items():
-        if key in TEXT and ("#" in str(value) or "::" in str(value)):
-            raise InputError(f"{key}: {value}: '#' and '::' divide the ids of a MONAI config; rename the folder")
-    config.update({"bundle_root": str(bundle_dir()), **words})
+    config.update({"bundle_root": str(bundle_dir()), **text_as_strings(overrides)})
     return config
 
 
 def _parsed(config: ConfigParser, name: str) -> Any:
-    """What an id of the config stands for."""
-    try:
+    """Build what an id of the config stands for."""
+    with plain_errors():
         return config.get_parsed_content(name)
-    except RuntimeError as error:
-        told = next((each for each in causes(error) if isinstance(each, InputError)), None)
-        if told is None:
-            raise
-        raise told from error
 
 
 def _intensities(
     files: Sequence[Path], settings: IntensitySettings, stack: str, axes: str | None
 ) -> Callable[[LazyImage], Intensity]:
-    """The scale of each file as training fits it: its own, or one for all."""
+    """Return what gives a file's scale as training fits it: one for each file, or one for all."""
     if settings.scope == "dataset":
-        tiles = TileSettings(tile=1, scale=1, stack=stack, axes=axes, intensity=settings)
-        shared = shared_intensities([Sheet(file) for file in files], tiles)["label"]
+        shared = shared_intensity(files, settings, stack, axes)
         return lambda image: shared
     return lambda image: fit_image_intensity(image, settings, stack)
 
 
 def _lr_shape(image: LazyImage, scale: int | Sequence[int], stack: str) -> tuple[int, ...]:
-    """The shape of the crappified image."""
+    """Return the shape of the crappified image."""
     by_axis = frames_of(image.axes, image.shape, stack).scale_by_axis(scale)
     shape = tuple(size // by_axis.get(axis, 1) for axis, size in zip(image.axes, image.shape, strict=True))
     along_run = factors(scale)[0]
@@ -252,7 +246,7 @@ def _crappify_image(
     seed: int,
     overwrite: bool,
 ) -> None:
-    """Writes one crappified image, frame by frame."""
+    """Write one crappified image, frame by frame."""
     frames = frames_of(image.axes, image.shape, stack)
     by_axis = frames.scale_by_axis(scale)
     shape = _lr_shape(image, scale, stack)
@@ -282,16 +276,16 @@ def _crappify_image(
             lr = np.asarray(transform({"hr": hr})["lr"])
             if lr.shape[-2:] != (height, width):
                 raise InputError(
-                    f"crappifier: makes {lr.shape[-2]} x {lr.shape[-1]} pixels of {window.height} x {window.width}, "
-                    f"which is not the scale {scale!r}"
+                    f"crappifier: shrinks {window.height} x {window.width} pixels to {lr.shape[-2]} x {lr.shape[-1]}, "
+                    f"which is not by the scale {scale!r}; give both the same scale"
                 )
             write_window(writer, order, number, Window(0, 0, height, width), intensity.cast(lr[kept], image.dtype))
 
 
 def _groups(frames: Frames, along_run: int) -> Iterator[tuple[list[int], int]]:
-    """For each LR frame the HR frames that it is made from, and which of those made it is.
+    """Yield for each LR frame the HR frames that are crappified for it, and its number among the results.
 
-    Where frames are shrunk, too, an antialiased one reaches into its neighbours, which are therefore made with it.
+    Where frames are shrunk, too, an antialiased one depends on its neighbours, which are therefore crappified with it.
     """
     for first in range(0, frames.count, frames.run):
         for number in range(frames.run // along_run):

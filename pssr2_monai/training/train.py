@@ -1,4 +1,4 @@
-"""The bundle's training, run from Python with checked overrides: what the commands and the plugin call."""
+"""The bundle's training with checked overrides, and its plan: what the commands and the plugin call."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ RESUMABLE = {
     "profile",
     "val_interval",
 }
-"""What may differ in a resumed training; all else stays what it was begun with."""
-WATCHED = ("train#trainer", "validate#evaluator", "schedule")
-"""What shows a training while it goes."""
+"""Ids that may change in a resumed training; all others stay what they were at its start."""
+LIVE_IDS = ("train#trainer", "validate#evaluator", "schedule")
+"""Ids of the arguments of ``LiveTraining.attach``."""
 
 
 def train(
@@ -80,14 +80,14 @@ def train(
     """
     out = Path(out).absolute()
     workflow = training_workflow(data, out, preset, epochs, minutes, resume, overrides, trust)
-    with told_plainly():
+    with plain_errors():
         workflow.initialize()
-        workflow.parser.get_parsed_content("lists")  # reads every image's header: what is wrong with one is told now
+        workflow.parser.get_parsed_content("lists")  # reads every image's header, so that errors come before any work
         if not resume:
             out.mkdir(parents=True, exist_ok=True)
             (out / CONFIG).write_text(json.dumps(workflow.parser.get(), indent=4, default=str), encoding="utf-8")
         if live is not None:
-            live.attach(*(workflow.parser.get_parsed_content(each) for each in WATCHED))
+            live.attach(*map(workflow.parser.get_parsed_content, LIVE_IDS))
         workflow.run()
         workflow.finalize()
     return out / BEST
@@ -103,20 +103,18 @@ def training_workflow(
     overrides: Mapping[str, Any],
     trust: bool = False,
 ) -> ConfigWorkflow:
-    """The bundle's training with everything set that ``train`` was given; nothing is read or built yet.
+    """Set everything that ``train`` was given in the bundle's training; nothing is read or built yet.
 
     Raises:
         InputError: see ``train``, without what is wrong with the images.
     """
-    overrides = {key: str(value) if key in TEXT and value is not None else value for key, value in overrides.items()}
-    for name, path in {"data": data, "out": out, **{key: overrides[key] for key in TEXT & overrides.keys()}}.items():
-        if "#" in str(path) or "::" in str(path):
-            raise InputError(f"{name}: {path}: '#' and '::' divide the ids of a MONAI config; rename the folder")
+    _check_paths({"data": data, "out": out})
+    overrides = text_as_strings(overrides)
     if (minutes is not None and minutes <= 0) or (epochs is not None and epochs < 1):
-        given = {"minutes": minutes, "epochs": epochs}
-        found = ", ".join(f"{name} {value:g}" for name, value in given.items() if value is not None)
-        raise UsageError(f"{found}: a training takes more than 0 minutes and at least 1 epoch")
-    files = _files_to_resume(out, preset, overrides, trust) if resume else _files_to_begin(out, preset, trust)
+        bounds = {"minutes": minutes, "epochs": epochs}
+        listed = ", ".join(f"{name} {value:g}" for name, value in bounds.items() if value is not None)
+        raise UsageError(f"{listed}: a training takes more than 0 minutes and at least 1 epoch")
+    files = _files_to_resume(out, preset, overrides, trust) if resume else _files_to_start(out, preset, trust)
     check_overrides(files, overrides)
     if epochs is None and minutes is not None:
         epochs = UNLIMITED_EPOCHS
@@ -143,34 +141,51 @@ def training_workflow(
     )
 
 
+def text_as_strings(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides whose text ids have strings, though they may look like numbers.
+
+    Raises:
+        InputError: a text holds what MONAI takes for a divider of ids.
+    """
+    strings = {key: str(value) for key, value in overrides.items() if key in TEXT and value is not None}
+    _check_paths(strings)
+    return {**overrides, **strings}
+
+
+def _check_paths(paths: Mapping[str, str | Path]) -> None:
+    for name, path in paths.items():
+        if "#" in str(path) or "::" in str(path):
+            raise InputError(f"{name}: {path}: '#' and '::' divide the ids of a MONAI config; rename the folder")
+
+
 @contextmanager
-def told_plainly() -> Iterator[None]:
-    """Raises the InputError that MONAI has wrapped in errors of its own."""
+def plain_errors() -> Iterator[None]:
+    """Raise the InputError that MONAI has wrapped in errors of its own."""
     try:
         yield
     except RuntimeError as error:
-        ours = next((each for each in causes(error) if isinstance(each, InputError)), None)
-        if ours is None:
+        cause = next((cause for cause in causes(error) if isinstance(cause, InputError)), None)
+        if cause is None:
             raise
-        raise ours from error
+        raise cause from error
 
 
 def _calibration_picture(files: Sequence[str]) -> str | None:
-    """The picture beside the last preset that a calibration wrote."""
+    """Return the picture next to the last preset that a calibration wrote."""
     calibrated = [Path(file) for file in files if Path(file).with_suffix(".report.json").is_file()]
     return str(calibrated[-1].with_suffix(".png")) if calibrated else None
 
 
-def _files_to_begin(out: Path, preset: str | Sequence[str] | None, trust: bool) -> list[str]:
+def _files_to_start(out: Path, preset: str | Sequence[str] | None, trust: bool) -> list[str]:
     if (out / LAST).exists():
-        raise InputError(f"{out}: holds a training already; add --resume to go on with it, or give another folder")
+        raise InputError(f"{out}: holds a training already; add --resume to resume it, or give another folder")
     return config_files("train", preset, trust)
 
 
 def _files_to_resume(
     out: Path, preset: str | Sequence[str] | None, overrides: Mapping[str, Any], trust: bool
 ) -> list[str]:
-    """The config that a training was begun with."""
+    """Return the config that a training was started with."""
     if not (out / LAST).is_file() or not (out / CONFIG).is_file():
         raise InputError(
             f"{out}: holds no {LAST} to resume from; train without --resume, or give that training's folder"
@@ -178,8 +193,8 @@ def _files_to_resume(
     changed = sorted(overrides.keys() - RESUMABLE) + (["preset"] if preset else [])
     if changed:
         raise InputError(
-            f"--{changed[0]}: a resumed training keeps what it was begun with; leave it out "
-            f"({', '.join(sorted(RESUMABLE))} may change), or begin another training"
+            f"--{changed[0]}: a resumed training keeps what it was started with; leave it out "
+            f"({', '.join(sorted(RESUMABLE))} may change), or start another training"
         )
     read_config(out / CONFIG, trust)
     return [str(out / CONFIG)]
@@ -191,19 +206,19 @@ class TrainingPlan:
 
     Attributes:
         images: files that tiles are taken from.
-        training_tiles: in an epoch.
-        validation_tiles: likewise.
-        tile: side in HR pixels.
+        training_tiles: number of training tiles in an epoch.
+        validation_tiles: number of validation tiles.
+        tile: side of a tile in HR pixels.
         batch_size: tiles in a step.
-        steps: in an epoch.
-        epochs: at most; None where only the minutes end it.
-        minutes: at most; None where only the epochs end it.
-        network: its dotted name.
-        parameters: that the network has.
+        steps: steps in an epoch.
+        epochs: greatest number of epochs; None where only the minutes end the training.
+        minutes: greatest time; None where only the epochs end the training.
+        network: dotted name of the network.
+        parameters: number of the network's parameters.
         scale: HR size over LR size.
-        device: that computes.
-        precision: of its convolutions and products.
-        outputs: files and folders to be.
+        device: device that computes.
+        precision: number format of convolutions and matrix products.
+        outputs: files and folders that would be written.
         config: the merged config.
     """
 
@@ -225,7 +240,7 @@ class TrainingPlan:
 
     def __str__(self) -> str:
         ends = [f"{end:g} {unit}" for end, unit in ((self.epochs, "epochs"), (self.minutes, "minutes")) if end]
-        told = {
+        lines = {
             "images": f"{len(self.images)} in {self.images[0].parent}",
             "tiles": f"{self.training_tiles} to train on, {self.validation_tiles} to validate, {self.tile} px wide",
             "steps": f"{self.steps} an epoch, {self.batch_size} tiles each",
@@ -234,7 +249,7 @@ class TrainingPlan:
             "device": f"{self.device}, {self.precision}",
             "writes": ", ".join(map(str, self.outputs)),
         }
-        plan = "\n".join(f"{name:12}{value}" for name, value in told.items())
+        plan = "\n".join(f"{name:12}{value}" for name, value in lines.items())
         return f"{json.dumps(self.config, indent=4, default=str)}\n\n{plan}"
 
 
@@ -249,10 +264,10 @@ def plan_training(
     trust: bool = False,
     **overrides: Any,
 ) -> TrainingPlan:
-    """What ``train`` with the same arguments would do: the images' headers are read, nothing is written or trained.
+    """Plan a training without running it: the images' headers are read, nothing is written.
 
     Raises:
-        InputError: what ``train`` would refuse.
+        InputError: for whatever ``train`` would refuse.
 
     Example:
         >>> plan = plan_training("images", "run", epochs=2, tile=32, batch_size=8)
@@ -261,26 +276,26 @@ def plan_training(
     """
     out = Path(out).absolute()
     parser = training_workflow(data, out, preset, epochs, minutes, resume, overrides, trust).parser
-    with told_plainly():
+    with plain_errors():
         lists, device, network = (parser.get_parsed_content(name) for name in ("lists", "device", "network_def"))
         names = ("tile", "batch_size", "epochs", "minutes", "scale", "precision")
-        found = {name: parser.get_parsed_content(name) for name in names}
+        settings = {name: parser.get_parsed_content(name) for name in names}
     files = dict.fromkeys(item["label"] for item in (*lists.training, *lists.validation))
-    unlimited = found["epochs"] >= UNLIMITED_EPOCHS
+    unlimited = settings["epochs"] >= UNLIMITED_EPOCHS
     return TrainingPlan(
         images=tuple(map(Path, files)),
         training_tiles=len(lists.training),
         validation_tiles=len(lists.validation),
-        tile=found["tile"],
-        batch_size=found["batch_size"],
-        steps=math.ceil(len(lists.training) / found["batch_size"]),
-        epochs=None if unlimited else found["epochs"],
-        minutes=found["minutes"],
+        tile=settings["tile"],
+        batch_size=settings["batch_size"],
+        steps=math.ceil(len(lists.training) / settings["batch_size"]),
+        epochs=None if unlimited else settings["epochs"],
+        minutes=settings["minutes"],
         network=f"{type(network).__module__}.{type(network).__qualname__}",
-        parameters=sum(each.numel() for each in network.parameters()),
-        scale=found["scale"],
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        scale=settings["scale"],
         device=str(device),
-        precision=str(choose_precision(found["precision"], device)).removeprefix("torch."),
+        precision=str(choose_precision(settings["precision"], device)).removeprefix("torch."),
         outputs=tuple(out / name for name in (BEST, LAST, CONFIG, "tensorboard")),
         config=parser.get(),
     )

@@ -148,7 +148,8 @@ def test_a_network_crappifies_files(hr_folder: Path, tmp_path: Path, capsys: pyt
     np.testing.assert_allclose(tifffile.imread(tmp_path / "a.tif"), hr, atol=0.501)
     arguments = ["--preset", preset, "--trust", "--scale", 2]
     status, _, err = _run(capsys, "crappify", hr_folder / "cell_1.png", tmp_path / "b.tif", *arguments)
-    assert (status, err) == (1, "pssr2: crappifier: makes 24 x 28 pixels of 96 x 112, which is not the scale 2\n")
+    message = "shrinks 96 x 112 pixels to 24 x 28, which is not by the scale 2; give both the same scale"
+    assert (status, err) == (1, f"pssr2: crappifier: {message}\n")
     assert not list(tmp_path.glob("b.tif*"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,11 +14,14 @@ from hypothesis import strategies as st
 from monai.data import CacheDataset, DataLoader, DistributedSampler
 from PIL import Image
 
+from pssr2_monai.data import datalists, pairs
 from pssr2_monai.data.datalists import TileSettings, tile_lists
 from pssr2_monai.data.loading import LoadTiled
 from pssr2_monai.errors import InputError
+from pssr2_monai.images import windows
+from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import IntensitySettings
-from pssr2_monai.images.windows import Window
+from pssr2_monai.images.windows import Window, sample_pixels
 from pssr2_monai.images.writer import write_image
 
 
@@ -69,7 +73,7 @@ def test_split_by_field_keeps_a_field_together(tmp_path: Path) -> None:
     ("options", "match"),
     [
         ({"tile": 256}, r"cell_0.png: 96 x 112 pixels are less than half a tile of 256; .* tile to 192 or less"),
-        ({"split": "f([0-9"}, "split: .* no regular expression"),
+        ({"split": "f([0-9"}, "split: .* not a regular expression"),
         ({"split": "f([0-9])"}, "cell_0.png: the pattern .* of split finds no group"),
         ({"val_fraction": 0.95}, "cannot be divided"),
         ({"split": "place", "val_fraction": 0.1, "tile": 64}, "cell_0.png: split by place: .* leaves 48 px for train"),
@@ -244,6 +248,37 @@ def test_one_intensity_scale_for_a_data_set(tmp_path: Path) -> None:
     assert scale == (pytest.approx(low, abs=10), pytest.approx(high, abs=10))
     assert shared.intensity == IntensitySettings("fixed", *scale)
     assert own.intensity == IntensitySettings()
+
+
+@pytest.mark.parametrize(("scope", "paired"), [("file", False), ("file", True), ("dataset", False)])
+def test_each_file_is_opened_and_sampled_once(
+    scope: str, paired: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, side in (("hr", 64), ("lr", 32)):
+        (tmp_path / key).mkdir()
+        for number in range(5):
+            image = np.random.default_rng(number).integers(0, 4000, (side, side)).astype(np.uint16)
+            write_image(tmp_path / key / f"{number}.tif", image, axes="YX", pixel_size={})
+    opened: list[Path] = []
+    sampled: list[Path] = []
+
+    def open_and_count(path: Path, axes: str | None = None) -> LazyImage:
+        opened.append(path)
+        return open_image(path, axes)
+
+    def sample_and_count(image: LazyImage, stack: str = "TZ") -> Iterator[np.ndarray]:
+        sampled.append(image.path)
+        return sample_pixels(image, stack)
+
+    for module in (datalists, pairs):
+        monkeypatch.setattr(module, "open_image", open_and_count)
+    for module in (datalists, windows):
+        monkeypatch.setattr(module, "sample_pixels", sample_and_count)
+    options = TileSettings(tile=32, scale=2, intensity=IntensitySettings(scope=scope))
+    lists = tile_lists(tmp_path / "hr", options, tmp_path / "lr" if paired else None)
+    assert len(lists.training) == 4 * 4
+    assert len(opened) == len(set(opened)) == (10 if paired else 5)
+    assert sorted(sampled) == sorted(opened)
 
 
 def test_monai_datasets_and_samplers_take_the_datalists(hr_folder: Path) -> None:

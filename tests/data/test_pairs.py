@@ -46,9 +46,9 @@ def test_the_odd_ones_out_are_named() -> None:
 def test_sizes_are_checked_against_the_scale(tmp_path: Path) -> None:
     hr, lr = _folder(tmp_path / "hr", 2), _folder(tmp_path / "lr", 1)
     settings = TileSettings(tile=16, scale=4)
-    with pytest.raises(InputError, match=r"a\.tif \(30 x 22 beside 60 x 44 of a\.tif\).* times the scale 4"):
+    with pytest.raises(InputError, match=r"a\.tif \(30 x 22 for 60 x 44 of a\.tif\).* times the scale 4"):
         tile_lists(hr, settings, lr)
-    with pytest.raises(InputError, match=r"a\.tif \(60 x 44 beside 30 x 22 of a\.tif\)"):  # swapped folders
+    with pytest.raises(InputError, match=r"a\.tif \(60 x 44 for 30 x 22 of a\.tif\)"):  # swapped folders
         tile_lists(lr, TileSettings(tile=16, scale=2), hr)
 
 

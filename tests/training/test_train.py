@@ -145,7 +145,7 @@ def test_a_training_is_not_overwritten_nor_resumed_otherwise_than_it_was_begun(
     with pytest.raises(InputError, match="holds a training already"):
         train(hr_folder, run)
     for options in ({"preset": "fluorescence"}, {"lr": 0.5}, {"network_def#channels": [8, 32]}):
-        with pytest.raises(InputError, match="keeps what it was begun with"):
+        with pytest.raises(InputError, match="keeps what it was started with"):
             train(hr_folder, run, resume=True, epochs=3, **options)
     with pytest.raises(InputError, match="2 epochs are done already"):
         train(hr_folder, run, resume=True)
