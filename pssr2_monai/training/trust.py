@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigComponent
+from monai.bundle import ConfigComponent, ConfigParser
 
 from pssr2_monai.bundle import bundle_dir, configs_dir
 from pssr2_monai.errors import InputError
@@ -114,9 +114,21 @@ def _strings(content: Any, config_id: str = "") -> Iterator[tuple[str, Any]]:
 
 @cache
 def _shipped_strings() -> set[tuple[str, str]]:
-    """Every string of the shipped training configs with its id."""
-    files = [*(bundle_dir() / "configs" / name for name in OVERLAYS), *configs_dir().glob("*.json")]
+    """Every string of the shipped training configs with its id, as written and as MONAI writes it into a run's config.
+
+    MONAI replaces ``#`` by ``::`` and ``%training`` by a copy of the list.
+    """
+    overlays = [str(bundle_dir() / "configs" / name) for name in OVERLAYS]
+    parsers = [ConfigParser() for _ in overlays]
+    for count, parser in enumerate(parsers, 1):
+        parser.read_config(overlays[:count])
+        parser.parse()
+    files = [*map(Path, overlays), *configs_dir().glob("*.json")]
     contents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     return {
-        (config_id, value) for content in contents for config_id, value in _strings(content) if isinstance(value, str)
+        (config_id, written)
+        for content in [*contents, *(parser.get() for parser in parsers)]
+        for config_id, value in _strings(content)
+        if isinstance(value, str)
+        for written in (value, value.replace("#", "::"))
     }
