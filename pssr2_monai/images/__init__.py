@@ -1,1 +1,1 @@
-"""Where pixels come from and go to: image files read lazily, and written region by region."""
+"""Image files, read on demand and written region by region; axes, grey levels, windows, charts and pictures."""
