@@ -13,9 +13,8 @@ from PIL import Image
 
 from pssr2_monai.crappify import GREY_LEVELS, PoissonNoise
 from pssr2_monai.crappify.crappify import Downsample
-from pssr2_monai.images.charts import BLUE, ORANGE, new_figure, to_image
 from pssr2_monai.images.image import open_image
-from pssr2_monai.images.pictures import grey_window, labelled_panel
+from pssr2_monai.images.pictures import BLUE, ORANGE, grey_window, labelled_panel, new_figure, to_image
 
 SCALE = 4
 SIDE = 64

@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pssr2_monai.calibration.noise_profiles import NoiseProfile, sort_pixels, summarise
-from pssr2_monai.images.charts import BLACK, BLUE, GREY, ORANGE, new_figure, to_image
-from pssr2_monai.images.pictures import grey_window
+from pssr2_monai.images.pictures import BLACK, BLUE, GREY, ORANGE, grey_window, new_figure, to_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

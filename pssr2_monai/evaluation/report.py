@@ -18,8 +18,20 @@ from pssr2_monai.evaluation.compare import INTERPOLATIONS, METHODS
 from pssr2_monai.evaluation.fourier_ring_correlation import THRESHOLD
 from pssr2_monai.evaluation.measures import METRICS, Metric, gain_offset
 from pssr2_monai.evaluation.verdict import best_interpolation, images_in_words, rival
-from pssr2_monai.images.charts import BLUE, GREY, ORANGE, label_font, new_figure, to_png
-from pssr2_monai.images.pictures import GAP_PX, HEADER_PX, grey_window, repeat_pixels, to_grey, write_names
+from pssr2_monai.images.pictures import (
+    BLUE,
+    GAP_PX,
+    GREY,
+    HEADER_PX,
+    ORANGE,
+    grey_window,
+    label_font,
+    new_figure,
+    repeat_pixels,
+    to_grey,
+    to_png,
+    write_names,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

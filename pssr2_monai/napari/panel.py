@@ -37,7 +37,7 @@ class Plot(FigureCanvasQTAgg):
     """A matplotlib figure as wide as the window.
 
     Args:
-        figure: made by ``images.charts.new_figure``; its height in pixels stays.
+        figure: made by ``images.pictures.new_figure``; its height in pixels stays.
     """
 
     def __init__(self, figure: Figure) -> None:

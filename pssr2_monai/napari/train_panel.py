@@ -13,8 +13,8 @@ from qtpy.QtCore import QTimer
 
 from pssr2_monai.bundle import preset_names
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.charts import BLUE, ORANGE, new_figure
 from pssr2_monai.images.image import list_images
+from pssr2_monai.images.pictures import BLUE, ORANGE, new_figure
 from pssr2_monai.machine import devices
 from pssr2_monai.napari.crappifier_form import CrappifierForm
 from pssr2_monai.napari.panel import GOOD, MIN_WIDTH_PX, Panel, Plot, TemporaryFolder, chosen_path

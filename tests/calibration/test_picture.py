@@ -21,7 +21,7 @@ from pssr2_monai.calibration.picture import (
     picture_of_pairs,
 )
 from pssr2_monai.calibration.real_pairs import Pairs
-from pssr2_monai.images.charts import new_figure
+from pssr2_monai.images.pictures import new_figure
 
 SHAPE = (4, 96, 96)
 SIGMA = 8.0

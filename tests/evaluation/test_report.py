@@ -14,7 +14,7 @@ from PIL import Image
 
 from pssr2_monai.evaluation.evaluate import evaluate
 from pssr2_monai.evaluation.report import BOX_METRICS, box_plots, comparison_picture, error_colours, page
-from pssr2_monai.images.charts import to_image
+from pssr2_monai.images.pictures import to_image
 
 
 class _Reader(HTMLParser):
