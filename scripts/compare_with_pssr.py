@@ -8,7 +8,7 @@ PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu in the environment it t
 
     python scripts/compare_with_pssr.py                      # creates build/pssr-2.4.0 the first time
     python scripts/compare_with_pssr.py --python OTHER/bin/python --settings tiny small
-    python scripts/compare_with_pssr.py --settings tiny --keep tests/interop/cases   # renews the tests' numbers
+    python scripts/compare_with_pssr.py --settings tiny --keep tests/networks/pssr2_cases   # renews the tests' numbers
 """
 
 from __future__ import annotations

@@ -17,11 +17,11 @@ from pssr2_monai.errors import InputError
 
 RELU = ("relu", {"inplace": True})
 STRIP = 48
-"""Rows of features that are held at a time where no gradient needs them."""
+"""Rows of features that are held at a time."""
 
 
 def ordered(x: Tensor) -> Tensor:
-    """`x` itself; while a program is exported, with its memory in the order of its axes.
+    """Return `x` itself; while a program is exported, with its memory in the order of its axes.
 
     Where the two orders differ, an exported program decides which by the sizes that it was exported with, and refuses
     those for which it might have decided otherwise: an axis or a batch of one.
@@ -75,10 +75,10 @@ class PixelShuffle(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """``depth + 1`` normalised convolutions beside a 1x1 convolution, added and rectified (Zhang et al. 2018).
+    """``depth + 1`` normalised convolutions and a 1x1 convolution in parallel, added and rectified (Zhang et al. 2018).
 
-    Unlike MONAI's ``ResidualUnit`` the last convolution is normalised but not activated before the sum, and the way
-    past is always a convolution.
+    Unlike in MONAI's ``ResidualUnit`` the last convolution is normalised but not activated before the sum, and the
+    shortcut is always a convolution.
     """
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, depth: int, norm: str) -> None:
@@ -136,7 +136,7 @@ class AtrousBlock(nn.Module):
 class PyramidPool(nn.Module):
     """Parts of the channels, each max-pooled by its own size and enlarged again, then mixed (PSP pooling).
 
-    After Diakogiannis et al. 2020, as PSSR2 has it: the channels are shared out among the sizes.
+    After Diakogiannis et al. 2020, as in PSSR2: the channels are divided among the sizes.
     """
 
     def __init__(self, spatial_dims: int, channels: int, sizes: Sequence[int], norm: str) -> None:
@@ -170,8 +170,8 @@ class PyramidPool(nn.Module):
 class Reconstruction(nn.Module):
     """From features at the input's size to the image at `scale` times that: convolution, pixel shuffle, convolution.
 
-    The first convolution starts with the same filter for all pixels of a shuffled group, so that no checkerboard has
-    to be unlearnt (Aitken et al. 2017).
+    The first convolution starts with the same filter for all pixels of a shuffled group, so that training need
+    not remove a checkerboard (Aitken et al. 2017).
     """
 
     def __init__(self, spatial_dims: int, in_channels: int, features: int, out_channels: int, scale: list[int]) -> None:
@@ -188,36 +188,18 @@ class Reconstruction(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not torch.jit.is_scripting():  # type: ignore[attr-defined]
             plain = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined]
-            if x.ndim == 4 and x.device.type == "cpu" and not plain:
-                return self._summed(x) if torch.is_grad_enabled() else self._summed_in_strips(x)
+            if x.ndim == 4 and x.device.type == "cpu" and not plain and not torch.is_grad_enabled():
+                return self._summed_in_strips(x)
         return self.conv(self.shuffle(F.relu(self.pre(x), inplace=True)))
 
     @torch.jit.unused
-    def _summed(self, x: Tensor) -> Tensor:
-        """The same in less time on a processor, which shuffles and convolves large images of few channels slowly.
-
-        The last convolution is taken apart: each pixel's features are weighted for the nine pixels that they count for
-        before they are shuffled, and of the shuffled images, which are fewer, the shifted sum is taken.
-        """
-        frames = self.conv.out_channels
-        batch, _, height, width = x.shape
-        along_y, along_x = self.shuffle.factors
-        taps = self._taps(F.pad(x, (0, 0, 1, 1)), *self._grouped())
-        taps = taps.view(batch, height, width, along_y, along_x, 3, 3, frames).permute(5, 6, 0, 7, 1, 3, 2, 4)
-        height, width = height * along_y, width * along_x
-        taps = F.pad(taps.reshape(3, 3, batch, frames, height, width), (1, 1, 1, 1))
-        summed = self.conv.bias.view(-1, 1, 1)
-        for down in range(3):
-            for right in range(3):
-                summed = summed + taps[down, right, ..., down : down + height, right : right + width]
-        return summed
-
-    @torch.jit.unused
     def _summed_in_strips(self, x: Tensor) -> Tensor:
-        """The same without gradients: some rows at a time, summed before they are shuffled.
+        """Compute the same without gradients on a processor, which shuffles and convolves large images slowly.
 
-        The features, the largest thing in the network, are then never all there, and only the sum is shuffled: each
-        place of a pixel's group takes its nine neighbours from places of that group or of the pixels around.
+        The last convolution is taken apart: each pixel's features are weighted for the nine pixels that they count for,
+        and the shifted sum is taken before the shuffle, of some rows at a time. So the features, the largest tensor in
+        the network, are never held all at once, and only the sum, which is smaller, is shuffled: each place of a
+        pixel's group takes its nine neighbours from places of that group or of the pixels around.
         """
         frames = self.conv.out_channels
         batch, _, height, width = x.shape
@@ -244,7 +226,7 @@ class Reconstruction(nn.Module):
         return summed.permute(3, 2, 4, 0, 5, 1).reshape(batch, frames, height * along_y, width * along_x)
 
     def _grouped(self) -> tuple[Tensor, Tensor]:
-        """Filters and biases of the first convolution, the features of a place in the group beside each other."""
+        """Filters and biases of the first convolution, ordered by place in the group, then by feature."""
         group = self.pre.out_channels // self.conv.in_channels
         weight, bias = (
             each.unflatten(0, (-1, group)).transpose(0, 1).flatten(0, 1) for each in (self.pre.weight, self.pre.bias)
@@ -252,9 +234,9 @@ class Reconstruction(nn.Module):
         return weight.contiguous(memory_format=torch.channels_last), bias
 
     def _taps(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """What the features of each place count for in the nine around it, of rows that have one more at each end.
+        """Weight the features of each place for the nine around it, ``(batch * Y * X * places, 9 * frames)``.
 
-        ``(batch * Y * X * places, 9 * frames)``.
+        ``x`` has one row more at each end.
         """
         features = self.conv.in_channels
         y = F.relu(F.conv2d(x, weight, bias, padding=(0, 1)), inplace=True)
@@ -263,7 +245,7 @@ class Reconstruction(nn.Module):
 
 
 def _shifted(by: int, part: range, size: int) -> tuple[slice, slice]:
-    """Pixels whose neighbours ``by`` further on lie in a part of ``size``, and where in the part these lie."""
+    """The pixels whose neighbours at a distance ``by`` lie in a part of ``size``, and where in the part those lie."""
     first, stop = max(0, part.start - by), min(size, part.stop - by)
     return slice(first, stop), slice(first + by - part.start, stop + by - part.start)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import torch
 from monai.networks.layers.utils import get_norm_layer
@@ -82,8 +83,8 @@ class DenseStage(nn.Module):
 class RDNet(nn.Module):
     """RDNet (Kim et al. 2024): patchify stem, then stages of densely joined blocks.
 
-    It gives the features before each stage that halves the size, and the last. ``widths`` are their channels and
-    ``stride`` is the coarsest of their strides.
+    The output is a list: the features before each stage that halves the size, and the last ones. ``widths`` are their
+    channels and ``stride`` is the coarsest of their strides.
 
     Args:
         in_channels: frames of the input.
@@ -146,13 +147,13 @@ class RDNet(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.stem(x)
-        found: list[Tensor] = []
+        levels: list[Tensor] = []
         for i, stage in enumerate(self.stages):
             if self.downsample[i]:
-                found.append(x)
+                levels.append(x)
             x = stage(x)
-        found.append(x)
-        return found
+        levels.append(x)
+        return levels
 
 
 class RDResUNet(ScaledNetwork):
@@ -200,13 +201,12 @@ class RDResUNet(ScaledNetwork):
         norm: str = "batch",
         value_range: Sequence[float] = (-1.0, 1.0),
     ) -> None:
-        check_levels(channels, dilations)
-        if encoder_pool and pool_sizes is None:
-            raise InputError("encoder_pool: needs pool_sizes, which are not given")
-        if len(channels) != sum(map(bool, downsample)) + 1:
+        check_levels(channels, dilations, pool_sizes, encoder_pool)
+        halvings = sum(map(bool, downsample))
+        if len(channels) != halvings + 1:
             raise InputError(
-                f"channels: found {len(channels)} decoder widths for {sum(map(bool, downsample))} stages that halve "
-                "the size (downsample); give one more"
+                f"channels: found {len(channels)} decoder widths for {halvings} stages that halve the size "
+                "(downsample); give one more"
             )
         encoder = RDNet(
             in_channels,
@@ -232,20 +232,27 @@ class RDResUNet(ScaledNetwork):
         self.norm = get_norm_layer(norm if dilations is None else "", 2, in_channels)
         self.encoder = encoder
         self.encoder_pool = pyramid(2, encoder.widths[-1], pool_sizes if encoder_pool else None, norm)
+        below = self._build_decoder(channels, patch_size, dilations, depth, norm)
+        self.reconstruction_pool = pyramid(2, below, pool_sizes, norm)
+        self.reconstruction = Reconstruction(2, below + in_channels, below, out_channels, self.scale)
+        if interpolate:
+            zero_(self.reconstruction.conv)
+
+    def _build_decoder(
+        self, channels: Sequence[int], patch_size: int, dilations: Dilations | None, depth: int, norm: str
+    ) -> int:
+        """Make the blocks and shuffles of the decoder; returns the features that they end with."""
         stacks = [None] * len(channels) if dilations is None else list(dilations)
         ratios = [2] * (len(channels) - 1) + [patch_size]
         self.decoder = nn.ModuleList()
         self.shuffles = nn.ModuleList()
         below = 0
-        for width, skip, ratio, stack in zip(channels, reversed(encoder.widths), ratios, stacks, strict=True):
+        for width, skip, ratio, stack in zip(channels, reversed(self.encoder.widths), ratios, stacks, strict=True):
             shuffled = rounded_up(width, ratio**2)
             self.decoder.append(residual_block(2, below + skip, shuffled, stack, depth, norm))
             self.shuffles.append(PixelShuffle([ratio, ratio]))
             below = shuffled // ratio**2
-        self.reconstruction_pool = pyramid(2, below, pool_sizes, norm)
-        self.reconstruction = Reconstruction(2, below + in_channels, below, out_channels, self.scale)
-        if interpolate:
-            zero_(self.reconstruction.conv)
+        return below
 
     def features(self, x: Tensor) -> Tensor:
         x = self.norm(x)
@@ -275,37 +282,6 @@ class RDResUNetA(RDResUNet):
         depth: int = 3,
         dilations: Dilations | None = ((1,), (1,), (1, 3), (1, 3, 15)),
         pool_sizes: Sequence[int] | None = (1, 2, 4, 8),
-        encoder_pool: bool = False,
-        stem_channels: int = 128,
-        growth_rates: Sequence[int] = (64, 104, 128, 128, 128, 128, 224),
-        downsample: Sequence[bool] = (False, True, True, False, False, False, True),
-        squeeze_excite: Sequence[bool] = (False, False, True, True, True, True, True),
-        n_blocks: int | Sequence[int] = 3,
-        patch_size: int = 2,
-        bottleneck: float = 4,
-        compression: float = 0.5,
-        interpolate: bool = True,
-        norm: str = "batch",
-        value_range: Sequence[float] = (-1.0, 1.0),
+        **options: Any,
     ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            channels,
-            scale,
-            depth,
-            dilations,
-            pool_sizes,
-            encoder_pool,
-            stem_channels,
-            growth_rates,
-            downsample,
-            squeeze_excite,
-            n_blocks,
-            patch_size,
-            bottleneck,
-            compression,
-            interpolate,
-            norm,
-            value_range,
-        )
+        super().__init__(in_channels, out_channels, channels, scale, depth, dilations, pool_sizes, **options)

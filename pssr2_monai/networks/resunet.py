@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import lcm, prod
+from typing import Any
 
 import torch
 from monai.networks.layers.utils import get_norm_layer
@@ -18,8 +19,12 @@ from pssr2_monai.networks.scaled import ScaledNetwork, factor_per_axis
 Dilations = Sequence[Sequence[int]]
 
 
-def check_levels(channels: Sequence[int], dilations: Dilations | None) -> None:
-    """Refuse widths or dilations that do not give one entry for each level."""
+def check_levels(
+    channels: Sequence[int], dilations: Dilations | None, pool_sizes: Sequence[int] | None, encoder_pool: bool
+) -> None:
+    """Check that there is one width, and one list of dilations, for each level, and sizes where there is pooling."""
+    if encoder_pool and pool_sizes is None:
+        raise InputError("encoder_pool: needs pool_sizes, which are not given")
     if not len(channels) or min(channels) < 1:
         raise InputError(f"channels: found {list(channels)}; give one number of at least 1 for each level")
     if dilations is None:
@@ -34,14 +39,14 @@ def check_levels(channels: Sequence[int], dilations: Dilations | None) -> None:
 def residual_block(
     spatial_dims: int, in_channels: int, out_channels: int, dilations: Sequence[int] | None, depth: int, norm: str
 ) -> nn.Module:
-    """An atrous block where there are dilations, a plain residual block where not."""
+    """Return an atrous block if there are dilations, else a plain residual block."""
     if dilations is None:
         return ResBlock(spatial_dims, in_channels, out_channels, depth, norm)
     return AtrousBlock(spatial_dims, in_channels, out_channels, dilations, depth, norm)
 
 
 def pyramid(spatial_dims: int, channels: int, sizes: Sequence[int] | None, norm: str) -> nn.Module:
-    """PSP pooling where there are sizes, nothing where not."""
+    """Return PSP pooling if there are sizes, else an identity."""
     return nn.Identity() if sizes is None else PyramidPool(spatial_dims, channels, sizes, norm)
 
 
@@ -102,9 +107,7 @@ class ResUNet(ScaledNetwork):
         value_range: Sequence[float] = (-1.0, 1.0),
         pool: int | Sequence[int] = 2,
     ) -> None:
-        check_levels(channels, dilations)
-        if encoder_pool and pool_sizes is None:
-            raise InputError("encoder_pool: needs pool_sizes, which are not given")
+        check_levels(channels, dilations, pool_sizes, encoder_pool)
         levels = len(channels)
         pooled = factor_per_axis(pool, spatial_dims, "pool")
         multiple = lcm(*pooled) ** (levels - 1)
@@ -171,23 +174,6 @@ class ResUNetA(ResUNet):
         depth: int = 3,
         dilations: Dilations | None = ((1, 3, 15, 31), (1, 3, 15), (1, 3), (1,), (1,)),
         pool_sizes: Sequence[int] | None = (1, 2, 4, 8),
-        encoder_pool: bool = False,
-        spatial_dims: int = 2,
-        interpolate: bool = True,
-        norm: str = "batch",
-        value_range: Sequence[float] = (-1.0, 1.0),
+        **options: Any,
     ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            channels,
-            scale,
-            depth,
-            dilations,
-            pool_sizes,
-            encoder_pool,
-            spatial_dims,
-            interpolate,
-            norm,
-            value_range,
-        )
+        super().__init__(in_channels, out_channels, channels, scale, depth, dilations, pool_sizes, **options)

@@ -52,7 +52,7 @@ def world(tmp_path: Path, project_root: Path, tiny_weights: Path, monkeypatch: p
     """The working directory of a page's blocks, holding what the documents speak of."""
     folder = tmp_path
     _small_bundle(folder, project_root)
-    with np.load(project_root / "tests" / "interop" / "cases" / "rdresunet.npz") as numbers:
+    with np.load(project_root / "tests" / "networks" / "pssr2_cases" / "rdresunet.npz") as numbers:
         tensors = {key: torch.from_numpy(numbers[key]) for key in numbers.files if key.startswith("tensor:")}
     torch.save({key.removeprefix("tensor:"): tensor for key, tensor in tensors.items()}, folder / "original.pth")
     (folder / "run").mkdir()

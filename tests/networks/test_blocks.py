@@ -57,7 +57,7 @@ def test_reconstruction_starts_without_a_checkerboard() -> None:
     ("scale", "frames", "size"), [([4, 4], 1, (37, 13)), ([2, 3], 2, (16, 9)), ([1, 1], 1, (5, 40))]
 )
 def test_reconstruction_by_its_definition(scale: list[int], frames: int, size: tuple[int, int]) -> None:
-    """On a processor it is computed in another way, with gradients and without, in strips of rows."""
+    """Without gradients it is computed in another way on a processor: in strips of rows."""
     block = Reconstruction(2, in_channels=5, features=6, out_channels=frames, scale=scale)
     x = random_image(2, 5, *size).requires_grad_()
     wide = F.conv2d(x, block.pre.weight, block.pre.bias, padding=1).relu()
@@ -68,7 +68,7 @@ def test_reconstruction_by_its_definition(scale: list[int], frames: int, size: t
         torch.testing.assert_close(block(x), expected)
     parameters = [x, *block.parameters()]
     gradients = [
-        torch.autograd.grad(each.square().sum(), parameters, retain_graph=True) for each in (block(x), expected)
+        torch.autograd.grad(output.square().sum(), parameters, retain_graph=True) for output in (block(x), expected)
     ]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
 

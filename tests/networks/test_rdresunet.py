@@ -1,6 +1,6 @@
 """RDResUNet and the atrous networks: their defaults, and arguments that do not fit together.
 
-Their values are held against the original package in tests/interop.
+Their values are held against the original package in test_pssr2.py.
 """
 
 from __future__ import annotations

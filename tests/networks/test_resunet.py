@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.networks import ResUNet
+from pssr2_monai.networks import ResUNet, ResUNetA
 
 SMALL = {"channels": (8, 16, 32), "depth": 1}
 
@@ -86,9 +86,32 @@ def test_volumes_with_a_scale_for_each_axis() -> None:
     torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-6)
 
 
-def test_instance_norm_and_no_norm() -> None:
-    assert any(isinstance(module, nn.InstanceNorm2d) for module in ResUNet(**SMALL, norm="instance").modules())
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in ResUNet(**SMALL, norm="").modules())
+@pytest.mark.parametrize(("norm", "kind"), [("batch", nn.BatchNorm2d), ("instance", nn.InstanceNorm2d)])
+def test_the_input_and_every_convolution_of_a_block_are_normalised(norm: str, kind: type[nn.Module]) -> None:
+    modules = list(ResUNet(**SMALL, norm=norm).modules())
+    norms = [module for module in modules if isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d)]
+    assert [type(module) for module in norms] == [kind] * (1 + 2 * 5)  # two convolutions in each of five blocks
+
+
+def test_instance_norm_takes_away_gain_and_offset_which_stay_without_a_norm() -> None:
+    x = random_image(2, 1, 16, 24)
+    normalised = ResUNet(**SMALL, scale=2, norm="instance", interpolate=False).eval()
+    torch.testing.assert_close(normalised(0.4 * x + 0.3), normalised(x), rtol=0, atol=1e-3)
+    plain = ResUNet(**SMALL, scale=2, norm="", interpolate=False).eval()
+    assert (plain(0.4 * x + 0.3) - plain(x)).abs().max() > 1e-2
+    assert not any(isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d) for module in plain.modules())
+
+
+def test_the_atrous_network_pools_each_axis_by_its_own_factor_too() -> None:
+    options = {"channels": (8, 16), "depth": 0, "dilations": ((1, 2), (1,)), "pool_sizes": (1, 2), "spatial_dims": 3}
+    network = ResUNetA(**options, scale=[1, 2, 2], pool=[1, 2, 2]).eval()
+    assert network.pool == [1, 2, 2]
+    assert network.multiple == 2
+    x = random_image(1, 1, 3, 9, 10)
+    expected = F.interpolate(x, scale_factor=(1.0, 2.0, 2.0), mode="trilinear")
+    torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-6)
+    with pytest.raises(InputError, match="pool: found 0"):
+        ResUNetA(**options, pool=0)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """SwinIR: the paper's sizes, and windows that keep the ends of the image apart.
 
-Its values are held against the original package in tests/interop.
+Its values are held against the original package in test_pssr2.py.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pssr2_monai.bundle import bundle_dir, preset_names, text_ids, training_ids
+from pssr2_monai.bundle import bundle_dir
 from pssr2_monai.errors import InputError, UsageError
 from pssr2_monai.training.config import check_overrides, config_files
 
@@ -18,13 +18,6 @@ def test_presets_stack_in_order(tmp_path: Path) -> None:
     assert [Path(file).name for file in files] == ["train.json", "denoise.json", own.name]
     assert files[0] == str(bundle_dir() / "configs" / "train.json")
     assert [Path(file).name for file in config_files("train", "denoise")] == ["train.json", "denoise.json"]
-    assert "denoise" in preset_names()
-
-
-def test_ids_whose_values_are_words_are_ids() -> None:
-    assert text_ids() <= training_ids().keys() | {"dataset_dir", "calibration"}
-    assert {"precision", "split", "stack", "pair_pattern"} <= text_ids()
-    assert not {"tile", "device", "minutes"} & text_ids()
 
 
 def test_unknown_presets_name_the_nearest(tmp_path: Path) -> None:
@@ -65,6 +58,13 @@ def test_what_may_stand_for_a_number_is_taken() -> None:
 @pytest.mark.parametrize("key", ["network_def#norm", "crappifier#clip", "loss#sigma", "train#dataloader#pin_memory"])
 def test_arguments_of_a_component_are_taken(key: str) -> None:
     check_overrides(config_files("train"), {key: 1})
+
+
+@pytest.mark.parametrize(("preset", "key"), [("resunet_a", "pool"), ("rdresunet_a", "norm"), ("resunet_a", "norm")])
+def test_arguments_that_a_network_hands_on_to_its_base_are_taken(preset: str, key: str) -> None:
+    check_overrides(config_files("train", preset), {f"network_def#{key}": 1})
+    with pytest.raises(InputError, match="there is no 'poll' in network_def"):
+        check_overrides(config_files("train", preset), {"network_def#poll": 1})
 
 
 def test_a_preset_with_an_unknown_id_is_refused(tmp_path: Path) -> None:

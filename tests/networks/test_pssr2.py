@@ -1,6 +1,6 @@
 """Weights of pssr 2.4.0: stored outputs of its networks, and files that are not such weights.
 
-The numbers in `cases/` were written by ``scripts/compare_with_pssr.py --settings tiny --keep tests/interop/cases``.
+``scripts/compare_with_pssr.py --settings tiny --keep tests/networks/pssr2_cases`` wrote the numbers in `pssr2_cases/`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.networks import load_pssr2
 from pssr2_monai.registry import build
 
-CASES = sorted((Path(__file__).parent / "cases").glob("*.npz"))
+CASES = sorted((Path(__file__).parent / "pssr2_cases").glob("*.npz"))
 CLASSES = {"resunet", "resunet_a", "rdresunet", "rdresunet_a", "swinir_direct", "swinir_denoise"}
 
 
 def read_case(name: str) -> tuple[dict[str, Tensor], dict[str, Any], np.ndarray, np.ndarray]:
-    with np.load(Path(__file__).parent / "cases" / f"{name}.npz") as numbers:
+    with np.load(Path(__file__).parent / "pssr2_cases" / f"{name}.npz") as numbers:
         tensors = {
             key.removeprefix("tensor:"): torch.from_numpy(numbers[key])
             for key in numbers.files
