@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QLabel, QSizePolicy
 from pssr2_monai.calibration.calibrate import calibrate, summary
 from pssr2_monai.calibration.fitted_preset import Calibration
 from pssr2_monai.errors import InputError
+from pssr2_monai.napari.layers import ImageSource
 from pssr2_monai.napari.panel import GOOD, Panel, TemporaryFolder, chosen_path
-from pssr2_monai.napari.source import ImageSource
 
 WITHOUT_HR = "none: a rougher estimate"
 CALLS = 40

@@ -17,9 +17,8 @@ from pssr2_monai.evaluation.evaluate import evaluate
 from pssr2_monai.evaluation.measures import METRICS
 from pssr2_monai.evaluation.report import MIN_BOX_IMAGES, NAMES, box_plots
 from pssr2_monai.machine import devices
-from pssr2_monai.napari.layers import RESULT
+from pssr2_monai.napari.layers import RESULT, ImageSource, chosen_weights
 from pssr2_monai.napari.panel import GOOD, MIN_WIDTH_PX, Panel, Plot, TemporaryFolder, chosen_path
-from pssr2_monai.napari.source import ImageSource, chosen_weights
 from pssr2_monai.napari.viewer import hide_layers
 
 CRAPPIFIED = "the HR images, crappified"

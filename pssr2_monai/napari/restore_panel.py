@@ -20,8 +20,10 @@ from pssr2_monai.machine import devices
 from pssr2_monai.napari.layers import (
     RESULT,
     SIZE_UNKNOWN,
+    ImageSource,
     Part,
     axes_of,
+    chosen_weights,
     file_name,
     layer_of_file,
     pixel_size_of,
@@ -31,7 +33,6 @@ from pssr2_monai.napari.layers import (
     write_layer,
 )
 from pssr2_monai.napari.panel import DOUBTFUL, GOOD, Panel, TemporaryFolder, chosen_path
-from pssr2_monai.napari.source import ImageSource, chosen_weights
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights, weights_file
 

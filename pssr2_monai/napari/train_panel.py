@@ -17,8 +17,8 @@ from pssr2_monai.images.image import list_images
 from pssr2_monai.images.pictures import BLUE, ORANGE, new_figure
 from pssr2_monai.machine import devices
 from pssr2_monai.napari.crappifier_form import CrappifierForm
+from pssr2_monai.napari.layers import ImageSource
 from pssr2_monai.napari.panel import GOOD, MIN_WIDTH_PX, Panel, Plot, TemporaryFolder, chosen_path
-from pssr2_monai.napari.source import ImageSource
 from pssr2_monai.napari.viewer import SideBySide
 from pssr2_monai.training.checkpoints import LAST
 from pssr2_monai.training.config import config_files

@@ -11,7 +11,7 @@ import torch
 
 from pssr2_monai.images.image import list_images, open_image
 from pssr2_monai.images.pictures import grey_window
-from pssr2_monai.napari.source import SELECTED
+from pssr2_monai.napari.layers import SELECTED
 from pssr2_monai.napari.train_panel import EPOCHS, parsed_settings
 from pssr2_monai.networks.weights import load_weights
 from pssr2_monai.training.checkpoints import BEST, LAST
