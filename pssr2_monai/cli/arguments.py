@@ -325,7 +325,7 @@ def _sorted_words(verb: Verb, words: Sequence[str]) -> tuple[dict[str, str], lis
     if len(positional) > len(verb.places):
         raise UsageError(
             f"{verb.name}: {positional[len(verb.places)]!r} is one argument too many; it takes "
-            f"{' '.join(map(str.upper, verb.places)) or 'options only'} (a folder instead of *.tif)"
+            f"{' '.join(map(str.upper, verb.places)) or 'options only'} (give a folder instead of *.tif)"
         )
     return dict(zip(verb.places, positional, strict=False)) | values, []
 

@@ -105,9 +105,9 @@ def _check_type(key: str, value: Any, default: Any) -> None:
     if isinstance(default, bool) and not isinstance(value, bool):
         raise UsageError(f"--{key} {value}: is not true or false")
     if isinstance(default, (int, float)) and not isinstance(default, bool) and isinstance(value, (bool, str, dict)):
-        raise UsageError(f"--{key} {value}: is no number")
+        raise UsageError(f"--{key} {value}: is not a number")
     if (isinstance(value, float) and key in LEAST) or (isinstance(value, int) and value < LEAST.get(key, value)):
-        raise UsageError(f"--{key} {value}: is no whole number of at least {LEAST[key]}")
+        raise UsageError(f"--{key} {value}: is not a whole number of at least {LEAST[key]}")
 
 
 def _arguments(section: Any) -> list[str]:

@@ -85,7 +85,7 @@ def test_help_describes_each_argument_and_has_one_example(name: str, capsys: pyt
         (["restore", "IMAGES", "OUT", "--weights", "MISSING"], 1, "no such file of weights"),
         (["restore", "IMAGES", "OUT", "--weights", "OTHER"], 1, "do not fit the ResUNet"),
         (["restore", "IMAGES", "OUT", "--weight", "OTHER"], 2, "did you mean '--weights'?"),
-        (["train", "IMAGES", "--out", "OUT", "--tile", "large"], 2, "--tile large: is no number"),
+        (["train", "IMAGES", "--out", "OUT", "--tile", "large"], 2, "--tile large: is not a number"),
         (["train", "IMAGES", "--out", "OUT", "--tiles", "3"], 2, "a section of the config; set what is in it, such as"),
         (["train", "IMAGES", "--out", "OUT", "--compile=3"], 2, "--compile 3: is not true or false"),
         (["train", "IMAGES", "--out", "OUT", "--minutes", "soon"], 2, "--minutes soon: is not a number"),

@@ -36,11 +36,11 @@ def test_ids_of_the_config_are_taken(key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "match"),
     [
-        ("tile", "large", "--tile large: is no number"),
-        ("lr", True, "--lr True: is no number"),
-        ("batch_size", 0, "--batch_size 0: is no whole number of at least 1"),
-        ("tile", 3.5, "--tile 3.5: is no whole number of at least 1"),
-        ("num_workers", -1, "--num_workers -1: is no whole number of at least 0"),
+        ("tile", "large", "--tile large: is not a number"),
+        ("lr", True, "--lr True: is not a number"),
+        ("batch_size", 0, "--batch_size 0: is not a whole number of at least 1"),
+        ("tile", 3.5, "--tile 3.5: is not a whole number of at least 1"),
+        ("num_workers", -1, "--num_workers -1: is not a whole number of at least 0"),
         ("compile", 1, "--compile 1: is not true or false"),
         ("train#trainer", 1, "--train#trainer 1: is a section of the config; set what is in it, such as --train#trai"),
     ],
