@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import math
 import os
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -394,22 +393,3 @@ READERS: tuple[tuple[type, Callable[[str], Any], str], ...] = (
     (str, _text, "text"),
 )
 """What reads each type, and its name in messages."""
-
-
-def as_json(data: Any) -> str:
-    """Return data as JSON: dataclasses as objects, paths as strings, null for numbers that JSON does not have."""
-    return json.dumps(_plain_data(data), indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _plain_data(data: Any) -> Any:
-    if is_dataclass(data) and not isinstance(data, type):
-        data = asdict(data)
-    if isinstance(data, Mapping):
-        return {str(key): _plain_data(value) for key, value in data.items()}
-    if isinstance(data, Sequence) and not isinstance(data, str):
-        return [_plain_data(value) for value in data]
-    if isinstance(data, float):  # numpy's float64, too
-        return float(data) if math.isfinite(data) else None
-    if data is None or isinstance(data, (bool, int, str)):
-        return data
-    return _plain_data(data.tolist()) if hasattr(data, "tolist") else str(data)

@@ -5,16 +5,20 @@ What a verb reports goes to stdout, as text or, with ``--json``, as one JSON obj
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from typing import Any
 
 import fire
 
-from pssr2_monai.cli.arguments import Answer, as_json, fire_words
+from pssr2_monai.cli.arguments import Answer, fire_words
 from pssr2_monai.cli.verbs import COMMANDS
 from pssr2_monai.errors import InputError, UsageError, causes, nearest
 from pssr2_monai.machine import keep_memory
@@ -36,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     keep_memory()
     words = list(sys.argv[1:] if argv is None else argv)
-    debug, json = "--debug" in words, "--json" in words
+    debug, machine_readable = "--debug" in words, "--json" in words
     words = [word for word in words if word not in ("--debug", "--json")]
     _set_up_output(debug)
     try:
@@ -45,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             from pssr2_monai.registry import import_packages
 
             import_packages(packages)
-        _run(words, json)
+        _run(words, machine_readable)
         sys.exit(0)
     except BrokenPipeError:  # the reader of the output, such as head, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -75,7 +79,7 @@ def _without_imports(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return rest, packages
 
 
-def _run(words: Sequence[str], json: bool) -> None:
+def _run(words: Sequence[str], machine_readable: bool) -> None:
     if not words or words[0] in ("--help", "-h", "help"):
         print(_overview())
         return
@@ -93,9 +97,28 @@ def _run(words: Sequence[str], json: bool) -> None:
     def report(answer: Answer | None) -> str | None:
         if answer is None:
             return None
-        return as_json(answer.data) if json else answer.text
+        return as_json(answer.data) if machine_readable else answer.text
 
     fire.Fire(verb.run, command=fire_words(verb, rest), name=f"pssr2 {name}", serialize=report)
+
+
+def as_json(data: Any) -> str:
+    """Return data as JSON: dataclasses as objects, paths as strings, null for numbers that JSON does not have."""
+    return json.dumps(_plain_data(data), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _plain_data(data: Any) -> Any:
+    if is_dataclass(data) and not isinstance(data, type):
+        data = asdict(data)
+    if isinstance(data, Mapping):
+        return {str(key): _plain_data(value) for key, value in data.items()}
+    if isinstance(data, Sequence) and not isinstance(data, str):
+        return [_plain_data(value) for value in data]
+    if isinstance(data, float):  # numpy's float64, too
+        return float(data) if math.isfinite(data) else None
+    if data is None or isinstance(data, (bool, int, str)):
+        return data
+    return _plain_data(data.tolist()) if hasattr(data, "tolist") else str(data)
 
 
 def _overview() -> str:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import shlex
 from collections.abc import Callable
-from pathlib import Path, PureWindowsPath
+from pathlib import PureWindowsPath
 from typing import Any
 
-import numpy as np
 import pytest
 
 import pssr2_monai.calibration.calibrate
@@ -25,7 +23,7 @@ import pssr2_monai.restoration.options
 import pssr2_monai.restoration.restore
 import pssr2_monai.training.preview
 import pssr2_monai.training.train
-from pssr2_monai.cli.arguments import Answer, as_json, fire_words, verb
+from pssr2_monai.cli.arguments import fire_words, verb
 from pssr2_monai.cli.main import main
 from pssr2_monai.cli.verbs import COMMANDS
 
@@ -251,9 +249,3 @@ def test_ids_of_the_training_config_are_described_with_their_defaults() -> None:
     assert re.search(r"^--scale +HR size over LR size; .*\(4\)$", help_, re.MULTILINE)
     assert "--dataset_dir" not in help_
     assert help_.count("--epochs ") == 2, "in the usage and as an option, not among the ids"
-
-
-def test_numbers_that_json_lacks_are_null() -> None:
-    data = {"psnr": np.float64("inf"), "curve": np.array([1.0, np.nan]), "path": Path("a"), 3: (np.int64(2), True)}
-    assert json.loads(as_json(data)) == {"psnr": None, "curve": [1.0, None], "path": "a", "3": [2, True]}
-    assert json.loads(as_json(Answer("text", {"files": [Path("b")]}))) == {"text": "text", "data": {"files": ["b"]}}

@@ -10,10 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from pssr2_monai.cli.main import EVERYWHERE, main
+from pssr2_monai.cli.arguments import Answer
+from pssr2_monai.cli.main import EVERYWHERE, as_json, main
 from pssr2_monai.cli.verbs import COMMANDS
 from pssr2_monai.networks.weights import read_checkpoint
 
@@ -242,6 +244,12 @@ def test_other_figures_are_data_too(
     assert isinstance(found, list)
     assert found[0]["path"] == str(tmp_path / "sr.tif")
     assert found[0]["fidelity"]["verdict"]["headline"]
+
+
+def test_numbers_that_json_lacks_are_null() -> None:
+    data = {"psnr": np.float64("inf"), "curve": np.array([1.0, np.nan]), "path": Path("a"), 3: (np.int64(2), True)}
+    assert json.loads(as_json(data)) == {"psnr": None, "curve": [1.0, None], "path": "a", "3": [2, True]}
+    assert json.loads(as_json(Answer("text", {"files": [Path("b")]}))) == {"text": "text", "data": {"files": ["b"]}}
 
 
 def test_messages_do_not_run_into_progress_bars() -> None:
