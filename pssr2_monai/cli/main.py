@@ -20,7 +20,7 @@ import fire
 
 from pssr2_monai.cli.arguments import Answer, fire_words
 from pssr2_monai.cli.verbs import COMMANDS
-from pssr2_monai.errors import InputError, UsageError, causes, nearest
+from pssr2_monai.errors import InputError, UsageError, causes, nearest, one_line
 from pssr2_monai.machine import keep_memory
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        print(f"pssr2: {_one_line(error)}", file=sys.stderr)
+        print(f"pssr2: {_message(error)}", file=sys.stderr)
         sys.exit(WRONG_USAGE if any(isinstance(cause, UsageError) for cause in causes(error)) else FAILED)
 
 
@@ -156,13 +156,12 @@ def _set_up_output(debug: bool) -> None:
         logging.getLogger("monai.bundle.workflows").addFilter(lambda record: False)
 
 
-def _one_line(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     """The message of the user's error, which MONAI wraps in errors of its own, or else of the innermost cause."""
     for cause in causes(error):
         if isinstance(cause, InputError):
             return str(cause)
-    text = " ".join(str(cause).split())
-    return f"{type(cause).__name__}: {text[:MESSAGE_LENGTH]} (--debug shows where)"
+    return f"{type(cause).__name__}: {one_line(cause, MESSAGE_LENGTH)} (--debug shows where)"
 
 
 if __name__ == "__main__":
