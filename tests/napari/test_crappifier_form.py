@@ -15,7 +15,7 @@ def test_presets_set_the_sliders(panel_of: Callable[[str], Any]) -> None:
     assert panel.crappifier.overrides == {}
     panel.crappifier.sliders["poisson"].value = (0, 0)
     assert panel.crappifier.overrides == {
-        "crappifier#noises": [{"_target_": "pssr2_monai.crappify.GaussianNoise", "sigma": [5, 30]}]
+        "crappifier#noises": [{"_target_": "pssr2_monai.GaussianNoise", "sigma": [5, 30]}]
     }
     panel.task.value = "isotropic"
     assert not panel.crappifier.scale.enabled
