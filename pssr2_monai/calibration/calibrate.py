@@ -48,22 +48,40 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Options:
-    """The options of ``calibrate``."""
+class _Reading:
+    """How ``calibrate`` reads images."""
 
-    lr: Path
-    target: Path
-    hr: Path | None
-    model: NoiseModel
     scale: int | None
-    calls: int
-    seed: int
-    spread: float | None
     downsample: str
     register: str
     intensity: IntensitySettings
     pair_pattern: str | None
     axes: str | None
+
+    def validate(self) -> None:
+        """Raise an InputError for an option that cannot be."""
+        Downsample(1 if self.scale is None else self.scale, self.downsample)
+        if is_volume(self.scale or 1):
+            raise InputError(
+                f"scale: {self.scale!r} is a volume's, but calibration takes plane by plane; give one number"
+            )
+        if self.register not in REGISTERS:
+            near = nearest(self.register, REGISTERS)
+            raise InputError(f"register: {self.register!r} is unknown{near}; use {' or '.join(REGISTERS)}")
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What ``calibrate`` fits, and to what."""
+
+    lr: Path
+    hr: Path | None
+    target: Path
+    model: NoiseModel
+    calls: int
+    seed: int
+    spread: float | None
+    reading: _Reading
 
     def validate(self) -> None:
         """Raise an InputError for an option that cannot be."""
@@ -79,14 +97,7 @@ class _Options:
                 f"model: {unseen[0]} cannot be measured without HR partners; give --hr, or a model of poisson and "
                 "gaussian"
             )
-        Downsample(1 if self.scale is None else self.scale, self.downsample)
-        if is_volume(self.scale or 1):
-            raise InputError(
-                f"scale: {self.scale!r} is a volume's, but calibration takes plane by plane; give one number"
-            )
-        if self.register not in REGISTERS:
-            near = nearest(self.register, REGISTERS)
-            raise InputError(f"register: {self.register!r} is unknown{near}; use {' or '.join(REGISTERS)}")
+        self.reading.validate()
 
 
 def calibrate(
@@ -142,23 +153,11 @@ def calibrate(
         True
     """
     begun = time.perf_counter()
-    options = _Options(
-        lr=Path(lr),
-        target=Path(out),
-        hr=None if hr is None else Path(hr),
-        model=NoiseModel.parse(model),
-        scale=scale,
-        calls=calls,
-        seed=seed,
-        spread=spread,
-        downsample=downsample,
-        register=register,
-        intensity=IntensitySettings(mode=intensity),
-        pair_pattern=pair_pattern,
-        axes=axes,
-    )
+    reading = _Reading(scale, downsample, register, IntensitySettings(mode=intensity), pair_pattern, axes)
+    noises, partners = NoiseModel.parse(model), None if hr is None else Path(hr)
+    options = _Options(Path(lr), partners, Path(out), noises, calls, seed, spread, reading)
     options.validate()
-    return _from_lr_images(options, begun) if options.hr is None else _from_pairs(options, options.hr, begun)
+    return _from_lr_images(options, begun) if partners is None else _from_pairs(options, partners, begun)
 
 
 def summary(calibration: Calibration) -> str:
@@ -185,17 +184,17 @@ def summary(calibration: Calibration) -> str:
 
 def _from_pairs(options: _Options, hr: Path, begun: float) -> Calibration:
     """Calibrate with HR partners; ``begun`` is when that started."""
-    model = options.model
-    sheets = sheets_of(hr, options.lr, pattern=options.pair_pattern)
-    scale = find_scale(sheets, options.axes) if options.scale is None else options.scale
+    model, reading = options.model, options.reading
+    sheets = sheets_of(hr, options.lr, pattern=reading.pair_pattern)
+    scale = find_scale(sheets, reading.axes) if reading.scale is None else reading.scale
     pairs = read_pairs(
         sheets,
         scale,
         pixels=MAX_PIXELS if model.by_pixel else MAX_PIXELS_OF_TRIAL,
-        downsample=options.downsample,
-        intensity=options.intensity,
-        register=options.register,
-        axes=options.axes,
+        downsample=reading.downsample,
+        intensity=reading.intensity,
+        register=reading.register,
+        axes=reading.axes,
         progress=True,
     )
     fit = fit_noise(pairs, model, options.calls, options.seed, progress="calibrating")
@@ -217,7 +216,7 @@ def _from_pairs(options: _Options, hr: Path, begun: float) -> Calibration:
         notes=_notes(model, fit, pairs),
         files=files_of(options.target),
     )
-    preset = preset_of(calibration.noises, scale, options.downsample, options.intensity.mode)
+    preset = preset_of(calibration.noises, scale, reading.downsample, reading.intensity.mode)
     report = report_of(calibration, scale) | _report_of_fit(pairs, fit, model)
     report |= {"hr": str(hr), "lr": str(options.lr), "seed": options.seed}
     write_files(calibration, preset, report, picture_of_pairs(pairs, fit, _heading(calibration, len(sheets))))
@@ -243,8 +242,8 @@ def _report_of_fit(pairs: Pairs, fit: Fit, model: NoiseModel) -> dict[str, Any]:
 
 def _from_lr_images(options: _Options, begun: float) -> Calibration:
     """Measure Poisson and Gaussian noise on LR images without HR partners; ``begun`` is when that started."""
-    model, paths = options.model, list_images(options.lr)
-    images, good = read_unpaired(paths, MAX_PIXELS, options.intensity, options.axes)
+    model, reading, paths = options.model, options.reading, list_images(options.lr)
+    images, good = read_unpaired(paths, MAX_PIXELS, reading.intensity, reading.axes)
     noise = noise_of_flat_patches(images, good, model.names)
     calibration = Calibration(
         model=model.names,
@@ -264,9 +263,9 @@ def _from_lr_images(options: _Options, begun: float) -> Calibration:
         ],
         files=files_of(options.target),
     )
-    preset = preset_of(calibration.noises, options.scale, None, options.intensity.mode)
+    preset = preset_of(calibration.noises, reading.scale, None, reading.intensity.mode)
     curve = {"brightness": noise.brightness.tolist(), "spread": noise.spread.tolist()}
-    report = report_of(calibration, options.scale)
+    report = report_of(calibration, reading.scale)
     report |= {"images": [path.name for path in paths], "lr": str(options.lr), "curve": curve}
     picture = picture_of_flat_patches(images[len(images) // 2], noise, _heading(calibration, len(paths)))
     write_files(calibration, preset, report, picture)

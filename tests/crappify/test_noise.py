@@ -1,13 +1,15 @@
-"""Noises: mean, variance and correlation against formulas, to five standard errors; draws, replays and bad input."""
+"""Noises: draws, replays, bad input, and the curve of mean and variance against what they do to flat images."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
+from monai.transforms import RandGaussianNoise
 
 import pssr2_monai
 from pssr2_monai.crappify import (
@@ -23,6 +25,8 @@ from pssr2_monai.crappify import (
     PoissonNoise,
     SaltPepperNoise,
     noise_classes,
+    noise_curve,
+    noise_range,
 )
 from pssr2_monai.crappify.crappify import Crappify
 from pssr2_monai.errors import InputError
@@ -43,156 +47,6 @@ RANDOM = [
 
 FIXED = [Blur((0.3, 3.0)), Detector((-20, 20), gain=(0.5, 1.5)), Gamma((0.5, 2.0))]
 """Noises that follow from their parameters."""
-
-
-@pytest.fixture
-def scene() -> np.ndarray:
-    """An image of two frames with structure, ``(2, 60, 48)``."""
-    rough = np.random.default_rng(0).normal(size=(2, 60, 48))
-    return (0.5 + 0.8 * ndimage.gaussian_filter(rough, (0, 1.5, 1.5))).clip(0, 1).astype(np.float32)
-
-
-def _flat(level: float, shape: tuple[int, ...] = (1, SIDE, SIDE)) -> np.ndarray:
-    return np.full(shape, level / 255, np.float32)
-
-
-def _noisy(noise: Noise, level: float, shape: tuple[int, ...] = (1, SIDE, SIDE)) -> np.ndarray:
-    """Grey levels of a flat image with the noise, in double precision."""
-    return np.asarray(noise.set_random_state(1)(_flat(level, shape)), np.float64) * 255
-
-
-def _check_moments(noisy: np.ndarray, mean: float, variance: float, excess: float = 0.0) -> None:
-    """Within five standard errors: of the mean, sqrt(v / n); of the variance, v sqrt((excess kurtosis + 2) / n)."""
-    assert abs(noisy.mean() - mean) < 5 * np.sqrt(variance / noisy.size)
-    about_mean = ((noisy - mean) ** 2).mean()
-    assert abs(about_mean - variance) < 5 * variance * np.sqrt((excess + 2) / noisy.size) + 1e-4
-
-
-@pytest.mark.parametrize("level", [1, 20, 100, 200])
-@pytest.mark.parametrize("intensity", [0.5, 1.0])
-def test_poisson_mean_and_variance(level: int, intensity: float) -> None:
-    _check_moments(_noisy(PoissonNoise(intensity), level), level, level * intensity**2, excess=1 / level)
-
-
-@pytest.mark.parametrize("level", [5, 100, 255])
-@pytest.mark.parametrize("photons", [0.5, 12, 900])
-def test_photons_count_at_white(level: int, photons: float) -> None:
-    noisy = _noisy(PoissonNoise(photons=photons), level)
-    _check_moments(noisy, level, 255 * level / photons, excess=255 / (level * photons))
-    counts = noisy * photons / 255
-    np.testing.assert_allclose(counts, counts.round(), atol=1e-3)
-
-
-def test_photons_of_255_are_an_intensity_of_1() -> None:
-    # The same counts, drawn from the same numbers.
-    np.testing.assert_allclose(_noisy(PoissonNoise(photons=255), 90), _noisy(PoissonNoise(1.0), 90), atol=1e-3)
-
-
-def test_poisson_at_levels_that_have_no_rate() -> None:
-    """Below black there is nothing to count; NaN and infinity stay where they are and stop nothing."""
-    levels = np.array([[[-40.0, 0.0, np.nan, np.inf, -np.inf, 100.0]]], np.float32) / 255
-    for noise in (PoissonNoise(1.0), PoissonNoise(photons=50)):
-        found = noise.set_random_state(0)(levels)[0, 0]
-        np.testing.assert_array_equal(found[:5], levels[0, 0, :5])
-        assert np.isfinite(found[5])
-
-
-def test_gaussian_mean_and_variance() -> None:
-    _check_moments(_noisy(GaussianNoise(sigma=13, gain=5), 127.5), 127.5 + 5, 169)
-
-
-@pytest.mark.parametrize("level", [0, 60, 255])
-@pytest.mark.parametrize("percent", [0.5, 30, 100])
-def test_salt_and_pepper_mean_and_variance(level: int, percent: float) -> None:
-    share = percent / 100
-    values, weights = np.array([level, 0.0, 255.0]), np.array([1 - share, share / 2, share / 2])
-    mean = (values * weights).sum()
-    variance, fourth = (((values - mean) ** power * weights).sum() for power in (2, 4))
-    noisy = _noisy(SaltPepperNoise(percent), level)
-    _check_moments(noisy, mean, variance, excess=fourth / variance**2 - 3)
-    assert set(np.unique(noisy.round())) <= {0.0, float(level), 255.0}
-
-
-def test_line_noise_mean_and_variance_of_rows() -> None:
-    noisy = _noisy(LineNoise(sigma=7), 120, (40, 500, 6))
-    np.testing.assert_allclose(noisy, noisy[..., :1] + np.zeros(6), atol=1e-4)
-    rows = noisy[..., 0]
-    _check_moments(rows, 120, 49)
-    neighbours = ((rows[:, 1:] - 120) * (rows[:, :-1] - 120)).mean()
-    assert abs(neighbours) < 5 * 49 / np.sqrt(rows.size)
-
-
-def test_line_jitter_displaces_rows() -> None:
-    """On a ramp of two grey levels a pixel a displacement of d px shows as 2 d levels, along the whole row."""
-    ramp = np.broadcast_to(np.arange(100, dtype=np.float32) * 2 / 255, (20, 500, 100))
-    moved = np.asarray(LineJitter(sigma=1.5).set_random_state(1)(ramp.copy()), np.float64) * 255
-    displaced = (moved - ramp * 255.0)[..., 20:80] / 2
-    np.testing.assert_allclose(displaced, displaced[..., :1] + np.zeros(60), atol=1e-3)
-    _check_moments(displaced[..., 0], 0, 1.5**2)
-
-
-def test_line_jitter_interpolates_between_pixels() -> None:
-    x = np.arange(64)
-    wave = np.broadcast_to(0.5 + 0.4 * np.cos(2 * np.pi * x / 16 + 1), (1, 50, 64)).astype(np.float32)
-    moved = LineJitter(sigma=0.6).set_random_state(2)(wave)
-    ramp = np.broadcast_to(x / 100, (1, 50, 64)).astype(np.float32)
-    shift = (LineJitter(sigma=0.6).set_random_state(2)(ramp) * 100 - x)[..., 32:33]
-    expected = 0.5 + 0.4 * np.cos(2 * np.pi * (x + shift) / 16 + 1)
-    np.testing.assert_allclose(moved[..., 8:56], expected[..., 8:56], atol=0.004)  # linear would be 0.0077 off
-
-
-def test_line_jitter_mirrors_beyond_the_ends() -> None:
-    edge = np.random.default_rng(0).random((1, 1, 9), dtype=np.float32)
-    padded = np.pad(edge, ((0, 0), (0, 0), (9, 9)), mode="reflect")
-    for seed in range(20):
-        found = LineJitter(sigma=3.0).set_random_state(seed)(edge)
-        inside = LineJitter(sigma=3.0).set_random_state(seed)(padded)[..., 9:-9]
-        np.testing.assert_allclose(found, inside, atol=1e-5)
-
-
-def test_drift_mean_variance_and_correlation() -> None:
-    """At a place, over many images, the drift is Gaussian but for the waves' number: excess kurtosis 3 / 2 / waves."""
-    count, length = 20_000, 6.0
-    field = _noisy(Drift(sigma=9, length=length), 100, (count, 1, 13, 49)) - 100
-    corner = field[:, 0, 0, 0]
-    for place in (corner, field[:, 0, 12, 48]):
-        _check_moments(place, 0, 81, excess=3 / 2 / 8)
-    for y, x in ((6, 0), (12, 0), (0, 48), (6, 48)):
-        expected = np.exp(-((y / length) ** 2) / 2 - (x / (8 * length)) ** 2 / 2)
-        found = (corner * field[:, 0, y, x]).mean() / 81
-        assert abs(found - expected) < 5 * np.sqrt((1 + expected**2 + 0.4) / count)
-    steps = np.abs(np.diff(field, axis=-2)).mean() / np.abs(np.diff(field, axis=-1)).mean()
-    assert 6 < steps < 10
-
-
-@pytest.mark.parametrize("sigma", [0.4, 1.0, 3.7])
-def test_blur_equals_scipy(scene: np.ndarray, sigma: float) -> None:
-    expected = ndimage.gaussian_filter(scene.astype(np.float64), (0, sigma, sigma), mode="mirror", truncate=4.0)
-    np.testing.assert_allclose(Blur(sigma)(scene), expected, atol=2e-6)
-
-
-def test_blur_reaches_beyond_a_small_image() -> None:
-    small = np.random.default_rng(0).random((1, 5, 3), dtype=np.float32)
-    expected = ndimage.gaussian_filter(small.astype(np.float64), (0, 4, 4), mode="mirror")
-    np.testing.assert_allclose(Blur(4)(small), expected, atol=2e-6)
-
-
-def test_blur_of_white_noise() -> None:
-    """The mean stays; the variance falls by the sum of the squared weights."""
-    weights = np.exp(-0.5 * (np.arange(-8, 9) / 2.0) ** 2)
-    left = ((weights / weights.sum()) ** 2).sum() ** 2
-    white = GaussianNoise(20).set_random_state(0)(_flat(128))
-    blurred = np.asarray(Blur(2)(white), np.float64)[0, 20:-20, 20:-20] * 255
-    assert abs(blurred.mean() - 128) < 5 * 20 / np.sqrt(blurred.size)
-    # Neighbours are alike, so that about one in (4 pi sigma^2) / 2 pixels counts for the variance.
-    assert abs(blurred.var() / (400 * left) - 1) < 5 * np.sqrt(2 * 2 * np.pi * 4 / blurred.size)
-
-
-def test_detector_and_gamma_follow_their_formulas(scene: np.ndarray) -> None:
-    np.testing.assert_allclose(Detector(offset=12, gain=0.8)(scene), scene * 0.8 + 12 / 255, atol=1e-6)
-    np.testing.assert_allclose(Gamma(1.7)(scene), scene.astype(np.float64) ** 1.7, atol=1e-6)
-    beyond = np.array([[[-0.5, 0.0, 1.5]]], np.float32)
-    np.testing.assert_allclose(Gamma(2)(beyond), [[[-0.5, 0.0, 2.25]]], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -259,12 +113,12 @@ def test_parameters_of_a_batch_follow_their_range() -> None:
     assert len(spread.round(decimals=3).unique()) == 64
 
 
-def test_mean_and_spread_draw_from_a_normal_distribution() -> None:
+def test_mean_and_spread_draw_from_a_normal_distribution(check_moments: Callable[..., None]) -> None:
     batch = np.zeros((4000, 1, 1, 1), np.float32)
     noise = GaussianNoise(sigma={"mean": 20, "spread": 3}, gain={"mean": -4, "spread": 2}).set_random_state(0)
     noise(batch)
-    _check_moments(noise.drawn["sigma"], 20, 9)
-    _check_moments(noise.drawn["gain"], -4, 4)
+    check_moments(noise.drawn["sigma"], 20, 9)
+    check_moments(noise.drawn["gain"], -4, 4)
 
 
 def test_mean_and_spread_keep_to_what_a_parameter_may_be() -> None:
@@ -293,10 +147,10 @@ def test_flat_images_and_odd_shapes_pass(noise: Noise) -> None:
             assert np.asarray(noise(np.full(shape, 0.5, np.float32))).shape == shape
 
 
-def test_noises_chain() -> None:
+def test_noises_chain(flat: Callable[..., np.ndarray]) -> None:
     """The variances of independent noises add up, and a blur before them leaves them alone."""
     noises = [Blur(1.0), PoissonNoise(0.7), GaussianNoise(6), LineNoise(4)]
-    lr = Crappify(4, noises).set_random_state(0)(_flat(120, (1, 1600, 1600)))
+    lr = Crappify(4, noises).set_random_state(0)(flat(120, (1, 1600, 1600)))
     variance = 120 * 0.49 + 36
     assert abs((lr - lr.mean(axis=-1, keepdims=True)).var() * 255**2 / variance - 1) < 5 * np.sqrt(2 / PIXELS) + 1 / 400
 
@@ -357,3 +211,54 @@ def test_noises_run_where_the_image_is(noise: Noise) -> None:
         assert float(found) == pytest.approx(float(expected), abs=0.02)
     if noise in FIXED:
         torch.testing.assert_close(noisy.cpu(), on_cpu, atol=2e-5, rtol=1e-4)
+
+
+CHAINS = [
+    [PoissonNoise(intensity=0.7)],
+    [PoissonNoise(photons=40)],
+    [Detector(offset=10, gain=0.8), PoissonNoise(intensity=1.2), GaussianNoise(sigma=6, gain=4)],
+    [PoissonNoise(intensity=1.0), Gamma(gamma=0.8)],
+    [PoissonNoise(intensity=1.0), Blur(sigma=0.6)],
+    [GaussianNoise(sigma=3), LineNoise(sigma=4)],
+]
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: "+".join(type(noise).__name__ for noise in chain))
+def test_the_curve_is_what_the_noises_do_to_flat_images(chain: list[Noise]) -> None:
+    curve = noise_curve(chain)
+    for grey in (40.0, 120.0, 200.0):
+        image: Any = torch.full((1, 700, 300), grey / 255)
+        for number, noise in enumerate(chain):
+            image = noise.set_random_state(number)(image)
+        levels = image.double() * 255
+        assert float(levels.mean()) == pytest.approx(float(curve.response(np.float64(grey))), abs=0.6)
+        expected = float(np.interp(grey, curve.clean, curve.variance))
+        assert float(levels.var()) == pytest.approx(expected, rel=0.12)
+
+
+def test_a_noise_of_another_package_is_measured() -> None:
+    noise = RandGaussianNoise(prob=1.0, std=0.04, sample_std=False)
+    curve = noise_curve([PoissonNoise(intensity=1.0), noise])
+    expected = 100 + (0.04 * 255) ** 2
+    assert float(curve.variance_at(np.float64(100))) == pytest.approx(expected, rel=0.06)
+
+
+def test_ranges_give_their_middle_and_their_ends() -> None:
+    noises = [PoissonNoise(intensity=(0.8, 1.2))]
+    assert float(noise_curve(noises).variance_at(np.float64(50))) == pytest.approx(50)
+    assert float(noise_curve(noises, share=1).variance_at(np.float64(50))) == pytest.approx(50 * 1.44)
+    assert noise_range(noises) == pytest.approx((0.8, 1.2))
+    # More photons are less noise.
+    assert noise_range([PoissonNoise(photons=(50, 200))]) == pytest.approx((np.sqrt(125 / 200), np.sqrt(125 / 50)))
+
+
+def test_a_normally_drawn_parameter_reaches_two_spreads_and_stays_within_its_limits() -> None:
+    noises = [GaussianNoise(sigma={"mean": 4.0, "spread": 3.0})]
+    assert float(noise_curve(noises, share=1).variance[0]) == pytest.approx(100.0)
+    assert float(noise_curve(noises, share=0).variance[0]) == 0.0
+
+
+def test_lost_pixels_are_told_apart() -> None:
+    curve = noise_curve([SaltPepperNoise(percent=5), GaussianNoise(sigma=2)])
+    assert curve.lost == pytest.approx(0.05)
+    assert float(curve.variance[100]) == pytest.approx(4.0)

@@ -1,12 +1,15 @@
-"""Poisson numbers against the distribution itself."""
+"""Noises of single pixels against their formulas, to five standard errors; Poisson numbers against the distribution."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
+from pssr2_monai.crappify import Detector, Gamma, GaussianNoise, PoissonNoise, SaltPepperNoise
 from pssr2_monai.crappify.pixelwise import poisson
 
 COUNT = 400_000
@@ -72,3 +75,65 @@ def test_a_gpu_draws_its_own() -> None:
     drawn = poisson(rates, torch.Generator("cuda").manual_seed(0))
     assert drawn.device == rates.device
     assert abs(float(drawn.mean()) - 40.5) < 5 * np.sqrt(40.5 / COUNT)
+
+
+@pytest.mark.parametrize("level", [1, 20, 100, 200])
+@pytest.mark.parametrize("intensity", [0.5, 1.0])
+def test_poisson_mean_and_variance(
+    level: int, intensity: float, check_moments: Callable[..., None], noisy_levels: Callable[..., np.ndarray]
+) -> None:
+    check_moments(noisy_levels(PoissonNoise(intensity), level), level, level * intensity**2, excess=1 / level)
+
+
+@pytest.mark.parametrize("level", [5, 100, 255])
+@pytest.mark.parametrize("photons", [0.5, 12, 900])
+def test_photons_count_at_white(
+    level: int, photons: float, check_moments: Callable[..., None], noisy_levels: Callable[..., np.ndarray]
+) -> None:
+    noisy = noisy_levels(PoissonNoise(photons=photons), level)
+    check_moments(noisy, level, 255 * level / photons, excess=255 / (level * photons))
+    counts = noisy * photons / 255
+    np.testing.assert_allclose(counts, counts.round(), atol=1e-3)
+
+
+def test_photons_of_255_are_an_intensity_of_1(noisy_levels: Callable[..., np.ndarray]) -> None:
+    # The same counts, drawn from the same numbers.
+    np.testing.assert_allclose(
+        noisy_levels(PoissonNoise(photons=255), 90), noisy_levels(PoissonNoise(1.0), 90), atol=1e-3
+    )
+
+
+def test_poisson_at_levels_that_have_no_rate() -> None:
+    """Below black there is nothing to count; NaN and infinity stay where they are and stop nothing."""
+    levels = np.array([[[-40.0, 0.0, np.nan, np.inf, -np.inf, 100.0]]], np.float32) / 255
+    for noise in (PoissonNoise(1.0), PoissonNoise(photons=50)):
+        found = noise.set_random_state(0)(levels)[0, 0]
+        np.testing.assert_array_equal(found[:5], levels[0, 0, :5])
+        assert np.isfinite(found[5])
+
+
+def test_gaussian_mean_and_variance(
+    check_moments: Callable[..., None], noisy_levels: Callable[..., np.ndarray]
+) -> None:
+    check_moments(noisy_levels(GaussianNoise(sigma=13, gain=5), 127.5), 127.5 + 5, 169)
+
+
+@pytest.mark.parametrize("level", [0, 60, 255])
+@pytest.mark.parametrize("percent", [0.5, 30, 100])
+def test_salt_and_pepper_mean_and_variance(
+    level: int, percent: float, check_moments: Callable[..., None], noisy_levels: Callable[..., np.ndarray]
+) -> None:
+    share = percent / 100
+    values, weights = np.array([level, 0.0, 255.0]), np.array([1 - share, share / 2, share / 2])
+    mean = (values * weights).sum()
+    variance, fourth = (((values - mean) ** power * weights).sum() for power in (2, 4))
+    noisy = noisy_levels(SaltPepperNoise(percent), level)
+    check_moments(noisy, mean, variance, excess=fourth / variance**2 - 3)
+    assert set(np.unique(noisy.round())) <= {0.0, float(level), 255.0}
+
+
+def test_detector_and_gamma_follow_their_formulas(scene: np.ndarray) -> None:
+    np.testing.assert_allclose(Detector(offset=12, gain=0.8)(scene), scene * 0.8 + 12 / 255, atol=1e-6)
+    np.testing.assert_allclose(Gamma(1.7)(scene), scene.astype(np.float64) ** 1.7, atol=1e-6)
+    beyond = np.array([[[-0.5, 0.0, 1.5]]], np.float32)
+    np.testing.assert_allclose(Gamma(2)(beyond), [[[-0.5, 0.0, 2.25]]], atol=1e-6)
