@@ -1,4 +1,4 @@
-"""The noises of a calibration: which there are, what to search them by, and the crappified image that they make."""
+"""The noises of a calibration: their names and order, the space of the search, and the crappified images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NoiseModel:
 
     @classmethod
     def parse(cls, text: str) -> NoiseModel:
-        """From names joined by ``+``, such as ``poisson+gaussian``.
+        """Parse names joined by ``+``, such as ``poisson+gaussian``.
 
         Raises:
             InputError: an unknown name, one that is given twice, or one that a noise profile does not show.
@@ -51,11 +51,11 @@ class NoiseModel:
                 raise InputError(f"model {text!r}: the detector's gain and offset are always fitted; leave it out")
             if NOISES[name].fitting is None:
                 raise InputError(
-                    f"model {text!r}: {name} cannot be told from the contrast, which is fitted image by image; "
+                    f"model {text!r}: {name} cannot be separated from the contrast, which is fitted image by image; "
                     "leave it out, and add it to the preset by hand"
                 )
             if name in names[:number]:
-                raise InputError(f"model {text!r}: {name} is named twice; one will do")
+                raise InputError(f"model {text!r}: {name} is named twice; name it once")
         return cls(names)
 
     @property
@@ -97,7 +97,7 @@ class NoiseModel:
     def crappified(
         self, values: Mapping[str, float], clean: FloatArray, offsets: FloatArray, seed: int, black: float = 0.0
     ) -> FloatArray:
-        """Clean images with noise, not yet rounded.
+        """Add the noises to clean images, without rounding.
 
         Args:
             values: the parameter of each noise.
@@ -128,11 +128,11 @@ def fitting_of(name: str) -> Fitting:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The unit box that a search runs in, and the parameters that its points stand for.
+    """The unit box of a search, and the parameters that its points stand for.
 
     Noises add up by their variances: the coordinates are proportional to them. Of Poisson and Gaussian noise
-    together they are the variance that both have at the mean brightness, and the share of Poisson noise in it, since a
-    distance tells these two apart and the two intensities badly.
+    together they are the variance that both have at the mean brightness, and the share of Poisson noise in it: a
+    distance decides these two well, and the two intensities badly.
 
     Attributes:
         names: of the noises.
@@ -153,30 +153,29 @@ class SearchSpace:
         return {"poisson", "gaussian"} <= set(self.names)
 
     def values(self, point: Sequence[float]) -> dict[str, float]:
-        """The parameters at a point of the unit box."""
-        at = dict(zip(self.names, (min(max(float(x), 0.0), 1.0) for x in point), strict=True))
-        found = {name: self.highest[name] * x ** (1 / fitting_of(name).power) for name, x in at.items()}
+        """Return the parameters at a point of the unit box."""
+        place = dict(zip(self.names, (min(max(float(x), 0.0), 1.0) for x in point), strict=True))
+        values = {name: self.highest[name] * x ** (1 / fitting_of(name).power) for name, x in place.items()}
         if self.joint:
-            variance, share = at["gaussian"] * self.highest["gaussian"] ** 2, at["poisson"]
-            found["poisson"] = math.sqrt(variance * share / self.brightness)
-            found["gaussian"] = math.sqrt(variance * (1 - share))
-        factor = self._before_blur(found)
-        return {name: value * factor if name in ("poisson", "gaussian") else value for name, value in found.items()}
+            variance, share = place["gaussian"] * self.highest["gaussian"] ** 2, place["poisson"]
+            values["poisson"] = math.sqrt(variance * share / self.brightness)
+            values["gaussian"] = math.sqrt(variance * (1 - share))
+        factor = self._before_blur(values)
+        return {name: value * factor if name in ("poisson", "gaussian") else value for name, value in values.items()}
 
     def point(self, values: Mapping[str, float]) -> list[float]:
-        """The point of the unit box that stands for some parameters, or the nearest there is."""
+        """Return the point of the unit box that stands for some parameters, or the nearest."""
         factor = self._before_blur(values)
-        given = {name: values[name] / (factor if name in ("poisson", "gaussian") else 1.0) for name in self.names}
-        parts = {name: given[name] / self.highest[name] for name in self.names}
-        at = {name: part ** fitting_of(name).power for name, part in parts.items()}
+        behind = {name: values[name] / (factor if name in ("poisson", "gaussian") else 1.0) for name in self.names}
+        place = {name: (behind[name] / self.highest[name]) ** fitting_of(name).power for name in self.names}
         if self.joint:
-            shot, steady = given["poisson"] ** 2 * self.brightness, given["gaussian"] ** 2
-            at["poisson"] = shot / (shot + steady) if shot + steady > 0 else 0.5
-            at["gaussian"] = (shot + steady) / self.highest["gaussian"] ** 2
-        return [min(max(at[name], 0.0), 1.0) for name in self.names]
+            shot, steady = behind["poisson"] ** 2 * self.brightness, behind["gaussian"] ** 2
+            place["poisson"] = shot / (shot + steady) if shot + steady > 0 else 0.5
+            place["gaussian"] = (shot + steady) / self.highest["gaussian"] ** 2
+        return [min(max(place[name], 0.0), 1.0) for name in self.names]
 
     def _before_blur(self, values: Mapping[str, float]) -> float:
-        """How many times stronger a noise must be so as to be as strong behind the blur as behind that of the guess."""
+        """The factor by which noise must be stronger to be as strong behind the blur as behind that of the guess."""
         if self.behind_blur is None:
             return 1.0
         return math.sqrt(variance_kept_by_blur(self.behind_blur) / variance_kept_by_blur(values["blur"]))
@@ -185,7 +184,7 @@ class SearchSpace:
 def first_guess(
     model: NoiseModel, scene: Scene, profile: NoiseProfile, offset: float
 ) -> tuple[dict[str, float], float]:
-    """Parameters from the moments of a profile, where the search begins, and the black level of the images.
+    """Return parameters from the moments of a profile, where the search begins, and the black level of the images.
 
     Args:
         model: the noises.
@@ -194,7 +193,7 @@ def first_guess(
         offset: that of the images, which is no signal.
     """
     values, variance = {}, profile.bin_spread**2
-    along_x, along_y = (float(each) for each in profile.neighbours.mean(axis=1))
+    along_x, along_y = profile.neighbours.mean(axis=1).tolist()
     if "salt_pepper" in model.names:
         values["salt_pepper"] = 100 * float(profile.tails.mean())
         # Lost pixels count with the reach of their bin.
@@ -218,7 +217,7 @@ def first_guess(
 
 
 def search_space(model: NoiseModel, guess: Mapping[str, float], brightness: float) -> SearchSpace:
-    """The space around a guess: up to 1.5 times the standard deviation that it gives each noise, at least."""
+    """Return the space around a guess: up to 1.5 times the standard deviation that it gives each noise, at least."""
     highest = {name: max(1.5 * guess[name], fitting_of(name).search_to) for name in model.names}
     if {"poisson", "gaussian"} <= highest.keys():
         highest["gaussian"] = 1.5 * math.hypot(guess["poisson"] * math.sqrt(brightness), guess["gaussian"], 1.0)

@@ -1,4 +1,4 @@
-"""What the beam and the scanning of a point scanner do to an image: blur, lines that differ, and slow drift.
+"""Noises of a point scanner's beam and scan: blur, lines that differ, and slow drift.
 
 Rows run along Y, the slow axis of the scan; X is the fast one. Images are ``(..., Y, X)`` arrays or tensors with values
 in [0, 1]; parameters count in grey levels of an 8-bit image, or in LR pixels; see ``pssr2_monai.crappify.noise``.
@@ -17,11 +17,11 @@ import torch
 from pssr2_monai.crappify.noise import Fitting, Noise, NoiseCurve, Parameter, Slider
 from pssr2_monai.images.windows import reflect_indices
 
-REACH = 4.0
+KERNEL_REACH = 4.0
 """Standard deviations at which the blur's kernel ends, as in scipy."""
-WAVES = 8
+DRIFT_WAVES = 8
 """Waves that add up to a drift."""
-ALONG_ROWS = 8.0
+ROW_REACH = 8.0
 """How many times further a drift reaches along a row than from row to row."""
 
 
@@ -48,16 +48,17 @@ class Blur(Noise):
         super().__init__(sigma=sigma, **unknown)
 
     def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
-        # A sigma of 0 leaves the pixel alone, all others being out of its reach.
+        # A sigma of 0 leaves the pixel as it is: all others are out of reach.
         sigma = drawn["sigma"].clamp(min=1e-3)
-        radius = int(REACH * float(sigma.max()) + 0.5)
+        radius = int(KERNEL_REACH * float(sigma.max()) + 0.5)
         weights = [
-            torch.exp(-((offset / sigma) ** 2) / 2) * (offset <= REACH * sigma + 0.5) for offset in range(radius + 1)
+            torch.exp(-((offset / sigma) ** 2) / 2) * (offset <= KERNEL_REACH * sigma + 0.5)
+            for offset in range(radius + 1)
         ]
         total = weights[0] + 2 * sum(weights[1:], torch.zeros_like(sigma))
         weights = [weight / total for weight in weights]
         for axis in (-1, -2):
-            levels = _filtered(levels, weights, axis)
+            levels = _filter(levels, weights, axis)
         return levels
 
     def propagate(self, curve: NoiseCurve, values: Mapping[str, float]) -> NoiseCurve:
@@ -165,12 +166,12 @@ class Drift(Noise):
 
     def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
         height, width = levels.shape[-2:]
-        shape = (*levels.shape[:-2], 1, WAVES)
+        shape = (*levels.shape[:-2], 1, DRIFT_WAVES)
         normal = torch.randn((4, *shape), generator=generator, device=levels.device)
         along_y = normal[0] / drawn["length"] * torch.arange(height, device=levels.device)[:, None]
-        along_x = normal[1] / (ALONG_ROWS * drawn["length"]) * torch.arange(width, device=levels.device)[:, None]
-        even, odd = normal[2] / math.sqrt(WAVES), normal[3] / math.sqrt(WAVES)
-        # even * cos(y + x) + odd * sin(y + x), taken apart into what belongs to the rows and to the columns.
+        along_x = normal[1] / (ROW_REACH * drawn["length"]) * torch.arange(width, device=levels.device)[:, None]
+        even, odd = normal[2] / math.sqrt(DRIFT_WAVES), normal[3] / math.sqrt(DRIFT_WAVES)
+        # even * cos(y + x) + odd * sin(y + x), as a product of factors of the rows and of the columns.
         rows = torch.cat([even * along_y.cos() + odd * along_y.sin(), odd * along_y.cos() - even * along_y.sin()], -1)
         columns = torch.cat([along_x.cos(), along_x.sin()], -1)
         return levels + drawn["sigma"] * (rows @ columns.transpose(-1, -2))
@@ -191,8 +192,8 @@ def _normal_of_rows(levels: torch.Tensor, generator: torch.Generator) -> torch.T
     return torch.randn((*levels.shape[:-1], 1), generator=generator, device=levels.device)
 
 
-def _filtered(levels: torch.Tensor, weights: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
-    """Each pixel's neighbours along an axis, weighted by their distance: the kernel from its centre outwards."""
+def _filter(levels: torch.Tensor, weights: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
+    """Filter along an axis; the weights are those of the kernel from its centre outwards."""
     radius, length = len(weights) - 1, levels.shape[axis]
     index = torch.from_numpy(reflect_indices(-radius, length + 2 * radius, length)).to(levels.device)
     mirrored = levels.index_select(axis, index)

@@ -42,12 +42,12 @@ class Downsampled(MapTransform):
 
 
 class Crappifyd(Randomizable, MapTransform):
-    """Makes the LR input from the HR target.
+    """Make the LR input from the HR target.
 
     Args:
         keys: HR images, as a rule ``label``.
         crappifier: a ``Crappify``; or any callable that takes and returns an image ``(frames, Y, X)`` in [0, 1]; or a
-            network that does so with ``(batch, frames, Y, X)``, on the images' device, which gets no gradient.
+            network from and to ``(batch, frames, Y, X)`` on the images' device, which gets no gradient.
         output_keys: where the LR images go, as a rule ``image``.
         allow_missing_keys: skip keys that an item does not have.
 
@@ -72,7 +72,7 @@ class Crappifyd(Randomizable, MapTransform):
         self.output_keys = ensure_tuple_rep(output_keys, len(self.keys))
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Crappifyd:
-        """Seeds the crappifier, which alone draws."""
+        """Seed the crappifier; nothing else draws."""
         if isinstance(self.crappifier, Randomizable):
             self.crappifier.set_random_state(seed=seed, state=state)
         return self
@@ -129,11 +129,11 @@ def dictionary_form(noise: type[Noise]) -> type[NoiseTransform]:
     if noise in _FORMS:
         return _FORMS[noise]
     kinds = inspect.Parameter
-    own = [value for value in inspect.signature(noise).parameters.values() if value.kind is not kinds.VAR_KEYWORD]
+    parameters = inspect.signature(noise).parameters.values()
     signature = inspect.Signature(
         [
             kinds("keys", kinds.POSITIONAL_OR_KEYWORD, annotation=KeysCollection),
-            *own,
+            *(parameter for parameter in parameters if parameter.kind is not kinds.VAR_KEYWORD),
             kinds("allow_missing_keys", kinds.KEYWORD_ONLY, default=False, annotation=bool),
         ]
     )

@@ -27,7 +27,7 @@ OFFSETS = np.array([5.0, -3.0])
         ("poisson+", "there is no noise ''"),
         ("poisson+poisson", "poisson is named twice"),
         ("poisson+detector", "gain and offset are always fitted"),
-        ("drift+poisson", "drift cannot be told from the contrast"),
+        ("drift+poisson", "drift cannot be separated from the contrast"),
     ],
 )
 def test_models_that_cannot_be_are_refused(text: str, match: str) -> None:
