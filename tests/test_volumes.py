@@ -34,22 +34,22 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def volume() -> np.ndarray:
-    """uint8 (Z, Y, X) whose values tell where they are."""
+    """uint8 (Z, Y, X) whose values encode their position."""
     z, y, x = np.mgrid[:24, :80, :72]
     return (40 + 4 * z + 2 * (y % 16) + (x % 8) * 4).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
 def folder(volume: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("volume")
-    write_image(made / "volume.tif", volume, axes="ZYX", pixel_size={"Z": 0.01, "Y": 0.01, "X": 0.01})
-    return made
+    path = tmp_path_factory.mktemp("volume")
+    write_image(path / "volume.tif", volume, axes="ZYX", pixel_size={"Z": 0.01, "Y": 0.01, "X": 0.01})
+    return path
 
 
 @pytest.mark.parametrize("scale", [[4, 1, 1], [2, 4, 2], [1, 2, 2]])
 def test_each_mode_downsamples_as_its_formula_says(scale: list[int], volume: np.ndarray) -> None:
     hr = volume.astype(np.float32) / 255
-    shape = [each for size, factor in zip(hr.shape, scale, strict=True) for each in (size // factor, factor)]
+    shape = [part for size, factor in zip(hr.shape, scale, strict=True) for part in (size // factor, factor)]
     np.testing.assert_allclose(Downsample(scale, "area")(hr), hr.reshape(shape).mean(axis=(1, 3, 5)), atol=1e-6)
     places = tuple(slice(factor // 2, None, factor) for factor in scale)
     np.testing.assert_array_equal(Downsample(scale, "nearest")(hr), hr[places])
@@ -71,7 +71,7 @@ def test_a_volume_that_does_not_divide_is_refused() -> None:
         Crappify(4, downsample="linear")
 
 
-def test_tiles_are_runs_of_frames_and_wander_along_them(folder: Path, volume: np.ndarray) -> None:
+def test_tiles_are_runs_of_frames_at_random_positions_along_them(folder: Path, volume: np.ndarray) -> None:
     settings = TileSettings(tile=16, scale=[4, 1, 1], n_frames=8, slide=False, val_fraction=0)
     items = tile_lists(folder, settings).training
     assert {item["frame"] for item in items} == {4, 12, 20}
@@ -87,7 +87,7 @@ def test_tiles_are_runs_of_frames_and_wander_along_them(folder: Path, volume: np
 
 
 def test_pairs_of_volumes_have_their_corners_in_common(folder: Path, volume: np.ndarray, tmp_path: Path) -> None:
-    lr = volume[::4, ::2, ::2]  # the first voxel of each, so that corners can be told
+    lr = volume[::4, ::2, ::2]  # the first voxel of each, so that corners can be compared
     write_image(tmp_path / "volume.tif", lr, axes="ZYX", pixel_size={})
     settings = TileSettings(tile=16, scale=[4, 2, 2], n_frames=8, slide=False, val_fraction=0)
     item = tile_lists(folder, settings, tmp_path).training[-1]
@@ -133,7 +133,7 @@ def test_a_new_network_starts_as_interpolation(folder: Path, volume: np.ndarray,
     assert result["mean"]["model"]["psnr"] > peak_signal_noise_ratio(hr, repeated, data_range=1) + 1
 
 
-def test_one_frame_is_no_volume(folder: Path, volume: np.ndarray, tmp_path: Path) -> None:
+def test_one_frame_is_not_a_volume(folder: Path, volume: np.ndarray, tmp_path: Path) -> None:
     weights = train(folder, tmp_path / "run", preset="isotropic", epochs=1, val_fraction=0.3, **TINY)
     write_image(tmp_path / "plane.tif", volume[0], axes="YX", pixel_size={})
     with pytest.raises(InputError, match=r"plane.tif: axes 'YX' hold 1 frame, but n_frames asks for 2; give a stack"):

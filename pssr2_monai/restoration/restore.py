@@ -126,17 +126,12 @@ def restoring_engine(
     choices: dict[str, Any] = {"axes": options.axes, "overwrite": options.overwrite, "engine": engine}
 
     def step(_: IgniteEngine, pair: tuple[Path, Path]) -> list[Path]:
-        source, target = pair
-        target.parent.mkdir(parents=True, exist_ok=True)
+        pair[1].parent.mkdir(parents=True, exist_ok=True)
         try:
-            restore_file(source, target, network, record, inferer, **choices)
+            restore_file(*pair, network, record, inferer, **choices)
         except InputError as error:
-            if not options.skip_bad or isinstance(error, Unfinished):
-                raise
-            logger.warning("left out: %s", error)
-            return []
-        logger.info("%s -> %s", source, target)
-        return [target]
+            return _report(pair, error, options.skip_bad)
+        return _report(pair)
 
     return IgniteEngine(step)
 
@@ -146,18 +141,20 @@ def _restore_whole_files(pairs: list[tuple[Path, Path]], engine: Engine, run: Pr
     of_absolute = {(source.absolute(), target.absolute()): (source, target) for source, target in pairs}
     for _, target in pairs:
         target.parent.mkdir(parents=True, exist_ok=True)
-    written = []
     restore_pair = partial(restore_in_worker, engine.network, run.inferer, run.options)
-    for pair, error in engine.run(restore_pair, of_absolute):
-        source, target = of_absolute[pair]
-        if error is None:
-            logger.info("%s -> %s", source, target)
-            written.append(target)
-        elif run.options.skip_bad and not isinstance(error, Unfinished):
-            logger.warning("left out: %s", error)
-        else:
-            raise error
-    return written
+    results = engine.run(restore_pair, of_absolute)
+    return [path for pair, error in results for path in _report(of_absolute[pair], error, run.options.skip_bad)]
+
+
+def _report(pair: tuple[Path, Path], error: InputError | None = None, skip_bad: bool = False) -> list[Path]:
+    """Log what became of a source, and return the files written: its target, or none where it is left out."""
+    if error is None:
+        logger.info("%s -> %s", *pair)
+        return [pair[1]]
+    if not skip_bad or isinstance(error, Unfinished):
+        raise error
+    logger.warning("left out: %s", error)
+    return []
 
 
 def is_divided(output: Output, engine: Engine, shared_pixels: int = SHARED_PIXELS) -> bool:

@@ -1,4 +1,4 @@
-"""Restoring with maps beside, from Python and by the command."""
+"""Restoring with maps next to each output, from Python and by the command."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ def scans(hr_folder: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder_gets_a_map_beside_each_output(scans: Path, tiny_weights: Path, tmp_path: Path) -> None:
-    found = restore_with_maps(scans, tmp_path / "out", tiny_weights, format="tif", precision="float32")
+def test_a_folder_gets_maps_next_to_each_output(scans: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    restored = restore_with_maps(scans, tmp_path / "out", tiny_weights, format="tif", precision="float32")
     restore(scans, tmp_path / "plain", tiny_weights, format="tif", precision="float32")
-    assert [each.path.name for each in found] == ["cell_0.tif", "cell_1.tif"]
-    for each in found:
-        assert each.fidelity is not None
-        with open_image(each.path) as image, open_image(tmp_path / "plain" / each.path.name) as plain:
+    assert [mapped.path.name for mapped in restored] == ["cell_0.tif", "cell_1.tif"]
+    for mapped in restored:
+        assert mapped.fidelity is not None
+        with open_image(mapped.path) as image, open_image(tmp_path / "plain" / mapped.path.name) as plain:
             np.testing.assert_array_equal(image.read(), plain.read())
-        with open_image(each.path.with_name(f"{each.path.stem}_fidelity.tif")) as image:
+        with open_image(mapped.path.with_name(f"{mapped.path.stem}_fidelity.tif")) as image:
             assert (image.shape, image.dtype) == ((24, 28), np.dtype(np.float32))
-        summary = json.loads((tmp_path / "out" / f"{each.path.stem}_fidelity.json").read_text())
-        assert summary["headline"] == each.fidelity.verdict.headline
+        summary = json.loads((tmp_path / "out" / f"{mapped.path.stem}_fidelity.json").read_text())
+        assert summary["headline"] == mapped.fidelity.verdict.headline
 
 
 def test_an_ensemble_writes_its_mean_and_its_spread(scans: Path, tiny_weights: Path, tmp_path: Path) -> None:
-    (one,) = restore_with_maps(
+    (mapped,) = restore_with_maps(
         scans / "cell_0.png", tmp_path / "a.tif", [tiny_weights, tiny_weights], fidelity=False, uncertainty=True
     )
-    assert one.fidelity is None
-    assert one.uncertainty == tmp_path / "a_uncertainty.tif"
-    with open_image(one.uncertainty) as image:
+    assert mapped.fidelity is None
+    assert mapped.uncertainty == tmp_path / "a_uncertainty.tif"
+    with open_image(mapped.uncertainty) as image:
         assert image.shape == (96, 112)
         assert float(image.read().min()) >= 0
     with pytest.raises(InputError, match="2 files restore as an ensemble; ask for uncertainty"):
@@ -94,7 +94,7 @@ def test_the_plan_counts_the_maps(
     with pytest.raises(SystemExit):
         main([*arguments, "--fidelity", "--uncertainty", "--dry-run", "--json"])
     (planned,) = json.loads(capsys.readouterr().out)["files"]
-    sizes = {Path(each["path"]).name: each["nbytes"] for each in [planned["output"], *planned["maps"]]}
+    sizes = {Path(output["path"]).name: output["nbytes"] for output in [planned["output"], *planned["maps"]]}
     lr, hr = 24 * 28, 96 * 112
     assert sizes == {
         "a.ome.zarr": hr * 4 // 3,

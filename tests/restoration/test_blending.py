@@ -30,13 +30,13 @@ def _outputs(image: torch.Tensor, axes: Sequence[WindowAxis], parts: Sequence[ra
 
 
 def _blended(image: torch.Tensor, axes: Sequence[WindowAxis], parts: Sequence[range]) -> torch.Tensor:
-    made = torch.full_like(image, torch.nan)
+    assembled = torch.full_like(image, torch.nan)
     for place, piece in blended(_outputs(image, axes, parts), axes, parts):
-        into = made[(slice(None), *(slice(2 * part.start, 2 * part.stop) for part in place))]
+        into = assembled[(slice(None), *(slice(2 * part.start, 2 * part.stop) for part in place))]
         assert into.shape == piece.shape
         assert into.isnan().all(), "no pixel is given twice"
         into.copy_(piece)
-    return made
+    return assembled
 
 
 @given(
@@ -55,10 +55,10 @@ def test_windows_add_up_to_the_image_and_parts_to_the_whole(
     cuts = [data.draw(st.integers(1, size - 1)) for size in sizes]
     for parts in product(*([range(cut), range(cut, size)] for cut, size in zip(cuts, sizes, strict=True))):
         within = (slice(None), *(slice(2 * part.start, 2 * part.stop) for part in parts))
-        made = _blended(image, axes, parts)
-        assert torch.equal(made[within], whole[within])
-        made[within] = torch.nan
-        assert made.isnan().all(), "nothing is given that was not asked for"
+        assembled = _blended(image, axes, parts)
+        assert torch.equal(assembled[within], whole[within])
+        assembled[within] = torch.nan
+        assert assembled.isnan().all(), "nothing is given that was not asked for"
 
 
 @st.composite

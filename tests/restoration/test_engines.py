@@ -40,18 +40,18 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def folder(_one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stack of 2 planes, weights, and the stack restored by this process alone."""
-    made = tmp_path_factory.mktemp("engines")
+    path = tmp_path_factory.mktemp("engines")
     arguments = {"in_channels": 1, "out_channels": 1, "channels": [4, 8], "scale": 4, "depth": 0, "interpolate": False}
     torch.manual_seed(0)
     network = ResUNet(**arguments)  # type: ignore[arg-type]
     record = Record({"_target_": "ResUNet", **arguments}, 4)
-    save_atomically({"model": network.state_dict(), "record": record.state_dict()}, made / "model.pt")
+    save_atomically({"model": network.state_dict(), "record": record.state_dict()}, path / "model.pt")
     image = np.random.default_rng(0).integers(0, 256, (2, 600, 150)).astype(np.uint8)
-    write_image(made / "in.ome.zarr", image, axes="ZYX", pixel_size={})
-    (made / "alone").mkdir()
+    write_image(path / "in.ome.zarr", image, axes="ZYX", pixel_size={})
+    (path / "alone").mkdir()
     for suffix in (".ome.zarr", ".tif"):
-        _restore(made, made / "alone" / f"out{suffix}", None)
-    return made
+        _restore(path, path / "alone" / f"out{suffix}", None)
+    return path
 
 
 def _restore(folder: Path, target: Path, engine: engines.Engine | None) -> Path:
@@ -61,7 +61,7 @@ def _restore(folder: Path, target: Path, engine: engines.Engine | None) -> Path:
 def _bytes(path: Path) -> Any:
     if path.is_file():
         return path.read_bytes()
-    return {str(each.relative_to(path)): each.read_bytes() for each in path.rglob("*") if each.is_file()}
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,8 @@ def processes(folder: Path) -> Iterator[engines.Engine]:
 def cluster() -> Iterator[Any]:
     distributed = pytest.importorskip("distributed")
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
-    with distributed.LocalCluster(**options, silence_logs="CRITICAL") as made:
-        yield made
+    with distributed.LocalCluster(**options, silence_logs="CRITICAL") as cluster:
+        yield cluster
 
 
 @pytest.mark.slow

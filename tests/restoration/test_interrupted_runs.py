@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -401,26 +402,28 @@ def test_a_run_that_is_killed_again_and_again_gives_the_same_file(weights: Path,
         run = [sys.executable, "-c", "from pssr2_monai.cli.main import main; main()", "restore"]
         return [*run, str(tmp_path / "in.ome.zarr"), str(out), "--weights", str(weights), "--window", "96"]
 
-    began = time.monotonic()
+    def noted() -> int:
+        with suppress(FileNotFoundError):
+            return journal.read_text().count("\n")
+        return 0
+
     subprocess.run(restoring(straight), check=True, capture_output=True)
-    seconds = time.monotonic() - began
     command = restoring(target)
     journal = tmp_path / "out.ome.zarr.journal"
     draw, kills = random.Random(0), 0
     for _ in range(2):
-        noted = journal.stat().st_size if journal.exists() else 0
+        wanted = noted() + draw.randint(1, 4)
         running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while running.poll() is None and not (journal.exists() and journal.stat().st_size > noted):
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, seconds / 4))
+        while running.poll() is None and noted() < wanted:
+            time.sleep(0.001)
         kills += running.poll() is None
         running.kill()
         running.wait()
     assert kills > 0
     if not target.exists() or journal.exists():
         subprocess.run(command, check=True, capture_output=True)
-    files = sorted(each.relative_to(straight) for each in straight.rglob("*"))
-    assert sorted(each.relative_to(target) for each in target.rglob("*")) == files
+    files = sorted(file.relative_to(straight) for file in straight.rglob("*"))
+    assert sorted(file.relative_to(target) for file in target.rglob("*")) == files
     for file in files:
         assert (target / file).is_dir() or (target / file).read_bytes() == (straight / file).read_bytes()
     assert _names(tmp_path) == ["in.ome.zarr", "out.ome.zarr", "straight"]

@@ -62,7 +62,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, torch.nn
 def _files(path: Path) -> dict[str, bytes]:
     if path.is_file():
         return {"": path.read_bytes()}
-    return {str(each.relative_to(path)): each.read_bytes() for each in sorted(path.rglob("*")) if each.is_file()}
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
 @pytest.mark.parametrize("suffix", [".ome.zarr", ".tif"])
@@ -165,7 +165,7 @@ def test_many_chunks_are_put_together_in_shards(
     for region in written:
         whole = [min(part.start + n, size) for part, n, size in zip(region, image.shards, image.shape, strict=True)]
         assert [part.stop for part in region] == whole
-    files = [sum(each.is_file() for each in path.rglob("c/**/*")) for path in (chunked, sharded)]
+    files = [sum(file.is_file() for file in path.rglob("c/**/*")) for path in (chunked, sharded)]
     assert files[1] < files[0] / 3
 
 

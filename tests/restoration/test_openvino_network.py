@@ -25,9 +25,9 @@ openvino = pytest.importorskip("openvino", reason="OpenVINO is an extra")
 @pytest.fixture(scope="module")
 def network() -> ResUNet:
     torch.manual_seed(0)
-    made = ResUNet(1, 1, channels=(4, 8), depth=1, scale=2).eval()
-    torch.nn.init.normal_(made.reconstruction.conv.weight, std=0.1)
-    return made
+    network = ResUNet(1, 1, channels=(4, 8), depth=1, scale=2).eval()
+    torch.nn.init.normal_(network.reconstruction.conv.weight, std=0.1)
+    return network
 
 
 @pytest.mark.parametrize(("dtype", "grey_levels"), [(torch.float32, 0.01), (torch.bfloat16, 3.0)])
@@ -37,9 +37,9 @@ def test_it_computes_what_torch_does_at_any_size(network: ResUNet, dtype: torch.
         image = torch.rand(shape)
         with torch.inference_mode():
             expected = network(image)
-            found = run(image)
-        assert found.dtype == torch.float32
-        assert 255 * float((found - expected).abs().max()) <= grey_levels
+            output = run(image)
+        assert output.dtype == torch.float32
+        assert 255 * float((output - expected).abs().max()) <= grey_levels
 
 
 def test_a_file_restored_by_it_equals_that_of_torch(tiny_weights: Path, tmp_path: Path) -> None:
@@ -116,19 +116,19 @@ def test_a_file_is_quantised_in_the_same_way_each_time(
     for name, workers in (("one.ome.zarr", None), ("two.ome.zarr", 2)):
         restore(tmp_path / "lr.tif", tmp_path / name, tiny_weights, workers=workers, **options)
     assert capfd.readouterr().out == "", "what a program reads is the result alone"
-    found = []
+    images = []
     for name in ("float32.tif", "one.ome.zarr", "two.ome.zarr"):
         with open_image(tmp_path / name) as restored:
-            found.append(restored.read().astype(int))
-    assert 0 < np.abs(found[1] - found[0]).mean() < 2
-    assert (found[1] != found[2]).mean() < 1e-3  # the workers have another number of threads
+            images.append(restored.read().astype(int))
+    assert 0 < np.abs(images[1] - images[0]).mean() < 2
+    assert (images[1] != images[2]).mean() < 1e-3  # the workers have another number of threads
 
 
 def test_integers_are_for_openvino_alone_and_need_what_finds_their_range(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="precision 'int8': needs backend 'openvino'; add that"):
         SeamlessInferer(precision="int8")
-    found = openvino_network.find_spec
-    monkeypatch.setattr(openvino_network, "find_spec", lambda name: None if name == "nncf" else found(name))
+    find_spec = openvino_network.find_spec
+    monkeypatch.setattr(openvino_network, "find_spec", lambda name: None if name == "nncf" else find_spec(name))
     SeamlessInferer(backend="openvino")
     with pytest.raises(InputError, match=r"nncf is not installed; pip install 'pssr2-monai\[openvino\]'"):
         SeamlessInferer(backend="openvino", precision="int8")

@@ -76,9 +76,9 @@ def test_five_frames_around_the_end_repeat_the_nearest(tmp_path: Path) -> None:
     write_image(tmp_path / "in.tif", np.broadcast_to(levels[:, None, None], (5, 8, 8)), axes="ZYX", pixel_size={})
     record = _record(1, (5, 1))
     restore_file(tmp_path / "in.tif", tmp_path / "out.tif", Mean(1, 1), record, SeamlessInferer(precision="float32"))
-    found = tifffile.imread(tmp_path / "out.tif")[:, 0, 0]
+    restored = tifffile.imread(tmp_path / "out.tif")[:, 0, 0]
     padded = np.pad(levels.astype(float), 2, mode="edge")
-    np.testing.assert_array_equal(found, [round(padded[i : i + 5].mean()) for i in range(5)])
+    np.testing.assert_array_equal(restored, [round(padded[i : i + 5].mean()) for i in range(5)])
 
 
 def test_nan_and_infinity_stay_where_they_are(tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]

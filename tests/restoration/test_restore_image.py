@@ -22,8 +22,8 @@ def test_items_are_made_ahead_and_no_further(depth: int) -> None:
         return item * item
 
     with ThreadPoolExecutor(1) as executor:
-        made = ahead(executor, make, range(6), depth)
-        for number, result in enumerate(made):
+        results = ahead(executor, make, range(6), depth)
+        for number, result in enumerate(results):
             assert result == number * number
             for _ in range(min(depth, 5) + 1 if number == 0 else min(1, 5 - depth - number + 1)):
                 assert enough.acquire(timeout=10), "the next is not begun while this one is used"
@@ -37,7 +37,7 @@ def test_an_item_is_finished_while_the_next_is_made_and_before_the_next_but_one(
         for number in range(4):
             if number == 1:
                 next_is_made.set()
-            assert all(each in finished for each in range(number - 1)), "an item may be changed while it is used"
+            assert all(earlier in finished for earlier in range(number - 1)), "an item may be changed while it is used"
             yield number
 
     def finish(item: int) -> list[str]:
@@ -55,10 +55,10 @@ def test_errors_of_either_side_are_raised_and_results_before_them_are_kept() -> 
             raise OSError("full")
         return [item]
 
-    told: list[int] = []
+    results: list[int] = []
     with pytest.raises(OSError, match="full"), ThreadPoolExecutor(1) as executor:
-        told.extend(behind(executor, failing, range(5)))
-    assert told == [0, 1]
+        results.extend(behind(executor, failing, range(5)))
+    assert results == [0, 1]
 
     def stopped() -> Iterator[int]:
         yield 0
