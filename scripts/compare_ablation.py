@@ -25,14 +25,14 @@ DRAWN, FIXED = [0.8, 1.2], 1.0
 
 
 def poisson(intensity: Any) -> dict[str, Any]:
-    return {"_target_": "pssr2_monai.crappify.PoissonNoise", "intensity": intensity}
+    return {"_target_": "pssr2_monai.PoissonNoise", "intensity": intensity}
 
 
 def ways(scale: int, epochs: int) -> dict[str, dict[str, Any]]:
     """Return the overrides by which each training differs from the first."""
     noise_first = {
         "_target_": "monai.transforms.Compose",
-        "transforms": [poisson(DRAWN), {"_target_": "pssr2_monai.crappify.crappify.Downsample", "scale": scale}],
+        "transforms": [poisson(DRAWN), {"_target_": "pssr2_monai.Downsample", "scale": scale}],
     }
     return {
         "noise after downsampling, drawn intensity, mix 0.4": {},

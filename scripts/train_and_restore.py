@@ -33,7 +33,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     overrides = {id_: value_of(text) for id_, text in options.set}
     if options.sigma:
-        noise = {"_target_": "pssr2_monai.crappify.GaussianNoise", "sigma": options.sigma}
+        noise = {"_target_": "pssr2_monai.GaussianNoise", "sigma": options.sigma}
         overrides["crappifier#noises"] = [noise]
     out = options.out.parent / "training"
     shutil.rmtree(out, ignore_errors=True)  # left by an interrupted run

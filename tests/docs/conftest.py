@@ -1,7 +1,7 @@
 """The folder that the documents' code blocks run in: tiny images, tiny weights, and a bundle that trains in a second.
 
-What the pages show runs word for word. Only what it runs on is small: images of 192 pixels a side, and a copy of the
-bundle and the presets whose networks and tiles are tiny and whose trainings end after one epoch.
+The blocks run unchanged. Only their data are small: images of 192 pixels a side, and a copy of the bundle and the
+presets with tiny networks and tiles, whose trainings end after one epoch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pssr2_monai.images.writer import write_image
 
 SCALE = 4
 COUNT, SIDE = 5, 192
-"""How many HR images, and their side in pixels."""
+"""Number of HR images, and their side in pixels."""
 
 FAST_SIDE = 256
 """Side of a scan without a partner, pixels."""
@@ -44,12 +44,12 @@ TINY: dict[str, dict[str, Any]] = {
     "configs/resunet_small.json": {"network_def#channels": [8, 16]},
     "configs/2.5d.json": {"tile": 32},
 }
-"""What is smaller than in the real bundle and bundle, by file and id."""
+"""Values that are smaller than in the real bundle and presets, by file and id."""
 
 
 @pytest.fixture
 def world(tmp_path: Path, project_root: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory of a page's blocks, holding what the documents speak of."""
+    """The working directory of a page's blocks, with the files that the documents mention."""
     folder = tmp_path
     _small_bundle(folder, project_root)
     with np.load(project_root / "tests" / "networks" / "pssr2_cases" / "rdresunet.npz") as numbers:
@@ -64,26 +64,26 @@ def world(tmp_path: Path, project_root: Path, tiny_weights: Path, monkeypatch: p
         lr = crappify(plane.astype(np.float32)[None] / 255)[0]
         grey = (lr * 255).round().astype(np.uint8)
         for name in ("images", "test", "pairs/HR"):
-            write_image(_made(folder / name) / f"cell_{number}.tif", plane, axes="YX", pixel_size=PIXEL_SIZE)
+            write_image(_create(folder / name) / f"cell_{number}.tif", plane, axes="YX", pixel_size=PIXEL_SIZE)
         for name in ("scans", "pairs/LR"):
-            write_image(_made(folder / name) / f"cell_{number}.tif", grey, axes="YX", pixel_size=coarse)
+            write_image(_create(folder / name) / f"cell_{number}.tif", grey, axes="YX", pixel_size=coarse)
     clean = _plane(COUNT, side=FAST_SIDE).astype(np.float32)[None] / 255
     fast = (PoissonNoise(1.0).set_random_state(0)(clean)[0] * 255).round().clip(0, 255).astype(np.uint8)
-    for path in (_made(folder / "fast") / "overview.tif", folder / "scan.tif"):
+    for path in (_create(folder / "fast") / "overview.tif", folder / "scan.tif"):
         write_image(path, fast, axes="YX", pixel_size=coarse)
     for name, real in {"IMAGES": "images", "SCANS": "scans"}.items():
         (folder / "bundle" / name).symlink_to(folder / real)
-    _made(folder / "stacks")
+    _create(folder / "stacks")
     write_image(folder / "stacks" / "stack.ome.tif", np.stack(planes * 2), axes="ZYX", pixel_size={})
     write_image(folder / "volume.ome.zarr", np.stack(planes)[:, ::4, ::4].copy(), axes="ZYX", pixel_size={})
-    # Where the package looks for its bundle and presets.
+    # The package looks for its bundle and presets here.
     monkeypatch.setattr(bundle, "_PACKAGE", folder / "pssr2_monai")
     monkeypatch.chdir(folder)
     return folder
 
 
 def _plane(number: int, side: int = SIDE) -> np.ndarray:
-    """An 8-bit image with structure at several sizes."""
+    """Return an 8-bit image with structure at several sizes."""
     noise = np.random.default_rng(number).normal(size=(side, side))
     image = sum(gaussian_filter(noise, sigma) * sigma for sigma in (1, 2, 4, 8))
     levels: np.ndarray = (128 + 60 * image / np.abs(image).max()).round().astype(np.uint8)
@@ -91,7 +91,7 @@ def _plane(number: int, side: int = SIDE) -> np.ndarray:
 
 
 def _small_bundle(folder: Path, root: Path) -> None:
-    """Copies of ``bundle`` and ``configs``, made tiny."""
+    """Write copies of ``bundle`` and ``configs`` with tiny values."""
     shutil.copytree(root / "bundle" / "configs", folder / "bundle" / "configs")
     shutil.copytree(root / "configs", folder / "configs")
     for name, changes in TINY.items():
@@ -99,14 +99,14 @@ def _small_bundle(folder: Path, root: Path) -> None:
         for key, value in changes.items():
             *sections, last = key.split("#")
             section = config
-            for each in sections:
-                section = section[each]
+            for key_of_section in sections:
+                section = section[key_of_section]
             if last not in section:
                 raise KeyError(f"{name}: there is no {key}")
             section[last] = value
         (folder / name).write_text(json.dumps(config), encoding="utf-8")
 
 
-def _made(folder: Path) -> Path:
+def _create(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,7 +1,7 @@
-"""Every code block of README and of the documents runs as it stands, in the folder that ``world`` fills.
+"""Every code block of README and of the documents runs unchanged, in the folder that ``world`` fills.
 
-Blocks of a page run in turn. One that needs what is not here (a cluster, a GPU, a browser) has a comment
-``<!-- skip: next "why" -->`` above it; a JSON block with a title is written to the file of that name.
+The blocks of a page run in order. A block that needs what a test machine lacks (a cluster, a GPU, a browser) has the
+comment ``<!-- skip: next "why" -->`` above it; a JSON block with a title is written to the file of that name.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FENCE = re.compile(r"^```(\S+)", re.MULTILINE)
 
 
 class FileParser(CodeBlockParser):
-    """JSON blocks with a title, which stand for a file."""
+    """JSON blocks with a title, which represent a file."""
 
     language = "json"
 
@@ -53,7 +53,7 @@ class FileParser(CodeBlockParser):
 
 
 def _run_shell(example: Example) -> None:
-    """Each line; plain ones of ``pssr2`` and ``python -m`` run in this process, which has loaded torch already."""
+    """Run each line; plain calls of ``pssr2`` and ``python -m`` run in this process, which has loaded torch already."""
     for line in str(example.parsed).replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         plain = not {">", "|", "&&"} & set(words)
@@ -84,7 +84,7 @@ def _with_blocks(pages: Iterable[Path]) -> list[Path]:
 
 @pytest.mark.parametrize("page", _with_blocks(PAGES), ids=lambda page: str(page.relative_to(ROOT)))
 def test_blocks_run(page: Path, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if page.parent.parent.name == "bundle":  # which says "from this bundle's folder"
+    if page.parent.parent.name == "bundle":  # the page says "from this bundle's folder"
         monkeypatch.chdir(world / "bundle")
     document = Document.parse(str(page), *PARSERS)
     run = 0
@@ -95,24 +95,24 @@ def test_blocks_run(page: Path, world: Path, monkeypatch: pytest.MonkeyPatch) ->
             continue
         run += document.text.startswith("```", example.start)
     if not run:
-        pytest.skip("every block of this page needs what is not here")
+        pytest.skip("every block of this page needs what this machine lacks")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_in_the_text_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     for words in re.findall(r"`pssr2 ([^`]+)`|^pssr2 ([^>|\n]+)", text, re.MULTILINE):
-        split = shlex.split("".join(words), comments=True)
-        name, *arguments = (each for each in split if each not in ("...", "--help", "--json"))
+        parts = shlex.split("".join(words), comments=True)
+        name, *arguments = (part for part in parts if part not in ("...", "--help", "--json"))
         if name == "COMMAND" or name.startswith("--"):
             continue
         command = COMMANDS[name]
         try:
-            given = fire_words(command, arguments)
+            checked = fire_words(command, arguments)
         except UsageError as error:
             if "must be given" not in str(error):
                 pytest.fail(f"{words}: {error}")
             continue
         if command.ids is not None:
-            ids = [word[2:].partition("=")[0] for word in given]
+            ids = [word[2:].partition("=")[0] for word in checked]
             check_overrides(config_files("train"), dict.fromkeys(name for name in ids if name not in command.options))

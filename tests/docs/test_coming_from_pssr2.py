@@ -1,4 +1,4 @@
-"""The page for those who come from `pssr` 2.4.0 names each of its classes, functions and options, and ours exist."""
+"""The page on `pssr` 2.4.0 names all its classes, functions and options, and the names of this package exist."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def page() -> str:
 
 
 def _section_of(owner: str, page: str) -> str:
-    """The part of the page, from heading to heading, whose tables name a class or function."""
+    """Return the section of the page whose tables name a class or function."""
     sections = re.split(r"^## ", page, flags=re.MULTILINE)
-    return next((each for each in sections if re.search(rf"^\|[^|]*`{owner}`", each, re.MULTILINE)), "")
+    return next((part for part in sections if re.search(rf"^\|[^|]*`{owner}`", part, re.MULTILINE)), "")
 
 
 @pytest.mark.parametrize("owner", NAMES)
 def test_page_names_all_of(owner: str, page: str) -> None:
     section = {"pssr": "| `pssr` | here", "napari": "`TrainWidget`"}.get(owner)
     parts = re.split(r"^## ", page, flags=re.MULTILINE)
-    text = next(each for each in parts if section in each) if section else _section_of(owner, page)
+    text = next(part for part in parts if section in part) if section else _section_of(owner, page)
     assert text, f"{owner} is in no table"
     left = "\n".join(line.rpartition(" | ")[0] or line for line in text.splitlines())
     missing = [
@@ -49,11 +49,11 @@ def test_names_here_exist(page: str) -> None:
 
 
 def test_settings_here_exist(page: str) -> None:
-    """What stands first in the right column of data sets and of training, where it is an id and not prose."""
+    """The ids that come first in the right column of the tables on data sets and training."""
     sections = [
-        each for each in re.split(r"^## ", page, flags=re.MULTILINE) if each.startswith(("Data sets", "Training"))
+        part for part in re.split(r"^## ", page, flags=re.MULTILINE) if part.startswith(("Data sets", "Training"))
     ]
-    ids = {found for each in sections for found in re.findall(r"\| `([a-z_]+)`[^|]*\|$", each, re.MULTILINE)}
+    ids = {name for part in sections for name in re.findall(r"\| `([a-z_]+)`[^|]*\|$", part, re.MULTILINE)}
     assert len(ids) > 15
     check_overrides(config_files("train"), dict.fromkeys(ids))
 
@@ -64,5 +64,5 @@ def test_names_are_those_of_the_installed_original() -> None:
     if not installed:
         pytest.skip("pssr 2.4.0 is not installed where the benchmarks put it")
     script = HERE.parents[1] / "scripts" / "pssr_names.py"
-    found = subprocess.run([sys.executable, script, installed[0].parent], check=True, capture_output=True, text=True)
-    assert json.loads(found.stdout) == NAMES
+    listed = subprocess.run([sys.executable, script, installed[0].parent], check=True, capture_output=True, text=True)
+    assert json.loads(listed.stdout) == NAMES

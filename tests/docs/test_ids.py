@@ -18,10 +18,10 @@ def test_listed_ids_exist_with_their_defaults() -> None:
     config = json.loads((ROOT / "bundle" / "configs" / "train.json").read_text(encoding="utf-8"))
     listed, compared = [], 0
     for ids, defaults in rows:
-        names, told = re.findall(r"`([^`]+)`", ids), defaults.split(", ")
+        names, values = re.findall(r"`([^`]+)`", ids), defaults.split(", ")
         listed += names
-        for name, value in zip(names, told, strict=False):
-            if len(names) == len(told) and re.fullmatch(r"[\d.]+|true|false|none", value):
+        for name, value in zip(names, values, strict=False):
+            if len(names) == len(values) and re.fullmatch(r"[\d.]+|true|false|none", value):
                 assert config[name] == json.loads(value.replace("none", "null")), name
                 compared += 1
     check_overrides(config_files("train"), dict.fromkeys(listed))

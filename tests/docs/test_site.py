@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 FETCHED = re.compile(r"<(?:script|img|iframe|source)[^>]+src=\"(?:https?:)?//|<link[^>]+href=\"(?:https?:)?//")
-"""What a browser would fetch from elsewhere when it opens a page; links that are followed by a click are not meant."""
+"""What a browser would fetch from elsewhere when it opens a page, not links to click."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_pages_fetch_nothing_from_elsewhere(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 10
-    assert not [(page.name, found) for page in pages for found in FETCHED.findall(page.read_text(encoding="utf-8"))]
+    assert not [(page.name, tag) for page in pages for tag in FETCHED.findall(page.read_text(encoding="utf-8"))]
 
 
 def test_links_of_readme_lead_somewhere() -> None:
