@@ -1,7 +1,8 @@
-"""A training while it goes, for whoever shows it: its loss, scores and images now and then, and a way to stop it."""
+"""A running training for those who show it: its loss, scores and images now and then, and a way to stop it."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,22 +18,22 @@ from pssr2_monai.images.axes import central
 from pssr2_monai.training.handlers import ProgressSchedule
 
 IMAGES_SHARE = 0.05
-"""Restoring the images that are shown takes at most about this share of the training's time."""
+"""Share of the training's time that restoring the shown images takes, at most about."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How a training stands.
+    """The state of a training.
 
     Attributes:
-        epoch: the one under way, counted from 1.
-        epochs: how many are done, with the part of this one.
-        progress: how far the training has come, in [0, 1].
-        seconds_left: until it ends, going by its progress so far; None while that is unknown.
+        epoch: current epoch, counted from 1.
+        epochs: number of epochs done, with the part of the current one.
+        progress: share of the training that is done, in [0, 1].
+        seconds_left: time until it ends, by its progress so far; None while that is unknown.
         loss: mean since the last snapshot.
-        scores: of the last validation, by the metric's name; empty before the first.
+        scores: metrics of the last validation by name; empty before the first.
         images: LR, SR and HR tiles ``(tiles, frames, Y, X)`` in [0, 1], always of the same places; LR has the frames
-            that SR is restored of. None where they are those of the last snapshot.
+            of SR. None where they are those of the last snapshot.
     """
 
     epoch: int
@@ -45,14 +46,15 @@ class Snapshot:
 
 
 class LiveTraining:
-    """Shows a training while it goes, and stops it when asked; for the ``live`` argument of ``workflow.train``.
+    """Shows a running training, and stops it when asked; for the ``live`` argument of ``train``.
 
-    Nothing of it changes what is learnt: the images are restored without gradients and without random draws.
+    It does not change what is learnt: the images are restored without gradients and without random draws.
 
     Args:
         show: takes each snapshot, in the thread that trains.
-        seconds: between two snapshots, at least; the last is shown in any case.
-        tiles: how many validation tiles are shown, spread over all there are.
+        seconds: shortest time between two snapshots; the last is shown in any case.
+        tiles: number of validation tiles that are shown, which are spread evenly over all.
+        clock: returns seconds.
 
     Example:
         >>> from pssr2_monai import train
@@ -62,51 +64,58 @@ class LiveTraining:
         (1.0, ['val_loss', 'val_psnr', 'val_ssim'])
     """
 
-    def __init__(self, show: Callable[[Snapshot], None], seconds: float = 0.5, tiles: int = 4) -> None:
+    def __init__(
+        self,
+        show: Callable[[Snapshot], None],
+        seconds: float = 0.5,
+        tiles: int = 4,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.show = show
         self.seconds = seconds
         self.tiles = tiles
+        self.clock = clock
         self._stop = threading.Event()
         self._losses: list[torch.Tensor] = []
         self._loss = float("nan")
         self._scores: dict[str, float] = {}
-        self._shown = self._images_due = 0.0
+        self._shown = self._images_due = -math.inf
         self._inputs: torch.Tensor | None = None
         self._lr: np.ndarray = np.empty(0)
         self._targets: np.ndarray = np.empty(0)
 
     def stop(self) -> None:
-        """Ends the training after the step under way, from any thread: it is validated and saved, to be resumed."""
+        """End the training after the current step, from any thread; it is validated and saved, and can be resumed."""
         self._stop.set()
 
     @property
     def stopped(self) -> bool:
-        """Whether it was asked to stop."""
+        """Whether the training was asked to stop."""
         return self._stop.is_set()
 
     def attach(self, trainer: Any, evaluator: Any, schedule: ProgressSchedule) -> None:
-        """To be called before the training begins.
+        """Attach to the engines before the training starts.
 
         Args:
-            trainer: MONAI's.
-            evaluator: that validates, whose data set the images are taken from.
-            schedule: knows how far the training has come.
+            trainer: MONAI's trainer.
+            evaluator: validates; the images are taken from its data set.
+            schedule: gives the progress.
         """
 
-        def look(engine: Engine) -> None:
+        def step(engine: Engine) -> None:
             self._losses.append(engine.state.output["loss"].detach())
-            if time.monotonic() - self._shown >= self.seconds:
-                self._look(engine, evaluator, schedule)
+            if self.clock() - self._shown >= self.seconds:
+                self._show_snapshot(engine, evaluator, schedule)
 
-        def last_look(engine: Engine) -> None:
-            self._images_due = 0.0
-            self._look(engine, evaluator, schedule)
+        def show_last(engine: Engine) -> None:
+            self._images_due = -math.inf
+            self._show_snapshot(engine, evaluator, schedule)
 
         trainer.add_event_handler(Events.STARTED, lambda _: self._choose_tiles(trainer, evaluator))
-        trainer.add_event_handler(Events.ITERATION_COMPLETED, look)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, step)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self._end_epoch)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._end)
-        trainer.add_event_handler(Events.COMPLETED, last_look)
+        trainer.add_event_handler(Events.COMPLETED, show_last)
         evaluator.add_event_handler(Events.COMPLETED, self._keep_scores)
 
     def _end_epoch(self, engine: Engine) -> None:
@@ -133,17 +142,17 @@ class LiveTraining:
             if self._lr.shape[1] > self._targets.shape[1]:
                 self._lr = self._lr[:, central(self._lr.shape[1], self._targets.shape[1])]
 
-    def _look(self, trainer: Engine, evaluator: Any, schedule: ProgressSchedule) -> None:
-        now = time.monotonic()
+    def _show_snapshot(self, trainer: Engine, evaluator: Any, schedule: ProgressSchedule) -> None:
+        now = self.clock()
         images = None
         if now >= self._images_due:
             images = self._images(evaluator)
-            self._images_due = now + (time.monotonic() - now) / IMAGES_SHARE
+            self._images_due = now + (self.clock() - now) / IMAGES_SHARE
         if self._losses:
             self._loss = float(torch.stack(self._losses).mean())
             self._losses.clear()
         state = trainer.state
-        self._shown = time.monotonic()
+        self._shown = self.clock()
         self.show(
             Snapshot(
                 epoch=max(state.epoch, 1),
@@ -160,9 +169,9 @@ class LiveTraining:
         if self._inputs is None:
             return None
         with eval_mode(evaluator.network):
-            # One by one, for what they take of a device's memory beside the training.
+            # One by one: the training needs the device's memory, too.
             outputs = [
-                evaluator.inferer(each[None].to(evaluator.state.device), evaluator.network).float().cpu()
-                for each in self._inputs
+                evaluator.inferer(lr[None].to(evaluator.state.device), evaluator.network).float().cpu()
+                for lr in self._inputs
             ]
         return self._lr, torch.cat(outputs).numpy(), self._targets

@@ -1,11 +1,11 @@
 """The training loss: MS-SSIM mixed with a Gaussian-weighted L1, and MS-SSIM itself for scoring.
 
-The usual form is dear: ten convolutions a scale, on images of one channel. Four things make it cheap:
+The usual form takes ten convolutions a scale, on images of one channel. Four things make it fast:
 
-- with ``s = x + y`` and ``d = x - y``, four filtered maps a scale say all that five maps of x and y say;
-- each map is filtered along Y, then along X, as a weighted sum of shifted copies; this measured quicker than banded
+- with ``s = x + y`` and ``d = x - y``, four filtered maps a scale hold what five maps of x and y hold;
+- each map is filtered along Y, then along X, as a weighted sum of shifted copies; this measured faster than banded
   matrix products and than convolutions, and stays float32 whatever precision those are set to;
-- on a processor the planes go through in groups that fit its cache;
+- on a processor the planes are computed in groups that fit its cache;
 - the Gaussian weighting of the L1 is one product with a fixed map.
 """
 
@@ -26,8 +26,8 @@ from pssr2_monai.errors import InputError
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """The weight of each scale, finest first (Wang et al. 2003, section 3.2)."""
 CACHED_PIXELS = 2**18
-"""How many pixels each thread of a processor takes through all scales at once: a plane of 512 x 512. Its maps stay in
-the cache, which measured 1.3 to 1.5 times quicker than four such planes together; smaller planes go in groups."""
+"""Pixels that each thread of a processor takes through all scales at once: a plane of 512 x 512. Its maps stay in the
+cache, which measured 1.3 to 1.5 times faster than four such planes together; smaller planes are grouped."""
 
 
 def ms_ssim(
@@ -37,6 +37,7 @@ def ms_ssim(
     kernel_size: int = 11,
     sigma: float = 1.5,
     weights: Sequence[float] = WEIGHTS,
+    cached_pixels: int = CACHED_PIXELS,
 ) -> Tensor:
     """Multi-scale structural similarity of each image of a batch: 1 for equal images, never below 0.
 
@@ -51,6 +52,7 @@ def ms_ssim(
         kernel_size: side of the Gaussian window in pixels, odd; no window reaches over the border.
         sigma: standard deviation of that window in pixels.
         weights: exponent of each scale, finest first.
+        cached_pixels: pixels that each thread of a processor computes at once.
 
     Returns:
         ``(B,)``, float64 where ``input`` is, else float32, also under autocast.
@@ -68,8 +70,7 @@ def ms_ssim(
     """
     _check_options(data_range, kernel_size, sigma, weights)
     x, y = _planes(input, target, kernel_size)
-    cached = CACHED_PIXELS * torch.get_num_threads()
-    at_once = max(1, cached // x[0].numel()) if x.device.type == "cpu" else len(x)
+    at_once = max(1, cached_pixels * torch.get_num_threads() // x[0].numel()) if x.device.type == "cpu" else len(x)
     with torch.autocast(x.device.type, enabled=False):
         parts = zip(x.split(at_once), y.split(at_once), strict=True)
         values = [_plane_ms_ssim(x, y, data_range, kernel_size, sigma, weights) for x, y in parts]
@@ -79,7 +80,7 @@ def ms_ssim(
 def _plane_ms_ssim(
     x: Tensor, y: Tensor, data_range: float, kernel_size: int, sigma: float, weights: Sequence[float]
 ) -> Tensor:
-    """The MS-SSIM of each of the planes (planes, Y, X)."""
+    """Return the MS-SSIM of each plane of ``(planes, Y, X)``."""
     scales = _scales_that_fit(x, kernel_size, len(weights))
     taps = _gaussian_taps(kernel_size, sigma)
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
@@ -87,7 +88,7 @@ def _plane_ms_ssim(
     terms = []
     for scale in range(scales):
         (mean_s, mean_d), (var_s, var_d) = _LocalStatistics.apply(s, d, taps)
-        contrast = var_d / (var_s + var_d).add_(2 * c2)  # half of what contrast and structure lack of 1
+        contrast = var_d / (var_s + var_d).add_(2 * c2)  # half the difference of contrast and structure from 1
         if scale < scales - 1:
             terms.append(1 - 2 * contrast.mean((-2, -1)))
             s, d = _halve(s), _halve(d)
@@ -221,7 +222,7 @@ def _filter(maps: Tensor, taps: tuple[float, ...]) -> Tensor:
 
 
 def _filter_adjoint(gradient: Tensor, taps: tuple[float, ...]) -> Tensor:
-    """The gradient of :func:`_filter` with respect to what went in: each value spread over the window it came from."""
+    """Return the gradient of :func:`_filter` with respect to its maps: each value spread over its window."""
     for axis in (-1, -2):
         length = gradient.shape[axis]
         shape = list(gradient.shape)
@@ -246,7 +247,7 @@ def _power_product(terms: Tensor, exponents: Tensor) -> Tensor:
 
 
 def _planes(input: Tensor, target: Tensor, kernel_size: int) -> tuple[Tensor, Tensor]:
-    """Both images as plain float tensors (planes, Y, X)."""
+    """Return both images as plain float tensors ``(planes, Y, X)``."""
     if input.shape != target.shape:
         raise InputError(f"loss: input is {tuple(input.shape)} but target {tuple(target.shape)}; give equal shapes")
     if input.ndim not in (4, 5):
@@ -276,7 +277,7 @@ def _gaussian_taps(kernel_size: int, sigma: float) -> tuple[float, ...]:
 
 @lru_cache(maxsize=16)
 def _pixel_weights(height: int, width: int, sigma: float, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """What each pixel of (height, width) weighs in the mean of all Gaussian means; sums to 1."""
+    """Return the weight of each pixel of ``(height, width)`` in the mean of all Gaussian means; they sum to 1."""
     with torch.inference_mode(False):  # the map outlives this call and must serve training too
         rows, columns = (_line_weights(length, sigma) for length in (height, width))
         return torch.outer(rows, columns).to(dtype).to(device)

@@ -143,8 +143,7 @@ def preprocess(
         for key, folder in folders.items():
             path = folder / f"{index:06d}_{sheet}_frame{frame}_y{window.y}_x{window.x}.tif"
             tile, axes = (sample[key], "ZYX") if len(sample[key]) > 1 else (sample[key][0], "YX")
-            pixels = np.ascontiguousarray(tile)
-            write_image(path, pixels, axes=axes, pixel_size=pixel_sizes[key], overwrite=overwrite)
+            write_image(path, np.asarray(tile), axes=axes, pixel_size=pixel_sizes[key], overwrite=overwrite)
             written.append(path)
     return written
 

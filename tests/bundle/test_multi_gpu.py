@@ -5,7 +5,6 @@ They are judged by what they write: a gloo process aborts at its exit now and th
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -21,37 +20,6 @@ from pssr2_monai.networks.weights import load_weights
 
 CONFIGS = [str(bundle_dir() / "configs" / f"{name}.json") for name in ("train", "multi_gpu_train")]
 BATCH = 4
-
-CLOCKS = """
-import json, os, sys, time
-from pathlib import Path
-import torch
-from ignite.engine import Engine
-from pssr2_monai import distributed
-from pssr2_monai.training.handlers import FiniteLoss, ProgressSchedule
-
-distributed.begin(torch.device("cpu"))
-rank, out = distributed.rank(), Path(sys.argv[1])
-told = {"sampled": list(distributed.validation_sampler(range(5)))}
-
-optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-schedule = ProgressSchedule(optimizer, minutes=0.5 / 60)
-schedule.seconds_before = 1000.0 * rank  # rank 1 has been at it for long, by its own clock
-rates = []
-trainer = Engine(lambda engine, batch: (time.sleep(0.02 + 0.02 * rank), rates.append(optimizer.param_groups[0]["lr"])))
-schedule.attach(trainer)
-trainer.run(range(50), max_epochs=100)
-told |= {"steps": trainer.state.iteration, "rates": rates}
-
-trainer = Engine(lambda engine, batch: {"loss": torch.tensor(float("nan") if rank and batch == 3 else 1.0)})
-FiniteLoss(every=2).attach(trainer)
-try:
-    trainer.run(range(6), max_epochs=2)
-except ValueError as error:
-    told |= {"stopped": trainer.state.iteration, "why": str(error)}
-(out / f"rank_{rank}.json").write_text(json.dumps(told))
-distributed.end()
-"""
 
 
 def _torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -120,20 +88,3 @@ def test_two_processes_train_as_one_with_twice_the_batch(
     assert resumed["trainer"]["epoch_length"] in (2 * lasts[0]["trainer"]["epoch_length"] - n for n in (0, 1))
     assert resumed["trainer"]["iteration"] == 3 * resumed["trainer"]["epoch_length"]
     assert resumed["best_score"] >= lasts[0]["best_score"]
-
-
-@pytest.mark.slow
-def test_ranks_end_in_the_same_step(tmp_path: Path) -> None:
-    script = tmp_path / "clocks.py"
-    script.write_text(CLOCKS)
-    done = _torchrun(str(script), str(tmp_path))
-    files = [tmp_path / f"rank_{rank}.json" for rank in (0, 1)]
-    assert all(file.is_file() for file in files), done.stderr[-4000:]
-    first, second = (json.loads(file.read_text()) for file in files)
-    assert 5 < first["steps"] == second["steps"] < 50  # by rank 0's clock: half a second of steps of 0.04 seconds
-    assert first["rates"] == second["rates"]
-    # A loss of rank 1's that is not finite, in step 4, which all look at, is told by both.
-    assert first["stopped"] == second["stopped"] == 4
-    assert first["why"] == second["why"]
-    assert "the loss is not finite" in first["why"]
-    assert (first["sampled"], second["sampled"]) == ([0, 2, 4], [1, 3])
