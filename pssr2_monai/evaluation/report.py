@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +49,6 @@ RANKING_METRIC = "psnr_fitted"
 BOX_SIZE_PX, CURVES_SIZE_PX = (346, 300), (620, 380)
 MAX_LISTED_IMAGES = 200
 """Images that the page lists; ``metrics.csv`` has all."""
-NORMALISED = {
-    "least_squares": "one gain and one offset, those of the least squared error against HR, for all pixels of a sample",
-    "pssr2": "PSSR2's own: HR is stretched from its 0.1 to its 99.9 percentile, the other image fitted to it, both cut "
-    "to 8 bits",
-}
 PICTURE_SIDE_PX = 288
 """Side, in HR pixels, of what pictures show of an image; smaller ones are enlarged by a whole number up to it."""
 ZOOM = 4
@@ -78,6 +74,8 @@ def page(result: Mapping[str, Any], pictures: Mapping[str, Path]) -> str:
         "number": _number,
         "signed": _signed,
         "interval": _interval,
+        "signed_interval": _signed_interval,
+        "resolution": partial(_resolution, images=result["images"]),
         "p_value": _p_value,
         "colour": _significance_colour,
         "plain_text": _plain_text,
@@ -85,24 +83,25 @@ def page(result: Mapping[str, Any], pictures: Mapping[str, Path]) -> str:
     }
     ranked = _ranked(result)
     by_name = {image["name"]: image for image in result["images"]}
+    scale = result["settings"]["scale"]
     return environment.get_template("report.html").render(
-        settings=result["settings"],
-        subtitle=_subtitle(result),
-        verdict=result["verdict"],
-        cards=_cards(result, [gain for _, gain in ranked]),
+        {name: result[name] for name in ("settings", "verdict", "mean", "record")},
+        result=result,
+        scale=" x ".join(map(str, scale)) if isinstance(scale, Sequence) else f"{scale}x",
+        denoises=rival(scale) == "the input",
+        best_interpolation=best_interpolation,
+        gains=[gain for _, gain in ranked],
         pictures=_embedded_pictures([image for image in ranked if image[0] in pictures], pictures),
         names=NAMES,
+        metrics=METRICS,
         interpolations=INTERPOLATIONS,
-        rows=[_metric_row(result, name) for name in METRICS],
         box_plots=[_Embedded.of(plot) for plot in box_plots(result, *BOX_SIZE_PX)],
         min_spread_images=MIN_BOX_IMAGES,
         curves=_Embedded.of(correlation_plot(result)) if result["frc"]["correlation"] else None,
         resolutions=_resolutions(result),
-        normalised=_normalisation(result["settings"]),
         images=[by_name[name] for name in dict.fromkeys([*(name for name, _ in ranked), *by_name])],
         image_metrics={name: METRICS[name] for name in IMAGE_METRICS},
         listed=MAX_LISTED_IMAGES,
-        record=result["record"],
     )
 
 
@@ -253,44 +252,11 @@ def _data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
-def _subtitle(result: Mapping[str, Any]) -> str:
-    settings = result["settings"]
-    scale = settings["scale"]
-    factor = " x ".join(map(str, scale)) if isinstance(scale, Sequence) else f"{scale}x"
-    same = "; at scale 1 the interpolated images are the inputs themselves" if _denoises(result) else ""
-    return f"Scale {factor}, compared on {settings['compared']}; inputs: {settings['input']}{same}"
-
-
-def _cards(result: Mapping[str, Any], gains: Sequence[float]) -> list[dict[str, str]]:
-    """The few figures that a reader takes away."""
-    cards = []
-    for name in ("psnr_fitted", "ssim_fitted"):
-        method, metric = best_interpolation(result, name), METRICS[name]
-        gap = result["against"][method][name]
-        ends = [_signed(end, metric.digits) for end in gap["interval"] or ()]
-        spread = f"95 %: {' to '.join(ends)}" if ends else ""
-        value = f"{_signed(gap['mean'], metric.digits)} {metric.unit}".strip()
-        label = f"{metric.label.split(',')[0]} gained, brightness fitted"
-        cards.append((label, value, f"over {'the input' if _denoises(result) else method}. {spread}"))
-    restored, interpolated = (
-        _resolution(result["mean"][method]["frc_resolution"], result) for method in ("model", "bicubic")
-    )
-    rival_name = "input" if _denoises(result) else "bicubic"
-    cards.append(("Detail that agrees with HR", restored, f"{rival_name}: {interpolated}"))
-    won = sum(gain > 0 for gain in gains)
-    cards.append((f"Better than {rival_name}", f"{won} of {images_in_words(len(gains))}", "by fitted PSNR"))
-    return [dict(zip(("label", "value", "detail"), card, strict=True)) for card in cards]
-
-
-def _denoises(result: Mapping[str, Any]) -> bool:
-    return rival(result["settings"]["scale"]) == "the input"
-
-
-def _resolution(pixels: float | None, result: Mapping[str, Any]) -> str:
+def _resolution(pixels: float | None, images: Sequence[Mapping[str, Any]]) -> str:
     """A resolution in nanometres where all images have one pixel size, else in pixels."""
     if pixels is None:
         return "-"
-    sizes = {image["pixel_size_nm"] for image in result["images"]}
+    sizes = {image["pixel_size_nm"] for image in images}
     size = next(iter(sizes))
     return f"{pixels * size:.3g} nm" if len(sizes) == 1 and size else f"{pixels:.1f} px"
 
@@ -322,46 +288,15 @@ def _embedded_pictures(ranked: Sequence[tuple[str, float]], pictures: Mapping[st
     ]
 
 
-def _metric_row(result: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A metric's means, the best of them marked, and the network's differences from each interpolation."""
-    means = {method: result["mean"][method][name] for method in METHODS}
-    sign = 1 if METRICS[name].higher_is_better else -1
-    best = max((value for value in means.values() if value is not None), key=lambda value: sign * value, default=None)
-    cells = [
-        {"value": value, "best": value is not None and value == best, "interval": result["interval"][method][name]}
-        for method, value in means.items()
-    ]
-    return {
-        "metric": METRICS[name],
-        "means": cells,
-        "gaps": [result["against"][method][name] for method in INTERPOLATIONS],
-    }
-
-
-def _resolutions(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Resolutions of each method against HR, and of HR and LR images by themselves, in pixels and nanometres."""
+def _resolutions(result: Mapping[str, Any]) -> list[tuple[str, float | None]]:
+    """Resolutions in pixels: of each method against HR, and of HR and LR images by themselves."""
     rows = [(NAMES[method], result["mean"][method]["frc_resolution"]) for method in METHODS]
     alone = [image["single_image_resolution"] for image in result["images"]]
     for name, label in (("hr", "HR by itself"), ("lr", "LR by itself")):
         values = [resolutions[name] for resolutions in alone if name in resolutions]
         if values:
             rows.append((label, float(np.mean(values))))
-    physical = [_resolution(pixels, result) for _, pixels in rows]
-    return [
-        {"label": label, "pixels": pixels, "physical": size if size.endswith("nm") else "pixel size unknown"}
-        for (label, pixels), size in zip(rows, physical, strict=True)
-    ]
-
-
-def _normalisation(settings: Mapping[str, Any]) -> list[str]:
-    return [
-        "Every image was brought to [0, 1] as the record's intensity settings say. PSNR, SSIM, MS-SSIM, NRMSE and "
-        "pixel error judge it so, with data range 1.",
-        f"Before the fitted metrics: {NORMALISED[settings['normalise']]}.",
-        "Range-invariant PSNR always fits gain and offset.",
-        "Restored and interpolated images were rounded to the grey levels of the HR file's type.",
-        f"Planes of more than 4096 x 4096 pixels were scored in equal blocks. Seed {settings['seed']}.",
-    ]
+    return rows
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -374,6 +309,10 @@ def _signed(value: float | None, digits: int) -> str:
 
 def _interval(interval: Sequence[float] | None, digits: int) -> str:
     return " to ".join(_number(end, digits).replace("-", "−") for end in interval or ())
+
+
+def _signed_interval(interval: Sequence[float] | None, digits: int) -> str:
+    return f"95 %: {' to '.join(_signed(end, digits) for end in interval)}" if interval else ""
 
 
 def _p_value(p: float | None) -> str:
