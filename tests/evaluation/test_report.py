@@ -75,7 +75,7 @@ def test_the_page_holds_the_figures(evaluated: tuple[dict, dict[str, Path], Path
         assert f"{result['mean'][method]['ms_ssim']:.4f}" in words
     low, high = result["against"]["bicubic"]["ssim"]["interval"]
     assert f"{low:.4f} to {high:.4f}".replace("-", "−") in words
-    assert "_target_: \"ResUNet\"" in words
+    assert '_target_: "ResUNet"' in words
     assert "pixel size unknown" in words
 
 
