@@ -1,4 +1,4 @@
-"""What was understood of an image file: the answer to "why does it read my file like that?"."""
+"""How an image file is read: its axes, pixel size, intensity scale, noise and tiles."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from pssr2_monai.images.windows import fit_image_intensity, grid, plane_size, sa
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What was understood of an image file.
+    """How an image file is read.
 
     Attributes:
         path: the file.
         axes: letters out of TZCYX in the file's order.
-        shape: size along each.
-        dtype: of the pixels.
+        shape: size along each axis.
+        dtype: data type of the pixels.
         pixel_size: micrometres along the axes for which it is known.
-        channel_names: as far as known.
+        channel_names: names of the channels, as far as known.
         least: smallest value of a sample of the pixels.
-        greatest: greatest value of it.
-        noise: standard deviation of the noise in the file's grey levels, estimated.
+        greatest: greatest value of that sample.
+        noise: estimated standard deviation of the noise in the file's grey levels.
         black: value that becomes 0.
         white: value that becomes 1.
-        frames: planes in all.
-        run: neighbouring frames, the most that ``n_frames`` can be.
-        tiles: tiles of a frame, for the settings given.
-        samples: tiles times their central frames.
+        frames: number of planes.
+        run: number of neighbouring frames, which limits ``n_frames``.
+        tiles: number of tiles of a frame.
+        samples: number of tiles times that of their central frames.
     """
 
     path: str
@@ -68,27 +68,28 @@ class ImageInfo:
 
 
 def describe(path: str | Path, settings: TileSettings | None = None) -> ImageInfo:
-    """What was understood of a file, and the tiles it would give.
+    """Describe how a file is read, and the tiles that a training would take from it.
 
     Args:
         path: an image file.
-        settings: how it would be tiled; the defaults of a training where none are given.
+        settings: how it would be tiled; by default as a training does.
 
     Returns:
         Axes, shape, data type and pixel size (micrometres); range, noise and black and white level in the file's grey
-        levels; how many frames and tiles it gives.
+        levels; numbers of frames and tiles.
 
     Raises:
         InputError: the file cannot be read, or has fewer frames than asked for.
 
     Example:
-        >>> found = describe("scans/cell_0.tif")
-        >>> found.axes, found.shape, found.dtype, found.pixel_size
+        >>> info = describe("scans/cell_0.tif")
+        >>> info.axes, info.shape, info.dtype, info.pixel_size
         ('YX', (48, 48), 'uint8', {'Y': 0.04, 'X': 0.04})
     """
     settings = settings or TileSettings()
     with open_image(path, settings.axes) as image:
-        sample = np.concatenate([window.ravel() for window in sample_pixels(image, settings.stack)])
+        windows = list(sample_pixels(image, settings.stack))
+        sample = np.concatenate([window.ravel() for window in windows])
         finite = sample[np.isfinite(sample)]
         if not finite.size:
             raise InputError(f"{image.path.name}: holds no finite value")
@@ -96,7 +97,7 @@ def describe(path: str | Path, settings: TileSettings | None = None) -> ImageInf
         frames = frames_of(image.axes, image.shape, settings.stack)
         frames.check_n_frames(settings.label_frames, image.path.name)
         tiles = len(grid(plane_size(image), settings.tile, settings.overlap))
-        noise = [noise_level(window) for window in sample_pixels(image, settings.stack)]
+        noise = [noise_level(window) for window in windows]
         return ImageInfo(
             path=str(path),
             axes=image.axes,

@@ -99,8 +99,11 @@ def test_inference_restores_a_folder(project_root: Path, hr_folder: Path, tiny_w
     )
     workflow.initialize()
     workflow.run()
-    with open_image(tmp_path / "restored" / "cell_4.png") as restored:
+    assert {path.name for path in (tmp_path / "restored").iterdir()} == {path.name for path in hr_folder.iterdir()}
+    (expected,) = restore(hr_folder / "cell_4.png", tmp_path / "cell_4.png", tiny_weights)
+    with open_image(tmp_path / "restored" / "cell_4.png") as restored, open_image(expected) as image:
         assert restored.shape == (4 * 96, 4 * 112)
+        np.testing.assert_array_equal(restored.read(), image.read())
 
 
 @pytest.fixture

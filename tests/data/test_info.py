@@ -1,4 +1,4 @@
-"""What `pssr2 info` tells, on images made with known noise and known axes."""
+"""How files are read, on images of known noise and known axes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.writer import write_image
 
 
-def test_what_was_understood_of_a_stack(tmp_path: Path) -> None:
+def test_a_stack_is_described(tmp_path: Path) -> None:
     stack = np.random.default_rng(0).integers(100, 4000, (2, 7, 100, 90)).astype(np.uint16)
     write_image(tmp_path / "s.ome.tif", stack, axes="TZYX", pixel_size={"Z": 0.3, "Y": 0.1, "X": 0.1})
     info = describe(tmp_path / "s.ome.tif", TileSettings(tile=64, n_frames=5))
@@ -30,13 +30,13 @@ def test_what_was_understood_of_a_stack(tmp_path: Path) -> None:
         describe(tmp_path / "s.ome.tif", TileSettings(n_frames=9))
 
 
-def test_telling_of_an_image_needs_neither_torch_nor_monai(hr_folder: Path) -> None:
+def test_describing_an_image_needs_neither_torch_nor_monai(hr_folder: Path) -> None:
     """They take seconds to load, which a question about a file must not cost."""
-    told = (
+    code = (
         "import sys; from pssr2_monai.cli.main import main; from pssr2_monai.data.datalists import TileSettings\n"
         "from pssr2_monai.data.info import describe\n"
         f"describe({str(next(hr_folder.iterdir()))!r}, TileSettings(tile=32))\n"
         "assert not {'torch', 'monai', 'ignite'} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
