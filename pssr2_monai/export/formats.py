@@ -37,7 +37,7 @@ class Format:
     """A kind of file: how it is written from a network, an image, its free axes and a record, and how it is read."""
 
     suffix: str
-    packages: tuple[str, ...]  # needed beside torch
+    packages: tuple[str, ...]  # needed in addition to torch
     extra: str  # of this package, which installs them
     write: Callable[[nn.Module, Tensor, dict[int, str], Path, str], None]
     read: Callable[[Path], tuple[Run, str]]  # the record is empty where the file has none
