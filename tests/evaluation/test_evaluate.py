@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import json
 import re
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image
 from scipy.stats import wilcoxon
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from pssr2_monai.cli.verbs import evaluate as command
+from pssr2_monai.cli.main import main
 from pssr2_monai.errors import InputError, UsageError
 from pssr2_monai.evaluation.evaluate import evaluate, table
 from pssr2_monai.evaluation.fourier_ring_correlation import RingCorrelation, ring_correlation
@@ -74,7 +73,7 @@ def test_images_without_partner_or_of_the_wrong_size_are_named(
 ) -> None:
     lr_folder = _lr_folder(hr_folder, tmp_path / "lr")
     Image.new("L", (50, 24)).save(lr_folder / "cell_3.png")
-    with pytest.raises(InputError, match=r"cell_3\.png \(24 x 50 beside 96 x 112 of cell_3\.png\)"):
+    with pytest.raises(InputError, match=r"cell_3\.png \(24 x 50 for 96 x 112 of cell_3\.png\)"):
         evaluate(hr_folder, tiny_weights, tmp_path / "out", lr=lr_folder)
     (lr_folder / "cell_3.png").unlink()
     with pytest.raises(InputError, match=r"cell_3\.png in .*: have no partner"):
@@ -165,10 +164,11 @@ def test_a_wrong_option_is_refused_before_any_work(tmp_path: Path, keyword: str,
         evaluate(tmp_path / "none", tmp_path / "none.pt", tmp_path / "out", overwrite=True)
 
 
-def test_the_default_window_in_the_help_is_the_one_that_is_used() -> None:
-    documented = inspect.getdoc(command) or ""
-    (line,) = [line for line in documented.splitlines() if line.startswith("--window ")]
-    numbers = [int(number) for number in re.findall(r"\d+", line)]
+def test_the_default_window_in_the_help_is_the_one_that_is_used(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("--window ")]
+    numbers = [int(number) for number in re.findall(r"\d+", line.split("by default")[1])]
     assert numbers == [SeamlessInferer().window, SeamlessInferer(volume=True).window]
 
 
