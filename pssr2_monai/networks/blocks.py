@@ -1,4 +1,4 @@
-"""The blocks that the networks are made of."""
+"""Building blocks of the networks."""
 
 from __future__ import annotations
 
@@ -229,7 +229,8 @@ class Reconstruction(nn.Module):
         """Filters and biases of the first convolution, ordered by place in the group, then by feature."""
         group = self.pre.out_channels // self.conv.in_channels
         weight, bias = (
-            each.unflatten(0, (-1, group)).transpose(0, 1).flatten(0, 1) for each in (self.pre.weight, self.pre.bias)
+            tensor.unflatten(0, (-1, group)).transpose(0, 1).flatten(0, 1)
+            for tensor in (self.pre.weight, self.pre.bias)
         )
         return weight.contiguous(memory_format=torch.channels_last), bias
 
@@ -251,7 +252,7 @@ def _shifted(by: int, part: range, size: int) -> tuple[slice, slice]:
 
 
 def upsampling_steps(scale: Sequence[int]) -> list[list[int]]:
-    """`scale` in steps of prime factors, each axis its own: ``[1, 4, 4]`` gives ``[[1, 2, 2], [1, 2, 2]]``."""
+    """Divide `scale` into steps of prime factors for each axis: ``[1, 4, 4]`` gives ``[[1, 2, 2], [1, 2, 2]]``."""
     steps: list[list[int]] = []
     remaining = list(scale)
     while max(remaining) > 1:
@@ -262,7 +263,7 @@ def upsampling_steps(scale: Sequence[int]) -> list[list[int]]:
 
 
 def shuffled_upsampling(spatial_dims: int, features: int, scale: Sequence[int]) -> nn.Sequential:
-    """Convolution and pixel shuffle for each step of `scale`: the upsampler of EDSR, RCAN and SwinIR."""
+    """Return a convolution and pixel shuffle for each step of `scale`: the upsampler of EDSR, RCAN and SwinIR."""
     layers: list[nn.Module] = []
     for step in upsampling_steps(scale):
         conv = Conv[Conv.CONV, spatial_dims](features, prod(step) * features, kernel_size=3, padding=1)

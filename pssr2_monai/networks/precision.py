@@ -1,4 +1,4 @@
-"""How networks compute quickest: in bfloat16 where the machine has it, with the channels last in memory."""
+"""The fastest way to compute networks: in bfloat16 where the machine has it, with channels last in memory."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def channels_last(network: torch.nn.Module, device: torch.device | str) -> torch.nn.Module:
-    """The network on a device, the weights of its convolutions with the channels last, as kernels take them quickest.
+    """Move a network to a device, with the memory layout that makes its convolutions fastest.
 
-    ``Module.to(memory_format=...)`` does this for networks that are 2-D throughout only.
+    ``Module.to(memory_format=...)`` does this for purely 2-D networks only.
     """
     convert_conv2d_weight_memory_format(network, torch.channels_last)
     convert_conv3d_weight_memory_format(network, torch.channels_last_3d)
@@ -25,7 +25,7 @@ def channels_last(network: torch.nn.Module, device: torch.device | str) -> torch
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The dtype that convolutions and products are computed in.
+    """Return the dtype for convolutions and products.
 
     Args:
         precision: ``float32``, ``bfloat16``, or ``auto`` for bfloat16 where the device computes in it (GPUs since
@@ -48,7 +48,7 @@ def _computes_bfloat16(device: torch.device) -> bool:
 
 
 def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..., torch.Tensor]:
-    """The network, computing in ``dtype`` and giving float32, whose sums and blends need its digits."""
+    """Wrap the network to compute in ``dtype`` and return float32, which sums and blending need."""
 
     def predict(inputs: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         with torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype is not torch.float32):
@@ -59,7 +59,7 @@ def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..
 
 
 class AutocastInferer(SimpleInferer):
-    """MONAI's simple inferer with the network in bfloat16: on a CPU, too, where the engines' own ``amp`` does nothing.
+    """MONAI's simple inferer with the network in bfloat16, also on a CPU, where ``amp`` of the engines has no effect.
 
     Args:
         precision: see ``choose_precision``.

@@ -20,7 +20,7 @@ from pssr2_monai.networks.scaled import ScaledNetwork
 from pssr2_monai.networks.swinir import SwinIR
 
 FREE = ("dilations", "pool_sizes", "qk_scale")
-"""What no tensor tells; `load_pssr2` takes these as options."""
+"""Arguments that no tensor determines; `load_pssr2` takes them as options."""
 # Buffers that the original saves and that follow from the arguments.
 DERIVED = re.compile(r"\.(attn_mask|attn\.relative_position_index)$")
 UNET_NAMES: list[tuple[str, Callable[[re.Match[str]], str] | str]] = [
@@ -57,19 +57,19 @@ SINGLE = {"pixelshuffledirect": "upsample.0.", "": "conv_last."}
 
 
 def load_pssr2(path: str | Path, **options: Any) -> tuple[ScaledNetwork, dict[str, Any]]:
-    """The network of a ``.pth`` file saved by ``pssr`` 2.x (ResUNet, ResUNetA, RDResUNet, RDResUNetA, SwinIR).
+    """Load the network of a ``.pth`` file saved by ``pssr`` 2.x (ResUNet, ResUNetA, RDResUNet, RDResUNetA, SwinIR).
 
     Only tensors are read; pickled objects are refused and never run.
 
     Args:
         path: the file.
-        options: what the tensors do not tell, where it is not the original's default: ``dilations`` (for each level),
+        options: what the tensors do not determine, unless it is the original's default: ``dilations`` (for each level),
             ``pool_sizes``, ``qk_scale``; ``scale`` of a SwinIR with "pixelshuffledirect". Any other argument of the
             network may be given too, and must then agree with the weights.
 
     Returns:
-        The network in evaluation mode, and what builds it: ``{"_target_": ..., "scale": ..., "in_channels": ...}``,
-        all arguments as plain numbers, strings and lists.
+        The network in evaluation mode, and what a record has of it: ``{"_target_": ..., "scale": ..., "in_channels":
+        ...}``, all arguments as plain numbers, strings and lists.
 
     Raises:
         InputError: no such file; not a state dict; of another package; tensors missing, left over or of other shapes;
@@ -113,7 +113,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _apply(options: Mapping[str, Any], arguments: dict[str, Any]) -> None:
-    """Put `options` in the place of what the tensors do not tell, and refuse those that contradict the tensors."""
+    """Set arguments that the tensors do not determine; refuse options that contradict the tensors."""
     for name, value in options.items():
         if name not in arguments:
             raise InputError(f"{name}: no argument of this network; give some of {', '.join(arguments)}")
@@ -131,7 +131,7 @@ def _flat(value: Any) -> list[Any]:
 
 
 def _original_name(name: str, arguments: Mapping[str, Any]) -> str:
-    """What the original package calls a tensor of ours."""
+    """Return the original package's name of a tensor."""
     if "window" not in arguments:
         for pattern, theirs in UNET_NAMES:
             name = re.sub(pattern, theirs, name)
@@ -143,20 +143,20 @@ def _original_name(name: str, arguments: Mapping[str, Any]) -> str:
     return name
 
 
-def _compare(path: str | Path, expected: Shapes, found: Shapes) -> None:
+def _compare(path: str | Path, expected: Shapes, saved: Shapes) -> None:
     """Refuse tensors that are missing, left over or of another shape, naming the first."""
-    left_over = [name for name in found if name not in expected and not DERIVED.search(name)]
-    for names, what in (([name for name in expected if name not in found], "missing"), (left_over, "left over")):
+    left_over = [name for name in saved if name not in expected and not DERIVED.search(name)]
+    for names, what in (([name for name in expected if name not in saved], "missing"), (left_over, "left over")):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise InputError(f"{path}: tensor {names[0]!r}{more} {what}; the weights are not whole or not of pssr 2.x")
     for name, shape in expected.items():
-        if found[name] != shape:
-            raise InputError(f"{path}: tensor {name!r} has shape {list(found[name])}, not {list(shape)}")
+        if saved[name] != shape:
+            raise InputError(f"{path}: tensor {name!r} has shape {list(saved[name])}, not {list(shape)}")
 
 
 Shapes = Mapping[str, tuple[int, ...]]
-Found = tuple[type[ScaledNetwork], dict[str, Any]]
+Recognised = tuple[type[ScaledNetwork], dict[str, Any]]
 UNET_RANGE = (-1.0, 255 / 128 - 1)
 SWINIR_RANGE = (0.0, 255.0)
 # By how many parallel stacks or pools there are: the original's defaults.
@@ -164,15 +164,15 @@ DILATIONS = {1: [1], 2: [1, 3], 3: [1, 3, 15], 4: [1, 3, 15, 31]}
 POOL_SIZES = {1: [1], 2: [1, 2], 3: [1, 2, 4], 4: [1, 2, 4, 8]}
 
 
-def recognise(shapes: Shapes, options: Mapping[str, Any]) -> Found:
-    """The class and arguments of the network whose state dict has these tensors.
+def recognise(shapes: Shapes, options: Mapping[str, Any]) -> Recognised:
+    """Return the class and arguments of the network whose state dict has these tensors.
 
     Args:
         shapes: the tensors' shapes by their names in the original package.
-        options: what the caller knows; only the scale is looked at, where the shapes leave a choice.
+        options: the caller's arguments; only the scale is used, where the shapes leave a choice.
 
     Raises:
-        InputError: tensors of no architecture of the package, or too few to tell.
+        InputError: tensors of no architecture of the package, or too few to decide.
     """
 
     def any_starts(*prefixes: str) -> bool:
@@ -199,13 +199,13 @@ def _shape(shapes: Shapes, name: str, dims: int = 4) -> tuple[int, ...]:
 
 
 def _count(shapes: Shapes, prefix: str) -> int:
-    """One more than the largest number that follows `prefix` in a name."""
+    """Return one more than the largest number that follows `prefix` in a name."""
     pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
     return max((int(match[1]) + 1 for name in shapes if (match := pattern.match(name))), default=0)
 
 
 def _unet_arguments(shapes: Shapes, blocks: Sequence[str], features: int) -> dict[str, Any]:
-    """What ResUNet and RDResUNet share; `blocks` are the prefixes that give ``dilations`` its order."""
+    """Return the arguments common to ResUNet and RDResUNet; `blocks` are prefixes in the order of ``dilations``."""
     stacks = [_count(shapes, f"{block}.dilations.") for block in blocks]
     atrous = any(stacks)
     pools = _count(shapes, "reconstruction_pool.convs.")
@@ -226,7 +226,7 @@ def _unet_arguments(shapes: Shapes, blocks: Sequence[str], features: int) -> dic
     }
 
 
-def _resunet(shapes: Shapes) -> Found:
+def _resunet(shapes: Shapes) -> Recognised:
     blocks = [f"encoder.{i}" for i in range(_count(shapes, "encoder."))]
     widths = [_shape(shapes, f"{block}.respass.weight") for block in blocks]
     arguments = {
@@ -238,7 +238,7 @@ def _resunet(shapes: Shapes) -> Found:
     return (ResUNet if arguments["dilations"] is None else ResUNetA), arguments
 
 
-def _rdresunet(shapes: Shapes) -> Found:
+def _rdresunet(shapes: Shapes) -> Recognised:
     blocks = [f"decoder.{i}" for i in range(_count(shapes, "decoder."))]
     channels = [_shape(shapes, f"{block}.respass.weight")[0] for block in blocks]
     stem = _shape(shapes, "encoder.stem.stem.0.weight")
@@ -276,7 +276,7 @@ def _rdresunet(shapes: Shapes) -> Found:
 
 
 def _ratio(widths: Sequence[tuple[int, int]]) -> float:
-    """The simplest ratio that, rounded down to multiples of 8, takes each first width to the second."""
+    """Return the simplest ratio that, rounded down to multiples of 8, maps each first width to the second."""
     if not widths:
         return 1.0
     low = max(Fraction(after, before) for before, after in widths)
@@ -288,7 +288,7 @@ def _ratio(widths: Sequence[tuple[int, int]]) -> float:
     raise InputError("widths of the dense blocks follow no one ratio")
 
 
-def _swinir(shapes: Shapes, options: Mapping[str, Any]) -> Found:
+def _swinir(shapes: Shapes, options: Mapping[str, Any]) -> Recognised:
     if "absolute_pos_embed" in shapes:
         raise InputError("absolute position embedding (ape) ties SwinIR to one image size and is not supported")
     groups = [f"layers.{i}.residual_group.blocks." for i in range(_count(shapes, "layers."))]
@@ -334,7 +334,7 @@ def _swinir(shapes: Shapes, options: Mapping[str, Any]) -> Found:
 
 
 def _direct(maps: int, frames: int, scale: object) -> tuple[int, int]:
-    """Frames and scale of one convolution that gives ``frames * scale**2`` maps: `scale`, or what fits best."""
+    """Return frames and scale of a convolution with ``frames * scale**2`` maps: `scale`, or what fits best."""
     if isinstance(scale, int) and scale > 0 and maps % scale**2 == 0:
         return maps // scale**2, scale
     for out_channels in (frames, 1):

@@ -44,7 +44,7 @@ class Residual(nn.Module):
 class RCAN(ScaledNetwork):
     """Residual channel attention network (Zhang et al. 2018), 2-D or 3-D.
 
-    Groups of attention blocks, each group and the whole with a skip of its own, at the input's size throughout; no
+    Groups of attention blocks, each group and the whole with its own skip, at the input's size throughout; no
     normalisation. Channel attention means over the whole input, so that tiles of one image differ a little. The
     defaults are the paper's 15.6 M parameters; ``groups=5, blocks=5, features=32, reduction=8`` suits volumes.
 

@@ -122,7 +122,7 @@ def _refuse_constant(constant: str) -> NoReturn:
 
 def _checked(content: Any, origin: str) -> Record:
     """Return the record that parsed JSON describes, every field of its type."""
-    if not isinstance(content, dict) or content.keys() - {each.name for each in fields(Record)}:
+    if not isinstance(content, dict) or content.keys() - {known.name for known in fields(Record)}:
         raise TypeError("it is not a mapping of a record's fields")
     kinds = {"network": dict, "crappifier": dict, "pixel_size": dict, "versions": dict, "intensity": dict, "stack": str}
     for name, kind in kinds.items():

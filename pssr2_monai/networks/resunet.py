@@ -75,8 +75,8 @@ class ResUNet(ScaledNetwork):
         pool: how many pixels become one at the next level, one number or one for each axis: ``[1, 2, 2]`` where those
             along Z are far apart.
 
-    It takes float32 ``(batch, in_channels, Y, X)`` in [0, 1], of any size, and gives ``(batch, out_channels, scale *
-    Y, scale * X)``; in three dimensions Z comes before Y.
+    The input is float32 ``(batch, in_channels, Y, X)`` in [0, 1], of any size; the output ``(batch, out_channels, scale
+    * Y, scale * X)``; in three dimensions Z comes before Y.
 
     Raises:
         InputError: numbers that do not go together; see each argument.

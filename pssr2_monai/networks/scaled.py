@@ -1,4 +1,4 @@
-"""What every network here shares: [0, 1] in, exactly `scale` times the size out."""
+"""The base of all networks: from [0, 1] to exactly `scale` times the size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIN_SIZE = 8
 
 
 def factor_per_axis(scale: int | Sequence[int], spatial_dims: int, name: str = "scale") -> list[int]:
-    """One whole factor of at least 1 for each spatial axis.
+    """Return one whole factor of at least 1 for each spatial axis.
 
     Args:
         scale: one factor for all axes, or one for each, in the order of the axes (``[1, 4, 4]`` for ZYX).
@@ -36,10 +36,10 @@ def factor_per_axis(scale: int | Sequence[int], spatial_dims: int, name: str = "
 class ScaledNetwork(nn.Module):
     """A network that turns ``(batch, frames, [Z,] Y, X)`` in [0, 1] into the same at exactly ``scale`` times the size.
 
-    A subclass gives `features`, which works on sizes that are multiples of ``multiple`` and answers with ``scale``
-    times that size. This class maps the grey values, extends the input by reflection at its far ends (so that
-    nothing shifts), crops the answer, and adds the enlarged input. ``spatial_dims``, ``in_channels``,
-    ``out_channels``, ``scale`` (one factor an axis) and ``multiple`` are attributes that others may read.
+    A subclass defines `features`, which works on sizes that are multiples of ``multiple`` and returns ``scale`` times
+    that size. This class maps the grey values, extends the input by reflection at its far ends (so that nothing
+    shifts), crops the output, and adds the enlarged input. ``spatial_dims``, ``in_channels``,
+    ``out_channels``, ``scale`` (one factor an axis) and ``multiple`` are public attributes.
 
     Args:
         spatial_dims: 2 or 3.
@@ -85,11 +85,11 @@ class ScaledNetwork(nn.Module):
         self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
 
     def features(self, x: Tensor) -> Tensor:
-        """What the network makes of a padded input, in its own grey values, at ``scale`` times the size."""
+        """Compute the output from a padded input, both in the network's grey values, at ``scale`` times the size."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """The restored image.
+        """Restore an image.
 
         Args:
             x: ``(batch, in_channels, [Z,] Y, X)`` with values in [0, 1]; Y and X of at least 8.
@@ -113,9 +113,9 @@ class ScaledNetwork(nn.Module):
         return (y - self.black) / self.gain
 
     def _extend(self, x: Tensor) -> Tensor:
-        """`x`, mirrored at the far end of each axis up to the size that the network needs.
+        """Mirror `x` at the far end of each axis up to the size that the network needs.
 
-        Indexing rather than ``F.pad``: any length in one go, however short the axis, and no branch on the size,
+        By indices rather than ``F.pad``: any length in one step, however short the axis, and no branch on the size,
         which export with dynamic sizes could not follow.
         """
         if self.multiple == 1 and self.padded_min == 1:
@@ -132,7 +132,7 @@ class ScaledNetwork(nn.Module):
         return x
 
     def _enlarge(self, x: Tensor) -> Tensor:
-        """The central frames of `x`, enlarged linearly with pixel areas kept (``align_corners=False``)."""
+        """Enlarge the central frames of `x` linearly, by pixel areas (``align_corners=False``)."""
         if self.in_channels > self.out_channels:
             x = x.narrow(1, (self.in_channels - self.out_channels) // 2, self.out_channels)
         elif self.in_channels < self.out_channels:
@@ -144,7 +144,7 @@ class ScaledNetwork(nn.Module):
 
     @torch.jit.unused
     def _check(self, x: Tensor) -> None:
-        """Refuse what the network cannot take; left out of traces and exports, which would freeze the sizes."""
+        """Validate the input; left out of traces and exports, which would freeze the sizes."""
         if torch.jit.is_tracing() or torch.compiler.is_compiling():  # type: ignore[attr-defined]
             return
         if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
@@ -161,12 +161,12 @@ class ScaledNetwork(nn.Module):
 
 
 class AsVolume(nn.Module):
-    """Lets a 3-D network restore runs of frames: ``(batch, frames, Y, X)`` in and out, the frames being its Z.
+    """Apply a 3-D network to runs of frames: ``(batch, frames, Y, X)`` in and out, with the frames as its Z axis.
 
-    So a volume passes through the same transforms, losses and metrics as planes do.
+    Volumes thus use the same transforms, losses and metrics as planes.
 
     Args:
-        network: takes and gives ``(batch, 1, Z, Y, X)``, each axis of the output its scale times as long.
+        network: maps ``(batch, 1, Z, Y, X)`` to the same, each axis its scale times as long.
 
     Example:
         >>> import torch

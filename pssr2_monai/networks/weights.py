@@ -1,4 +1,4 @@
-"""Files of weights with their record: found, read, written."""
+"""Files of weights with their record: find, read and write them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from pssr2_monai.networks.pssr2 import load_pssr2
 from pssr2_monai.networks.record import Record
 
 RECORDED = {"model", "record"}
-BROUGHT = {"em": "model.pt", "em_denoise": "denoise.pt"}
-"""Weights that the bundle brings along, by the name of the preset that they were trained with."""
+BUNDLED = {"em": "model.pt", "em_denoise": "denoise.pt"}
+"""Files of the bundled weights, by the name of the preset that they were trained with."""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a file of weights with its record; nothing in it is executed.
+    """Return the content of a file of weights with its record; nothing in it is executed.
 
     Raises:
-        InputError: the file is missing, is no checkpoint, or holds no record.
+        InputError: the file is missing, is not a checkpoint, or holds no record.
     """
     saved = _read_safely(path)
     if not saved.keys() >= RECORDED:
@@ -34,19 +34,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def weights_file(path: str | Path) -> Path:
-    """The file of weights: one of the user's, or one that the bundle brings along by its name, ``em``.
+    """Return the path of weights: a file of the user's, or bundled weights by their name, such as ``em``.
 
     Raises:
         InputError: there is no such file, or the name is unknown.
     """
-    brought = bundle_dir() / "models" / BROUGHT.get(str(path), "")
-    found = next((each for each in (Path(path), brought) if each.is_file()), None)
-    if found is None and str(path) in BROUGHT:
-        raise InputError(f"{path}: {brought} is missing; install the package anew, or give a model.pt of a training")
-    if found is None:
-        near = nearest(str(path), BROUGHT) or f"; give a model.pt of a training, or {' or '.join(BROUGHT)}"
-        raise InputError(f"{path}: there is no such file of weights{near}")
-    return found
+    bundled = bundle_dir() / "models" / BUNDLED.get(str(path), "")
+    for file in (Path(path), bundled):
+        if file.is_file():
+            return file
+    if str(path) in BUNDLED:
+        raise InputError(f"{path}: {bundled} is missing; install the package anew, or give a model.pt of a training")
+    suggestion = nearest(str(path), BUNDLED) or f"; give a model.pt of a training, or {' or '.join(BUNDLED)}"
+    raise InputError(f"{path}: there is no such file of weights{suggestion}")
 
 
 def _read_safely(path: str | Path) -> dict[str, Any]:
@@ -59,33 +59,33 @@ def _read_safely(path: str | Path) -> dict[str, Any]:
         ) from error
     if not isinstance(saved, dict):
         raise InputError(f"{path}: holds no weights with a record; give a model.pt of a training")
-    record = _record_beside(path) if saved.keys().isdisjoint(RECORDED) else None
+    record = _record_next_to(path) if saved.keys().isdisjoint(RECORDED) else None
     return saved if record is None else {"model": saved, "record": record}
 
 
-def _record_beside(path: Path) -> dict[str, Any] | None:
-    """The record that ``save_plain`` wrote beside weights; another file of that name is none of ours."""
+def _record_next_to(path: Path) -> dict[str, Any] | None:
+    """Return the record that ``save_plain`` wrote next to weights; None if that file holds something else."""
     try:
-        found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and found.keys() == {"version", "json"} else None
+    return record if isinstance(record, dict) and record.keys() == {"version", "json"} else None
 
 
 def load_weights(
     path: str | Path, device: torch.device | str = "cpu", **options: Any
 ) -> tuple[torch.nn.Module, Record]:
-    """The network in evaluation mode with its weights, and their record.
+    """Load the network in evaluation mode with its weights, and their record.
 
     Args:
-        path: a file that a training wrote (``model.pt``), a ``.pth`` of the original ``pssr`` package, or ``em`` or
-            ``em_denoise``, which the bundle brings along.
+        path: a file that a training wrote (``model.pt``), a ``.pth`` of the original ``pssr`` package, or the bundled
+            weights ``em`` or ``em_denoise``.
         device: where the network is to run.
-        options: for an original's file, what its tensors do not tell; see ``networks.load_pssr2``.
+        options: for a file of the original, arguments that its tensors do not determine; see ``networks.load_pssr2``.
 
     Returns:
-        The network, which takes and gives float32 ``(batch, frames, Y, X)`` in [0, 1], and the record: its scale,
-        frames, intensity scale, crappifier and pixel size (micrometres).
+        The network, from and to float32 ``(batch, frames, Y, X)`` in [0, 1], and the record: its scale, frames,
+        intensity scale, crappifier and pixel size (micrometres).
 
     Raises:
         InputError: the file cannot be read, or its weights do not fit the network that its record names.
@@ -101,7 +101,7 @@ def load_weights(
         network = record.build_network()
         try:
             network.load_state_dict(saved["model"])
-        except Exception as error:  # of what torch makes of a state that is not one there is no list
+        except Exception as error:  # torch raises errors of many types for what is not a state
             name = str(record.network["_target_"]).rpartition(".")[-1]
             raise InputError(f"{path}: the weights do not fit the {name} that their record describes") from error
     elif not saved or not all(isinstance(value, torch.Tensor) for value in saved.values()):
@@ -110,6 +110,7 @@ def load_weights(
         network, arguments = load_pssr2(path, **options)
         scale, frames = max(network.scale), (network.in_channels, network.out_channels)
         record = Record(arguments, scale, frames, versions={"pssr": "2"})
+        record.origin = str(path)
     return channels_last(network, device).eval(), record
 
 
@@ -122,7 +123,7 @@ def convert(original: str | Path, target: str | Path, **options: Any) -> Path:
         options: see ``networks.load_pssr2``.
 
     Raises:
-        InputError: the file is not one of the original's, or the target exists.
+        InputError: the file is not of the original, or the target exists.
     """
     target = Path(target)
     if target.exists():
@@ -133,9 +134,9 @@ def convert(original: str | Path, target: str | Path, **options: Any) -> Path:
 
 
 def save_plain(weights: str | Path, target: str | Path) -> None:
-    """Writes weights as a plain state dict, with their record beside it in a ``.json`` of the same name.
+    """Write weights as a plain state dict, with their record next to it in a ``.json`` of the same name.
 
-    So MONAI's model zoo takes them, whose tools load what they find without a key; `load_weights` reads both.
+    The tools of MONAI's model zoo need this form, as they load the whole file; `load_weights` reads both.
 
     Raises:
         InputError: see `read_checkpoint`.
@@ -146,6 +147,6 @@ def save_plain(weights: str | Path, target: str | Path) -> None:
 
 
 def save_atomically(content: Mapping[str, Any], path: Path) -> None:
-    """``torch.save``, so that the path holds a complete file at any time."""
+    """Save with torch so that the path holds a complete file at any time."""
     with written_atomically(path) as part:
         torch.save(dict(content), part)

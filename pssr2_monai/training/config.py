@@ -1,4 +1,4 @@
-"""The configs of the bundle: presets merged over them, overrides checked, and what a run records of them."""
+"""Configs of the bundle: merging presets, checking overrides, and what a run records of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pssr2_monai.registry import INNER, Kind, name_of
 from pssr2_monai.training.tensorboard import Writers
 from pssr2_monai.training.trust import check_data, is_shipped
 
-LEAST = {
+MINIMA = {
     "batch_size": 1,
     "tile": 1,
     "val_interval": 1,
@@ -34,7 +34,7 @@ LEAST = {
     "overlap": 0,
     "guard": 0,
 }
-"""Ids that are whole numbers, and the least that they may be."""
+"""Smallest values of ids that are whole numbers."""
 
 
 def config_files(config: str, presets: str | Sequence[str] | None = None, trust: bool = False) -> list[str]:
@@ -65,9 +65,9 @@ def config_files(config: str, presets: str | Sequence[str] | None = None, trust:
 
 
 def check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None:
-    """Refuses overrides of ids that the merged config does not have, which MONAI would take in silence.
+    """Check that the merged config has the ids of overrides, which MONAI would accept silently.
 
-    Within a component (a section with ``_target_``) its constructor's arguments are known, too.
+    Within a component (a section with ``_target_``) the arguments of its constructor are valid, too.
 
     Raises:
         UsageError: with the nearest right name; or for a value that cannot stand where a number, a switch or a
@@ -96,7 +96,7 @@ def check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None:
 
 
 def _check_type(key: str, value: Any, default: Any) -> None:
-    """Refuses a value that cannot be meant, judged by what it replaces."""
+    """Refuse a value of another type than the one that it replaces."""
     if value is None or (isinstance(value, str) and value[:1] in tuple("$@%")):
         return
     if isinstance(default, dict) and isinstance(value, (bool, int, float, str)):
@@ -106,24 +106,26 @@ def _check_type(key: str, value: Any, default: Any) -> None:
         raise UsageError(f"--{key} {value}: is not true or false")
     if isinstance(default, (int, float)) and not isinstance(default, bool) and isinstance(value, (bool, str, dict)):
         raise UsageError(f"--{key} {value}: is not a number")
-    if (isinstance(value, float) and key in LEAST) or (isinstance(value, int) and value < LEAST.get(key, value)):
-        raise UsageError(f"--{key} {value}: is not a whole number of at least {LEAST[key]}")
+    if (isinstance(value, float) and key in MINIMA) or (isinstance(value, int) and value < MINIMA.get(key, value)):
+        raise UsageError(f"--{key} {value}: is not a whole number of at least {MINIMA[key]}")
 
 
 def _arguments(section: Any) -> list[str]:
-    """What the constructor of a component takes, where it can be found."""
+    """Return the arguments of a component's constructor; none if it cannot be located."""
     from monai.bundle import ConfigComponent
 
     if not isinstance(section, dict) or "_target_" not in section:
         return []
     try:
         target = locate(str(ConfigComponent(section).resolve_module_name()))
-        # A constructor that hands on what it does not know takes what its base classes take.
-        makers = [vars(each).get("__init__") for each in target.__mro__[:-1]] if isinstance(target, type) else [target]
-        named = [each for maker in makers if callable(maker) for each in inspect.signature(maker).parameters.values()]
+        # A constructor with **options takes those of its base classes, too.
+        makers = [vars(base).get("__init__") for base in target.__mro__[:-1]] if isinstance(target, type) else [target]
+        signatures = [inspect.signature(maker) for maker in makers if callable(maker)]
     except (ValueError, TypeError, ErrorDuringImport):
         return []
-    return [each.name for each in named if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    arguments = [argument for signature in signatures for argument in signature.parameters.values()]
+    return [argument.name for argument in arguments if argument.kind in kinds]
 
 
 def _preset_file(name: str) -> Path:
@@ -164,7 +166,7 @@ def record_of_config(
     pixel_size: Mapping[str, float],
     crappified: bool = True,
 ) -> Record:
-    """The record of the training that the bundle's config describes; to be called from within a config.
+    """Return the record of the training that the config describes; to be called from an expression of a config.
 
     A config expression sees objects, not the configuration they were made from; that is read from the parser that is
     resolving the expression. Classes are recorded by their registered names, others by their dotted names.
@@ -194,7 +196,9 @@ def record_of_config(
 
 
 def resolving_parser() -> ConfigParser:
-    """The parser whose expression has called this, however far up.
+    """Return the parser whose expression is calling, however far up the stack.
+
+    MONAI gives expressions no access to the parser: this walks the call stack, which nothing else here does.
 
     Raises:
         RuntimeError: no config is being resolved.
@@ -209,7 +213,7 @@ def resolving_parser() -> ConfigParser:
 
 
 def _resolved(parser: ConfigParser, config_id: str) -> Any:
-    """A section of the config with its references resolved but its components left as configuration."""
+    """Return a section of the config with its references resolved and its components left as configuration."""
     raw = parser.get(config_id)
     if isinstance(raw, str) and raw.startswith("@"):
         return _resolved(parser, raw[1:])
@@ -234,7 +238,7 @@ def _recorded(kind: Kind, config: Any) -> Any:
 
 
 METRICS = ("ssim", "psnr", "loss")
-"""Of the validation, beside the hyper-parameters."""
+"""Of the validation, shown with the hyper-parameters."""
 SECTIONS = ("network_def", "loss", "optimizer", "crappifier", "intensity")
 """Whose arguments are hyper-parameters, as are the numbers, words and switches at the top of the config."""
 PATHS = ("_dir", "_root", "calibration")
@@ -246,7 +250,7 @@ MACHINERY = {"checkpoint_every", "compile", "log_every", "num_workers", "profile
 def show_config(writer: Writers) -> None:
     """Writes the config that is being resolved as text, and its hyper-parameters; to be called from within a config."""
     parser = resolving_parser()
-    config = {name: each for name, each in parser.get().items() if name != "_meta_"}
+    config = {name: value for name, value in parser.get().items() if name != "_meta_"}
     text = json.dumps(config, indent=4, default=str)
     # Indented, Markdown leaves it as it is.
     writer.train.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()), 0)
@@ -261,35 +265,35 @@ def config_parameters() -> dict[str, float | str]:
 
 
 def hyper_parameters(config: Mapping[str, Any]) -> dict[str, float | str]:
-    """What of a training config may differ between two trainings, by id; expressions are left out, paths are not told.
+    """Return the values of a training config that may differ between trainings, by id, without expressions and paths.
 
     Example:
         >>> hyper_parameters({"lr": 0.002, "dataset_dir": "$@bundle_root", "loss": {"_target_": "a.L1", "mix": 0.8}})
         {'lr': 0.002, 'loss': 'a.L1', 'loss#mix': 0.8}
     """
-    found: dict[str, float | str] = {}
+    values: dict[str, float | str] = {}
 
     def add(name: str, value: Any) -> None:
         if isinstance(value, Mapping):
             if "_target_" in value:
-                found[name] = str(value["_target_"]).removeprefix("pssr2_monai.")
-            for key, each in value.items():
+                values[name] = str(value["_target_"]).removeprefix("pssr2_monai.")
+            for key, inner in value.items():
                 if not key.startswith("_"):
-                    add(f"{name}#{key}", each)
-        elif isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
-            for number, each in enumerate(value):
-                add(f"{name}#{number}", each)
+                    add(f"{name}#{key}", inner)
+        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            for number, item in enumerate(value):
+                add(f"{name}#{number}", item)
         elif isinstance(value, list):
-            found[name] = json.dumps(value)
+            values[name] = json.dumps(value)
         elif isinstance(value, bool):  # which TensorBoard would show as 0.0000
-            found[name] = str(value)
+            values[name] = str(value)
         elif isinstance(value, (int, float)) or (isinstance(value, str) and value[:1] not in tuple("$@%")):
-            found[name] = value
+            values[name] = value
 
     for name, value in config.items():
         if (name in SECTIONS or not isinstance(value, Mapping)) and not name.endswith(PATHS):
             add(name, value)
-    return {name: value for name, value in found.items() if name not in NOT_SET | MACHINERY}
+    return {name: value for name, value in values.items() if name not in NOT_SET | MACHINERY}
 
 
 def _show_hyper_parameters(writer: Any, values: Mapping[str, float | str]) -> None:
