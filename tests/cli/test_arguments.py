@@ -92,14 +92,14 @@ def _call(calls: list[dict[str, Any]], *words: str) -> dict[str, Any]:
 )
 def test_text_stays_text(text: str, calls: list[dict[str, Any]]) -> None:
     arguments = _call(calls, text, f"--target={text}", "--name", text, "--pair_pattern", text, f"--axes={text}")
-    assert [arguments[each] for each in ("source", "target", "name", "pair_pattern", "axes")] == 5 * [text]
+    assert [arguments[name] for name in ("source", "target", "name", "pair_pattern", "axes")] == 5 * [text]
 
 
 def test_the_home_folder_is_meant_by_a_tilde(calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("USERPROFILE", "/home/me")
     arguments = _call(calls, "~/scans", "--target=~/out", "--name", "denoise,~/mine.json", "--hr_dir", "~/hr")
-    assert [arguments[each] for each in ("source", "target", "name", "hr_dir")] == [
+    assert [arguments[name] for name in ("source", "target", "name", "hr_dir")] == [
         "/home/me/scans",
         "/home/me/out",
         "denoise,/home/me/mine.json",

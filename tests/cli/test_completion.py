@@ -36,7 +36,7 @@ def _offered(script: Path, line: str) -> list[str]:
         code += f"COMP_CWORD={len(words) - 1}; _pssr2; printf '%s\\n' \"${{COMPREPLY[@]}}\""
         command = ["bash", "--norc", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=script.parent)
-    return [each.split("\t")[0] for each in done.stdout.split("\n") if each]
+    return [line.split("\t")[0] for line in done.stdout.split("\n") if line]
 
 
 @pytest.mark.parametrize("script", ["bash", "fish"], indirect=True)

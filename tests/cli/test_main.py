@@ -100,7 +100,7 @@ def test_help_describes_each_argument_and_has_one_example(name: str, capsys: pyt
         (["evaluate", "--hr", "MISSING", "--weights", "WEIGHTS", "--out", "OUT"], 1, "there is no such folder"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line_and_nothing_is_left(
+def test_errors_are_one_line_and_leave_nothing(
     arguments: list[str],
     status: int,
     match: str,
@@ -135,8 +135,8 @@ def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture
 def _json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, object]:
     status, out, err = _run(capsys, *arguments, "--json")
     assert status == 0, err
-    found: dict[str, object] = json.loads(out, parse_constant=pytest.fail)  # no NaN, which JSON does not have
-    return found
+    report: dict[str, object] = json.loads(out, parse_constant=pytest.fail)  # no NaN, which JSON does not have
+    return report
 
 
 def test_train_restore_and_evaluate_from_a_path_with_odd_characters(
@@ -151,14 +151,14 @@ def test_train_restore_and_evaluate_from_a_path_with_odd_characters(
     images.symlink_to(hr_folder)
     run, restored, scores = tmp_path / "run, 001", tmp_path / "001", tmp_path / "2"
     options = [word for key, value in tiny_options.items() for word in (f"--{key}", value)]
-    told = _json(capsys, "train", images, "--out", run, "--epochs", 1, *options)
-    assert told == {
+    report = _json(capsys, "train", images, "--out", run, "--epochs", 1, *options)
+    assert report == {
         "weights": str(run / "model.pt"),
         "last": str(run / "last.pt"),
         "config": str(run / "config.json"),
         "tensorboard": str(run / "tensorboard"),
     }
-    assert all(Path(str(path)).exists() for path in told.values())
+    assert all(Path(str(path)).exists() for path in report.values())
     assert caplog.text.count("epoch 1/1") == 1
     status, out, err = _run(capsys, "restore", images, restored, "--weights", run / "model.pt")
     assert status == 0, err
@@ -171,25 +171,25 @@ def test_train_restore_and_evaluate_from_a_path_with_odd_characters(
     assert [line.split()[0] for line in out.splitlines()[1:4]] == ["bilinear", "bicubic", "model"]
     assert out.splitlines()[-1] == str(scores / "report.html")
     written = json.loads((scores / "metrics.json").read_text())
-    told = _json(capsys, *scoring)
-    assert told["mean"] == written["mean"]
-    assert told["verdict"] == written["verdict"]
-    assert told["report"] == str(scores / "report.html")
+    report = _json(capsys, *scoring)
+    assert report["mean"] == written["mean"]
+    assert report["verdict"] == written["verdict"]
+    assert report["report"] == str(scores / "report.html")
 
 
-def test_a_dry_training_tells_the_config_and_the_plan_and_writes_nothing(
+def test_a_dry_training_reports_the_config_and_the_plan_and_writes_nothing(
     hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = [word for key, value in tiny_options.items() for word in (f"--{key}", value)]
     command = ("train", hr_folder, "--out", tmp_path / "run", "--epochs", 2, *options, "--dry-run")
-    told = _json(capsys, *command)
+    report = _json(capsys, *command)
     # Four of the five images of 96 x 112 pixels are trained on, in tiles of 32 of which the last may overlap.
-    assert (told["training_tiles"], told["validation_tiles"]) == (4 * 3 * 4, 3 * 4)
-    assert (told["steps"], told["epochs"], told["minutes"], told["device"]) == (6, 2, None, "cpu")
-    assert told["outputs"] == [
+    assert (report["training_tiles"], report["validation_tiles"]) == (4 * 3 * 4, 3 * 4)
+    assert (report["steps"], report["epochs"], report["minutes"], report["device"]) == (6, 2, None, "cpu")
+    assert report["outputs"] == [
         str(tmp_path / "run" / name) for name in ("model.pt", "last.pt", "config.json", "tensorboard")
     ]
-    config = told["config"]
+    config = report["config"]
     assert isinstance(config, dict)
     assert (config["tile"], config["network_def"]["channels"]) == (32, [8, 16])
     status, out, _ = _run(capsys, *command)
@@ -201,27 +201,27 @@ def test_a_dry_training_tells_the_config_and_the_plan_and_writes_nothing(
     # It is what the training then does.
     assert _run(capsys, *command[:-1])[0] == 0
     written = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert {key: each for key, each in written.items() if key != "_meta_"} == {
-        key: each for key, each in config.items() if key != "_meta_"
+    assert {key: value for key, value in written.items() if key != "_meta_"} == {
+        key: value for key, value in config.items() if key != "_meta_"
     }
     trainer = read_checkpoint(tmp_path / "run" / "last.pt")["trainer"]
     assert trainer["epoch_length"] == 6
 
 
-def test_a_dry_restoring_tells_what_would_be_written(
+def test_a_dry_restoring_reports_what_would_be_written(
     hr_folder: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # A comma joins files with uncertainty alone.
     weights = shutil.copy(tiny_weights, tmp_path / "of June, the second.pt")
     command = ("restore", hr_folder, tmp_path / "out", "--weights", weights, "--format", "tif", "--dry-run")
-    told = _json(capsys, *command)
-    files = told["files"]
+    report = _json(capsys, *command)
+    files = report["files"]
     assert isinstance(files, list)
-    assert [each["output"]["path"] for each in files] == [str(tmp_path / "out" / f"cell_{n}.tif") for n in range(5)]
+    assert [file["output"]["path"] for file in files] == [str(tmp_path / "out" / f"cell_{n}.tif") for n in range(5)]
     assert files[0]["shape"] == [96, 112]
     assert files[0]["output"]["shape"] == [4 * 96, 4 * 112]
     assert files[0]["output"]["nbytes"] == 16 * 96 * 112
-    assert (told["finished"], told["problem"]) == (0, None)
+    assert (report["finished"], report["problem"]) == (0, None)
     status, out, _ = _run(capsys, *command)
     assert status == 0
     assert f"  -> {tmp_path / 'out' / 'cell_4.tif'}" in out.splitlines()
@@ -238,12 +238,12 @@ def test_other_figures_are_data_too(
     assert _json(capsys, "crappify", image, lr, "--scale", 4) == {"crappified": [{"path": str(lr)}]}
     tiles = _json(capsys, "preprocess", hr_folder, tmp_path / "tiles", "--tile", 32, "--limit", 2)["tiles"]
     assert isinstance(tiles, list)
-    assert all(Path(each).is_file() for each in tiles)
+    assert all(Path(tile).is_file() for tile in tiles)
     assert len(tiles) == 4
-    found = _json(capsys, "restore", lr, tmp_path / "sr.tif", "--weights", tiny_weights, "--fidelity")["restored"]
-    assert isinstance(found, list)
-    assert found[0]["path"] == str(tmp_path / "sr.tif")
-    assert found[0]["fidelity"]["verdict"]["headline"]
+    restored = _json(capsys, "restore", lr, tmp_path / "sr.tif", "--weights", tiny_weights, "--fidelity")["restored"]
+    assert isinstance(restored, list)
+    assert restored[0]["path"] == str(tmp_path / "sr.tif")
+    assert restored[0]["fidelity"]["verdict"]["headline"]
 
 
 def test_numbers_that_json_lacks_are_null() -> None:
@@ -277,7 +277,7 @@ def test_help_loads_no_heavy_package(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["restor"], ["train", "images", "--out"], ["completion", "bash"]])
-def test_wrong_usage_is_told_without_torch_and_monai(arguments: list[str]) -> None:
+def test_wrong_usage_is_refused_without_loading_torch_and_monai(arguments: list[str]) -> None:
     code = (
         f"import sys; from pssr2_monai.cli.main import main\ntry: main({arguments})\n"
         "finally: print('torch' in sys.modules or 'monai' in sys.modules)"

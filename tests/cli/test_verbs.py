@@ -66,7 +66,7 @@ def test_a_folder_keeps_its_names_and_gets_the_noise_of_the_preset(
     variance = 36 + 2 / 12
     assert abs(noise.mean() - 10) < 5 * np.sqrt(variance / noise.size)
     assert abs(noise.var() - variance) < 5 * variance * np.sqrt(2 / noise.size)
-    assert len({each.tobytes() for each in left}) == 5, "two files got the same noise"
+    assert len({noise.tobytes() for noise in left}) == 5, "two files got the same noise"
 
 
 def test_seeds_replay_and_names_decide(hr_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,8 +93,8 @@ def test_a_stack_keeps_axes_dtype_scale_and_grows_its_pixels(
     with open_image(printed.strip()) as image:
         assert (image.axes, image.dtype, image.shape) == ("ZYX", np.uint16, (5, 16, 20))
         assert dict(image.pixel_size) == pytest.approx({"Z": 0.05, "Y": 0.04, "X": 0.08})
-        found = image.read()
-    for plane, lr in zip(stack, found, strict=True):
+        crappified = image.read()
+    for plane, lr in zip(stack, crappified, strict=True):
         floats = Image.fromarray(plane[:64, :80].astype(np.float32))
         expected = np.asarray(floats.resize((20, 16), Image.Resampling.BILINEAR))
         np.testing.assert_allclose(lr, expected, atol=0.51)
@@ -184,8 +184,8 @@ def test_tiles_are_those_that_training_sees(
         plane = np.asarray(Image.open(hr_folder / f"{sheet}_{number}.png"), np.float32) / 255
         assert frame == "frame0"
         window = plane[int(y[1:]) :, int(x[1:]) :][:32, :32]
-        turned = [np.rot90(each, k) for each in (window, window.T) for k in range(4)]
-        assert any(np.allclose(tifffile.imread(file), each, atol=1e-6) for each in turned)
+        turned = [np.rot90(tile, k) for tile in (window, window.T) for k in range(4)]
+        assert any(np.allclose(tifffile.imread(file), tile, atol=1e-6) for tile in turned)
 
 
 def test_real_pairs_and_central_frames_are_written_as_trained(
@@ -227,7 +227,7 @@ def test_real_pairs_and_central_frames_are_written_as_trained(
         (["preprocess", "IMAGES", "FULL", "--tile", "32"], "holds files already"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(
+def test_errors_are_one_line(
     arguments: list[str], match: str, hr_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = [{"_target_": "pssr2_monai.crappify.GaussianNoise", "sgima": 6}]
@@ -279,9 +279,9 @@ def test_napari_needs_its_package_and_a_screen(
 def test_nothing_else_imports_napari() -> None:
     code = (
         "import sys, pkgutil, importlib, pssr2_monai\n"
-        "for each in pkgutil.walk_packages(pssr2_monai.__path__, 'pssr2_monai.'):\n"
-        "    if not each.name.startswith('pssr2_monai.napari') and not each.name.endswith('__main__'):\n"
-        "        importlib.import_module(each.name)\n"
+        "for module in pkgutil.walk_packages(pssr2_monai.__path__, 'pssr2_monai.'):\n"
+        "    if not module.name.startswith('pssr2_monai.napari') and not module.name.endswith('__main__'):\n"
+        "        importlib.import_module(module.name)\n"
         "print(sorted({'napari', 'qtpy', 'magicgui', 'PySide6'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

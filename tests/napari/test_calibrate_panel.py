@@ -40,7 +40,7 @@ def test_two_layers_are_calibrated_and_the_preset_saved(
     panel.save_button.clicked.emit(True)
     assert "Saved" in panel.message.text()
     noises = json.loads((tmp_path / "scope.json").read_text())["crappifier#noises"]
-    assert any("sigma" in each for each in noises)
+    assert any("sigma" in noise for noise in noises)
     assert config_files("train", str(tmp_path / "scope.json"))[-1] == str(tmp_path / "scope.json")
     assert (tmp_path / "scope.png").is_file()
 

@@ -53,9 +53,9 @@ def test_a_stack_is_restored_where_it_lies(
     assert "em_denoised: there is no such file of weights" in panel.message.text()
     panel.weights.value = tiny_weights
     assert "ResUNet, scale 4" in panel.description.text()
-    assert not panel.message.text(), "what is mended is not told any more"
-    told: list[float] = []
-    panel.reported.connect(told.append)
+    assert not panel.message.text(), "the message of a corrected error is removed"
+    shares: list[float] = []
+    panel.reported.connect(shares.append)
     panel.start_button.clicked.emit(True)
     done(panel, "Restored.")
     restored = viewer.layers["scan restored"]
@@ -66,8 +66,8 @@ def test_a_stack_is_restored_where_it_lies(
     assert tuple(restored.contrast_limits) == (20, 200)
     assert restored.metadata["pssr2"]["record"]["scale"] == 4
     assert restored.metadata["pssr2"]["weights"] == str(tiny_weights)
-    assert told[-1] == 1.0
-    # What the check found lies on the scan's pixels.
+    assert shares[-1] == 1.0
+    # The map lies on the scan's pixels.
     fidelity = viewer.layers["scan fidelity"]
     assert fidelity.data.shape == stack.shape
     np.testing.assert_allclose(fidelity.scale, scan.scale)

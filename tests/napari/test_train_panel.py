@@ -101,7 +101,7 @@ def test_layers_are_trained_on(
     _, record = load_weights(tmp_path / "run" / BEST)
     assert record.scale == 2
     assert record.pixel_size == {"Y": 0.01, "X": 0.01}
-    assert [each["_target_"].rsplit(".", 1)[-1] for each in record.crappifier["noises"]] == [
+    assert [noise["_target_"].rsplit(".", 1)[-1] for noise in record.crappifier["noises"]] == [
         "PoissonNoise",
         "GaussianNoise",
     ]

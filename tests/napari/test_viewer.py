@@ -21,7 +21,7 @@ from pssr2_monai.napari.viewer import PANELS, SideBySide, em_sections, open_view
 def test_the_manifest_is_found_and_names_what_there_is() -> None:
     manifest = npe2.PluginManifest.from_distribution("pssr2-monai")
     manifest.validate_imports()
-    assert [each.display_name for each in manifest.contributions.widgets] == list(PANELS)
+    assert [widget.display_name for widget in manifest.contributions.widgets] == list(PANELS)
 
 
 @pytest.mark.parametrize("name", PANELS)
@@ -56,7 +56,7 @@ def test_em_sections_keep_their_pixel_size(tmp_path: Path, monkeypatch: pytest.M
     np.testing.assert_allclose(layers[3][1]["scale"], [0.064, 0.064])
 
 
-def test_files_are_opened_beside_the_windows(
+def test_files_are_opened_next_to_the_windows(
     make_napari_viewer: Callable[..., Any], qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer.write_image(
