@@ -8,6 +8,7 @@ MONAI sees it: it may hold such strings only where the configs of this package h
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,8 @@ PLAIN_TARGETS = {
 """Losses and optimisers that a preset may choose besides registered classes: they take numbers alone."""
 ACTIVE = ("$", "%")
 """What strings start with that MONAI evaluates, or replaces by the content of another id or file."""
+DEVICE = re.compile(r"\$torch\.device\('\w+(:\d+)?'\)")
+"""The one expression that is data: how ``device`` is set, by the user's options or the plugin, and saved by a run."""
 COMMENTS = {"_desc_", "_disabled_"}
 """Keys of a component that neither name nor call anything."""
 
@@ -93,7 +96,7 @@ def _written(config_id: str) -> str:
 
 
 def _is_active(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(ACTIVE)
+    return isinstance(value, str) and value.startswith(ACTIVE) and not DEVICE.fullmatch(value)
 
 
 def _strings(content: Any, config_id: str = "") -> Iterator[tuple[str, Any]]:

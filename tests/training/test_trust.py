@@ -177,3 +177,11 @@ def test_a_run_is_resumed_with_the_config_that_the_bundle_wrote_alone(
     with pytest.raises(InputError, match=r"config\.json: initialize#0: .*--trust"):
         train(hr_folder, run, resume=True)
     assert not Path("ran").exists()
+
+
+def test_a_device_is_data_and_nothing_that_looks_like_it(tmp_path: Path) -> None:
+    for device in ("cpu", "cuda:1"):
+        check_data(tmp_path / "config.json", {"device": f"$torch.device('{device}')"})
+    for expression in ("$torch.device('cpu').__class__", "$torch.device(f())", "$torch.device('a' or f('b'))"):
+        with pytest.raises(InputError, match="would be run"):
+            check_data(tmp_path / "config.json", {"device": expression})
