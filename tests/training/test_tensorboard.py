@@ -143,7 +143,7 @@ def test_a_training_with_a_calibrated_preset_shows_the_calibration_and_its_hyper
         if tag.endswith("session_start_info")
     ]
     values = {name: each.string_value or each.number_value for name, each in session.hparams.items()}
-    assert (values["lr"], values["tile"], values["network_def"]) == (0.003, 32, "networks.ResUNet")
+    assert (values["lr"], values["tile"], values["network_def"]) == (0.003, 32, "ResUNet")
     assert values["crappifier#noises#0#intensity"] == "[0.3, 0.4]"
     assert not [name for name in values if name.endswith("_dir") or name == "calibration"]
 
