@@ -14,15 +14,11 @@ if TYPE_CHECKING:
     import torch
 
 MAX_LOADER_WORKERS = 8
-# Options of glibc's mallopt, from malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # options of glibc's mallopt, from malloc.h
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def default_device() -> str:
@@ -47,10 +43,8 @@ def loader_workers(device: torch.device, processes: int = 1) -> int:
     GPU needs tiles faster than one core makes them. Each of ``processes`` that train at the same time uses its share of
     the cores.
     """
-    share = max(1, cores() // processes)
-    if device.type == "cpu":
-        return min(1, share - 1)
-    return min(MAX_LOADER_WORKERS, max(1, share - 1))
+    spare = max(0, cores() // processes - 1)
+    return min(1, spare) if device.type == "cpu" else min(MAX_LOADER_WORKERS, max(1, spare))
 
 
 def keep_memory() -> None:
@@ -73,13 +67,8 @@ def profiled(folder: str | Path, parts: Sequence[str], steps: int = 1, unit: str
     """Profile the work within the block, and write ``profile.txt`` and ``profile.json`` into a folder.
 
     The trace opens in Perfetto (ui.perfetto.dev) and in Chrome's ``about:tracing``. Parts of all threads count, so that
-    parts that overlap add up to more than the whole.
-
-    Args:
-        folder: where to write both; created if necessary.
-        parts: names of the parts in the table, in order; an indented one is contained in the one before.
-        steps: the number of steps by which the times are divided.
-        unit: title of the column of times.
+    parts that overlap add up to more than the whole. In the table, times in ``unit`` are divided by ``steps``; an
+    indented name of ``parts`` is contained in the one before.
     """
     import torch
     from torch._C._profiler import _ExperimentalConfig

@@ -6,17 +6,16 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
 from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
-LOG_INTERVAL_S = 60.0
-"""Between two lines in the log, without a terminal."""
+LOG_INTERVAL_S = 60.0  # between two lines in the log, without a terminal
 BAR = "{desc}: {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} MP, {rate_fmt}, {remaining} left{postfix}"
 Listener = Callable[[str, float], None]
-_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+_listener: ContextVar[Listener] = ContextVar("listener", default=lambda name, share: None)
 
 
 @contextmanager
@@ -45,28 +44,20 @@ def listen_to_progress(listener: Listener) -> Iterator[None]:
 
 def report_progress(name: str, share: float) -> None:
     """Call the listener of this thread, if there is one."""
-    listener = _listener.get()
-    if listener is not None:
-        listener(name, share)
+    _listener.get()(name, share)
 
 
-class Progress:
+class Progress(AbstractContextManager["Progress"]):
     """Show the megapixels done, their rate, the time left and the blocks written, and report the share done.
 
-    Windows since the last block count towards the share, but for no more than a block.
-
-    Args:
-        name: of the image.
-        pixels: HR pixels of the image.
-        blocks: blocks of the image.
-        windows: windows of the image.
-        before: pixels that an interrupted run has written, which do not count for the rate.
-        shown: whether to show a bar, or write lines to the log.
+    Windows since the last block count towards the share, but for no more than a block. The sizes are those of the whole
+    image, in HR pixels; ``before`` are pixels that an interrupted run has written, which do not count for the rate.
+    ``shown`` is whether to show a bar, or write lines to the log.
     """
 
     def __init__(self, name: str, pixels: int, blocks: int, windows: int, before: int = 0, shown: bool = True) -> None:
         self._name, self._pixels, self._blocks, self._windows = name, pixels, blocks, windows
-        self._before, self._written, self._since, self._shown = before, 0, 0, shown
+        self._before, self._finished, self._since, self._shown = before, before, 0, shown
         self._share = before / pixels
         self._began = self._logged = time.monotonic()
         hidden = not (shown and sys.stderr.isatty())
@@ -74,7 +65,7 @@ class Progress:
 
     def update(self, pixels: int) -> None:
         """Count pixels of a block that was written."""
-        self._written += pixels
+        self._finished += pixels
         self._since = 0
         self._bar.set_postfix_str(f"{self._done}/{self._blocks} blocks", refresh=False)
         if self._bar.disable and self._shown and time.monotonic() - self._logged > LOG_INTERVAL_S:
@@ -88,7 +79,7 @@ class Progress:
         self._since += 1
 
     def _report(self) -> None:
-        written = (self._before + self._written) / self._pixels
+        written = self._finished / self._pixels
         share = max(self._share, written + min(self._since / self._windows, 1 / self._blocks, 1 - written))
         self._bar.update((share - self._share) * self._pixels / 1e6)
         self._share = share
@@ -96,20 +87,16 @@ class Progress:
 
     @property
     def _done(self) -> int:
-        return self._blocks * (self._before + self._written) // self._pixels
+        return self._blocks * self._finished // self._pixels
 
     def line(self) -> str:
         """The progress in words."""
-        finished = self._before + self._written
-        rate = self._written / max(time.monotonic() - self._began, 1e-9)
-        left = (self._pixels - finished) / rate / 60 if rate else 0
+        rate = (self._finished - self._before) / max(time.monotonic() - self._began, 1e-9)
+        left = (self._pixels - self._finished) / rate / 60 if rate else 0
         return (
-            f"{self._name}: {finished / self._pixels:.0%}, {rate / 1e6:.2f} MP/s, {left:.0f} min left, "
+            f"{self._name}: {self._finished / self._pixels:.0%}, {rate / 1e6:.2f} MP/s, {left:.0f} min left, "
             f"{self._done}/{self._blocks} blocks"
         )
-
-    def __enter__(self) -> Progress:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()

@@ -19,7 +19,6 @@ class Seeded(Randomizable):
     _kept: np.random.RandomState | None = None
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Any:
-        """Seed this transform by a whole number, let it share a random state, or, without either, seed it by chance."""
         if seed is None:
             return super().set_random_state(state=state)
         if self._kept is None:

@@ -19,16 +19,7 @@ USUAL_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TZCYX"}
 
 
 def check_axes(axes: str, shape: Sequence[int], name: str) -> None:
-    """Check that an axis string describes an image of this shape.
-
-    Args:
-        axes: letters out of "TZCYX", one a dimension.
-        shape: size along each dimension.
-        name: the file name, for the message.
-
-    Raises:
-        InputError: wrong length, an unknown or repeated letter, no Y or X, or an empty dimension.
-    """
+    """Check that an axis string describes an image of this shape; ``name`` is the file's, for the message."""
     sizes = " x ".join(str(size) for size in shape)
     if len(shape) < 2:
         raise InputError(
@@ -55,19 +46,13 @@ def check_axes(axes: str, shape: Sequence[int], name: str) -> None:
 
 @dataclass(frozen=True)
 class Frames:
-    """The frames of an image, numbered from 0 with the last axis of ``order`` running fastest.
+    """The frames of an image, numbered from 0 with the last axis of ``order`` running fastest."""
 
-    Attributes:
-        order: the axes but Y and X, slowest first.
-        sizes: the size along each of them.
-    """
-
-    order: str
-    sizes: tuple[int, ...]
+    order: str  # the axes but Y and X, slowest first
+    sizes: tuple[int, ...]  # along each of them
 
     @property
     def count(self) -> int:
-        """The number of frames: 1 for a plain YX image."""
         return math.prod(self.sizes)
 
     @property
@@ -102,10 +87,9 @@ class Frames:
         return {axis: index[axis] for axis in self.order}
 
     def window(self, centre: int, n: int) -> list[int]:
-        """The numbers of the ``n`` frames around ``centre`` within its run.
+        """The numbers of the ``n`` frames around ``centre`` within its run, repeating the nearest beyond its ends.
 
-        An odd ``n`` is symmetric; an even one has one frame more before the centre than after it. Beyond the ends of
-        the run the nearest frame is repeated.
+        An odd ``n`` is symmetric; an even one has one frame more before the centre than after it.
         """
         if not 0 <= centre < self.count:
             raise IndexError(f"frame {centre} is not one of the {self.count} frames")
@@ -115,15 +99,7 @@ class Frames:
         return [min(max(i, first), last) for i in range(start, start + n)]
 
     def check_n_frames(self, n: int, name: str) -> None:
-        """Check that a run has enough frames for a sample.
-
-        Args:
-            n: frames per sample.
-            name: the file name, for the message.
-
-        Raises:
-            InputError: ``n`` is larger than ``run``.
-        """
+        """Check that a run has enough frames for a sample of ``n``; ``name`` is the file's, for the message."""
         if n <= self.run:
             return
         axes = f"axes '{self.order}YX'"
@@ -138,16 +114,9 @@ class Frames:
 
 
 def frames_of(axes: str, shape: Sequence[int], stack: str = "TZ") -> Frames:
-    """The frames of an image.
+    """The frames of an image; ``stack`` "TZ" numbers them with Z running fastest, "ZT" with T.
 
-    Args:
-        axes: the image's axes in the file's order.
-        shape: its size along each.
-        stack: "TZ" numbers the frames with Z running fastest, "ZT" with T; C is slowest in both, so that each channel
-            is complete before the next begins.
-
-    Raises:
-        InputError: axes that do not fit the shape, or an unknown ``stack``.
+    C is slowest in both, so that each channel is complete before the next begins.
     """
     check_axes(axes, shape, "image")
     if stack not in FRAME_ORDERS:
@@ -160,11 +129,7 @@ def frames_of(axes: str, shape: Sequence[int], stack: str = "TZ") -> Frames:
 def factors(scale: int | Sequence[int]) -> tuple[int, int, int]:
     """The number of HR pixels to one LR pixel along the frames, Y and X.
 
-    Args:
-        scale: one number for Y and X, or three, for Z (the frames), Y and X, with which a run of frames is a volume.
-
-    Raises:
-        InputError: numbers that are not whole or below 1, or neither one nor three of them.
+    A scale is one number for Y and X, or three, for Z (the frames), Y and X, with which a run of frames is a volume.
 
     Example:
         >>> factors(4), factors([4, 1, 1])
@@ -187,13 +152,8 @@ def is_volume(scale: int | Sequence[int]) -> bool:
 def lr_hr_frames(n_frames: int | Sequence[int], scale: int | Sequence[int] = 1) -> tuple[int, int]:
     """Frames per sample as the pair (LR, HR), from the HR count or such a pair.
 
-    Args:
-        n_frames: HR frames, or ``[LR, HR]``.
-        scale: with a factor along the frames, a sample has that many times as many HR as LR frames.
-
-    Raises:
-        InputError: numbers that are not whole and positive, more HR than LR frames, counts of different parity (their
-            centres are half a frame apart), or counts that do not fit the scale.
+    With a scale along the frames, a sample has that many times as many HR as LR frames. Otherwise both counts are odd
+    or both even, since the centres would be half a frame apart.
     """
     try:
         lr, hr = (operator.index(n) for n in (n_frames if isinstance(n_frames, Sequence) else (n_frames, n_frames)))
@@ -229,16 +189,8 @@ def central(n_in: int, n_out: int) -> slice:
 def sample_centres(frames: Frames, n: int, slide: bool, edges: bool = False, step: int = 1) -> list[int]:
     """The centre frame of each sample of ``n`` frames, for ``Frames.window``.
 
-    Args:
-        frames: the frames of the image.
-        n: frames per sample.
-        slide: samples begin every ``step`` frames; otherwise every ``n``, and the last sample of a run is shifted so
-            that it ends with the run.
-        edges: every frame is a centre, as restoring a whole stack needs; beyond the ends the nearest frame is repeated.
-        step: ``n`` and the length of a run are multiples of it.
-
-    Raises:
-        InputError: a run is shorter than ``n``, without ``edges``.
+    Samples begin every ``step`` frames with ``slide``, otherwise every ``n``; the last one ends with its run. ``n`` and
+    the length of a run are multiples of ``step``. With ``edges``, every frame is a centre, as for whole stacks.
     """
     if edges:
         return list(range(frames.count))

@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,30 +17,19 @@ from pssr2_monai.errors import InputError, one_line
 from pssr2_monai.images.axes import LETTERS, check_axes
 
 SUFFIXES = {
-    ".tif": "tiff",
-    ".tiff": "tiff",
-    ".png": "pillow",
-    ".jpg": "pillow",
-    ".jpeg": "pillow",
+    **dict.fromkeys((".tif", ".tiff"), "tiff"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg"), "pillow"),
     ".zarr": "omezarr",
     ".czi": "czi",
-    ".mrc": "mrc",
-    ".map": "mrc",
-    ".rec": "mrc",
-    ".st": "mrc",
-    ".nrrd": "itk",
-    ".nhdr": "itk",
-    ".mha": "itk",
-    ".mhd": "itk",
-    ".nii": "itk",
-    ".nii.gz": "itk",
+    **dict.fromkeys((".mrc", ".map", ".rec", ".st"), "mrc"),
+    **dict.fromkeys((".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz"), "itk"),
 }
-"""The module of ``formats`` that reads files of a suffix: a new format is one module and its lines here.
+"""The module of ``formats`` that reads files of a suffix: a new format is one module and its line here.
 
 Such a module has ``open_file(path) -> LazyImage``. The image may keep axes of length 1 and may use the letter "S" for
 the samples of a colour pixel and any other letter for an axis of unknown meaning, which `open_image` resolves.
 """
-UNREAD = {
+UNREAD = {  # formats of microscopes, by the names for the message
     ".nd2": "Nikon ND2",
     ".lif": "Leica LIF",
     ".oib": "Olympus OIB",
@@ -49,18 +39,13 @@ UNREAD = {
     ".dm4": "Gatan DM4",
     ".lsm": "Zeiss LSM",
 }
-"""Formats of microscopes that are not read, with the names for the message."""
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 Region = tuple[slice, ...]
 
 
-def _nothing() -> None:
-    """The closer of an image that keeps no file open."""
-
-
 @dataclass(eq=False)
-class LazyImage:
+class LazyImage(AbstractContextManager["LazyImage"]):
     """An image file whose pixels are read on demand, in the axis order of the file.
 
     It may be pickled and used in forked or spawned worker processes: each opens the file again.
@@ -85,7 +70,7 @@ class LazyImage:
     pixel_size: Mapping[str, float]
     reader: Callable[[Region], np.ndarray]
     channel_names: tuple[str, ...] = ()
-    closer: Callable[[], None] = _nothing
+    closer: Callable[[], None] = lambda: None
     axes_given: str | None = None
     _process: int = field(default_factory=os.getpid, init=False, repr=False)
 
@@ -120,10 +105,7 @@ class LazyImage:
     def close(self) -> None:
         """Close the file; the image cannot be read afterwards."""
         self.closer()
-        self.reader, self.closer = _closed, _nothing
-
-    def __enter__(self) -> LazyImage:
-        return self
+        self.reader, self.closer = _closed, lambda: None
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -133,11 +115,7 @@ class LazyImage:
 
 
 def region_bounds(region: Sequence[slice], shape: Sequence[int], name: str) -> Region:
-    """The slices of a region with start and stop inside an image of this shape.
-
-    Raises:
-        ValueError: another number of slices than axes, or a step.
-    """
+    """The slices of a region with start and stop inside an image of this shape."""
     if len(region) != len(shape):
         raise ValueError(f"{name}: a region of {len(region)} slices for {len(shape)} axes; give one slice an axis")
     bounds = []
@@ -173,11 +151,15 @@ def open_image(path: str | Path, axes: str | None = None) -> LazyImage:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
-    module = _format_module(path)
-    if module is None and path.is_dir():
+    module = "omezarr" if is_zarr(path) else _module_by_suffix(path)
+    if path.is_dir() and module != "omezarr":
         return _resolved(_open_slices(path), axes)
     if module is None:
-        raise InputError(f"{path.name}: {_why_unread(path)}")
+        suffix = path.suffix.lower()
+        problem = f"files ending in {suffix!r} are not read; images end in {', '.join(sorted(SUFFIXES))}"
+        if suffix in UNREAD:
+            problem = f"{UNREAD[suffix]} files are not read; export the image as OME-TIFF (Fiji: Bio-Formats Exporter)"
+        raise InputError(f"{path.name}: {problem}")
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path.name}: the file is empty (0 bytes); save or copy it again")
     try:
@@ -244,7 +226,7 @@ def _known_axes(axes: str, shape: Sequence[int], name: str) -> str:
     """The axes with samples ("S") as channels and one unknown axis as Z or T."""
     if "S" in axes and "C" not in axes:
         axes = axes.replace("S", "C")
-    unknown = [i for i, letter in enumerate(axes) if letter not in LETTERS]
+    unknown = [letter for letter in axes if letter not in LETTERS]
     free = [letter for letter in "ZT" if letter not in axes]
     if not unknown:
         return axes
@@ -253,39 +235,40 @@ def _known_axes(axes: str, shape: Sequence[int], name: str) -> str:
         raise InputError(
             f"{name}: the meaning of the axes is unknown (shape {sizes}, axes {axes!r}); name them, such as axes='TZYX'"
         )
-    return axes[: unknown[0]] + free[0] + axes[unknown[0] + 1 :]
+    return axes.replace(unknown[0], free[0])
 
 
 def _open_slices(folder: Path) -> LazyImage:
     """A folder of slices as one stack along Z; a read opens only the slices that it needs."""
     paths = list_images(folder)
     with open_image(paths[0]) as first:
-        shape, dtype, axes, pixel_size = first.shape, first.dtype, first.axes, first.pixel_size
-        channel_names = first.channel_names
-    if "Z" in axes:
-        raise InputError(f"{folder.name}: {paths[0].name} is a stack itself (axes {axes!r}); open the files one by one")
+        layout = _layout(first)
+    if "Z" in first.axes:
+        raise InputError(
+            f"{folder.name}: {paths[0].name} is a stack itself (axes {first.axes!r}); open the files one by one"
+        )
     for path in paths[1:]:
         with open_image(path) as image:
-            layout = (image.shape, image.dtype, image.axes)
-        if layout != (shape, dtype, axes):
-            raise InputError(
-                f"{folder.name}: {path.name} is {_in_words(*layout)}, but {paths[0].name} is "
-                f"{_in_words(shape, dtype, axes)}; the slices of a stack must be alike, remove the one that differs"
-            )
+            if _layout(image) != layout:
+                raise InputError(
+                    f"{folder.name}: {path.name} is {_layout(image)}, but {paths[0].name} is {layout}; the slices of a "
+                    "stack must be alike, remove the one that differs"
+                )
 
     def reader(region: Region) -> np.ndarray:
         sizes = [part.stop - part.start for part in region]
-        stack = np.empty(sizes, dtype)
+        stack = np.empty(sizes, first.dtype)
         for k in range(sizes[0]):
             with open_image(paths[region[0].start + k]) as slice_:
                 stack[k] = slice_.read(region[1:])
         return stack
 
-    return LazyImage(folder, (len(paths), *shape), dtype, "Z" + axes, pixel_size, reader, channel_names)
+    shape = (len(paths), *first.shape)
+    return LazyImage(folder, shape, first.dtype, "Z" + first.axes, first.pixel_size, reader, first.channel_names)
 
 
-def _in_words(shape: Sequence[int], dtype: np.dtype[Any], axes: str) -> str:
-    return f"{' x '.join(str(size) for size in shape)} {dtype} {axes}"
+def _layout(image: LazyImage) -> str:
+    return f"{' x '.join(str(size) for size in image.shape)} {image.dtype} {image.axes}"
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -293,9 +276,6 @@ def list_images(folder: str | Path) -> list[Path]:
 
     An image is a file, or a Zarr folder, with a known suffix in lower or upper case; hidden ones are left out. If there
     are none, each folder that contains images is one stack of slices.
-
-    Raises:
-        InputError: no such folder, or it contains no images.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -315,14 +295,6 @@ def _is_image(entry: Path) -> bool:
     return module is not None and entry.is_dir() == (module == "omezarr")
 
 
-def _format_module(path: Path) -> str | None:
-    """The module of ``formats`` that reads a file or folder, or None."""
-    if is_zarr(path):
-        return "omezarr"
-    module = _module_by_suffix(path)
-    return None if path.is_dir() and module != "omezarr" else module
-
-
 def is_zarr(path: Path) -> bool:
     """Whether this is a Zarr folder, whatever its name."""
     return any((path / name).is_file() for name in _ZARR_FILES)
@@ -333,14 +305,6 @@ def _module_by_suffix(path: Path) -> str | None:
     return next((module for suffix, module in SUFFIXES.items() if name.endswith(suffix)), None)
 
 
-def _why_unread(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix in UNREAD:
-        return f"{UNREAD[suffix]} files are not read; export the image as OME-TIFF (Fiji: Bio-Formats Exporter)"
-    return f"files ending in {suffix!r} are not read; images end in {', '.join(sorted(SUFFIXES))}"
-
-
 def _natural(path: Path) -> tuple[Any, ...]:
-    """A sort key that compares the numbers within names as numbers."""
     parts = re.split(r"(\d+)", path.name.lower())
-    return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)], path.name
+    return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)], path.name  # numbers as numbers

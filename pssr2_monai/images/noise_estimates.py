@@ -10,27 +10,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-NORMAL_MEDIAN = 0.6745
-"""The median of the absolute value of a normal deviate."""
-MAX_BLACK_SHARE = 0.5
-"""Share of the brightness of the darkest pixels that the black level may reach."""
-MIN_BLACK_ERRORS = 3.0
-"""Standard errors by which the variance at zero brightness must be negative for a black level."""
-_ROUNDS = 3
-"""Rounds of a least-squares fit whose weights follow from its result."""
+NORMAL_MEDIAN = 0.6745  # of the absolute value of a normal deviate
+MAX_BLACK_SHARE = 0.5  # of the brightness of the darkest pixels, which the black level may reach
+MIN_BLACK_ERRORS = 3.0  # standard errors by which the variance at zero brightness must be negative for a black level
+_ROUNDS = 3  # of a least-squares fit whose weights follow from its result
 FloatArray = npt.NDArray[np.floating[Any]]
 
 
 def second_difference(images: FloatArray) -> FloatArray:
-    """Return what no slope of brightness passes, and white noise does with its own power.
+    """Return the second difference along Y and X: ``(..., Y - 2, X - 2)`` of ``(..., Y, X)``.
 
-    The second difference along both axes (Immerkaer 1996, Comput. Vis. Image Underst. 64:300).
-
-    Args:
-        images: ``(..., Y, X)``.
-
-    Returns:
-        ``(..., Y - 2, X - 2)``.
+    No slope of brightness passes it, and white noise does with its own power (Immerkaer 1996, Comput. Vis. Image
+    Underst. 64:300).
     """
     along_y = images[..., :-2, :] - 2 * images[..., 1:-1, :] + images[..., 2:, :]
     return np.asarray((along_y[..., :-2] - 2 * along_y[..., 1:-1] + along_y[..., 2:]) / 6)
@@ -49,15 +40,10 @@ def noise_level(plane: np.ndarray) -> float:
 def variance_line(
     brightness: FloatArray, variance: FloatArray, names: Sequence[str] = ("poisson", "gaussian")
 ) -> dict[str, float]:
-    """Fit Poisson intensity and Gaussian sigma of ``variance = intensity**2 * brightness + sigma**2``.
+    """Fit Poisson intensity and Gaussian sigma of ``variance = intensity**2 * brightness + sigma**2``, one a sample.
 
     By least squares relative to the variance that the line itself gives, which is proportional to its standard error.
-    Neither is negative.
-
-    Args:
-        brightness: mean grey level of each sample.
-        variance: of its noise.
-        names: of the noises to fit; others than ``poisson`` and ``gaussian`` are left out.
+    Neither is negative. Only noises out of ``names`` are fitted.
     """
     columns = {"poisson": np.maximum(brightness, 0), "gaussian": np.ones_like(brightness)}
     chosen = [name for name in names if name in columns]
@@ -73,18 +59,11 @@ def variance_line(
 
 
 def black_level(brightness: FloatArray, variance: FloatArray) -> float:
-    """Return the brightness at which Poisson noise vanishes, where the line of the variance clearly shows one.
+    """Return the brightness (grey levels) at which Poisson noise vanishes, where the line of the variance shows one.
 
     Detectors with a black level add it to images without any signal, and HR images hold it, too: their brightness is
-    more than their signal.
-
-    Args:
-        brightness: mean grey level of each sample.
-        variance: of its noise.
-
-    Returns:
-        Grey levels; 0 where the line reaches zero brightness within three of its standard errors. Never more than half
-        of the least brightness, so that no signal is cut off or left without noise.
+    more than their signal. It is 0 where the line reaches zero brightness within three of its standard errors, and
+    never more than half of the least brightness, so that no signal is cut off or left without noise.
     """
     if len(brightness) < 4:
         return 0.0

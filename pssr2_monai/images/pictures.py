@@ -19,28 +19,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLACK, GREY, BLUE, ORANGE = "#000000", "#969696", "#005aaa", "#d55e00"
-"""Colours that colour-blind readers can tell apart."""
-DPI = 96
-"""Pixels per inch of a chart at its nominal size; text of 10 points is 13 pixels high."""
-SHARP_FACTOR = 2
-"""A sharp picture has so many times the nominal pixels along each side."""
-GAP_PX = 4
-"""White pixels between two images."""
-HEADER_PX = 22
-"""Height of the line of names above images."""
+BLACK, GREY, BLUE, ORANGE = "#000000", "#969696", "#005aaa", "#d55e00"  # colour-blind readers can tell them apart
+DPI = 96  # of a chart at its nominal size; text of 10 points is 13 pixels high
+SHARP_FACTOR = 2  # a sharp picture has so many times the nominal pixels along each side
+GAP_PX = 4  # white, between two images
+HEADER_PX = 22  # height of the line of names above images
 
 
 def new_figure(width: int, height: int, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Create an empty figure with axes side by side, in the style of the package.
-
-    Args:
-        width: in pixels.
-        height: in pixels.
-        columns: number of axes.
-
-    Returns:
-        The figure, for ``to_image`` or ``to_png``, and its axes from left to right.
+    """Create an empty figure of so many pixels in the style of the package, and its axes from left to right.
 
     Example:
         >>> figure, (axes,) = new_figure(480, 340)
@@ -78,11 +65,7 @@ def to_png(figure: Figure) -> bytes:
 
 @cache
 def label_font(size: int) -> ImageFont.FreeTypeFont:
-    """Return the font of labels on images: matplotlib's DejaVu Sans, which has µ and ± on every machine.
-
-    Args:
-        size: height in pixels.
-    """
+    """Return the font of labels on images, ``size`` pixels high: DejaVu Sans of matplotlib, which has µ and ±."""
     import matplotlib
 
     return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
@@ -96,8 +79,7 @@ def grey_window(image: np.ndarray) -> tuple[float, float]:
 
 def to_grey(image: np.ndarray, low: float, high: float) -> np.ndarray:
     """Map values from ``low`` to ``high`` to uint8 grey levels 0 to 255, and clip those beyond."""
-    grey: np.ndarray = (np.clip((image - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
-    return grey
+    return (np.clip((image - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
 
 
 def repeat_pixels(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -106,15 +88,9 @@ def repeat_pixels(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 
 def panel(images: Sequence[np.ndarray], low: float, high: float) -> np.ndarray:
-    """Join images side by side in one grey window, so that a shift of brightness or contrast shows.
+    """Join images ``(Y, X)`` side by side as uint8 in one grey window, so that a shift of brightness shows.
 
-    Args:
-        images: each ``(Y, X)``; the last sets the size, to which smaller ones are enlarged by repeating their pixels.
-        low: value shown black.
-        high: value shown white.
-
-    Returns:
-        uint8 ``(Y, X)``.
+    The last image sets the size, to which smaller ones are enlarged by repeating their pixels.
     """
     height, width = images[-1].shape
     columns: list[np.ndarray] = []

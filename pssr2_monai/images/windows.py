@@ -20,16 +20,16 @@ from pssr2_monai.images.writer import Writer
 if TYPE_CHECKING:
     import torch
 
-ORIENTATIONS = 8
-"""Bits of their numbers: flipped along Y (1), flipped along X (2), then Y and X swapped (4); 0 to 3 keep the shape."""
-SWAPPED = 4
+# Bits of the number of an orientation: flipped along Y (1), flipped along X (2), then Y and X swapped; 0 to 3 keep the
+# shape.
+ORIENTATIONS, SWAPPED = 8, 4
 SAMPLE_FRAMES = 16
 SAMPLE_SIDE_PX = 512
 
 
 @dataclass(frozen=True, order=True)
 class Window:
-    """A rectangle of pixels; it holds rows ``y`` to ``y + height - 1`` and columns ``x`` to ``x + width - 1``."""
+    """A rectangle of pixels: rows ``y`` to ``y + height - 1`` and columns ``x`` to ``x + width - 1``."""
 
     y: int
     x: int
@@ -46,9 +46,6 @@ def starts(size: int, tile: int, overlap: int) -> list[int]:
 
     Neighbours share ``overlap`` pixels; the last window is shifted inside to end at ``size`` and may share more.
     A ``size`` of at most ``tile`` gives one window at 0.
-
-    Raises:
-        InputError: a size or tile below 1, or an overlap that is negative or not below the tile.
     """
     if size < 1 or tile < 1:
         raise InputError(f"tile: size {size} and tile {tile} must be at least 1 pixel")
@@ -59,37 +56,22 @@ def starts(size: int, tile: int, overlap: int) -> list[int]:
     return [*range(0, size - tile, tile - overlap), size - tile]
 
 
-def grid(shape_yx: Sequence[int], tile: int | tuple[int, int], overlap: int | tuple[int, int]) -> list[Window]:
-    """The windows that cover an image, row by row.
+def grid(shape_yx: Sequence[int], tile: int, overlap: int) -> list[Window]:
+    """The square windows of side ``tile`` that cover an image, row by row; neighbours share ``overlap`` pixels.
 
-    Args:
-        shape_yx: height and width of the image.
-        tile: side of the windows, or (height, width).
-        overlap: pixels that neighbours share, or (along Y, along X).
-
-    Returns:
-        Windows of exactly the tile's size. They reach beyond the image only along an axis on which the image is
-        smaller than the tile; reading pads there by reflection.
-
-    Raises:
-        InputError: as for ``starts``.
+    They reach beyond the image only along an axis on which it is smaller than the tile; reading pads by reflection.
     """
-    height, width = shape_yx
-    (tile_y, tile_x), (overlap_y, overlap_x) = _pair(tile), _pair(overlap)
-    columns = starts(width, tile_x, overlap_x)
-    return [Window(y, x, tile_y, tile_x) for y in starts(height, tile_y, overlap_y) for x in columns]
+    rows, columns = (starts(size, tile, overlap) for size in shape_yx)
+    return [Window(y, x, tile, tile) for y in rows for x in columns]
 
 
 def regions_by_place(
-    shape_yx: Sequence[int], tile: int | tuple[int, int], fraction: float, guard: int = 0
+    shape_yx: Sequence[int], tile: int, fraction: float, guard: int = 0
 ) -> tuple[Window, Window | None]:
     """The regions of an image for training and for validation, with ``guard`` unused pixels between them.
 
     The last ``fraction`` of the longer side (Y where both are equal) is for validation, the first part for training,
     less the guard. Both span the whole of the shorter side. Without a fraction there is no validation.
-
-    Raises:
-        InputError: a region would be shorter than a tile, a fraction outside [0, 1), or a negative guard.
     """
     height, width = shape_yx
     if not 0 <= fraction < 1:
@@ -99,20 +81,18 @@ def regions_by_place(
     whole = Window(0, 0, height, width)
     if fraction == 0:
         return whole, None
-    along_y = height >= width
     length = max(height, width)
-    side = _pair(tile)[0 if along_y else 1]
     validation = round(length * fraction)
     training = length - validation - guard
     least = min(validation, training)
-    if least < side:
+    if least < tile:
         smaller = f"tile of {least} px at most" if least > 0 else "smaller guard"
         raise InputError(
             f"split by place: a sheet of {height} x {width} px leaves {max(training, 0)} px for training and "
-            f"{validation} px for validation (fraction {fraction:g}, guard {guard}), but a tile is {side} px; "
+            f"{validation} px for validation (fraction {fraction:g}, guard {guard}), but a tile is {tile} px; "
             f"use a {smaller}, another fraction, or split by file"
         )
-    if along_y:
+    if height >= width:
         return replace(whole, height=training), replace(whole, y=length - validation, height=validation)
     return replace(whole, width=training), replace(whole, x=length - validation, width=validation)
 
@@ -128,14 +108,6 @@ def reflect_indices(start: int, length: int, size: int) -> npt.NDArray[np.intp]:
     period = 2 * (size - 1)
     index = np.arange(start, start + length, dtype=np.intp) % period
     return np.minimum(index, period - index)
-
-
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    """One number for both of Y and X, or one for each."""
-    if isinstance(value, int):
-        return value, value
-    along_y, along_x = value
-    return along_y, along_x
 
 
 def rounded_up(size: int, unit: int) -> int:
@@ -175,16 +147,10 @@ def plane_size(image: LazyImage) -> tuple[int, int]:
 
 
 def read_window(image: LazyImage, frames: Sequence[int], window: Window, stack: str = "TZ") -> np.ndarray:
-    """Read one window of some frames.
+    """Read one window of some frames, as ``(frames, Y, X)`` in the dtype of the image.
 
-    Args:
-        image: the open image.
-        frames: numbers of the frames, in the order of ``axes.frames_of``; a number may repeat.
-        window: may reach beyond the image, which is continued by reflection.
-        stack: order of T and Z.
-
-    Returns:
-        Array ``(frames, Y, X)`` in the dtype of the image.
+    The frames are numbers in the order of ``axes.frames_of`` with this ``stack``; one may repeat. The window may reach
+    beyond the image, which is continued by reflection.
     """
     order = frames_of(image.axes, image.shape, stack)
     height, width = plane_size(image)
@@ -205,15 +171,7 @@ def _read_plane(image: LazyImage, order: Frames, frame: int, inside: dict[str, s
 
 
 def write_window(writer: Writer, order: Frames, frame: int, window: Window, pixels: np.ndarray) -> None:
-    """Write a window of one frame, or of consecutive frames, in the axis order of the writer.
-
-    Args:
-        writer: of the image.
-        order: the frames of the image.
-        frame: number of the (first) frame.
-        window: where, in pixels.
-        pixels: ``(Y, X)``, or ``(frames, Y, X)`` of consecutive frames of a run.
-    """
+    """Write a window ``(Y, X)`` of a frame, or ``(frames, Y, X)`` of consecutive frames of a run from ``frame`` on."""
     rows, columns = window.slices()
     bounds = {axis: slice(i, i + 1) for axis, i in order.position(frame).items()} | {"Y": rows, "X": columns}
     axes = "YX"
@@ -242,14 +200,9 @@ def sample_pixels(image: LazyImage, stack: str = "TZ") -> Iterator[np.ndarray]:
 
 
 def fit_image_intensity(image: LazyImage, settings: IntensitySettings, stack: str = "TZ") -> Intensity:
-    """The intensity scale of an image, from a sample of its pixels of bounded size.
-
-    Raises:
-        InputError: see `IntensitySettings.fit`.
-    """
-    if not settings.needs_sample(image.dtype):
-        return settings.fit(np.empty(0, image.dtype), image.dtype, image.path.name)
-    sample = np.concatenate([window.ravel() for window in sample_pixels(image, stack)])
+    """The intensity scale of an image, from a sample of its pixels of bounded size."""
+    windows = sample_pixels(image, stack) if settings.needs_sample(image.dtype) else [np.empty(0, image.dtype)]
+    sample = np.concatenate([window.ravel() for window in windows])
     return settings.fit(sample, image.dtype, image.path.name)
 
 
@@ -257,9 +210,8 @@ class SheetReader:
     """Read windows by path, keeping files open and, within a bound, their frames decoded.
 
     Args:
-        cache_bytes: bytes of decoded frames to keep at most. Frames larger than a quarter of it are read window by
-            window.
-        axes: axes of files whose own are missing or wrong.
+        cache_bytes: of decoded frames to keep at most; frames above a quarter of it are read window by window.
+        axes: of files whose own are missing or wrong.
         stack: order of T and Z.
         open_files: files to keep open at most.
     """
@@ -267,20 +219,16 @@ class SheetReader:
     def __init__(
         self, cache_bytes: int = 2**29, axes: str | None = None, stack: str = "TZ", open_files: int = 64
     ) -> None:
-        self.cache_bytes = cache_bytes
-        self.axes = axes
-        self.stack = stack
-        self.open_files = open_files
+        self.cache_bytes, self.open_files = cache_bytes, open_files
+        self.axes, self.stack = axes, stack
         self._images: OrderedDict[str, LazyImage] = OrderedDict()
         self._planes: OrderedDict[tuple[str, int], np.ndarray] = OrderedDict()
         self._cached = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker process opens its own files.
-        return self.__dict__ | {"_images": OrderedDict(), "_planes": OrderedDict(), "_cached": 0}
+        return self.__dict__ | {"_images": OrderedDict(), "_planes": OrderedDict(), "_cached": 0}  # for its own process
 
     def image(self, path: str | Path) -> LazyImage:
-        """The open image at ``path``."""
         key = str(path)
         if key not in self._images:
             if len(self._images) >= self.open_files:

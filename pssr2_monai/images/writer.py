@@ -6,7 +6,7 @@ import importlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,19 +30,7 @@ Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """An image to write.
-
-    Attributes:
-        path: the file or folder to write.
-        shape: size along each axis.
-        dtype: of the pixels.
-        axes: letters out of "TZCYX", one a dimension.
-        pixel_size: micrometres along "Z", "Y" and "X"; an axis that is missing stays unknown in the file.
-        channel_names: one a channel, or none.
-
-    Raises:
-        InputError: axes, pixel size or channel names that do not fit.
-    """
+    """An image to write, as described by ``write_image``."""
 
     path: Path
     shape: tuple[int, ...]
@@ -83,7 +71,7 @@ class _Format(Protocol):
     def abort(self) -> None: ...
 
 
-class Writer:
+class Writer(AbstractContextManager["Writer"]):
     """Write an image region by region; its name appears when it is complete.
 
     As a context manager it completes the image at the end of the block, or removes it if the block raises.
@@ -152,9 +140,6 @@ class Writer:
             target, self._target = self._target, None
             target.abort()
 
-    def __enter__(self) -> Writer:
-        return self
-
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         if error_type is None:
             self.close()
@@ -180,35 +165,32 @@ def create_writer(
 
     ``.tif`` and ``.tiff`` are written for Fiji (ImageJ's own description where it can describe the image, else
     OME-XML), ``.ome.tif`` as OME-TIFF, ``.zarr`` as OME-Zarr 0.5 with a pyramid, ``.png`` for one 8- or 16-bit image.
-    TIFF and Zarr are written in place on disk, so the image may be larger than memory.
+    TIFF and Zarr are written in place on disk, so the image may be larger than memory. Until it is complete, its name
+    ends in ``.part``.
 
     Args:
-        path: the file or folder to write; until complete, its name ends in ``.part``.
+        path, axes, pixel_size, channel_names, overwrite: as for ``write_image``.
         shape: size along each axis.
         dtype: of the pixels.
-        axes: letters out of "TZCYX", one a dimension.
-        pixel_size: micrometres along "Z", "Y" and "X"; an axis that is missing stays unknown in the file.
-        channel_names: one a channel, or none.
-        overwrite: replace an existing image, when the new one is complete.
         resume: continue the unfinished image that a writer of the same arguments left, if there is one.
         in_blocks: regions will be made of whole ``chunks`` of the writer, so that a pyramid needs no second reading.
         shards: for OME-Zarr in blocks: pixels along each axis that are stored in one file and written at once; by
             default each chunk has its own file.
         chunk: for OME-Zarr: side of the chunks along Y and X, in pixels; 512 by default.
-
-    Raises:
-        InputError: the suffix, the dtype or the axes cannot be written; the file exists; no such folder; too little
-            space on the disk; shards for another format, or without blocks.
     """
     path, sizes = Path(path), tuple(int(size) for size in shape)
     spec = ImageSpec(path, sizes, np.dtype(dtype).newbyteorder("="), axes, pixel_size, tuple(channel_names))
     check_free(path, overwrite)
-    new_target = _format_of(path)
-    to_zarr = path.suffix.lower() == ".zarr"
+    suffix = path.suffix.lower()
+    if suffix not in WRITTEN:
+        raise InputError(f"{path.name}: files ending in {suffix!r} are not written; use {', '.join(WRITTEN)}")
+    module, target = WRITTEN[suffix]
+    to_zarr = suffix == ".zarr"
     if shards is not None and not (to_zarr and in_blocks):
         raise InputError(f"{path.name}: has no shards; write .ome.zarr, in blocks, or leave them out")
     zarr_options = {"in_blocks": in_blocks, "shards": shards, "chunk": chunk} if to_zarr else {}
-    return Writer(spec, new_target(spec, resume, **zarr_options))
+    formats = importlib.import_module(f"{__package__}.formats.{module}")
+    return Writer(spec, getattr(formats, target)(spec, resume, **zarr_options))
 
 
 def write_image(
@@ -252,15 +234,6 @@ def write_image(
         writer.write([slice(None)] * array.ndim, array.astype(writer.dtype, copy=False))
 
 
-def _format_of(path: Path) -> Callable[..., _Format]:
-    suffix = path.suffix.lower()
-    if suffix not in WRITTEN:
-        raise InputError(f"{path.name}: files ending in {path.suffix!r} are not written; use {', '.join(WRITTEN)}")
-    module, name = WRITTEN[suffix]
-    target: Callable[..., _Format] = getattr(importlib.import_module(f"{__package__}.formats.{module}"), name)
-    return target
-
-
 def target_files(
     source: Path,
     target: Path,
@@ -268,20 +241,17 @@ def target_files(
     format: str | None,
     may_exist: Callable[[Path], bool] = lambda path: False,
 ) -> list[tuple[Path, Path]]:
-    """Pairs of source and target files.
+    """Pairs of source and target files for an image file or a folder of them.
 
     Args:
-        source: an image file, or a folder of them.
+        source: the file or folder.
         target: the file to write, or the folder to write files of the same names into.
         overwrite: replace existing files.
         format: suffix of the files written into a folder, such as ``ome.zarr``; by default that of the source.
         may_exist: returns whether a target may exist without ``overwrite``.
-
-    Raises:
-        InputError: a target exists, is its own source or the target of two sources; or the format is not written.
     """
-    one_file = target.name.lower().endswith(tuple(WRITTEN)) and not (target.is_dir() and not is_zarr(target))
-    if one_file:  # also for a folder of slices, which is one stack
+    if target.name.lower().endswith(tuple(WRITTEN)) and (is_zarr(target) or not target.is_dir()):
+        # also for a folder of slices, which is one stack
         pairs = [(source, target)]
     elif source.is_dir() and not is_zarr(source):
         pairs = [(file, target / _written_name(file, format)) for file in list_images(source)]
@@ -324,18 +294,8 @@ def part_path(path: Path) -> Path:
 def written_atomically(path: Path, suffix: str = "") -> Iterator[Path]:
     """Yield a temporary path next to ``path``, and move what is written there into place at the end of the block.
 
-    If the block raises, what it wrote is removed and ``path`` stays as it was. The block may write a file or create a
-    folder.
-
-    Args:
-        path: the file or folder to write; it is replaced if it exists.
-        suffix: what the temporary name ends in after ``.part``, for libraries that choose a format by it.
-
-    Example:
-        >>> with written_atomically(Path("note.txt")) as part:
-        ...     size = part.write_text("complete")
-        >>> Path("note.txt").read_text(), part.exists()
-        ('complete', False)
+    The block may write a file or create a folder; if it raises, what it wrote is removed and ``path`` stays as it was.
+    ``suffix`` follows ``.part`` in the temporary name, for libraries that choose a format by it.
     """
     part = path.with_name(part_path(path).name + suffix)
     remove(part)  # left by a process that was killed
@@ -348,12 +308,7 @@ def written_atomically(path: Path, suffix: str = "") -> Iterator[Path]:
 
 
 def check_free(path: Path, overwrite: bool) -> None:
-    """Check that an output may be written under a name.
-
-    Raises:
-        InputError: there is no folder for it, the name exists and ``overwrite`` is not set, or it is a folder that is
-            not a Zarr image.
-    """
+    """Check that an output may be written under a name."""
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}; create it first")
     if path.exists() and not overwrite:
@@ -363,11 +318,7 @@ def check_free(path: Path, overwrite: bool) -> None:
 
 
 def check_room(path: Path, nbytes: int) -> None:
-    """Check that the disk has space for an output.
-
-    Raises:
-        InputError: it needs more than is free.
-    """
+    """Check that the disk has space for an output."""
     free = shutil.disk_usage(path.parent).free
     if nbytes > free:
         raise InputError(

@@ -26,9 +26,7 @@ _PIXELS = {
 def open_file(path: Path) -> LazyImage:
     """Open the first scene of a CZI at full resolution, axes TZCYX (and S for colours).
 
-    Raises:
-        InputError: pylibCZIrw is not installed; other dimensions (views, phases, rotations, illuminations); channels of
-            different pixel types.
+    Other dimensions (views, phases, rotations, illuminations) and channels of different pixel types are not read.
     """
     try:
         from pylibCZIrw import czi
@@ -59,7 +57,7 @@ def _image(path: Path, document: Any) -> LazyImage:
     (kind,) = kinds
     dtype, samples = np.dtype(_PIXELS[kind][0]), _PIXELS[kind][1]
     scenes = document.scenes_bounding_rectangle_no_pyramid
-    scene = min(scenes) if scenes else None
+    scene = min(scenes, default=None)
     frame = document.total_bounding_rectangle_no_pyramid if scene is None else scenes[scene]
     first = {axis: bounds.get(axis, (0, 1))[0] for axis in "TZC"}
     sizes = {axis: bounds.get(axis, (0, 1))[1] - first[axis] for axis in "TZC"}
@@ -84,8 +82,7 @@ def _image(path: Path, document: Any) -> LazyImage:
 
 
 def _pixel_size(metadata: Mapping[str, Any]) -> dict[str, float]:
-    """Micrometres along each axis; the file has metres, and 0 where unknown."""
-    items = _inside(metadata, "Scaling", "Items", "Distance")
+    items = _inside(metadata, "Scaling", "Items", "Distance")  # in metres, 0 where unknown
     return known_sizes({item["@Id"]: micrometres(item.get("Value"), "m") for item in items if item["@Id"] in "ZYX"})
 
 

@@ -33,9 +33,6 @@ def open_file(path: Path) -> LazyImage:
     The anatomical orientation is not applied. The spacing is in millimetres, as these formats define it, unless a NRRD
     states its unit; a spacing of exactly 1, the default of these formats, is unknown. The whole image is decoded at
     the first read and kept until it is closed: ITK does not read these formats in part.
-
-    Raises:
-        InputError: more than four dimensions, complex pixels, or integers of more than 32 bits.
     """
     header = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
     if header is None:
@@ -44,12 +41,8 @@ def open_file(path: Path) -> LazyImage:
     header.ReadImageInformation()
     ndim, samples = int(header.GetNumberOfDimensions()), int(header.GetNumberOfComponents())
     component = header.GetComponentTypeAsString(header.GetComponentType())
-    if (
-        not 2 <= ndim <= 4
-        or component not in _COMPONENTS
-        or "complex" in header.GetPixelTypeAsString(header.GetPixelType())
-    ):
-        pixel = header.GetPixelTypeAsString(header.GetPixelType())
+    pixel = header.GetPixelTypeAsString(header.GetPixelType())
+    if not 2 <= ndim <= 4 or component not in _COMPONENTS or "complex" in pixel:
         raise InputError(f"{path.name}: {ndim}-D {pixel} pixels of type {component} are not read; save it as OME-TIFF")
     dtype = np.dtype(_COMPONENTS[component][0])
     shape = (*(int(header.GetDimensions(i)) for i in reversed(range(ndim))), samples)
@@ -69,12 +62,10 @@ def _decode(path: Path, ndim: int, samples: int, component: str) -> np.ndarray:
     image_type = itk.Image[kind, ndim] if samples == 1 else itk.VectorImage[kind, ndim]
     reader = itk.ImageFileReader[image_type].New(FileName=str(path))
     reader.Update()
-    pixels: np.ndarray = itk.GetArrayFromImage(reader.GetOutput())
-    return pixels
+    return itk.GetArrayFromImage(reader.GetOutput())
 
 
 def _pixel_size(path: Path, spacing: Mapping[str, float]) -> dict[str, float]:
-    """Micrometres along each axis."""
     units = _nrrd_units(path) if path.suffix.lower() in (".nrrd", ".nhdr") else []
     sizes: dict[str, float | None] = {}
     for i, (axis, size) in enumerate(spacing.items()):

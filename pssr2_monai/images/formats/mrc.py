@@ -23,9 +23,6 @@ def open_file(path: Path) -> LazyImage:
     The voxel size (angstroms in the file) is known along Z for volumes only: the sections of an image stack have no
     distance. A size of 1 x 1 x 1 angstroms, which programs write as a default, is unknown. Bytes are signed, as the
     format defines, unless IMOD marks them as unsigned.
-
-    Raises:
-        InputError: mrcfile is not installed, or the file is shorter than its header says.
     """
     try:
         import mrcfile

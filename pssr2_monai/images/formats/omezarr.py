@@ -21,18 +21,12 @@ from pssr2_monai.images.windows import rounded_up
 from pssr2_monai.images.writer import ImageSpec, Spread, move_into_place, part_path, remove
 
 LETTER_OF = {"time": "T", "channel": "C", "depth": "Z", "height": "Y", "width": "X", **{x.lower(): x for x in "TZCYX"}}
-STORED_ORDER = "TCZYX"
-"""The order of axes that the format prescribes: time, channel, space."""
-CHUNK = 512
-"""Side of a chunk along Y and X, in pixels."""
-REGION = 2048
-"""Pixels along Y and X of a level that are written at once, unless shards say otherwise."""
-PIECE = 1024
-"""Pixels along Y and X of a level that are computed at a time, from four times as many."""
-BATCH = 16
-"""Regions of a level in one task, at most; and tasks of a level, at least."""
-SMALLEST_LEVEL = 256
-"""The pyramid ends with the first level of at most so many pixels along Y and X."""
+STORED_ORDER = "TCZYX"  # which the format prescribes: time, channel, space
+CHUNK = 512  # side of a chunk along Y and X, in pixels
+REGION = 2048  # pixels along Y and X of a level that are written at once, unless shards say otherwise
+PIECE = 1024  # pixels along Y and X of a level that are computed at a time, from four times as many
+BATCH = 16  # regions of a level in one task, at most; and tasks of a level, at least
+SMALLEST_LEVEL = 256  # the pyramid ends with the first level of at most so many pixels along Y and X
 TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 
 
@@ -40,13 +34,10 @@ def open_file(path: Path) -> LazyImage:
     """Open the full-resolution level of the first image of an OME-Zarr, or a plain Zarr array.
 
     The axes of a plain array are its dimension names; without names, its last two axes are Y and X.
-
-    Raises:
-        InputError: a plate of many images, or a group of several plain arrays.
     """
     node = zarr.open(str(path), mode="r")
     if isinstance(node, zarr.Array):
-        return _image(path, node, _plain_axes(node), {}, ())
+        return _image(path, node, _plain_axes(node))
     attributes = _ome_attributes(node)
     if "plate" in attributes:
         well = attributes["plate"]["wells"][0]["path"]
@@ -63,7 +54,7 @@ def open_file(path: Path) -> LazyImage:
             f"{path.name}: is not an OME-Zarr image and holds {names}; open one array, such as {path.name}/NAME"
         )
     (array,) = arrays.values()
-    return _image(path, array, _plain_axes(array), {}, ())
+    return _image(path, array, _plain_axes(array))
 
 
 def _ome_attributes(group: zarr.Group) -> Mapping[str, Any]:
@@ -96,22 +87,15 @@ def _multiscale(path: Path, group: zarr.Group, attributes: Mapping[str, Any]) ->
 
 
 def _image(
-    path: Path, array: zarr.Array, axes: str, pixel_size: Mapping[str, float], channel_names: Sequence[str]
+    path: Path, array: zarr.Array, axes: str, sizes: Mapping[str, float] | None = None, names: tuple[str, ...] = ()
 ) -> LazyImage:
     if len(axes) != array.ndim:
         raise InputError(
             f"{path.name}: its metadata name {len(axes)} axes ({axes!r}), but the array has {array.ndim} dimensions; "
             "correct the metadata, or open the array within it"
         )
-    return LazyImage(
-        path,
-        tuple(int(size) for size in array.shape),
-        array.dtype,
-        axes,
-        pixel_size,
-        lambda region: array[region],
-        tuple(channel_names),
-    )
+    shape = tuple(int(size) for size in array.shape)
+    return LazyImage(path, shape, array.dtype, axes, sizes or {}, lambda region: array[region], names)
 
 
 def _plain_axes(array: zarr.Array) -> str:
@@ -134,18 +118,10 @@ class OmeZarrWriter:
 
     The axes are stored in the order TCZYX, which the format prescribes; regions are given in the order of ``axes``.
     Processes may write at the same time as long as no two write to the same chunk or, with shards, to the same shard
-    (see ``chunks``).
+    (see ``chunks``). Axes of unknown pixel size have no unit in the file.
 
-    Args:
-        spec: the image; axes of unknown pixel size have no unit in the file.
-        resume: continue an unfinished folder, if there is one.
-        in_blocks: regions will be made of whole ``chunks``, and each is also written to the first level of the pyramid;
-            otherwise the pyramid is built at the end.
-        shards: for an image in blocks: pixels along each axis that are stored in one file, rounded up to whole chunks;
-            by default each chunk has its own file.
-        chunk: side of a chunk along Y and X, in pixels; `CHUNK` by default.
-        smallest_level: the pyramid ends with the first level of at most so many pixels along Y and X;
-            `SMALLEST_LEVEL` by default.
+    ``in_blocks``, each region is also written to the first level of the pyramid, which is otherwise built at the end;
+    ``shards`` are rounded up to whole chunks. For the other arguments, see ``writer.create_writer``.
     """
 
     def __init__(
@@ -155,20 +131,19 @@ class OmeZarrWriter:
         in_blocks: bool = False,
         shards: Sequence[int] | None = None,
         chunk: int | None = None,
-        smallest_level: int | None = None,
     ) -> None:
         self._path, self._part = spec.path, part_path(spec.path)
         self._axes = "".join(axis for axis in STORED_ORDER if axis in spec.axes)
         self._order = [spec.axes.index(axis) for axis in self._axes]
         self._pixel_size, self._channel_names = spec.known_pixel_size, spec.channel_names
-        self._chunk, self._smallest_level = chunk or CHUNK, smallest_level or SMALLEST_LEVEL
+        self._chunk = chunk or CHUNK
         grid = [self._chunk * (1 + in_blocks) if axis in "YX" else 1 for axis in spec.axes]
         if shards is not None:
             grid = [rounded_up(size, unit) for size, unit in zip(shards, grid, strict=True)]
         self.chunks: tuple[int, ...] | None = tuple(grid)
         self._grid, self._sharded = [grid[i] for i in self._order], shards is not None
         stored = [spec.shape[i] for i in self._order]
-        first = [stored, _halved_shape(stored)] if in_blocks and max(stored[-2:]) > self._smallest_level else [stored]
+        first = [stored, _halved_shape(stored)] if in_blocks and max(stored[-2:]) > SMALLEST_LEVEL else [stored]
         names = [str(self._part / str(level)) for level in range(len(first))]
         if resume and all(Path(name, "zarr.json").is_file() for name in names):
             self._levels = [zarr.open_array(name, mode="r+") for name in names]
@@ -182,7 +157,6 @@ class OmeZarrWriter:
             raise
 
     def write(self, region: Sequence[slice], array: np.ndarray) -> None:
-        """Write the pixels of a region; see `writer.Writer`."""
         stored, pixels = tuple(region[i] for i in self._order), array.transpose(self._order)
         image, *halves = self._levels
         if halves and not self._in_whole_blocks(stored):
@@ -200,7 +174,7 @@ class OmeZarrWriter:
     def close(self, spread: Spread = map) -> None:
         """Build the pyramid, add the metadata that make the folder an image, and move it into place."""
         levels = list(self._levels)
-        while max(levels[-1].shape[-2:]) > self._smallest_level:
+        while max(levels[-1].shape[-2:]) > SMALLEST_LEVEL:
             levels.append(self._halved(levels[-1], len(levels), spread))
         metadata = {"ome": self._metadata(levels)}
         zarr.open_group(str(self._part), mode="a", zarr_format=3, attributes=metadata)
@@ -211,7 +185,6 @@ class OmeZarrWriter:
         move_into_place(self._part, self._path)
 
     def abort(self) -> None:
-        """Remove the unfinished folder."""
         remove(self._part)
 
     def _create(self, level: int, shape: Sequence[int], dtype: np.dtype[Any]) -> zarr.Array:
@@ -252,16 +225,14 @@ class OmeZarrWriter:
             {"name": axis.lower(), "type": TYPES[axis]} | ({"unit": "micrometer"} if axis in self._pixel_size else {})
             for axis in self._axes
         ]
+        sizes = [self._pixel_size.get(axis, 1.0) for axis in self._axes]
         datasets = []
         for k in range(len(levels)):
-            scale, shift = [], []
-            for axis in self._axes:
-                size = self._pixel_size.get(axis, 1.0)
-                factor = 2**k if axis in "YX" else 1
-                scale.append(size * factor)
-                shift.append(size * (factor - 1) / 2)  # the centre of the first pixel, which is wider
+            factors = [2**k if axis in "YX" else 1 for axis in self._axes]
+            scale = [size * factor for size, factor in zip(sizes, factors, strict=True)]
             transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-            if k:
+            if k:  # the centre of the first pixel, which is wider
+                shift = [size * (factor - 1) / 2 for size, factor in zip(sizes, factors, strict=True)]
                 transforms.append({"type": "translation", "translation": shift})
             datasets.append({"path": str(k), "coordinateTransformations": transforms})
         name = self._path.name.split(".")[0]

@@ -86,16 +86,10 @@ def _decode(path: Path, mode: str, deep: bool) -> np.ndarray:
 
 
 class PngWriter:
-    """Collect a 2-D image of 8 or 16 bits, or 8-bit colours, and write a PNG when closed.
+    """Collect an image "YX" of 8 or 16 bits, or one "YXC" of 8 bits, and write a PNG when closed.
 
-    Args:
-        spec: the image, uint8 or uint16, with axes "YX", or uint8 with axes "YXC" for RGB (three channels), RGB with
-            opacity (four) or grey with opacity (two). The pixel size is kept if it is known along Y and X, channel
-            names are not.
-        resume: has no effect, since nothing is written before the image is complete.
-
-    Raises:
-        InputError: another dtype, or other axes.
+    Three channels are RGB, four RGB with opacity, two grey with opacity. The pixel size is kept if it is known along Y
+    and X, channel names are not. Nothing is written before the image is complete, so that ``resume`` has no effect.
     """
 
     def __init__(self, spec: ImageSpec, resume: bool = False) -> None:
@@ -110,16 +104,13 @@ class PngWriter:
         self._path, self._pixels, self._pixel_size = spec.path, np.zeros(spec.shape, spec.dtype), spec.pixel_size
 
     def write(self, region: Sequence[slice], array: np.ndarray) -> None:
-        """Set the pixels of a region; see `writer.Writer`."""
         self._pixels[tuple(region)] = array
 
     def close(self, spread: Spread = map) -> None:
-        """Write the file and move it into place."""
         sizes = [self._pixel_size.get(axis) for axis in "XY"]
         options = {"dpi": tuple(_INCH_UM / size for size in sizes if size)} if all(sizes) else {}
         with written_atomically(self._path) as part:
             Image.fromarray(self._pixels).save(part, format="PNG", **options)
 
     def abort(self) -> None:
-        """Drop the pixels; nothing was written."""
         self._pixels = self._pixels[:0]

@@ -19,12 +19,10 @@ from pssr2_monai.images.formats.units import from_print_resolution, known_sizes,
 from pssr2_monai.images.image import LazyImage, Region
 from pssr2_monai.images.writer import ImageSpec, Spread, check_room, move_into_place, part_path, remove
 
-RESOLUTION_UNITS = {2: "inch", 3: "cm"}
-"""Units of the resolution tags that are lengths."""
+RESOLUTION_UNITS = {2: "inch", 3: "cm"}  # of the resolution tags, those that are lengths
 IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 OME_DTYPES = (*IMAGEJ_DTYPES, "int8", "int16", "int32", "uint32", "float64")
-IMAGEJ_BYTES = 2**32 - 2**24
-"""Largest image written as an ImageJ hyperstack: classic TIFF, with room for its header."""
+IMAGEJ_BYTES = 2**32 - 2**24  # largest image written as an ImageJ hyperstack: classic TIFF, with room for its header
 
 
 def open_file(path: Path) -> LazyImage:
@@ -32,9 +30,6 @@ def open_file(path: Path) -> LazyImage:
 
     Uncompressed pixels are memory-mapped, so that reading a window costs no more than the window; of tiles and
     compressed strips, those that the window touches are decoded.
-
-    Raises:
-        InputError: the file ends before its pixels do, or planes that its metadata announce are missing.
     """
     tif = tifffile.TiffFile(path)
     try:
@@ -65,14 +60,14 @@ def _check_complete(
             f"{name}: {missing} of the {len(pages)} planes that its metadata announce are missing; copy the file "
             "again, with the other files of its set"
         )
+    ends = [(tif, 0 if offset is None else offset + math.prod(series.shape) * np.dtype(series.dtype).itemsize)]
     for page in pages:
-        size = page.parent.filehandle.size
-        end = max((start + n for start, n in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
-        if end > size:
-            raise _truncated(name, end, size)
-    end = 0 if offset is None else offset + math.prod(series.shape) * np.dtype(series.dtype).itemsize
-    if end > tif.filehandle.size:
-        raise _truncated(name, end, tif.filehandle.size)
+        ends += [(page.parent, sum(strip)) for strip in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    for file, end in ends:
+        if end > (size := file.filehandle.size):
+            raise InputError(
+                f"{name}: is cut short: its pixels extend to byte {end}, but the file has {size}; copy it again"
+            )
     announced = (tif.imagej_metadata or {}).get("images", 1)
     if series.kind != "imagej" and announced > len(tif.pages):
         raise InputError(
@@ -81,10 +76,6 @@ def _check_complete(
         )
     if _next_directory(tif):
         raise InputError(f"{name}: its list of planes breaks off after {len(tif.pages)}; copy the file again")
-
-
-def _truncated(name: str, end: int, size: int) -> InputError:
-    return InputError(f"{name}: is cut short: its pixels extend to byte {end}, but the file has {size}; copy it again")
 
 
 def _next_directory(tif: tifffile.TiffFile) -> int:
@@ -103,31 +94,25 @@ def _mapped(
 ) -> Callable[[Region], np.ndarray] | None:
     """A reader that maps uncompressed planes into memory, or None where the pixels need decoding.
 
-    Args:
-        path: the file.
-        series: the series to read.
-        places: the offset of the pixels, or the pages that hold them.
-        shape: of the series.
+    ``places`` are the offset of the pixels, or the pages that hold them.
     """
     if series.transform is not None or series.is_multifile or not series.keyframe.is_final:
         return None
     if not all(isinstance(place, int) or _in_one_piece(place) for place in places):
         return None
-    offsets = [place if isinstance(place, int) else place.dataoffsets[0] for place in places]
-    split = next((k for k in range(len(shape)) if math.prod(shape[:k]) == len(offsets)), None)
+    split = next((k for k in range(len(shape)) if math.prod(shape[:k]) == len(places)), None)
     if split is None:
         return None
-    outer, inner = shape[:split], shape[split:]
+    offsets = [place if isinstance(place, int) else place.dataoffsets[0] for place in places]
+    offset_of = np.reshape(offsets, shape[:split])
     stored = np.dtype(series.dtype).newbyteorder(series.keyframe.parent.byteorder)
 
     def reader(region: Region) -> np.ndarray:
         starts = [part.start for part in region[:split]]
         out = np.empty([part.stop - part.start for part in region], stored.newbyteorder("="))
         for index in np.ndindex(*out.shape[:split]):
-            plane = 0
-            for start, i, size in zip(starts, index, outer, strict=True):
-                plane = plane * size + start + i
-            out[index] = read_mapped(path, stored, offsets[plane], inner, region[split:])
+            offset = int(offset_of[tuple(np.add(starts, index))])
+            out[index] = read_mapped(path, stored, offset, shape[split:], region[split:])
         return out
 
     return reader
@@ -241,15 +226,8 @@ class TiffWriter:
     """Write an uncompressed TIFF region by region; BigTIFF where needed.
 
     Files named ``.ome.tif`` carry OME-XML. Others carry ImageJ's description, which Fiji reads without a plugin, if it
-    can describe the image, else OME-XML. Y and X come last, or C after them for interleaved samples.
-
-    Args:
-        spec: the image.
-        resume: continue an unfinished file, if there is one.
-        imagej_bytes: larger images are written as BigTIFF with OME-XML.
-
-    Raises:
-        InputError: a dtype or an order of axes that the format does not know, or too little space on the disk.
+    can describe the image and it has at most ``imagej_bytes``, else OME-XML. Y and X come last, or C after them for
+    interleaved samples.
     """
 
     def __init__(self, spec: ImageSpec, resume: bool = False, imagej_bytes: int = IMAGEJ_BYTES) -> None:
@@ -280,17 +258,14 @@ class TiffWriter:
         self._offset = place[0]
 
     def write(self, region: Sequence[slice], array: np.ndarray) -> None:
-        """Write the pixels of a region; see `writer.Writer`."""
         # Mapped for this write only: the pages of a map count as memory of the process.
         pixels = np.memmap(self._part, self._dtype, "r+", self._offset, self._shape)
         pixels[tuple(region)] = array
 
     def close(self, spread: Spread = map) -> None:
-        """Move the file into place."""
         move_into_place(self._part, self._path)
 
     def abort(self) -> None:
-        """Remove the unfinished file."""
         remove(self._part)
 
 

@@ -16,34 +16,21 @@ Cameras, screens and word processors fill these fields with 72, 96, 300 or 600 d
 printers have at most 2400 dpi, and point-scanning microscopes rarely have pixels of this size.
 """
 _IN_MICROMETRES = {
-    "m": 1e6,
-    "meter": 1e6,
-    "cm": 1e4,
-    "centimeter": 1e4,
-    "mm": 1e3,
-    "millimeter": 1e3,
-    "um": 1.0,
-    "micron": 1.0,
-    "micrometer": 1.0,
-    "nm": 1e-3,
-    "nanometer": 1e-3,
-    "å": 1e-4,
-    "a": 1e-4,
-    "angstrom": 1e-4,
-    "ångström": 1e-4,
-    "pm": 1e-6,
-    "picometer": 1e-6,
-    "inch": 25400.0,
-    "in": 25400.0,
+    **dict.fromkeys(("m", "meter"), 1e6),
+    **dict.fromkeys(("cm", "centimeter"), 1e4),
+    **dict.fromkeys(("mm", "millimeter"), 1e3),
+    **dict.fromkeys(("um", "micron", "micrometer"), 1.0),
+    **dict.fromkeys(("nm", "nanometer"), 1e-3),
+    **dict.fromkeys(("å", "a", "angstrom", "ångström"), 1e-4),
+    **dict.fromkeys(("pm", "picometer"), 1e-6),
+    **dict.fromkeys(("in", "inch"), 25400.0),
 }
 
 
 def micrometres(value: object, unit: str | None) -> float | None:
     """A length in micrometres, or None if it is not a positive number or its unit is not a length (such as "pixel").
 
-    Args:
-        value: a number, or its text.
-        unit: its unit in any usual spelling: "nm", "µm", "micron", "micrometre", "Å", ImageJ's "\\\\u00B5m".
+    The unit may have any usual spelling: "nm", "µm", "micron", "micrometre", "Å", ImageJ's "\\\\u00B5m".
     """
     if unit is None or value is None:
         return None
@@ -65,23 +52,15 @@ def from_print_resolution(per_unit: float, unit: str) -> float | None:
 
 
 def known_sizes(sizes: Mapping[str, float | None]) -> dict[str, float]:
-    """The entries that are not None."""
     return {axis: float(size) for axis, size in sizes.items() if size is not None}
 
 
 def read_mapped(
     path: Path, stored: np.dtype[Any], offset: int, shape: Sequence[int], region: tuple[slice, ...]
 ) -> np.ndarray:
-    """Read a region of an array that lies uncompressed in a file, as a new array in the byte order of the file.
+    """Read a region of an array that lies uncompressed in a file after ``offset`` bytes, in the file's byte order.
 
     Only the pages of the file that hold rows of the region are read. The map ends with the call, since its pages count
     as memory of the process.
-
-    Args:
-        path: the file.
-        stored: the dtype in the byte order of the file.
-        offset: bytes before the array.
-        shape: of the array, its last axis contiguous.
-        region: one slice an axis, inside the array.
     """
     return np.array(np.memmap(path, stored, "r", offset, tuple(shape))[region])
