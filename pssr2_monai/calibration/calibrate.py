@@ -38,12 +38,9 @@ MAX_PIXELS, MAX_PIXELS_OF_TRIAL = 2**20, 2**19
 """LR pixels to read, at most; the latter where every trial needs whole windows, not single pixels."""
 MIN_CALLS = 12
 REGISTERS = ("shift", "none")
-NOTED_CORRELATION = 0.1
-"""Correlation of the noise of neighbouring pixels, from which on the summary suggests a blur."""
-NOTED_ROW_RATIO = 1.3
-"""Spread of the rows' means over that of the model, from which on the summary suggests line noise."""
-NOTED_SHARED_SHARE = 0.1
-"""Share of the noise that goes with detail of the HR images, from which on the summary warns."""
+NOTED_CORRELATION = 0.1  # correlation of the noise of neighbouring pixels, from which on the summary suggests a blur
+NOTED_ROW_RATIO = 1.3  # spread of the rows' means over that of the model, from which on the summary suggests line noise
+NOTED_SHARED_SHARE = 0.1  # share of the noise that goes with detail of the HR images, from which on the summary warns
 logger = logging.getLogger(__name__)
 
 
@@ -183,7 +180,6 @@ def summary(calibration: Calibration) -> str:
 
 
 def _from_pairs(options: _Options, hr: Path, begun: float) -> Calibration:
-    """Calibrate with HR partners; ``begun`` is when that started."""
     model, reading = options.model, options.reading
     sheets = sheets_of(hr, options.lr, pattern=reading.pair_pattern)
     scale = find_scale(sheets, reading.axes) if reading.scale is None else reading.scale
@@ -224,7 +220,6 @@ def _from_pairs(options: _Options, hr: Path, begun: float) -> Calibration:
 
 
 def _report_of_fit(pairs: Pairs, fit: Fit, model: NoiseModel) -> dict[str, Any]:
-    """What the report of a calibration with HR partners holds of the pairs and the search."""
     return {
         "images": pairs.names,
         "contrasts": [{"gain": contrast.gain, "offset": contrast.offset} for contrast in pairs.contrasts],
@@ -241,7 +236,6 @@ def _report_of_fit(pairs: Pairs, fit: Fit, model: NoiseModel) -> dict[str, Any]:
 
 
 def _from_lr_images(options: _Options, begun: float) -> Calibration:
-    """Measure Poisson and Gaussian noise on LR images without HR partners; ``begun`` is when that started."""
     model, reading, paths = options.model, options.reading, list_images(options.lr)
     images, good = read_unpaired(paths, MAX_PIXELS, reading.intensity, reading.axes)
     noise = noise_of_flat_patches(images, good, model.names)
@@ -281,7 +275,6 @@ def _shown(value: float | Sequence[float]) -> str:
 
 
 def _notes(model: NoiseModel, fit: Fit, pairs: Pairs) -> list[str]:
-    """Advice that the figures alone do not give."""
     notes, real = [], fit.trials.real
     if len(pairs.names) == 1:
         notes.append("one pair only: how the noise differs from image to image is unknown; give more where there are")
@@ -307,7 +300,6 @@ def _notes(model: NoiseModel, fit: Fit, pairs: Pairs) -> list[str]:
 
 
 def _heading(calibration: Calibration, images: int) -> str:
-    """The two lines above the picture."""
     values, errors, black = calibration.values, calibration.errors, calibration.black
     parts = [f"{name} {NOISES[name].strength} {values[name]:.3g} ± {errors[name]:.2g}" for name in calibration.model]
     if calibration.gain is not None and calibration.offset is not None:

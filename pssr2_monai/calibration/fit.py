@@ -34,20 +34,14 @@ from pssr2_monai.calibration.real_pairs import Pairs
 from pssr2_monai.errors import InputError
 from pssr2_monai.progress import report_progress
 
-SAMPLED_PIXELS = 2**18
-"""Pixels of a trial, where each pixel's noise depends on that pixel alone."""
-DEFAULT_NOISE = {"poisson": 1.0}
-"""What training degrades images by where nothing was calibrated."""
-MIN_IMAGE_PIXELS = 100
-"""Pixels that the spread of a single image is taken from, at least."""
-SHARED_NOISE_WINDOWS = 16
-"""Windows from which the share of the HR image's own noise is taken."""
+SAMPLED_PIXELS = 2**18  # pixels of a trial, where each pixel's noise depends on that pixel alone
+DEFAULT_NOISE = {"poisson": 1.0}  # what training degrades images by where nothing was calibrated
+MIN_IMAGE_PIXELS = 100  # pixels that the spread of a single image is taken from, at least
+SHARED_NOISE_WINDOWS = 16  # windows from which the share of the HR image's own noise is taken
 NEGLIGIBLE_GAIN = 0.02
 """Expected improvement, as a share of the least distance so far, below which the search has converged."""
-CONVERGED_TRIALS = 2
-"""How many times in a row that must be so."""
-BOX_VARIANCE = 1 / 12
-"""Variance of a coordinate that may lie anywhere in the unit box."""
+CONVERGED_TRIALS = 2  # how many times in a row that must be so
+BOX_VARIANCE = 1 / 12  # variance of a coordinate that may lie anywhere in the unit box
 SURFACE_RISE = 8.0
 """The surface is fitted to points around the best one at which the squared distance has risen by about so many times
 its scatter: far enough to tell a slope from chance, near enough for a parabola."""
@@ -101,8 +95,6 @@ class Trials:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The result of ``search``."""
-
     best: FloatArray  # the lowest point of the fitted surface, in the unit box
     covariance: FloatArray  # of its coordinates
     points: FloatArray  # (evaluations, dimensions) in the order of their evaluation
@@ -113,8 +105,6 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class Fit:
-    """A noise model fitted to pairs."""
-
     values: dict[str, float]  # the parameter of each noise
     errors: dict[str, float]  # their standard errors
     guess: dict[str, float]  # from the moments alone
@@ -133,23 +123,11 @@ class Fit:
 
 
 def distance_of(terms: Mapping[str, float], model: NoiseModel) -> float:
-    """Return the distance that a model is fitted by."""
     return math.sqrt(sum(terms[name] for name in model.terms))
 
 
 def fit_noise(pairs: Pairs, model: NoiseModel, calls: int, seed: int = 0, progress: str | None = None) -> Fit:
-    """Find the parameters of a noise model for which crappified HR images have the noise of the real LR images.
-
-    Args:
-        pairs: their windows.
-        model: the noises.
-        calls: trials, at most.
-        seed: of the noise and of the search.
-        progress: label of the progress bar; None for no bar.
-
-    Raises:
-        InputError: LR images without noise.
-    """
+    """Find the parameters for which crappified HR images have the noise of the real LR images, in ``calls`` trials."""
     expected = pairs.expected
     scene = sort_pixels(expected, pairs.good, flat_only=not model.at_edges)
     noise = pairs.lr - expected
@@ -190,7 +168,6 @@ def fit_noise(pairs: Pairs, model: NoiseModel, calls: int, seed: int = 0, progre
 
 
 def _standard_errors(space: SearchSpace, result: SearchResult) -> dict[str, float]:
-    """Standard errors of the parameters, by their slopes over a standard error of the coordinates."""
     steps = np.diag(np.sqrt(np.diag(result.covariance)))
     slopes: dict[str, list[float]] = {name: [] for name in space.names}
     for axis, step in enumerate(steps):
@@ -235,7 +212,7 @@ def search(
     degrees_of_freedom: int = 16,
     progress: str | None = None,
 ) -> SearchResult:
-    """Find the point of the unit box with the least distance.
+    """Find the point of the unit box with the least distance, in at most ``calls`` trials: at least 4 a dimension.
 
     First a Gaussian process (Matern 5/2) of the distance, by scikit-optimize, puts each evaluation where the expected
     improvement is greatest (Jones et al. 1998, J. Global Optim. 13:455), until that is negligible. Then a design of
@@ -243,14 +220,7 @@ def search(
     fitted to the squared distance near it. The estimate is the lowest point of its mean; the covariance follows from
     its curvature H as in least squares: ``2 * S / (degrees_of_freedom - dimensions) * inverse(H)``, S the squared
     distance left over, which is chance and what no parameter can mend; and from the box, which no coordinate leaves.
-
-    Args:
-        distance: of a point; without noise of its own (common random numbers).
-        start: where to begin.
-        calls: evaluations, at most; at least 4 for each dimension.
-        seed: of the search.
-        degrees_of_freedom: how many independent numbers the distance is a mean of.
-        progress: label of the progress bar; None for no bar.
+    The distance must have no noise of its own (common random numbers).
     """
     points: list[list[float]] = []
     distances: list[float] = []

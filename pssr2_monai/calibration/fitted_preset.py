@@ -18,12 +18,9 @@ from pssr2_monai.calibration.noise_model import NoiseModel
 from pssr2_monai.crappify import NOISES
 from pssr2_monai.images.writer import written_atomically
 
-MIN_UNEVENNESS = 0.1
-"""Relative scatter of the noise's strength from image to image, at least."""
-MAX_SPREAD = 0.5
-"""Half width of a parameter's range, as a share of the parameter, at most."""
-NEGLIGIBLE_GAIN = 0.01
-"""A gain this near to 1 is left out of a preset."""
+MIN_UNEVENNESS = 0.1  # relative scatter of the noise's strength from image to image, at least
+MAX_SPREAD = 0.5  # half width of a parameter's range, as a share of the parameter, at most
+NEGLIGIBLE_GAIN = 0.01  # a gain this near to 1 is left out of a preset
 
 
 @dataclass(frozen=True)
@@ -73,15 +70,7 @@ def noises_of_preset(
 ) -> list[dict[str, Any]]:
     """Return the noises with the contrast: the gain before them all, the offset where the model has its place.
 
-    Args:
-        model: the noises.
-        values: the parameter of each.
-        errors: their standard errors.
-        gains: of the images.
-        offsets: likewise.
-        black: their grey level without signal.
-        spread: how far the ranges reach to either side, as a share; None for as far as the images differ.
-        unevenness: how far that is.
+    ``spread`` is how far the ranges reach to either side, as a share; None for as far as the images differ.
     """
     share = max(MIN_UNEVENNESS, unevenness or 0.0) if spread is None else spread
     gain, shift = _drawn(gains), _drawn([offset + black for offset in offsets])
@@ -123,14 +112,12 @@ def _drawn(values: Sequence[float]) -> float | list[float]:
 
 
 def _round(value: float) -> float:
-    """Four digits; below a ten-thousandth nothing."""
     return float(f"{value:.4g}") if abs(value) >= 1e-4 else 0.0
 
 
 def preset_of(
     noises: Sequence[Mapping[str, Any]], scale: int | None, downsample: str | None, intensity: str | None
 ) -> dict[str, Any]:
-    """Return the overlay of the training config."""
     preset: dict[str, Any] = {} if scale is None else {"scale": scale}
     if intensity is not None:
         preset["intensity#mode"] = intensity
@@ -140,7 +127,6 @@ def preset_of(
 
 
 def report_of(calibration: Calibration, scale: int | None) -> dict[str, Any]:
-    """Return what the report of every calibration holds."""
     return {
         "preset": calibration.files[0].name,
         "scale": scale,
@@ -168,7 +154,6 @@ def report_of(calibration: Calibration, scale: int | None) -> dict[str, Any]:
 
 
 def files_of(target: Path) -> tuple[Path, ...]:
-    """Return the paths of the preset, the report and the picture."""
     return target, target.with_name(f"{target.stem}.report.json"), target.with_name(f"{target.stem}.png")
 
 

@@ -21,21 +21,15 @@ from pssr2_monai.images.intensity import Intensity, IntensitySettings
 from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, black_level, second_difference, variance_line
 from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window
 
-WINDOW_SIDE = 256
-"""Side of a window in LR pixels, at most."""
-MAX_WINDOWS = 16
-"""Windows of one image, at most."""
-SATURATED_SHARE = 0.01
-"""Share of saturated pixels above which a warning is due."""
+WINDOW_SIDE = 256  # side of a window in LR pixels, at most
+MAX_WINDOWS = 16  # windows of one image, at most
+SATURATED_SHARE = 0.01  # share of saturated pixels above which a warning is due
 CLIPPED_SHARE = 0.001
 """Share of the pixels that have the greatest value, above which that value is where the detector ends."""
-PATCH_SIDE = 8
-"""Side of a patch, pixels."""
-FLAT_SHARE = 0.3
-"""Share of the patches of each brightness that are taken for flat."""
+PATCH_SIDE = 8  # side of a patch, pixels
+FLAT_SHARE = 0.3  # share of the patches of each brightness that are taken for flat
 BRIGHTNESS_BINS = 16
-MIN_PATCHES = 10
-"""Flat patches in a bin of brightness, at least."""
+MIN_PATCHES = 10  # flat patches in a bin of brightness, at least
 JACKKNIFE_PARTS = 10
 """The standard error comes from leaving out one of so many parts of the patches at a time (jackknife)."""
 FloatArray = npt.NDArray[np.floating]
@@ -63,24 +57,13 @@ class Levels:
         return np.clip(numbers * whole + zero, bottom, top)
 
     def of(self, images: npt.NDArray[np.intp]) -> Levels:
-        """Return the levels of the images with these numbers."""
         return Levels(self.zero[images], self.step[images], self.bottom[images], self.top[images])
 
 
 def grey_windows(
     image: LazyImage, intensity: Intensity, windows: Sequence[tuple[int, Window]], stack: str = "TZ"
 ) -> tuple[FloatArray, BoolArray]:
-    """Read windows of an image in grey levels.
-
-    Args:
-        image: to read from.
-        intensity: its grey scale.
-        windows: number of the frame, and place in it.
-        stack: order of the frames.
-
-    Returns:
-        ``(windows, Y, X)`` in grey levels, and which of the pixels are saturated.
-    """
+    """Read windows (frame, place) of an image: ``(windows, Y, X)`` in grey levels, and which pixels are saturated."""
     raw = np.stack([read_window(image, [frame], window, stack)[0] for frame, window in windows])
     saturated = np.zeros(raw.shape, dtype=bool)
     least, greatest = raw.min(), raw.max()
@@ -126,12 +109,11 @@ def places(image: LazyImage, side: tuple[int, int], count: int, stack: str) -> l
 
 
 def evenly(many: int, few: int) -> list[int]:
-    """Return at most ``few`` of the numbers below ``many``, evenly spread."""
+    """Return at most ``few`` of the numbers below ``many``."""
     return np.unique(np.linspace(0, many - 1, min(few, many)).round().astype(int)).tolist()
 
 
 def warn_of_saturation(kind: str, share: float) -> None:
-    """Log the share of saturated pixels, where it matters."""
     if share > SATURATED_SHARE:
         logger.warning(
             "saturated: %.1f %% of the pixels of the %s images are at an end of their range%s",
@@ -144,18 +126,7 @@ def warn_of_saturation(kind: str, share: float) -> None:
 def read_unpaired(
     paths: Sequence[Path], pixels: int, intensity: IntensitySettings, axes: str | None = None, stack: str = "TZ"
 ) -> tuple[FloatArray, BoolArray]:
-    """Read windows of LR images without HR partners.
-
-    Args:
-        paths: of the images.
-        pixels: to read, at most.
-        intensity: how grey levels are found.
-        axes: axes of files that do not state their own.
-        stack: order of the frames.
-
-    Returns:
-        ``(windows, Y, X)`` in grey levels, and which of the pixels are not saturated.
-    """
+    """Read windows of LR images, ``(windows, Y, X)`` in grey levels, and which of the pixels are not saturated."""
     side = window_size(paths, axes)
     chosen = [paths[number] for number in evenly(len(paths), max(1, pixels // (side[0] * side[1])))]
     count = max(1, min(MAX_WINDOWS, pixels // (side[0] * side[1] * len(chosen))))
@@ -173,8 +144,6 @@ def read_unpaired(
 
 @dataclass(frozen=True)
 class FlatNoise:
-    """The noise of flat patches."""
-
     values: dict[str, float]  # Poisson intensity and Gaussian sigma, as far as asked for
     errors: dict[str, float]  # their standard errors
     black: float  # grey level of the images without signal, which Poisson noise leaves out
@@ -190,14 +159,6 @@ def noise_of_flat_patches(
     The idea is that of Foi et al. 2008 (IEEE Trans. Image Process. 17:1737), in plain terms: whether a patch is flat is
     decided by its neighbours' means, on which the noise inside has next to no influence; the noise is the median
     absolute value of a second difference. Fine texture counts as noise; noise that neighbouring pixels share does not.
-
-    Args:
-        images: ``(images, Y, X)`` grey levels.
-        good: pixels that are not saturated.
-        names: which of ``poisson`` and ``gaussian`` to find.
-
-    Raises:
-        InputError: images that are too small, constant, or saturated nearly everywhere.
     """
     if min(images.shape[1:]) < 3 * PATCH_SIDE:
         raise InputError(
@@ -247,7 +208,6 @@ def _flat_patches(mean: FloatArray, steepness: FloatArray) -> tuple[npt.NDArray[
 def _curve(
     mean: FloatArray, detail: FloatArray, bins: npt.NDArray[np.intp], flat: BoolArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Brightness and spread of the noise of each bin that has flat patches enough."""
     counts = np.bincount(bins[flat])
     kept = [number for number in range(len(counts)) if counts[number] >= MIN_PATCHES]
     chosen = [flat & (bins == number) for number in kept]

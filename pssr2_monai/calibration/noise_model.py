@@ -25,21 +25,11 @@ FloatArray = npt.NDArray[np.floating]
 
 @dataclass(frozen=True)
 class NoiseModel:
-    """Noises applied in turn.
-
-    Attributes:
-        names: short names of noises that declare a ``fitting``.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # short names of noises that declare a ``fitting``
 
     @classmethod
     def parse(cls, text: str) -> NoiseModel:
-        """Parse names joined by ``+``, such as ``poisson+gaussian``.
-
-        Raises:
-            InputError: an unknown name, one that is given twice, or one that a noise profile does not show.
-        """
+        """Parse names joined by ``+``, such as ``poisson+gaussian``."""
         names = tuple(name.strip().lower().replace("-", "_") for name in text.split("+"))
         for number, name in enumerate(names):
             if name not in NOISES:
@@ -60,7 +50,6 @@ class NoiseModel:
 
     @property
     def terms(self) -> frozenset[str]:
-        """Terms of the distance between profiles that the model is fitted by."""
         return COMMON_TERMS.union(*(fitting_of(name).terms for name in self.names))
 
     @property
@@ -91,20 +80,15 @@ class NoiseModel:
 
     @property
     def offset_step(self) -> int:
-        """The number of the step that adds the offset."""
         return self.steps.index("detector" if "detector" in self.steps else "gaussian")
 
     def crappified(
         self, values: Mapping[str, float], clean: FloatArray, offsets: FloatArray, seed: int, black: float = 0.0
     ) -> FloatArray:
-        """Add the noises to clean images, without rounding.
+        """Add the noises to clean images ``(images, Y, X)``, grey levels without their offsets; without rounding.
 
-        Args:
-            values: the parameter of each noise.
-            clean: ``(images, Y, X)`` grey levels, without the offset.
-            offsets: that of each image.
-            seed: of the noise; the same one draws the same random numbers, whatever the parameters.
-            black: grey level without signal; taken off first, and added again with the offset.
+        One seed draws the same random numbers whatever the parameters. The black level is taken off first, and added
+        again with the offset.
         """
         image = torch.from_numpy(clean[:, None]) / GREY_LEVELS
         chain: list[Callable[[Any], Any]] = [Detector(offset=-black)] if black else []
@@ -120,7 +104,6 @@ class NoiseModel:
 
 
 def fitting_of(name: str) -> Fitting:
-    """Return how the noise of a model is found."""
     fitting = NOISES[name].fitting
     assert fitting is not None  # NoiseModel.parse takes no others
     return fitting
@@ -133,23 +116,15 @@ class SearchSpace:
     Noises add up by their variances: the coordinates are proportional to them. Of Poisson and Gaussian noise
     together they are the variance that both have at the mean brightness, and the share of Poisson noise in it: a
     distance decides these two well, and the two intensities badly.
-
-    Attributes:
-        names: of the noises.
-        brightness: mean brightness, grey levels, without the offset.
-        highest: the greatest value of each parameter.
-        behind_blur: sigma of the guess where a blur follows the noises, which are then searched by what it leaves of
-            them.
     """
 
-    names: tuple[str, ...]
-    brightness: float
-    highest: Mapping[str, float]
-    behind_blur: float | None = None
+    names: tuple[str, ...]  # of the noises
+    brightness: float  # mean, grey levels, without the offset
+    highest: Mapping[str, float]  # the greatest value of each parameter
+    behind_blur: float | None = None  # sigma of the guess where a blur follows the noises, searched by what it leaves
 
     @property
     def joint(self) -> bool:
-        """Whether Poisson and Gaussian noise are searched by their sum and share."""
         return {"poisson", "gaussian"} <= set(self.names)
 
     def values(self, point: Sequence[float]) -> dict[str, float]:
@@ -184,14 +159,7 @@ class SearchSpace:
 def first_guess(
     model: NoiseModel, scene: Scene, profile: NoiseProfile, offset: float
 ) -> tuple[dict[str, float], float]:
-    """Return parameters from the moments of a profile, where the search begins, and the black level of the images.
-
-    Args:
-        model: the noises.
-        scene: what the profile was taken over.
-        profile: the real one.
-        offset: that of the images, which is no signal.
-    """
+    """Return parameters from the moments of a profile, where the search begins, and the black level of the images."""
     values, variance = {}, profile.bin_spread**2
     along_x, along_y = profile.neighbours.mean(axis=1).tolist()
     if "salt_pepper" in model.names:

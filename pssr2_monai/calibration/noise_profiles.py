@@ -15,19 +15,15 @@ from scipy.ndimage import gaussian_gradient_magnitude, laplace
 
 TERMS = ("spread", "distribution", "mean", "tails", "rows", "neighbours", "sharpness", "shifts")
 """The terms of the distance between profiles; see ``profile_terms``."""
-COMMON_TERMS = frozenset({"spread", "distribution", "mean"})
-"""Those that every noise model is fitted by."""
+COMMON_TERMS = frozenset({"spread", "distribution", "mean"})  # those that every noise model is fitted by
 PIXEL_TERMS = COMMON_TERMS | {"tails"}
 """Those that take each pixel by itself; all others compare it with its row or its neighbours."""
-EDGE_TERMS = frozenset({"sharpness", "shifts"})
-"""Those that are measured at edges."""
+EDGE_TERMS = frozenset({"sharpness", "shifts"})  # those that are measured at edges
 BINS = 16
 """Bins of brightness. What is measured row by row is kept in as many groups of rows, so that every term is a mean of
 as many numbers and shows how far chance alone moves it."""
-HISTOGRAM_HALF = 256
-"""Bins of the histogram of noise values on either side of zero."""
-HISTOGRAM_REACH = 8
-"""Standard deviations of the noise to which the histogram reaches."""
+HISTOGRAM_HALF = 256  # bins of the histogram of noise values on either side of zero
+HISTOGRAM_REACH = 8  # standard deviations of the noise to which the histogram reaches
 BODY_REACH = 5.0
 """Standard deviations of its brightness bin within which noise is measured; what lies beyond is lost pixels, or
 something that moved between the scans."""
@@ -38,7 +34,7 @@ FloatArray = npt.NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Scene:
-    """Clean images, and their pixels sorted by brightness; ``sort_pixels`` makes it."""
+    """Clean images, and their pixels sorted by brightness."""
 
     clean: FloatArray  # (images, Y, X), downsampled HR images with the contrast of the LR images
     used: npt.NDArray[np.bool_]  # which pixels are measured
@@ -66,13 +62,9 @@ class NoiseProfile:
 
 
 def sort_pixels(clean: FloatArray, good: npt.NDArray[np.bool_], flat_only: bool = True) -> Scene:
-    """Sort pixels by brightness, into bins of about as many pixels each.
+    """Sort the good pixels by brightness, into bins of about as many pixels each.
 
-    Args:
-        clean: ``(images, Y, X)``.
-        good: which pixels may be measured.
-        flat_only: whether to measure only the flatter half of each bin, so that residuals of a registration at edges
-            do not count as noise.
+    ``flat_only`` measures the flatter half of each bin alone: residuals of a registration at edges are not noise.
     """
     levels = clean[good]
     cuts = np.unique(np.quantile(levels, np.linspace(0, 1, BINS + 1)[1:-1]))
@@ -96,14 +88,7 @@ def sort_pixels(clean: FloatArray, good: npt.NDArray[np.bool_], flat_only: bool 
 def summarise(
     scene: Scene, noise: FloatArray, like: NoiseProfile | None = None, terms: Collection[str] = TERMS
 ) -> NoiseProfile:
-    """Return the profile of noise.
-
-    Args:
-        scene: the clean images.
-        noise: ``(images, Y, X)``, noisy minus clean images.
-        like: the profile to be compared with, whose edges and reach are used.
-        terms: of the distance that are needed; figures of others stay 0.
-    """
+    """Return the profile of noise ``(images, Y, X)``, with edges and reach of ``like``; other ``terms`` stay 0."""
     values = noise[scene.used]
     counts = np.maximum(scene.counts, 1)
     reach = _reach(scene, values) if like is None else like.reach

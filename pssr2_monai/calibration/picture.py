@@ -21,27 +21,15 @@ if TYPE_CHECKING:
 
 WIDTH_PX = 1500
 CHART_HEIGHT_PX = 340
-HEADING_PX = 30
-"""Height of the name above an image, and of a line of the heading."""
-NOISE_RANGE = 4
-"""Standard deviations from black, and to white, of mid-grey in the pictures of noise."""
-SHOWN_SIDE = 128
-"""Side of the part of an image that is shown, LR pixels."""
+HEADING_PX = 30  # height of the name above an image, and of a line of the heading
+NOISE_RANGE = 4  # standard deviations from black, and to white, of mid-grey in the pictures of noise
+SHOWN_SIDE = 128  # side of the part of an image that is shown, LR pixels
 GreyImage = tuple[np.ndarray, float, float]
 """An image ``(Y, X)``, and its levels shown black and white."""
 
 
 def picture_of_pairs(pairs: Pairs, fit: Fit, heading: str) -> Image.Image:
-    """Draw one part of an image clean, real and crappified, with the noise of both, above profiles and search.
-
-    Args:
-        pairs: the real pairs.
-        fit: what was fitted to them.
-        heading: lines of text above the images.
-
-    Returns:
-        RGB, 1500 pixels wide.
-    """
+    """Draw one part of an image clean, real and crappified, with the noise of both, above profiles and search; RGB."""
     number = _shown_window(pairs)
     expected = pairs.expected[number]
     place = _middle(expected)
@@ -63,13 +51,7 @@ def picture_of_pairs(pairs: Pairs, fit: Fit, heading: str) -> Image.Image:
 
 
 def picture_of_flat_patches(image: np.ndarray, noise: FlatNoise, heading: str) -> Image.Image:
-    """Draw an LR image next to the spread of its noise by brightness, with the line that was fitted.
-
-    Args:
-        image: LR image ``(Y, X)``, grey levels.
-        noise: what was measured.
-        heading: lines of text above.
-    """
+    """Draw an LR image ``(Y, X)`` next to the spread of its noise by brightness, with the line that was fitted."""
     part = image[_middle(image)]
     low, high = (255 * end for end in grey_window(part / 255))
     figure, (left, right) = new_figure(WIDTH_PX, 500 + HEADING_PX * len(heading.splitlines()), 2)
@@ -88,13 +70,7 @@ def picture_of_flat_patches(image: np.ndarray, noise: FlatNoise, heading: str) -
 
 
 def picture_of_noise(clean: np.ndarray, lr: np.ndarray, name: str) -> Image.Image:
-    """Draw what noise LR images have: a tile clean, noisy, and the noise, above charts of its profile.
-
-    Args:
-        clean: downsampled HR images ``(images, Y, X)``, grey levels of 0..255.
-        lr: the LR images of the same places.
-        name: of the LR images.
-    """
+    """Draw what noise LR images ``(images, Y, X)`` have: a tile clean, noisy, and the noise, above its profile."""
     noise = lr - clean
     scene = sort_pixels(clean, np.ones(clean.shape, dtype=bool), flat_only=False)
     profile = summarise(scene, noise)
@@ -126,7 +102,6 @@ def _new_charts(columns: int) -> tuple[Figure, list[Axes]]:
 
 
 def draw_histogram(axes: Axes, fit: Fit) -> None:
-    """Draw how often each noise value occurs: real, default and calibrated."""
     real = fit.trials.real
     (centre, density), default, fitted = (noise_density(profile) for profile in (real, fit.default, fit.fitted))
     top = max(float(heights.max()) for heights in (density, default[1], fitted[1]))
@@ -150,7 +125,6 @@ def noise_density(profile: NoiseProfile) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_spread(axes: Axes, fit: Fit) -> None:
-    """Draw the standard deviation of the noise by brightness: real, default and calibrated."""
     brightness, real = fit.trials.scene.brightness, fit.trials.real
     _label_spread(axes, brightness, 1.5 * float(max(real.bin_spread.max(), fit.fitted.bin_spread.max())))
     axes.plot(brightness, fit.default.bin_spread, color=ORANGE, linewidth=1.5, label="default")
@@ -167,7 +141,6 @@ def _label_spread(axes: Axes, brightness: np.ndarray, top: float) -> None:
 
 
 def draw_search(axes: Axes, fit: Fit) -> None:
-    """Draw the distance between the noise profiles of every trial."""
     distances, explored = fit.search.distances, fit.search.explored
     trials = np.arange(1, len(distances) + 1)
     axes.set_title("The search")

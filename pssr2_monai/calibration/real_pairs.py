@@ -33,22 +33,16 @@ from pssr2_monai.images.intensity import IntensitySettings
 from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, second_difference
 from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size
 
-BLOCK_SIDE = 8
-"""Side of the blocks whose means are compared, so that their noise is an eighth of a pixel's."""
+BLOCK_SIDE = 8  # side of the blocks whose means are compared, so that their noise is an eighth of a pixel's
 GAIN_SPREAD, MIN_GAIN_SPREAD = 0.2, 0.002
 """Relative scatter of the gains of one set's images: assumed where they are too few to measure it, and at least."""
 CLIPPED_DEVIATIONS = 2.5
 """Standard deviations of noise that must fit between a block and the ends of the detector's range."""
-MIN_BLOCKS = 4
-"""Blocks that a line is fitted to, at least."""
-MIN_CORRELATION = 0.4
-"""Correlation of the block means of LR and HR, below which they are taken for different fields."""
-MIN_STRUCTURE_LEVELS = 1.0
-"""Structure of an HR image in grey levels, below which its correlation means nothing."""
-MIN_SHIFT_PX = 0.05
-"""LR pixels between LR and HR, below which nothing is moved."""
-MIN_GOOD_SHARE = 0.01
-"""Share of the pixels that must not be saturated."""
+MIN_BLOCKS = 4  # blocks that a line is fitted to, at least
+MIN_CORRELATION = 0.4  # correlation of the block means of LR and HR, below which they are taken for different fields
+MIN_STRUCTURE_LEVELS = 1.0  # structure of an HR image in grey levels, below which its correlation means nothing
+MIN_SHIFT_PX = 0.05  # LR pixels between LR and HR, below which nothing is moved
+MIN_GOOD_SHARE = 0.01  # share of the pixels that must not be saturated
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.floating]
 
@@ -102,11 +96,7 @@ def fit_contrasts(pairs: Sequence[Blocks], limits: tuple[float, float]) -> list[
     the noise in the variance (Fuller 1987, Measurement Error Models, section 1.1). In the means of 64 pixels that share
     is a 64th. Blocks with pixels so dark or bright that the LR detector cuts some of their noise off are left out, by
     their HR brightness, which does not select among the noise. The gain of an image is drawn towards that of all
-    images, the more so the less certain it is and the less the images differ.
-
-    Args:
-        pairs: their blocks.
-        limits: the LR detector's least and greatest grey level.
+    images, the more so the less certain it is and the less the images differ. ``limits`` are the LR detector's.
     """
     lines = _fit([(pair.hr, pair.lr) for pair in pairs])
     inside = []
@@ -172,16 +162,11 @@ class Pairs:
 
     @property
     def expected(self) -> FloatArray:
-        """The LR images as they would be without noise."""
         return self.clean + self.offsets.astype(self.clean.dtype)[:, None, None]
 
 
 def find_scale(sheets: Sequence[Sheet], axes: str | None = None) -> int:
-    """Return HR size over LR size, from the first pair.
-
-    Raises:
-        InputError: it is not a whole number, or not the same along Y and X.
-    """
+    """Return HR size over LR size, from the first pair."""
     sheet = sheets[0]
     with open_image(sheet.label, axes=axes) as hr, open_image(lr_path(sheet), axes=axes) as lr:
         (hr_y, hr_x), (lr_y, lr_x) = plane_size(hr), plane_size(lr)
@@ -205,23 +190,7 @@ def read_pairs(
     stack: str = "TZ",
     progress: bool = False,
 ) -> Pairs:
-    """Read windows of pairs, spread over the files, their frames and planes.
-
-    Args:
-        sheets: the pairs.
-        scale: HR size over LR size.
-        pixels: how many LR pixels to read, at most.
-        downsample: how the HR images are shrunk; see ``crappify.Downsample``.
-        intensity: how grey levels are found.
-        register: ``shift`` moves each HR image onto its LR image; ``none`` takes the pairs as they are.
-        axes: axes of files that do not state their own.
-        stack: order of T and Z.
-        progress: whether to show a progress bar.
-
-    Raises:
-        InputError: sizes that do not fit; an LR and an HR image that do not show one field, or whose contrast is
-            inverted; images without structure; or nothing but saturated pixels.
-    """
+    """Read windows of pairs, ``pixels`` LR pixels at most, spread over the files, their frames and planes."""
     check_pairs(sheets, scale, axes, stack)
     side = window_size([lr_path(sheet) for sheet in sheets], axes)
     chosen = [sheets[number] for number in evenly(len(sheets), max(1, pixels // (side[0] * side[1])))]
@@ -232,7 +201,6 @@ def read_pairs(
 
 
 def _to_one_contrast(sheets: Sequence[Sheet], parts: Sequence[_Part]) -> Pairs:
-    """Fit the contrast of each pair, and check that its images show one field."""
     hr, lr, good, levels = (np.concatenate([getattr(part, name) for part in parts]) for name in _Part.ARRAYS)
     image = np.repeat(np.arange(len(parts)), [len(part.hr) for part in parts])
     blocks = [blocks_of(part.hr, part.lr, part.good) for part in parts]
@@ -312,10 +280,9 @@ def _read_pair(sheet: Sheet, source: _Source, downsample: Downsample) -> _Part:
 
 
 def _move(lr: FloatArray, hr: FloatArray, saturated: BoolArray, scale: int) -> tuple[FloatArray, BoolArray, BoolArray]:
-    """Move HR windows onto the LR windows, by the shift of the window with most structure if there is a clear one.
+    """HR windows on the LR windows, their saturated pixels, and which LR pixels ``(Y, X)`` have partners.
 
-    Returns:
-        The HR windows, their saturated pixels, and the LR pixels ``(Y, X)`` that have partners.
+    All move by the shift of the window with most structure, if there is a clear one.
     """
     structured = int(np.argmax([window.std() for window in hr]))
     alignment = align(lr[structured], hr[structured], scale, model="shift")
@@ -332,7 +299,6 @@ def _move(lr: FloatArray, hr: FloatArray, saturated: BoolArray, scale: int) -> t
 
 
 def _check_field(sheet: Sheet, contrast: Contrast) -> None:
-    """Raise an InputError for a pair whose brightness does not correlate."""
     if contrast.structure < MIN_STRUCTURE_LEVELS:
         return
     if contrast.correlation < -MIN_CORRELATION:

@@ -78,7 +78,6 @@ class Downsample(Transform):
         return convert_to_dst_type(lr, img, dtype=torch.float32)[0]
 
     def _shrink(self, planes: torch.Tensor, along_y: int, along_x: int) -> torch.Tensor:
-        """Shrink ``(1, planes, Y, X)``."""
         if self.mode == "area":
             return avg_pool2d(planes, (along_y, along_x))
         if self.mode == "nearest":
@@ -126,7 +125,6 @@ class Crappify(Seeded, Transform):
 
     @property
     def scale(self) -> int | Sequence[int]:
-        """HR size over LR size."""
         return self.downsample.scale
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Crappify:

@@ -26,8 +26,7 @@ from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tenso
 from pssr2_monai.errors import InputError
 from pssr2_monai.randomness import Seeded
 
-GREY_LEVELS = 255.0
-"""Grey level that 1.0 stands for."""
+GREY_LEVELS = 255.0  # grey level that 1.0 stands for
 Parameter = float | Sequence[float] | Mapping[str, float]
 """A number; a pair ``[low, high]`` to draw from uniformly; or ``{"mean": m, "spread": s}``, a normal distribution of
 standard deviation ``s``, clipped to the values that the parameter may have (as in PSSR2)."""
@@ -38,8 +37,7 @@ _SEED_END = 2**32 - 1
 _CURVE_LEVELS, _CURVE_SEED = 256, 0
 _CURVE_IMAGES, _CURVE_IMAGE_SIDE = 18, 96
 """Flat images that a noise without formula is measured on, and their side in pixels."""
-_NORMAL_REACH = 2.0
-"""Standard deviations from the mean of a normally drawn parameter to the ends of its range."""
+_NORMAL_REACH = 2.0  # standard deviations from the mean of a normally drawn parameter to the ends of its range
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,6 @@ class Uniform:
     high: float
 
     def draw(self, random: np.random.RandomState, count: int) -> np.ndarray:
-        """Draw ``count`` values."""
         return random.uniform(self.low, self.high, size=count)
 
     def at(self, share: float) -> float:
@@ -68,7 +65,6 @@ class Normal:
     greatest: float
 
     def draw(self, random: np.random.RandomState, count: int) -> np.ndarray:
-        """Draw ``count`` values."""
         return random.normal(self.mean, self.spread, size=count).clip(self.least, self.greatest)
 
     def at(self, share: float) -> float:
@@ -79,56 +75,33 @@ class Normal:
 
 @dataclass(frozen=True)
 class Slider:
-    """How the strength of a noise is set by hand.
+    """How the strength of a noise is set by hand."""
 
-    Attributes:
-        label: name for microscopists.
-        maximum: where the slider ends; it starts at 0.
-        step: by which it moves.
-        unit: unit and meaning of the value.
-        first: whether the noise acts before all others, as the beam does.
-    """
-
-    label: str
-    maximum: float
-    step: float
-    unit: str
-    first: bool = False
+    label: str  # name for microscopists
+    maximum: float  # where the slider ends; it starts at 0
+    step: float  # by which it moves
+    unit: str  # unit and meaning of the value
+    first: bool = False  # whether the noise acts before all others, as the beam does
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """How a calibration finds the strength of a noise.
+    """How a calibration finds the strength of a noise."""
 
-    Attributes:
-        search_to: the search covers values up to this, at least.
-        terms: terms of the distance between noise profiles that this noise needs besides spread, distribution and mean;
-            see ``pssr2_monai.calibration.noise_profiles.profile_terms``.
-        power: the noise's variance goes with the parameter to this power.
-    """
-
-    search_to: float
-    terms: frozenset[str] = frozenset()
-    power: int = 2
+    search_to: float  # the search covers values up to this, at least
+    terms: frozenset[str] = frozenset()  # of ``profile_terms`` needed besides spread, distribution and mean
+    power: int = 2  # of the parameter that the variance goes with
 
 
 @dataclass(frozen=True)
 class NoiseCurve:
-    """What becomes of flat images, in grey levels of 0 to 255.
+    """What becomes of flat images, in grey levels of 0 to 255."""
 
-    Attributes:
-        clean: brightness before the noise, rising.
-        mean: brightness after it.
-        variance: of the pixels after it.
-        blur: standard deviation, in LR pixels, of the blurs among the noises.
-        lost: share of the pixels that become black or white whatever they were.
-    """
-
-    clean: FloatArray
-    mean: FloatArray
-    variance: FloatArray
-    blur: float = 0.0
-    lost: float = 0.0
+    clean: FloatArray  # brightness before the noise, rising
+    mean: FloatArray  # brightness after it
+    variance: FloatArray  # of the pixels after it
+    blur: float = 0.0  # standard deviation, in LR pixels, of the blurs among the noises
+    lost: float = 0.0  # share of the pixels that become black or white whatever they were
 
     def response(self, grey: FloatArray) -> FloatArray:
         """Return the mean of what clean grey levels become; beyond 0 to 255 the curve continues straight."""
@@ -241,12 +214,7 @@ class Noise(Seeded, Transform):
         raise NotImplementedError
 
     def propagate(self, curve: NoiseCurve, values: Mapping[str, float]) -> NoiseCurve:
-        """Return the curve of mean and variance after this noise; without a formula it is measured on flat images.
-
-        Args:
-            curve: before this noise.
-            values: of each parameter.
-        """
+        """Return the curve of mean and variance after this noise; without a formula it is measured on flat images."""
         noise = copy.deepcopy(self).set_random_state(_CURVE_SEED)
 
         def apply(image: torch.Tensor) -> NdarrayOrTensor:

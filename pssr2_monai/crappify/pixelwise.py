@@ -19,30 +19,20 @@ from scipy.special import gammaln, xlogy
 from pssr2_monai.crappify.noise import GREY_LEVELS, Fitting, Noise, NoiseCurve, Parameter, Slider
 from pssr2_monai.errors import InputError
 
-MAX_TABLE_RATE = 255
-"""The largest rate in the table; a power of two less one, as the shifts below need."""
-TABLE_REACH = 128
-"""Counts in the table below and above a rate: the chance of one beyond them is less than 1e-14."""
-MIN_TABLE_DRAWS = 4096
-"""Below so many numbers torch is faster."""
+MAX_TABLE_RATE = 255  # the largest rate in the table; a power of two less one, as the shifts below need
+TABLE_REACH = 128  # counts in the table below and above a rate: the chance of one beyond them is less than 1e-14
+MIN_TABLE_DRAWS = 4096  # below so many numbers torch is faster
 COLUMN_BITS, CHANCE_BITS = 8, 16
 """Bits of a random number that choose a cell of the table, and one of the two counts that the cell holds."""
 
 
 def poisson(rate: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Draw a Poisson number for each rate.
+    """Draw a Poisson number for each rate, a finite float32 of at least 0; the result is a float32, too.
 
     On a processor this is for speed, in half the time of ``torch.poisson``: the number is the sum of Poisson numbers of
     the rate's whole part, drawn from Walker's alias table (Vose, IEEE Trans. Softw. Eng. 17:972, 1991); of its
-    fraction, by inversion; and of what exceeds 255, by torch. Chances below 2e-6 for each pixel are neglected. On other
-    devices, and for few numbers, torch draws them all.
-
-    Args:
-        rate: float32, finite and not negative.
-        generator: on the same device; on a processor its initial seed alone decides.
-
-    Returns:
-        float32 of the same shape.
+    fraction, by inversion; and of what exceeds 255, by torch. Chances below 2e-6 for each pixel are neglected, and the
+    generator's initial seed alone decides. On other devices, and for few numbers, torch draws them all.
     """
     if rate.device.type != "cpu" or rate.numel() < MIN_TABLE_DRAWS:
         return torch.poisson(rate, generator=generator)

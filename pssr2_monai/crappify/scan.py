@@ -17,12 +17,9 @@ import torch
 from pssr2_monai.crappify.noise import Fitting, Noise, NoiseCurve, Parameter, Slider
 from pssr2_monai.images.windows import reflect_indices
 
-KERNEL_REACH = 4.0
-"""Standard deviations at which the blur's kernel ends, as in scipy."""
-DRIFT_WAVES = 8
-"""Waves that add up to a drift."""
-ROW_REACH = 8.0
-"""How many times further a drift reaches along a row than from row to row."""
+KERNEL_REACH = 4.0  # standard deviations at which the blur's kernel ends, as in scipy
+DRIFT_WAVES = 8  # waves that add up to a drift
+ROW_REACH = 8.0  # how many times further a drift reaches along a row than from row to row
 
 
 class Blur(Noise):
@@ -188,7 +185,6 @@ def variance_kept_by_blur(sigma: float) -> float:
 
 
 def _normal_of_rows(levels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A normal number for each row, ``(..., Y, 1)``."""
     return torch.randn((*levels.shape[:-1], 1), generator=generator, device=levels.device)
 
 

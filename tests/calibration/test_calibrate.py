@@ -195,7 +195,7 @@ def test_sizes_and_images_that_cannot_be_are_named(tmp_path: Path) -> None:
         InputError, match=r"cell_0.png: 100 x 130 pixels, of which the 256 x 256 .* not a whole multiple"
     ):
         _found(folder, "gaussian")
-    with pytest.raises(InputError, match=r"cell_0.png \(100 x 130 beside 256 x 256"):
+    with pytest.raises(InputError, match=r"cell_0.png \(100 x 130 for 256 x 256"):
         _found(folder, "gaussian", scale=2)
     constant = tmp_path / "constant"
     for name, side in (("HR", 256), ("LR", 128)):

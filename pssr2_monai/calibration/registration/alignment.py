@@ -23,20 +23,15 @@ from pssr2_monai.images.windows import Window
 
 MIN_SCORE = 7.0
 """Scores of images that do not belong together stay below this, as a rule; see ``scripts/benchmark_register.py``."""
-MIN_SIDE_PX = 24
-"""LR pixels that an image must have along each side."""
-SEARCH_SIDE_PX = 160
-"""Side down to which images are binned for the search over rotations and sizes."""
+MIN_SIDE_PX = 24  # LR pixels that an image must have along each side
+SEARCH_SIDE_PX = 160  # side down to which images are binned for the search over rotations and sizes
 FINE_PIXELS = 2**18
 """Pixels down to which an LR image is binned for the refinement: more of them cost time and change nothing."""
-MAX_REFINEMENT_PX = 4.0
-"""The search comes within two pixels, so that a refinement that goes farther has failed."""
+MAX_REFINEMENT_PX = 4.0  # the search comes within two pixels, so that a refinement that goes farther has failed
 SMOOTHING_PX = 0.5
 """Sigma in LR pixels for the refinement: more costs accuracy even where the noise is as strong as the contrast."""
-SCORED_BAND_PX = (2.0, 6.0)
-"""Sigmas in LR pixels: structure of sizes between them decides the score."""
-FADING = 0.5
-"""Share of the image's side over which its borders fade out for the score."""
+SCORED_BAND_PX = (2.0, 6.0)  # sigmas in LR pixels: structure of sizes between them decides the score
+FADING = 0.5  # share of the image's side over which its borders fade out for the score
 SPLINE_REACH_PX = 16
 """HR pixels beyond which a pixel has no influence on a cubic spline, which falls off as 0.27 to their power."""
 FloatArray = npt.NDArray[Any]
@@ -44,25 +39,14 @@ FloatArray = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """The place of an LR image in the HR image of the same field.
+    """The place of an LR image in the HR image of the same field."""
 
-    Attributes:
-        matrix: ``(2, 3)``, from a place ``(y, x, 1)`` in the LR image to that of the same thing in the HR image, both
-            in LR pixels as the module defines them.
-        lr_size: height and width of the LR image.
-        hr_size: those of the HR image.
-        scale: HR pixels for each LR pixel.
-        score: how far, in standard deviations, the likeness of the aligned images stands out from that at all other
-            displacements; 0 where one image is constant. See ``MIN_SCORE``.
-        correlation: of the aligned images, structures of middle size only; negative where the contrast is inverted.
-    """
-
-    matrix: FloatArray
-    lr_size: tuple[int, int]
+    matrix: FloatArray  # (2, 3), from a place (y, x, 1) in the LR image to that in the HR image, as defined above
+    lr_size: tuple[int, int]  # height and width
     hr_size: tuple[int, int]
-    scale: int
-    score: float
-    correlation: float
+    scale: int  # HR pixels for each LR pixel
+    score: float  # by how many standard deviations the likeness stands out from that at other places; see MIN_SCORE
+    correlation: float  # of structures of middle size in the aligned images; negative where the contrast is inverted
 
     @property
     def shift(self) -> tuple[float, float]:
@@ -88,20 +72,11 @@ class Alignment:
         return _shared(self.matrix, self.lr_size, self.hr_size, self.scale)
 
     def pair(self, lr: npt.NDArray[Any], hr: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray]:
-        """Return the part of both images that they share, in sizes whose ratio is the scale.
+        """Return the part of both images ``(Y, X)`` that they share, in sizes whose ratio is the scale.
 
         LR pixels stay as they are: interpolation would smooth their noise, which calibration measures and networks are
-        to learn. The HR image, the clean one, is interpolated on the LR image's grid (cubic spline).
-
-        Args:
-            lr: image ``(Y, X)``, any dtype.
-            hr: image ``(Y, X)``.
-
-        Returns:
-            The LR part in its dtype; the HR part in float32 and in its own grey levels, which the spline may exceed.
-
-        Raises:
-            InputError: the images share no pixel.
+        to learn. The HR image, the clean one, is interpolated on the LR image's grid (cubic spline), in float32 and in
+        its own grey levels, which the spline may exceed.
         """
         window = self.window
         if not window.height or not window.width:
@@ -117,12 +92,9 @@ class Alignment:
         return Window(top, left, bottom - top, right - left)
 
     def resampled(self, hr: npt.NDArray[Any], window: Window, source: Window | None = None) -> FloatArray:
-        """Interpolate the HR image over a window of LR pixels, in float32: ``scale`` times its pixels along each side.
+        """Interpolate HR over a window of LR pixels, in float32; what is not finite makes the pixels around it so.
 
-        Args:
-            hr: image ``(Y, X)``, or the part of it in ``source``. Pixels that are not finite make those around them so.
-            window: LR pixels.
-            source: see the method of this name; by default ``hr`` is the whole image.
+        ``hr`` is the image ``(Y, X)``, or the part of it in ``source``: see the method of this name.
         """
         linear = self.matrix[:, :2]
         corner = np.array([window.y, window.x]) + 0.5 / self.scale - 0.5
@@ -143,19 +115,11 @@ class Alignment:
 
 
 def align(lr: npt.NDArray[Any], hr: npt.NDArray[Any], scale: int, model: str = "similarity") -> Alignment:
-    """Find the place of an LR image in the HR image of the same field.
+    """Find the place of an LR image ``(Y, X)`` in the HR image of the same field, a little larger or smaller perhaps.
 
     Phase correlation, over rotations of up to 4 degrees and sizes of up to 4 % more or less where the model has them,
-    gives the start; Mattes' mutual information refines it. Contrast may differ and be inverted.
-
-    Args:
-        lr: image ``(Y, X)`` in any grey scale; pixels that are not finite count as its mean.
-        hr: image ``(Y, X)``; it may be a little larger or smaller than ``scale`` times the LR image.
-        scale: HR pixels for each LR pixel.
-        model: ``shift``, ``rigid`` (shift and rotation), ``similarity`` (and size) or ``affine`` (and shear).
-
-    Raises:
-        InputError: an unknown model, images that are not planes or too small, or fields of very different size.
+    gives the start; Mattes' mutual information refines it. Contrast may differ and be inverted. Pixels that are not
+    finite count as the image's mean.
 
     Example:
         >>> image = np.random.default_rng(0).normal(size=(64, 80))
@@ -191,11 +155,7 @@ def farthest_corner(matrix: FloatArray, size: tuple[int, ...]) -> float:
 
 
 def check_fields(lr_size: tuple[int, int], hr_size: tuple[int, int], scale: int) -> None:
-    """Check that images of these sizes can show one field.
-
-    Raises:
-        InputError: less than ``MIN_SIDE_PX`` LR pixels along a side, or one field half as large again as the other.
-    """
+    """Check that images of these sizes can show one field."""
     if not isinstance(scale, (int, np.integer)) or scale < 1:
         raise InputError(f"scale: {scale!r} is not a whole number of at least 1")
     sizes = f"LR {lr_size[0]} x {lr_size[1]} and HR {hr_size[0]} x {hr_size[1]} pixels"

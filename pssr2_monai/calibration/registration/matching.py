@@ -34,19 +34,12 @@ FloatArray = npt.NDArray[Any]
 
 
 def search(lr: FloatArray, hr: FloatArray, model: str) -> FloatArray:
-    """Return the map between two images of one pixel size at the highest peak of their phase correlation.
+    """Return the map between two images ``(Y, X)`` of one pixel size at the highest peak of their phase correlation.
 
     The peak's absolute value is taken, so that inverted contrast is found, too. scikit-image's function takes its peak
     anywhere and does not return its height; here it lies within ``MAX_SHIFT_SHARE``, and decides between rotations and
-    sizes.
-
-    Args:
-        lr: image ``(Y, X)`` around 0.
-        hr: image ``(Y, X)`` around 0, a little larger or smaller.
-        model: one of ``MODELS``; shear is not searched.
-
-    Returns:
-        Matrix ``(2, 3)`` from a place ``(y, x, 1)`` in ``lr`` to that in ``hr``, to a pixel or two.
+    sizes; shear is not searched. The images' mean is 0. The matrix ``(2, 3)`` from a place ``(y, x, 1)`` in ``lr`` to
+    that in ``hr`` is good to a pixel or two.
     """
     shape = tuple(max(sides) for sides in zip(lr.shape, hr.shape, strict=True))
     near = _near(shape, lr.shape, hr.shape)
@@ -119,18 +112,11 @@ _TRANSFORMS = {
 def refine(fixed: FloatArray, moving: FloatArray, scale: int, start: FloatArray, model: str) -> FloatArray:
     """Return the map near ``start`` at which two images have the greatest mutual information.
 
-    Every pixel of ``fixed`` is a sample, and one thread does the work: the same images always give the same map.
-
-    Args:
-        fixed: image ``(Y, X)``, in any grey scale, little noise left in it.
-        moving: image ``(Y, X)`` of the same field in any other grey scale, smoother than its own pixel.
-        scale: how many pixels of ``moving`` are as long as one of ``fixed``.
-        start: matrix ``(2, 3)`` from a place ``(y, x, 1)`` in ``fixed`` to the place in ``moving``, both in pixels of
-            ``fixed`` from the centre of its first one; the area of either image begins at -0.5.
-        model: one of ``MODELS``.
-
-    Raises:
-        RuntimeError: from ITK, where the images do not overlap or have too little structure.
+    Every pixel of ``fixed`` is a sample, and one thread does the work: the same images always give the same map. Both
+    are smooth images ``(Y, X)`` of one field; ``scale`` pixels of ``moving`` are as long as one of ``fixed``. Maps
+    lead from a place ``(y, x, 1)`` in ``fixed`` to that in ``moving``, both in pixels of ``fixed`` from the centre of
+    its first one; the area of either image begins at -0.5. ITK raises a RuntimeError where the images do not overlap
+    or have too little structure.
 
     Source: Mattes et al. 2003, IEEE Trans. Med. Imaging 22:120.
     """

@@ -24,34 +24,23 @@ from pssr2_monai.images.windows import Window, plane_size, read_window, write_wi
 from pssr2_monai.images.writer import WRITTEN, create_writer, written_atomically
 
 TABLE = "registration.csv"
-MAX_FRAMES = 5
-"""Frames of a stack that are aligned, at most."""
-NOTED_DISAGREEMENT_PX = 1.0
-"""LR pixels between the alignments of frames, from which on a warning is logged."""
+MAX_FRAMES = 5  # frames of a stack that are aligned, at most
+NOTED_DISAGREEMENT_PX = 1.0  # LR pixels between the alignments of frames, from which on a warning is logged
 MAX_SCALE_ERROR = 0.1
 """Relative difference between the ratio of two sizes and a whole scale, at most: fields need not match to the pixel."""
-BAND_PIXELS = 2**22
-"""HR pixels that are held at a time, about."""
+BAND_PIXELS = 2**22  # HR pixels that are held at a time, about
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Registered:
-    """The result for one pair.
+    """The result for one pair."""
 
-    Attributes:
-        name: of the HR file.
-        kept: whether the pair was written.
-        alignment: of the whole file.
-        frames: how many of its frames were aligned.
-        disagreement: greatest distance of a frame's alignment from that of the file, LR pixels.
-    """
-
-    name: str
-    kept: bool
-    alignment: Alignment
-    frames: int
-    disagreement: float
+    name: str  # of the HR file
+    kept: bool  # whether the pair was written
+    alignment: Alignment  # of the whole file
+    frames: int  # how many were aligned
+    disagreement: float  # greatest distance of a frame's alignment from that of the file, LR pixels
 
     def row(self) -> dict[str, str | int]:
         """Return the row of the table: lengths in LR pixels, angles in degrees."""
@@ -132,7 +121,6 @@ def register(
 def _register_pairs(
     sheets: Sequence[Sheet], folder: Path, scale: int, model: str, min_score: float, axes: str | None
 ) -> list[Registered]:
-    """Align all pairs; write those of a sufficient score, and the table."""
     for kind in ("HR", "LR"):
         (folder / kind).mkdir(parents=True)
     results = [
@@ -147,7 +135,6 @@ def _register_pairs(
 
 
 def _check_kept(results: Sequence[Registered], out: Path, min_score: float) -> None:
-    """Raise an InputError if no pair was written."""
     if not any(result.kept for result in results):
         best = max(results, key=lambda result: result.alignment.score)
         raise InputError(
@@ -218,7 +205,6 @@ def _scale_of(lr: LazyImage, hr: LazyImage) -> int:
 def _register_pair(
     sheet: Sheet, folder: Path, scale: int, model: str, min_score: float, axes: str | None
 ) -> Registered:
-    """Align one pair; write it if its score is high enough."""
     with open_image(sheet.label, axes) as hr, open_image(lr_path(sheet), axes) as lr:
         count = frames_of(lr.axes, lr.shape).count
         frames = sorted(set(np.linspace(0, count - 1, MAX_FRAMES).round().astype(int).tolist()))
@@ -262,14 +248,7 @@ def _plane(image: LazyImage, frame: int) -> npt.NDArray[Any]:
 
 
 def write_shared(image: LazyImage, path: Path, alignment: Alignment, is_hr: bool) -> None:
-    """Write the part of one image of a pair that the other shares, of every frame.
-
-    Args:
-        image: the LR image, whose pixels are copied, or the HR image, whose are interpolated.
-        path: the file to write; axes, dtype, pixel size and channel names are kept.
-        alignment: of the two; they share at least one LR pixel.
-        is_hr: which of the two it is.
-    """
+    """Write what an image of a pair shares with the other, frame by frame: LR pixels copied, HR ones interpolated."""
     order, shared = frames_of(image.axes, image.shape), alignment.window
     scale = alignment.scale if is_hr else 1
     sides = {"Y": shared.height * scale, "X": shared.width * scale}
