@@ -35,6 +35,27 @@ MINIMA = {
     "guard": 0,
 }
 """Smallest values of ids that are whole numbers."""
+_TRANSFORMS = "(?:train|validate)#preprocessing#transforms#"
+_METRIC = (
+    "(validate#additional_metrics#val_"
+    "(?:ms_ssim|psnr_fitted|ssim_fitted|psnr_range_invariant|nrmse|pixel_error|frc_resolution))"
+)
+MOVED_IDS = {
+    rf"{_TRANSFORMS}0#(?!_disabled_|random_)(\w+)": r"preprocessing#load#\1",
+    rf"{_TRANSFORMS}1#(?!_disabled_)(\w+)": r"preprocessing#crappify#\1",
+    rf"{_TRANSFORMS}2#(?!_disabled_)(\w+)": r"preprocessing#central_frames#\1",
+    rf"{_TRANSFORMS}3#(\w+)": r"preprocessing#to_tensors#\1",
+    "train#prepare_loaded": "train#prepare_batch",
+    "early_stop#(?:_disabled_|trainer)": "patience",
+    "early_stop#score_function": "early_stop#key_metric",
+    "training#([0-5])": r"train#handlers#4#handlers#\1",
+    "training#[6-9]": "training",
+    rf"{_METRIC}#metric_fn(?:#metric|#_target_)?": r"\1",
+    rf"{_METRIC}#metric_fn#(\w+)": r"measure#\2",
+    rf"{_METRIC}#(_target_|output_transform)": r"metric_handler#\2",
+    "evaluator#(axes|overwrite|skip_bad)": r"options#\1",
+}
+"""Patterns of ids of the configs of 0.1.0, and what took their place."""
 
 
 def config_files(config: str, presets: str | Sequence[str] | None = None, trust: bool = False) -> list[str]:
@@ -79,6 +100,9 @@ def check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None:
     parser.read_config(list(files))
     for key, value in overrides.items():
         path = re.split(r"#|::", key)
+        for old, new in MOVED_IDS.items():
+            if moved := re.fullmatch(old, "#".join(path)):
+                raise UsageError(f"--{key}: is now {moved.expand(new)}; set that")
         section: Any = parser.get()
         for depth, name in enumerate(path):
             if isinstance(section, list) and name.isdigit() and int(name) < len(section):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from pssr2_monai.bundle import bundle_dir
 from pssr2_monai.errors import InputError, UsageError
-from pssr2_monai.training.config import check_overrides, config_files
+from pssr2_monai.training.config import MOVED_IDS, check_overrides, config_files
 
 
 def test_presets_stack_in_order(tmp_path: Path) -> None:
@@ -86,3 +88,57 @@ def test_a_preset_with_an_unknown_id_is_refused(tmp_path: Path) -> None:
 def test_other_ids_are_refused_with_the_nearest(key: str, match: str) -> None:
     with pytest.raises(InputError, match=match):
         check_overrides(config_files("train"), {key: 1})
+
+
+MOVED = {
+    "train#preprocessing#transforms#0#cache_mb": "preprocessing#load#cache_mb",
+    "validate#preprocessing#transforms#0#_target_": "preprocessing#load#_target_",
+    "validate#preprocessing#transforms#1#crappifier": "preprocessing#crappify#crappifier",
+    "train::preprocessing::transforms::2::n_frames": "preprocessing#central_frames#n_frames",
+    "train#preprocessing#transforms#3#track_meta": "preprocessing#to_tensors#track_meta",
+    "train#prepare_loaded": "train#prepare_batch",
+    "early_stop#_disabled_": "patience",
+    "early_stop#trainer": "patience",
+    "early_stop#score_function": "early_stop#key_metric",
+    **{f"training#{number}": f"train#handlers#4#handlers#{number}" for number in range(6)},
+    **{f"training#{number}": "training" for number in range(6, 10)},
+    "validate#additional_metrics#val_nrmse#metric_fn": "validate#additional_metrics#val_nrmse",
+    "validate#additional_metrics#val_nrmse#metric_fn#metric": "validate#additional_metrics#val_nrmse",
+    "validate#additional_metrics#val_nrmse#metric_fn#normalise": "measure#normalise",
+    "validate#additional_metrics#val_ms_ssim#output_transform": "metric_handler#output_transform",
+    "evaluator#axes": "options#axes",
+    "evaluator#overwrite": "options#overwrite",
+    "evaluator#skip_bad": "options#skip_bad",
+}
+
+
+def _config_with(key: str) -> list[str]:
+    """The configs of the bundle that hold an id."""
+    if key.startswith("options"):
+        return config_files("inference")
+    evaluated = key.startswith(("measure", "metric_handler", "validate#additional_metrics"))
+    return config_files("train") + (config_files("evaluate") if evaluated else [])
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_moved_ids_are_refused_with_the_new_one(old: str, tmp_path: Path) -> None:
+    new = MOVED[old]
+    with pytest.raises(UsageError, match=rf"^--{old}: is now {new}; set that$"):
+        check_overrides(_config_with(new), {old: "$None"})
+    check_overrides(_config_with(new), {new: "$None"})
+    preset = tmp_path / "old.json"
+    preset.write_text(json.dumps({old: None}))
+    with pytest.raises(InputError, match=rf"old\.json: {old}: is now {new}"):
+        config_files("train", str(preset))
+
+
+def test_each_moved_id_has_a_test() -> None:
+    written = [key.replace("::", "#") for key in MOVED]
+    assert [pattern for pattern in MOVED_IDS if not any(re.fullmatch(pattern, key) for key in written)] == []
+
+
+@pytest.mark.parametrize(
+    "key", ["train#preprocessing#transforms#0#random_position", "validate#additional_metrics#val_loss#output_transform"]
+)
+def test_ids_next_to_moved_ones_are_taken(key: str) -> None:
+    check_overrides(config_files("train"), {key: "$None"})
