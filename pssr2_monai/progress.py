@@ -90,7 +90,6 @@ class Progress(AbstractContextManager["Progress"]):
         return self._blocks * self._finished // self._pixels
 
     def line(self) -> str:
-        """The progress in words."""
         rate = (self._finished - self._before) / max(time.monotonic() - self._began, 1e-9)
         left = (self._pixels - self._finished) / rate / 60 if rate else 0
         return (

@@ -20,8 +20,7 @@ from pssr2_monai.images.writer import Writer
 if TYPE_CHECKING:
     import torch
 
-# Bits of the number of an orientation: flipped along Y (1), flipped along X (2), then Y and X swapped; 0 to 3 keep the
-# shape.
+# An orientation is a number of three bits: flipped along Y (1), flipped along X (2), then Y and X swapped (4).
 ORIENTATIONS, SWAPPED = 8, 4
 SAMPLE_FRAMES = 16
 SAMPLE_SIDE_PX = 512

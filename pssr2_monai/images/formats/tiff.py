@@ -254,7 +254,6 @@ class TiffWriter:
         except BaseException:
             remove(self._part)
             raise
-        assert place is not None
         self._offset = place[0]
 
     def write(self, region: Sequence[slice], array: np.ndarray) -> None:
