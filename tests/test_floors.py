@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = "pssr2_monai"
+MAX_FILE_LINES, MIN_FILE_LINES, MAX_FUNCTION_LINES = 400, 60, 60
 FLOORS = (
     ("cli",),
     ("napari",),
@@ -94,3 +95,27 @@ def test_no_file_name_occurs_twice(package: Path) -> None:
 def test_a_verb_lives_in_the_file_of_its_name(package: Path, verb: str, room: str) -> None:
     tree = ast.parse((package / room.replace(".", "/") / f"{verb}.py").read_text(encoding="utf-8"))
     assert verb in [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+
+
+def test_every_module_has_its_test_file(package: Path, project_root: Path) -> None:
+    modules = [path.relative_to(package) for path in _files(package) if path.name != "__init__.py"]
+    tests = project_root / "tests"
+    assert [str(path) for path in modules if not (tests / path.parent / f"test_{path.name}").is_file()] == []
+
+
+def test_a_file_holds_one_idea(package: Path) -> None:
+    """Stones and ``__init__.py`` may be small; for anything else a small file is part of its neighbour."""
+    lines = {path.relative_to(package): len(path.read_text(encoding="utf-8").splitlines()) for path in _files(package)}
+    rooms = {path: count for path, count in lines.items() if len(path.parts) > 1 and path.name != "__init__.py"}
+    assert {str(path): count for path, count in lines.items() if count > MAX_FILE_LINES} == {}
+    assert {str(path): count for path, count in rooms.items() if count < MIN_FILE_LINES} == {}
+
+
+def test_a_function_fits_a_screen(package: Path) -> None:
+    long = {
+        f"{path.relative_to(package)}:{node.name}": node.end_lineno - node.lineno + 1
+        for path in _files(package)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.end_lineno and node.end_lineno - node.lineno >= MAX_FUNCTION_LINES
+    }
+    assert long == {}
