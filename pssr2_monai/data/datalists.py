@@ -27,8 +27,7 @@ from pssr2_monai.images.windows import (
     sample_pixels,
 )
 
-MIN_FILES_TO_SPLIT_BY_FILE = 4
-"""With fewer files, split "auto" divides each of them by place."""
+MIN_FILES_TO_SPLIT_BY_FILE = 4  # with fewer, split "auto" divides each of them by place
 logger = logging.getLogger(__name__)
 
 
@@ -82,8 +81,7 @@ class TileSettings:
             raise InputError(f"val_fraction: {self.val_fraction} is not in [0, 1); 0.2 holds out a fifth")
 
     @property
-    def multiple(self) -> int:
-        """The number of HR pixels that the side of a tile is a multiple of."""
+    def multiple(self) -> int:  # of HR pixels, for the side of a tile
         return math.lcm(*factors(self.scale)[1:])
 
     @property
@@ -124,17 +122,7 @@ def tile_lists(
     lr_dir: str | Path | None = None,
     extra_dir: str | Path | None = None,
 ) -> TileLists:
-    """Make datalists of the images in a folder, or of the pairs in two.
-
-    Args:
-        hr_dir: folder of HR images.
-        settings: how they are tiled and split.
-        lr_dir: folder of their real LR partners; without it a crappifier makes them.
-        extra_dir: folder of third images, of the HR images' size.
-
-    Raises:
-        InputError: a folder is missing or empty, a file cannot be read, an image is too small for the tile, partners do
-            not match, or the split leaves nothing to train on.
+    """Make datalists of the images in a folder, or of the pairs in two; ``extra_dir`` has third images.
 
     Example:
         >>> lists = tile_lists("images", TileSettings(tile=128, scale=4))
@@ -193,7 +181,7 @@ def _open_sheet(sheet: Sheet, settings: TileSettings, sample_step: int) -> _Open
         samples, scales = {}, {}
         for key, image in images.items():
             if settings.intensity.scope == "dataset":
-                pixels = intensity_sample(image, settings.stack)
+                pixels = _intensity_sample(image, settings.stack)
                 scales[key] = settings.intensity.fit(pixels, image.dtype, image.path.name)
                 samples[key] = pixels[::sample_step]
             else:
@@ -202,8 +190,7 @@ def _open_sheet(sheet: Sheet, settings: TileSettings, sample_step: int) -> _Open
         return _OpenedSheet(sheet, plane_size(label), frames, dict(label.pixel_size), scales, samples)
 
 
-def intensity_sample(image: LazyImage, stack: str = "TZ") -> np.ndarray:
-    """Return a bounded sample of an image's pixels, flat."""
+def _intensity_sample(image: LazyImage, stack: str) -> np.ndarray:
     return np.concatenate([window.ravel() for window in sample_pixels(image, stack)])
 
 
@@ -212,7 +199,7 @@ def shared_intensity(paths: Sequence[Path], settings: IntensitySettings, stack: 
     samples = []
     for path in paths:
         with open_image(path, axes) as image:
-            samples.append({"label": intensity_sample(image, stack)[:: 1 + 2 * (len(paths) // 8)]})
+            samples.append({"label": _intensity_sample(image, stack)[:: 1 + 2 * (len(paths) // 8)]})
     return _shared_intensities(samples, settings, paths[0].parent)["label"]
 
 

@@ -17,41 +17,23 @@ from pssr2_monai.images.windows import fit_image_intensity, grid, plane_size, sa
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """How an image file is read.
-
-    Attributes:
-        path: the file.
-        axes: letters out of TZCYX in the file's order.
-        shape: size along each axis.
-        dtype: data type of the pixels.
-        pixel_size: micrometres along the axes for which it is known.
-        channel_names: names of the channels, as far as known.
-        least: smallest value of a sample of the pixels.
-        greatest: greatest value of that sample.
-        noise: estimated standard deviation of the noise in the file's grey levels.
-        black: value that becomes 0.
-        white: value that becomes 1.
-        frames: number of planes.
-        run: number of neighbouring frames, which limits ``n_frames``.
-        tiles: number of tiles of a frame.
-        samples: number of tiles times that of their central frames.
-    """
+    """How an image file is read."""
 
     path: str
-    axes: str
-    shape: tuple[int, ...]
+    axes: str  # letters out of TZCYX in the file's order
+    shape: tuple[int, ...]  # along these axes
     dtype: str
-    pixel_size: dict[str, float]
-    channel_names: tuple[str, ...]
-    least: float
-    greatest: float
-    noise: float
-    black: float
-    white: float
-    frames: int
-    run: int
-    tiles: int
-    samples: int
+    pixel_size: dict[str, float]  # micrometres along the axes for which it is known
+    channel_names: tuple[str, ...]  # as far as known
+    least: float  # smallest value of a sample of the pixels
+    greatest: float  # greatest value of that sample
+    noise: float  # estimated standard deviation of the noise in the file's grey levels
+    black: float  # value that becomes 0
+    white: float  # value that becomes 1
+    frames: int  # number of planes
+    run: int  # number of neighbouring frames, which limits n_frames
+    tiles: int  # of a frame
+    samples: int  # tiles times their central frames
 
     def __str__(self) -> str:
         sizes = [f"{axis} {size:g}" for axis, size in self.pixel_size.items()]

@@ -58,6 +58,7 @@ class LoadTiled(Seeded, MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.n_frames = n_frames
         self.factors = factors(scale)
+        self.label_frames = n_frames * self.factors[0]
         self.random_position = random_position
         self.random_orientation = random_orientation
         self.stack = stack
@@ -80,8 +81,7 @@ class LoadTiled(Seeded, MapTransform):
             window = Window(y, x, window.height, window.width)
             if "run" in data:
                 first, length = data["run"]
-                frames = self._label_frames()
-                self._frame = first + self._step(length - frames, along_run) + frames // 2
+                self._frame = first + self._step(length - self.label_frames, along_run) + self.label_frames // 2
         self._window = window
 
     @property
@@ -93,15 +93,12 @@ class LoadTiled(Seeded, MapTransform):
         """Draw a multiple of ``step`` of at most ``room``."""
         return step * int(self.R.randint(max(0, room) // step + 1))
 
-    def _label_frames(self) -> int:
-        return self.n_frames * self.factors[0]
-
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item: dict[str, Any] = dict(data)  # type: ignore[arg-type]
         self.randomize(item)
         tile: dict[Hashable, Any] = {"name": item["name"]}
         for key in self.key_iterator(item):
-            window, frame, count = self._window, self._frame, self._label_frames()
+            window, frame, count = self._window, self._frame, self.label_frames
             image = self.sheets.image(item[key])
             order = frames_of(image.axes, image.shape, self.stack)
             if key == "image":
@@ -158,7 +155,6 @@ class TileDataset(Dataset):
         self._epoch[0] = epoch
 
     def seed_of(self, name: str) -> int:
-        """Return the seed of the draws for a name in this epoch."""
         identity = zlib.crc32(name.encode())
         return int(np.random.SeedSequence([self.seed, int(self._epoch[0]), identity]).generate_state(1)[0])
 
@@ -202,11 +198,7 @@ class PrepareTiles(PrepareBatch):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, Any]:
-        """Return the input and the label, or ``{"label": ..., "extra": ...}`` for a loss that takes a third image.
-
-        Raises:
-            InputError: there is a crappifier, but the batch has an ``image`` already.
-        """
+        """Return the input and the label, or ``{"label": ..., "extra": ...}`` for a loss that takes a third image."""
         keys = [key for key in ("image", *self.targets) if key in batchdata]
         batch = {key: batchdata[key].to(device, non_blocking=non_blocking, **kwargs) for key in keys}
         if self.crappifier is not None:

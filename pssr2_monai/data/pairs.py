@@ -13,23 +13,16 @@ from pssr2_monai.images.axes import factors, frames_of
 from pssr2_monai.images.image import LazyImage, list_images, open_image
 from pssr2_monai.images.windows import plane_size
 
-MAX_NAMES = 5
-"""Number of files that a message names."""
+MAX_NAMES = 5  # files that a message names
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """The files that make one training sheet.
+    """The files that make one training sheet."""
 
-    Attributes:
-        label: the HR image.
-        image: its real LR partner, or None where the crappifier makes it.
-        extra: a third image of the HR image's size, or None.
-    """
-
-    label: Path
-    image: Path | None = None
-    extra: Path | None = None
+    label: Path  # the HR image
+    image: Path | None = None  # its real LR partner, or None where the crappifier makes it
+    extra: Path | None = None  # a third image of the HR image's size
 
     def files(self) -> dict[str, Path]:
         """Return the files by their keys in a datalist."""
@@ -42,15 +35,7 @@ def sheets_of(
 ) -> list[Sheet]:
     """Return the sheets of a folder of HR images and, where given, of the folders of their partners.
 
-    Args:
-        hr: folder of HR images.
-        lr: folder of real LR images.
-        extra: folder of third images.
-        pattern: regular expression whose group is the part of the name that partners share; by default the name
-            without its suffix.
-
-    Raises:
-        InputError: a folder is missing or empty, or an image has no partner.
+    Partners share the group of the regular expression ``pattern``, by default the name without its suffix.
     """
     labels = list_images(hr)
     images = match_names(labels, list_images(lr), pattern) if lr is not None else {}
@@ -59,11 +44,7 @@ def sheets_of(
 
 
 def match_names(hr: Sequence[Path], lr: Sequence[Path], pattern: str | None = None) -> dict[Path, Path]:
-    """Match each HR image with the LR image of the same name, or of the same group of the pattern.
-
-    Raises:
-        InputError: some image has no partner, or two have the same name.
-    """
+    """Match each HR image with the LR image of the same name, or of the same group of the pattern."""
     by_name: list[dict[str, Path]] = []
     for paths in (hr, lr):
         names: dict[str, Path] = {}
@@ -87,11 +68,7 @@ def match_names(hr: Sequence[Path], lr: Sequence[Path], pattern: str | None = No
 def check_pairs(
     sheets: Sequence[Sheet], scale: int | Sequence[int], axes: str | None = None, stack: str = "TZ"
 ) -> None:
-    """Check that sizes and numbers of frames of pairs are in the ratio of the scale.
-
-    Raises:
-        InputError: naming the files that do not fit.
-    """
+    """Check that sizes and numbers of frames of pairs are in the ratio of the scale."""
     misfits: list[str] = []
     for sheet in sheets:
         with ExitStack() as opened:
@@ -117,7 +94,6 @@ def find_misfits(images: Mapping[str, LazyImage], scale: int | Sequence[int], st
 
 
 def refuse_misfits(misfits: Sequence[str], scale: int | Sequence[int]) -> None:
-    """Raise an ``InputError`` that names the misfits, if there are any."""
     if misfits:
         raise InputError(
             f"{_first_names(misfits)}: an LR image times the scale {scale}, and an extra image as it is, must have the "
@@ -126,11 +102,7 @@ def refuse_misfits(misfits: Sequence[str], scale: int | Sequence[int]) -> None:
 
 
 def group_of(path: Path, pattern: str, option: str) -> str:
-    """Return the first group of a pattern in a file's name.
-
-    Raises:
-        InputError: the pattern is not a regular expression, or finds no group.
-    """
+    """Return the first group of a pattern in a file's name."""
     try:
         match = re.search(pattern, path.name)
     except re.error as error:

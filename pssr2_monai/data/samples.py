@@ -24,13 +24,11 @@ logger = logging.getLogger(__name__)
 # MONAI's functions would log to stdout, which belongs to the answer of a command; their errors are logged here.
 logging.getLogger("monai.apps").setLevel(logging.CRITICAL)
 
-PACKAGE = "napari-pssr==0.1"
-"""The PyPI package (MIT licence) whose wheel holds the sections."""
+PACKAGE = "napari-pssr==0.1"  # PyPI package (MIT licence) whose wheel holds the sections
 SHA256 = "4db26e0dbb01776711446922bc80ef11a445a9d6736234b07be392b49c2550e2"
 SECTIONS = "napari_pssr/sample_data/LR/8nm_em_sample/"
 BINNING = 2
-PIXEL_SIZE = 0.008 * BINNING
-"""Micrometres along Y and X of the binned sections."""
+PIXEL_SIZE = 0.008 * BINNING  # micrometres along Y and X of the binned sections
 SCALE = 4
 
 
@@ -41,12 +39,9 @@ def cache_dir() -> Path:
 
 
 def sample_images(folder: Path) -> tuple[Path, Path]:
-    """Return the folders of HR images to train on and to test with.
+    """Return the folders of HR images to train on and to test with, which are kept in ``folder``.
 
     They hold the real sections, or generated images where those cannot be downloaded.
-
-    Args:
-        folder: where the images are kept; those that are there already are used again.
     """
     for kind in ("em", "made"):
         train_dir, test_dir = folder / kind / "train", folder / kind / "test"
@@ -72,11 +67,7 @@ def sample_images(folder: Path) -> tuple[Path, Path]:
 
 
 def _real_sections(cache: Path) -> list[np.ndarray]:
-    """Return the binned sections out of the wheel, which is downloaded into the cache at first.
-
-    Raises:
-        OSError: the wheel cannot be downloaded, or has another hash than the known one.
-    """
+    """Return the binned sections out of the wheel, which is downloaded into the cache at first."""
     known = [path for path in cache.glob("napari_pssr-0.1-*.whl") if check_hash(path, SHA256, "sha256")]
     wheel = known[0] if known else _download(cache)
     with zipfile.ZipFile(wheel) as archive:
@@ -97,10 +88,7 @@ def _download(cache: Path) -> Path:
 
 
 def _wheel_url() -> str:
-    """Return the address of the wheel.
-
-    pip finds it, because machines behind a mirror reach the package index as pip is configured, and in no other way.
-    """
+    """Return the wheel's address from pip: machines behind a mirror reach the index only as pip is configured."""
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps"]
     done = subprocess.run([*command, "--quiet", "--report", "-", PACKAGE], capture_output=True, text=True, check=False)
     if done.returncode:

@@ -84,13 +84,11 @@ class Checkpoints:
 
     @idist.one_rank_only()
     def report(self, _: Engine) -> None:
-        """Log which epoch's weights are the best, since these need not be the last."""
         if self.best_epoch is not None:
             logger.info("%s: of epoch %d, %s %.4f", BEST, self.best_epoch, self.key_metric, self.best_score)
 
     @idist.one_rank_only()
     def save(self, engine: Engine) -> None:
-        """Write the files of this epoch, which is validated already."""
         self.save_dir.mkdir(parents=True, exist_ok=True)
         weights = {name: self.state[name].state_dict() for name in ("model", "record")}
         validated = self.evaluator.state.epoch == engine.state.epoch
@@ -108,12 +106,6 @@ class Checkpoints:
             save_atomically(weights, self.save_dir / f"epoch_{engine.state.epoch:04d}.pt")
 
     def load(self, engine: Engine) -> None:
-        """Load the state of an earlier run.
-
-        Raises:
-            InputError: the file is missing, is not one of this package's, belongs to another network, or has no epoch
-                left to train.
-        """
         path = Path(str(self.resume))
         saved = read_checkpoint(path)
         missing = [name for name in (*self.state, "trainer") if name not in saved]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pydoc import ErrorDuringImport, locate
+from textwrap import indent
 from typing import Any
 
 import monai
@@ -24,22 +25,15 @@ from pssr2_monai.registry import INNER, Kind, name_of
 from pssr2_monai.training.tensorboard import Writers
 from pssr2_monai.training.trust import check_data, is_shipped
 
-MINIMA = {
-    "batch_size": 1,
-    "tile": 1,
-    "val_interval": 1,
-    "val_tiles": 0,
-    "log_every": 1,
-    "num_workers": 0,
-    "overlap": 0,
-    "guard": 0,
-}
-"""Smallest values of ids that are whole numbers."""
+# Smallest values of ids that are whole numbers.
+MINIMA = dict.fromkeys(("batch_size", "tile", "val_interval", "log_every"), 1)
+MINIMA |= dict.fromkeys(("val_tiles", "num_workers", "overlap", "guard"), 0)
 _TRANSFORMS = "(?:train|validate)#preprocessing#transforms#"
 _METRIC = (
     "(validate#additional_metrics#val_"
     "(?:ms_ssim|psnr_fitted|ssim_fitted|psnr_range_invariant|nrmse|pixel_error|frc_resolution))"
 )
+# Patterns of ids of the configs of 0.1.0, and what took their place.
 MOVED_IDS = {
     rf"{_TRANSFORMS}0#(?!_disabled_|random_)(\w+)": r"preprocessing#load#\1",
     rf"{_TRANSFORMS}1#(?!_disabled_)(\w+)": r"preprocessing#crappify#\1",
@@ -55,21 +49,12 @@ MOVED_IDS = {
     rf"{_METRIC}#(_target_|output_transform)": r"metric_handler#\2",
     "evaluator#(axes|overwrite|skip_bad)": r"options#\1",
 }
-"""Patterns of ids of the configs of 0.1.0, and what took their place."""
 
 
 def config_files(config: str, presets: str | Sequence[str] | None = None, trust: bool = False) -> list[str]:
-    """Return the config of the bundle and the presets that are merged over it, as ``monai.bundle`` takes them.
+    """Return a config of the bundle (``train``, ``evaluate``, ``inference``) and the presets to merge over it, checked.
 
-    Args:
-        config: ``train``, ``evaluate`` or ``inference``.
-        presets: names of presets or paths of JSON files, in the order in which they are merged; a string may name
-            several, divided by commas.
-        trust: let files of presets hold expressions and classes that are not registered; see ``training.trust``.
-
-    Raises:
-        InputError: a preset is neither a known name nor a file, is not JSON, sets an id that does not exist, or may not
-            do what it does without being trusted.
+    A string may name several presets, divided by commas.
     """
     files = [bundle_dir() / "configs" / f"{config}.json"]
     whole = isinstance(presets, str) and Path(presets).is_file()
@@ -89,13 +74,7 @@ def check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None:
     """Check that the merged config has the ids of overrides, which MONAI would accept silently.
 
     Within a component (a section with ``_target_``) the arguments of its constructor are valid, too.
-
-    Raises:
-        UsageError: with the nearest right name; or for a value that cannot stand where a number, a switch or a
-            section stands.
     """
-    from monai.bundle import ConfigParser
-
     parser = ConfigParser()
     parser.read_config(list(files))
     for key, value in overrides.items():
@@ -120,7 +99,6 @@ def check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None:
 
 
 def _check_type(key: str, value: Any, default: Any) -> None:
-    """Refuse a value of another type than the one that it replaces."""
     if value is None or (isinstance(value, str) and value[:1] in tuple("$@%")):
         return
     if isinstance(default, dict) and isinstance(value, (bool, int, float, str)):
@@ -136,8 +114,6 @@ def _check_type(key: str, value: Any, default: Any) -> None:
 
 def _arguments(section: Any) -> list[str]:
     """Return the arguments of a component's constructor; none if it cannot be located."""
-    from monai.bundle import ConfigComponent
-
     if not isinstance(section, dict) or "_target_" not in section:
         return []
     try:
@@ -164,11 +140,7 @@ def _preset_file(name: str) -> Path:
 
 
 def read_config(path: Path, trust: bool = False) -> dict[str, Any]:
-    """Read a preset or a run's config and check it, before MONAI does anything with it.
-
-    Raises:
-        InputError: it is not a JSON object, or needs to be trusted and is not.
-    """
+    """Read a preset or a run's config and check it, before MONAI does anything with it."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
@@ -193,18 +165,7 @@ def record_of_config(
     """Return the record of the training that the config describes; to be called from an expression of a config.
 
     A config expression sees objects, not the configuration they were made from; that is read from the parser that is
-    resolving the expression. Classes are recorded by their registered names, others by their dotted names.
-
-    Args:
-        scale: HR size over LR size, one number or one for each of Z, Y and X.
-        n_frames: HR frames of a sample, or ``[LR, HR]``.
-        stack: order of T and Z.
-        intensity: how pixel values became [0, 1].
-        pixel_size: micrometres per axis of the HR images, as far as known.
-        crappified: whether the config's crappifier made the inputs, rather than a microscope.
-
-    Raises:
-        RuntimeError: no config is being resolved.
+    resolving the expression. ``pixel_size``: micrometres of the HR images; ``crappified``: not of real pairs.
     """
     parser = resolving_parser()
     return Record(
@@ -220,13 +181,7 @@ def record_of_config(
 
 
 def resolving_parser() -> ConfigParser:
-    """Return the parser whose expression is calling, however far up the stack.
-
-    MONAI gives expressions no access to the parser: this walks the call stack, which nothing else here does.
-
-    Raises:
-        RuntimeError: no config is being resolved.
-    """
+    """Return the parser whose expression is calling, from the call stack: MONAI gives expressions no access to it."""
     frame = inspect.currentframe()
     while frame is not None:
         if isinstance(frame.f_locals.get("self"), ConfigParser):
@@ -261,26 +216,22 @@ def _recorded(kind: Kind, config: Any) -> Any:
     return [_recorded(kind, value) for value in config] if isinstance(config, list) else config
 
 
-METRICS = ("ssim", "psnr", "loss")
-"""Of the validation, shown with the hyper-parameters."""
+METRICS = ("ssim", "psnr", "loss")  # of the validation, shown with the hyper-parameters
+# Sections whose arguments are hyper-parameters, as are the numbers, words and switches at the top of the config.
 SECTIONS = ("network_def", "loss", "optimizer", "crappifier", "intensity")
-"""Whose arguments are hyper-parameters, as are the numbers, words and switches at the top of the config."""
-PATHS = ("_dir", "_root", "calibration")
-"""What the names of ids end in whose values are paths."""
+PATHS = ("_dir", "_root", "calibration")  # endings of ids whose values are paths
+# Ids that do not change what is learnt.
 MACHINERY = {"checkpoint_every", "compile", "log_every", "num_workers", "profile", "skip_bad", "val_interval"}
-"""Ids that do not change what is learnt."""
 
 
 def show_config(writer: Writers) -> None:
     """Writes the config that is being resolved as text, and its hyper-parameters; to be called from within a config."""
     parser = resolving_parser()
     config = {name: value for name, value in parser.get().items() if name != "_meta_"}
-    text = json.dumps(config, indent=4, default=str)
     # Indented, Markdown leaves it as it is.
-    writer.train.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()), 0)
+    writer.train.add_text("config", indent(json.dumps(config, indent=4, default=str), "    "), 0)
     _show_hyper_parameters(writer.validation, hyper_parameters(config))
-    writer.train.flush()
-    writer.validation.flush()
+    writer.flush()
 
 
 def config_parameters() -> dict[str, float | str]:
@@ -325,7 +276,6 @@ def _show_hyper_parameters(writer: Any, values: Mapping[str, float | str]) -> No
     from torch.utils.tensorboard.summary import hparams  # takes a second, and the other ranks need none
 
     experiment, session, _ = hparams(dict(values), dict.fromkeys(METRICS, 0.0))
-    file_writer = getattr(writer, "file_writer", None)
-    if file_writer is not None:
-        file_writer.add_summary(experiment)
-        file_writer.add_summary(session)
+    if writer.file_writer is not None:
+        writer.file_writer.add_summary(experiment)
+        writer.file_writer.add_summary(session)

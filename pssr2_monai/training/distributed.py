@@ -21,16 +21,11 @@ from monai.data import DistributedSampler
 
 from pssr2_monai.errors import InputError
 
-GLOO_EXIT_SECONDS = 1.0
-"""gloo's threads outlive the group for a moment; a process that ends meanwhile aborts now and then."""
+GLOO_EXIT_SECONDS = 1.0  # gloo's threads outlive the group; a process that ends meanwhile aborts now and then
 
 
 def local_device() -> torch.device:
-    """Return the GPU of this process, or the processor where there is none.
-
-    Raises:
-        InputError: more processes were started than the machine has GPUs.
-    """
+    """Return the GPU of this process, or the processor where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     index, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
@@ -117,11 +112,7 @@ def in_parallel(network: torch.nn.Module, device: torch.device) -> torch.nn.Modu
 
 
 class SameBuffers:
-    """Gives all ranks rank 0's running statistics before a validation: those that are saved are those that are scored.
-
-    Args:
-        network: whose buffers they are.
-    """
+    """Gives all ranks rank 0's running statistics before a validation: what is saved is what is scored."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         self.network = network
@@ -136,11 +127,7 @@ class SameBuffers:
 
 
 def validation_sampler(dataset: Sized) -> DistributedSampler:
-    """Return the sampler of this rank's part of the validation tiles, none of which is scored twice.
-
-    Raises:
-        InputError: there are more ranks than tiles.
-    """
+    """Return the sampler of this rank's part of the validation tiles, none of which is scored twice."""
     ranks = idist.get_world_size()
     if len(dataset) < ranks:
         raise InputError(

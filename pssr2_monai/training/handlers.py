@@ -26,8 +26,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.machine import profiled
 from pssr2_monai.training.distributed import from_first, on_any
 
-UNLIMITED_EPOCHS = 1_000_000
-"""Stands for no bound of epochs, for which Ignite wants a number."""
+UNLIMITED_EPOCHS = 1_000_000  # stands for no bound of epochs, for which Ignite wants a number
 
 
 class HandlerList:
@@ -163,17 +162,14 @@ class ProgressSchedule:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop_in_time)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
 
-    def seconds(self) -> float:
-        """Return the time spent training, earlier runs included."""
+    def seconds(self) -> float:  # spent training, earlier runs included
         return self.seconds_before + self.clock() - self._started
 
-    def rate(self, progress: float) -> float:
-        """Return the share of the peak at ``progress`` in [0, 1]."""
+    def rate(self, progress: float) -> float:  # as a share of the peak
         rising = min(1.0, progress / self.warmup) if self.warmup > 0 else 1.0
         return rising * (self.floor + (1 - self.floor) * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0))))
 
-    def progress(self, engine: Engine) -> float:
-        """Return the share of the training that is done, in [0, 1]."""
+    def progress(self, engine: Engine) -> float:  # in [0, 1]
         planned = (engine.state.max_epochs or 1) * (engine.state.epoch_length or 1)
         done = engine.state.iteration / planned
         return max(done, self.seconds() / (60 * self.minutes)) if self.minutes else done
@@ -294,7 +290,6 @@ class TrainingProgress:
         self.logger.info(" | ".join([*words, f"{rate:.1f} tiles/s", f"{self.time_left(engine)} left"]))
 
     def time_left(self, engine: Engine) -> str:
-        """Return the minutes and seconds until the training ends, by its progress so far."""
         seconds = self.schedule.seconds_left(engine)
         return "?" if seconds is None else minutes_and_seconds(seconds)
 
@@ -339,12 +334,7 @@ class StepProfile:
     )
 
     def __init__(
-        self,
-        folder: str,
-        device: torch.device,
-        evaluator: Engine | None = None,
-        skip: int = 5,
-        steps: int = 20,
+        self, folder: str, device: torch.device, evaluator: Engine | None = None, skip: int = 5, steps: int = 20
     ) -> None:
         self.folder = folder
         self.device = device

@@ -17,32 +17,20 @@ from monai.networks.utils import eval_mode
 from pssr2_monai.images.axes import central
 from pssr2_monai.training.handlers import ProgressSchedule
 
-IMAGES_SHARE = 0.05
-"""Share of the training's time that restoring the shown images takes, at most about."""
+IMAGES_SHARE = 0.05  # of the training's time that restoring the shown images takes, at most about
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a training.
+    """The state of a training, with LR, SR and HR tiles ``(tiles, frames, Y, X)`` in [0, 1] of the same places."""
 
-    Attributes:
-        epoch: current epoch, counted from 1.
-        epochs: number of epochs done, with the part of the current one.
-        progress: share of the training that is done, in [0, 1].
-        seconds_left: time until it ends, by its progress so far; None while that is unknown.
-        loss: mean since the last snapshot.
-        scores: metrics of the last validation by name; empty before the first.
-        images: LR, SR and HR tiles ``(tiles, frames, Y, X)`` in [0, 1], always of the same places; LR has the frames
-            of SR. None where they are those of the last snapshot.
-    """
-
-    epoch: int
-    epochs: float
-    progress: float
-    seconds_left: float | None
-    loss: float
-    scores: Mapping[str, float]
-    images: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    epoch: int  # current one, counted from 1
+    epochs: float  # done, with the part of the current one
+    progress: float  # in [0, 1]
+    seconds_left: float | None  # by the progress so far; None while that is unknown
+    loss: float  # mean since the last snapshot
+    scores: Mapping[str, float]  # of the last validation; empty before the first
+    images: tuple[np.ndarray, np.ndarray, np.ndarray] | None  # LR has the frames of SR; None: as last shown
 
 
 class LiveTraining:
@@ -90,17 +78,10 @@ class LiveTraining:
 
     @property
     def stopped(self) -> bool:
-        """Whether the training was asked to stop."""
         return self._stop.is_set()
 
     def attach(self, trainer: Any, evaluator: Any, schedule: ProgressSchedule) -> None:
-        """Attach to the engines before the training starts.
-
-        Args:
-            trainer: MONAI's trainer.
-            evaluator: validates; the images are taken from its data set.
-            schedule: gives the progress.
-        """
+        """Attach to MONAI's engines before the training starts; the images are taken from the evaluator's data set."""
 
         def step(engine: Engine) -> None:
             self._losses.append(engine.state.output["loss"].detach())

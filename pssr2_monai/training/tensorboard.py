@@ -33,11 +33,13 @@ class Writers:
     """
 
     def __init__(self, log_dir: str | Path) -> None:
-        self.train = tensorboard_writer(log_dir=str(Path(log_dir) / "train"))
-        self.validation = tensorboard_writer(log_dir=str(Path(log_dir) / "validation"))
+        self.train, self.validation = (_summary_writer(Path(log_dir) / run) for run in ("train", "validation"))
+
+    def flush(self) -> None:
+        self.train.flush()
+        self.validation.flush()
 
     def close(self) -> None:
-        """Write what is left."""
         self.train.close()
         self.validation.close()
 
@@ -85,8 +87,7 @@ class Scalars:
         if self.evaluator.state.epoch == state.epoch:
             for name, value in self.evaluator.state.metrics.items():
                 self.writer.validation.add_scalar(name.removeprefix("val_"), float(value), state.iteration)
-        self.writer.train.flush()
-        self.writer.validation.flush()
+        self.writer.flush()
 
 
 class PanelImages:
@@ -139,12 +140,8 @@ def show_noise(
 ) -> None:
     """Write a picture of the noise that a training learns to remove, and the picture of its calibration.
 
-    Args:
-        writer: a ``SummaryWriter``.
-        dataset: tiles with ``image`` (LR) and ``label`` (HR), ``(frames, Y, X)`` in [0, 1].
-        scale: HR size over LR size.
-        crappifier: what made the LR images, whose downsampling does not count as noise; None for real pairs.
-        calibration: the picture that a calibration wrote next to its preset.
+    The tiles have ``image`` (LR) and ``label`` (HR), ``(frames, Y, X)`` in [0, 1]. Downsampling by the crappifier does
+    not count as noise; for real pairs it is None.
     """
     if len(dataset):
         downsample = getattr(crappifier, "downsample", None) or Downsample(scale)
@@ -178,10 +175,9 @@ class _SilentWriter:
         return lambda *_, **__: None
 
 
-def tensorboard_writer(**options: Any) -> Any:
-    """Return a ``SummaryWriter`` on rank 0, and one that writes nothing elsewhere."""
+def _summary_writer(folder: Path) -> Any:
     if idist.get_rank() > 0:
         return _SilentWriter()
     from torch.utils.tensorboard import SummaryWriter  # takes a second to import, which other ranks need not
 
-    return SummaryWriter(**options)
+    return SummaryWriter(log_dir=str(folder))

@@ -16,27 +16,14 @@ from pssr2_monai.bundle import TEXT, bundle_dir
 from pssr2_monai.errors import InputError, UsageError, causes
 from pssr2_monai.networks.precision import choose_precision
 from pssr2_monai.training.checkpoints import BEST, LAST
-from pssr2_monai.training.config import check_overrides, config_files, read_config
+from pssr2_monai.training.config import MACHINERY, check_overrides, config_files, read_config
 from pssr2_monai.training.handlers import UNLIMITED_EPOCHS
 from pssr2_monai.training.live import LiveTraining
 
 CONFIG = "config.json"
-RESUMABLE = {
-    "cache_mb",
-    "checkpoint_every",
-    "compile",
-    "device",
-    "epochs",
-    "log_every",
-    "minutes",
-    "num_workers",
-    "patience",
-    "profile",
-    "val_interval",
-}
-"""Ids that may change in a resumed training; all others stay what they were at its start."""
-LIVE_IDS = ("train#trainer", "validate#evaluator", "schedule")
-"""Ids of the arguments of ``LiveTraining.attach``."""
+# Ids that may change in a resumed training; all others stay what they were at its start.
+RESUMABLE = MACHINERY - {"skip_bad"} | {"cache_mb", "device", "epochs", "minutes", "patience"}
+LIVE_IDS = ("train#trainer", "validate#evaluator", "schedule")  # of the arguments of LiveTraining.attach
 
 
 def train(
@@ -103,18 +90,19 @@ def training_workflow(
     overrides: Mapping[str, Any],
     trust: bool = False,
 ) -> ConfigWorkflow:
-    """Set everything that ``train`` was given in the bundle's training; nothing is read or built yet.
-
-    Raises:
-        InputError: see ``train``, without what is wrong with the images.
-    """
+    """Set everything that ``train`` was given in the bundle's training; nothing is read or built yet."""
     _check_paths({"data": data, "out": out})
     overrides = text_as_strings(overrides)
     if (minutes is not None and minutes <= 0) or (epochs is not None and epochs < 1):
         bounds = {"minutes": minutes, "epochs": epochs}
         listed = ", ".join(f"{name} {value:g}" for name, value in bounds.items() if value is not None)
         raise UsageError(f"{listed}: a training takes more than 0 minutes and at least 1 epoch")
-    files = _files_to_resume(out, preset, overrides, trust) if resume else _files_to_start(out, preset, trust)
+    if resume:
+        files = _files_to_resume(out, preset, overrides, trust)
+    elif (out / LAST).exists():
+        raise InputError(f"{out}: holds a training already; add --resume to resume it, or give another folder")
+    else:
+        files = config_files("train", preset, trust)
     check_overrides(files, overrides)
     if epochs is None and minutes is not None:
         epochs = UNLIMITED_EPOCHS
@@ -142,11 +130,7 @@ def training_workflow(
 
 
 def text_as_strings(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return overrides whose text ids have strings, though they may look like numbers.
-
-    Raises:
-        InputError: a text holds what MONAI takes for a divider of ids.
-    """
+    """Return overrides whose text ids have strings, though they may look like numbers."""
     strings = {key: str(value) for key, value in overrides.items() if key in TEXT and value is not None}
     _check_paths(strings)
     return {**overrides, **strings}
@@ -176,12 +160,6 @@ def _calibration_picture(files: Sequence[str]) -> str | None:
     return str(calibrated[-1].with_suffix(".png")) if calibrated else None
 
 
-def _files_to_start(out: Path, preset: str | Sequence[str] | None, trust: bool) -> list[str]:
-    if (out / LAST).exists():
-        raise InputError(f"{out}: holds a training already; add --resume to resume it, or give another folder")
-    return config_files("train", preset, trust)
-
-
 def _files_to_resume(
     out: Path, preset: str | Sequence[str] | None, overrides: Mapping[str, Any], trust: bool
 ) -> list[str]:
@@ -202,41 +180,23 @@ def _files_to_resume(
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What ``train`` with the same arguments would do.
-
-    Attributes:
-        images: files that tiles are taken from.
-        training_tiles: number of training tiles in an epoch.
-        validation_tiles: number of validation tiles.
-        tile: side of a tile in HR pixels.
-        batch_size: tiles in a step.
-        steps: steps in an epoch.
-        epochs: greatest number of epochs; None where only the minutes end the training.
-        minutes: greatest time; None where only the epochs end the training.
-        network: dotted name of the network.
-        parameters: number of the network's parameters.
-        scale: HR size over LR size.
-        device: device that computes.
-        precision: number format of convolutions and matrix products.
-        outputs: files and folders that would be written.
-        config: the merged config.
-    """
+    """What ``train`` with the same arguments would do."""
 
     images: tuple[Path, ...]
     training_tiles: int
     validation_tiles: int
-    tile: int
+    tile: int  # side in HR pixels
     batch_size: int
-    steps: int
-    epochs: int | None
-    minutes: float | None
-    network: str
-    parameters: int
+    steps: int  # of an epoch
+    epochs: int | None  # None where only the minutes end the training
+    minutes: float | None  # None where only the epochs end it
+    network: str  # dotted name
+    parameters: int  # their number
     scale: int | Sequence[int]
     device: str
     precision: str
     outputs: tuple[Path, ...]
-    config: dict[str, Any]
+    config: dict[str, Any]  # with presets and overrides
 
     def __str__(self) -> str:
         ends = [f"{end:g} {unit}" for end, unit in ((self.epochs, "epochs"), (self.minutes, "minutes")) if end]
@@ -265,9 +225,6 @@ def plan_training(
     **overrides: Any,
 ) -> TrainingPlan:
     """Plan a training without running it: the images' headers are read, nothing is written.
-
-    Raises:
-        InputError: for whatever ``train`` would refuse.
 
     Example:
         >>> plan = plan_training("images", "run", epochs=2, tile=32, batch_size=8)

@@ -20,21 +20,18 @@ from pssr2_monai.bundle import bundle_dir, configs_dir
 from pssr2_monai.errors import InputError
 from pssr2_monai.registry import OLD_MODULES, from_imported_package, names, short_name
 
-OVERLAYS = ("train.json", "multi_gpu_train.json")
-"""Configs of the bundle that make a training."""
+OVERLAYS = ("train.json", "multi_gpu_train.json")  # configs of the bundle that make a training
+# Losses and optimisers that a preset may choose besides registered classes: they take numbers alone.
 PLAIN_TARGETS = {
     "pssr2_monai.MSSSIML1Loss",
     "monai.losses.SSIMLoss",
     *(f"torch.nn.{loss}Loss" for loss in ("Huber", "L1", "MSE", "SmoothL1")),
     *(f"torch.optim.{optimizer}" for optimizer in ("Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD")),
 }
-"""Losses and optimisers that a preset may choose besides registered classes: they take numbers alone."""
-ACTIVE = ("$", "%")
-"""What strings start with that MONAI evaluates, or replaces by the content of another id or file."""
+ACTIVE = ("$", "%")  # starts of strings that MONAI evaluates, or replaces by the content of another id or file
+# The one expression that is data: how ``device`` is set, by the user's options or the plugin, and saved by a run.
 DEVICE = re.compile(r"\$torch\.device\('\w+(:\d+)?'\)")
-"""The one expression that is data: how ``device`` is set, by the user's options or the plugin, and saved by a run."""
-COMMENTS = {"_desc_", "_disabled_"}
-"""Keys of a component that neither name nor call anything."""
+COMMENTS = {"_desc_", "_disabled_"}  # keys of a component that neither name nor call anything
 
 
 def is_shipped(path: Path) -> bool:
@@ -43,16 +40,7 @@ def is_shipped(path: Path) -> bool:
 
 
 def check_data(path: Path, content: Mapping[str, Any]) -> None:
-    """Check that a config of the user's is data.
-
-    Args:
-        path: the file, for messages.
-        content: its ids and their values.
-
-    Raises:
-        InputError: a string that MONAI would evaluate or take from another file, or a class that is not registered;
-            with the id, the string and what to do.
-    """
+    """Check that a config of the user's is data: no string that MONAI would run, no class that is not registered."""
     for config_id, value in _strings(content):
         key = config_id.rpartition("::")[2]
         shipped = isinstance(value, str) and (config_id, value) in _shipped_strings()
@@ -77,7 +65,8 @@ def _check_target(path: Path, config_id: str, target: Any) -> None:
             return
         # MONAI looks for short names among its own classes, and then in the current folder.
         if registered and "." not in str(ConfigComponent({"_target_": target}).resolve_module_name()):
-            raise InputError(f"{path}: {_written(config_id)}: write pssr2_monai.{target} instead of {target!r}")
+            written = config_id.replace("::", "#")
+            raise InputError(f"{path}: {written}: write pssr2_monai.{target} instead of {target!r}")
         if registered:
             return
     raise _refusal(path, config_id, target, "is neither a registered class nor of a package named with --import")
@@ -85,14 +74,9 @@ def _check_target(path: Path, config_id: str, target: Any) -> None:
 
 def _refusal(path: Path, config_id: str, value: Any, reason: str) -> InputError:
     return InputError(
-        f"{path}: {_written(config_id)}: {repr(value)[:100]} {reason}; add --trust (in Python trust=True) if you know "
-        "where the file comes from"
+        f"{path}: {config_id.replace('::', '#')}: {repr(value)[:100]} {reason}; add --trust (in Python trust=True) if "
+        "you know where the file comes from"
     )
-
-
-def _written(config_id: str) -> str:
-    """The id as users write it."""
-    return config_id.replace("::", "#")
 
 
 def _is_active(value: Any) -> bool:
