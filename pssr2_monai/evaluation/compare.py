@@ -17,7 +17,6 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.fourier_ring_correlation import MIN_SIDE_PX, RingCorrelation, ring_correlation
 from pssr2_monai.images.axes import central, factors, frames_of, is_volume, sample_centres
 from pssr2_monai.images.image import LazyImage
-from pssr2_monai.images.intensity import Intensity
 from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window
 from pssr2_monai.networks.record import Record
 from pssr2_monai.restoration.inferer import SeamlessInferer
@@ -28,27 +27,16 @@ METHODS = (*INTERPOLATIONS, "model")
 BLOCK_VOXELS = 2**24
 """HR pixels that are restored and scored at once, a plane of 4096 x 4096; a larger one is divided into equal blocks.
 Scoring a block of this size takes up to 1.9 GB."""
-MIN_BLOCK_SIDE_PX = 512
-"""Blocks of volumes with many frames are not divided further, in HR pixels."""
+MIN_BLOCK_SIDE_PX = 512  # of HR; blocks of volumes with many frames are not divided further
 
 
 def upscale(
     planes: npt.NDArray[np.float32], scale: int | Sequence[int], mode: str, sampled: str = "bilinear"
 ) -> npt.NDArray[np.float32]:
-    """Interpolate planes as ``PIL.Image.resize`` enlarges them, volumes along Z as well.
+    """Interpolate planes ``(frames, Y, X)`` as ``PIL.Image.resize`` enlarges them, volumes along Z as well.
 
-    Args:
-        planes: ``(frames, Y, X)``.
-        scale: one number for Y and X, or one for each of the frames, Y and X.
-        mode: ``bilinear`` or ``bicubic`` (Keys 1981, a = -0.5).
-        sampled: how the planes were downsampled: the position of ``nearest`` pixels is that of the HR pixel that was
-            kept, the position of others the middle of the HR pixels that they are made from.
-
-    Returns:
-        Float32, each axis enlarged by its factor.
-
-    Raises:
-        InputError: an unknown mode, or a scale that is not of whole numbers.
+    ``bicubic`` is that of Keys 1981, a = -0.5. ``sampled`` is how the planes were downsampled: ``nearest`` pixels are
+    at the HR pixel that was kept, others in the middle of the HR pixels that they are made from.
     """
     if mode not in INTERPOLATIONS:
         raise InputError(f"interpolation: {mode!r} is unknown; use {' or '.join(INTERPOLATIONS)}")
@@ -79,7 +67,6 @@ def _interpolated(
 
 
 def _kernel(distance: np.ndarray, mode: str) -> np.ndarray:
-    """The weight of a sample at a distance, in samples."""
     if mode == "bilinear":
         return np.clip(1 - distance, 0, None)
     near = (1.5 * distance - 2.5) * distance**2 + 1
@@ -89,18 +76,11 @@ def _kernel(distance: np.ndarray, mode: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One sample restored by all methods, in [0, 1].
+    """One sample ``(frames, Y, X)`` restored by all methods, in [0, 1]."""
 
-    Attributes:
-        lr: the central frames ``(frames, Y, X)`` of the input.
-        hr: the target, each axis enlarged by its scale.
-        restored: the restored image for each method, of the target's shape and rounded to the grey levels of the file's
-            dtype.
-    """
-
-    lr: np.ndarray
+    lr: np.ndarray  # the central frames of the input
     hr: np.ndarray
-    restored: Mapping[str, np.ndarray]
+    restored: Mapping[str, np.ndarray]  # by method, of the target's shape and rounded to the grey levels of its dtype
 
     @property
     def deeper(self) -> bool:
@@ -108,10 +88,7 @@ class Comparison:
         return self.hr.shape[0] > self.lr.shape[0]
 
     def detail_planes(self, planes: np.ndarray) -> np.ndarray:
-        """Return the planes that show restored detail: the frames, or cuts ``(X, Z, Y)`` where frames were restored.
-
-        Within the frames of such volumes there is little or no detail to restore.
-        """
+        """Return the planes that show restored detail: the frames, or cuts ``(X, Z, Y)`` where frames were restored."""
         return np.moveaxis(planes, -1, 0) if self.deeper else planes
 
     def correlations(self) -> dict[str, RingCorrelation]:
@@ -135,31 +112,16 @@ def compare(
     """Restore each sample of an image with known ground truth; a run of frames of a volume is one sample.
 
     Planes of more than 4096 x 4096 pixels are divided into blocks, each a sample that every method restores as an
-    image of its own, so that no more than a block is held in memory.
-
-    Args:
-        hr: the targets.
-        lr: the real inputs, validated by ``check_pairs``, or None to crappify the targets as in training.
-        network: in evaluation mode, on the device that does the work.
-        record: record of its weights.
-        inferer: sliding windows of the network.
-        seed: seed of the crappifier.
-        block_voxels: HR pixels of a block, at most.
-        min_block_side: HR pixels to which a block may always be long and wide.
-
-    Yields:
-        The samples in the order of their frames and blocks.
-
-    Raises:
-        InputError: fewer frames than the network needs.
+    image of its own, so that no more than a block is held in memory. Without LR images, which ``check_pairs``
+    validates, the HR images are crappified as in training.
     """
     scale, stack = record.scale, record.stack
     along_run = factors(scale)[0]
     target_scale = fit_image_intensity(hr, record.intensity, stack)
     input_scale = target_scale if lr is None else fit_image_intensity(lr, record.intensity, stack)
-    crappify = record.build_crappifier() if lr is None else None
+    crappify: Any = record.build_crappifier() if lr is None else None
     # The pixels that a decimating crappifier keeps are not in the middle of those that they represent.
-    sampled = "bilinear" if crappify is None else getattr(getattr(crappify, "downsample", None), "mode", "bilinear")
+    sampled = getattr(getattr(crappify, "downsample", None), "mode", "bilinear")
     device = next(network.parameters()).device
     for sample, frames, central_frames in _samples(hr, record):
         largest_side = max(min_block_side, math.isqrt(block_voxels // len(frames)))
@@ -168,7 +130,8 @@ def compare(
             if lr is None:
                 # The draws follow from the seed and the sample's identity.
                 entropy = [seed, zlib.crc32(hr.path.name.encode()), sample, *([block] if block else [])]
-                inputs = _crappified(targets, crappify, target_scale, hr.dtype, entropy)
+                crappify.set_random_state(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+                inputs = target_scale.apply(target_scale.cast(crappify(targets), hr.dtype))
             else:
                 lr_frames = [frame // along_run for frame in frames[::along_run]]
                 inputs = input_scale.apply(read_window(lr, lr_frames, lr_window, stack))
@@ -208,16 +171,3 @@ def _blocks(hr_size: tuple[int, int], scale: tuple[int, int], largest_side: int)
         for left, right in pairwise(columns):
             lr = Window(top, left, bottom - top, right - left)
             yield lr, Window(top * along_y, left * along_x, lr.height * along_y, lr.width * along_x)
-
-
-def _crappified(
-    targets: np.ndarray,
-    crappify: Any,
-    intensity: Intensity,
-    dtype: np.dtype[Any],
-    entropy: list[int],
-) -> np.ndarray:
-    """LR frames rounded as a file of this dtype holds them."""
-    crappify.set_random_state(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-    lr: np.ndarray = intensity.apply(intensity.cast(crappify(targets), dtype))
-    return lr

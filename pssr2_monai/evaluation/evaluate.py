@@ -33,14 +33,12 @@ from pssr2_monai.networks.weights import load_weights
 from pssr2_monai.progress import report_progress
 from pssr2_monai.restoration.options import RestoreOptions
 
-FREQUENCIES = np.linspace(1 / 128, 0.5, 64)
-"""Frequencies at which curves of Fourier ring correlation are kept, in periods per HR pixel."""
+FREQUENCIES = np.linspace(1 / 128, 0.5, 64)  # of curves of Fourier ring correlation, in periods per HR pixel
 ISOTROPY_TOLERANCE = 0.01
 """Relative difference of pixel sizes along Y and X up to which one resolution in nanometres is given."""
 USED_OPTIONS = ("window", "overlap", "precision", "backend", "device", "axes")
 """The options of restoring that an evaluation takes: the others are about its files and processes."""
-Scores = dict[str, dict[str, float]]
-"""Values by method and metric."""
+Scores = dict[str, dict[str, float]]  # by method and metric
 
 
 @dataclass
@@ -77,7 +75,6 @@ class _ScoredImage:
         return {method: _mean([sample[method] for sample in self.samples]) for method in METHODS}
 
     def described(self) -> dict[str, Any]:
-        """The entry of ``images`` in ``metrics.json``."""
         alone = {name: float(np.mean(values)) for name, values in self.single_image_resolutions.items()}
         entry = {"name": self.name, "samples": len(self.samples), "pixel_size_nm": self.pixel_size_nm}
         return {**entry, "single_image_resolution": alone, **self.mean()}
@@ -172,7 +169,6 @@ def _check_pixel_size(pixel_size: float | None) -> None:
 
 
 def _settings(weights: str | Path, record: Record, real_inputs: bool, seed: int, normalise: str) -> dict[str, Any]:
-    """The settings that ``metrics.json`` states."""
     return {
         "weights": Path(weights).name,
         "scale": record.scale,
@@ -218,9 +214,9 @@ def _summary(images: Sequence[_ScoredImage], settings: Mapping[str, Any], record
     seed = int(settings["seed"])
     columns = {method: {name: [unit[method][name] for unit in units] for name in METRICS} for method in METHODS}
     curves = {
-        method: np.mean([np.mean(image.curves[method], axis=0) for image in images if method in image.curves], axis=0)
+        method: np.mean([np.mean(image.curves[method], axis=0) for image in images if image.curves], axis=0).tolist()
         for method in METHODS
-        if any(method in image.curves for image in images)
+        if any(image.curves for image in images)
     }
     result: dict[str, Any] = {
         "images": [image.described() for image in images],
@@ -232,10 +228,7 @@ def _summary(images: Sequence[_ScoredImage], settings: Mapping[str, Any], record
             method: {name: asdict(difference(columns["model"][name], columns[method][name], seed)) for name in METRICS}
             for method in INTERPOLATIONS
         },
-        "frc": {
-            "frequency": FREQUENCIES.tolist(),
-            "correlation": {method: curve.tolist() for method, curve in curves.items()},
-        },
+        "frc": {"frequency": FREQUENCIES.tolist(), "correlation": curves},
         "samples": units if single_file else [],
         "settings": {
             **settings,
@@ -300,10 +293,8 @@ def _picture(comparison: Comparison, pixel_size_nm: float | None) -> Image.Image
     images = {"LR": comparison.lr, "bicubic": comparison.restored["bicubic"], "restored": comparison.restored["model"]}
     images["HR"] = comparison.hr
     planes = {name: image[:, image.shape[1] // 2] if comparison.deeper else image[0] for name, image in images.items()}
-    lr_shape, hr_shape = planes["LR"].shape, planes["HR"].shape
-    return comparison_picture(
-        {name: _middle(plane, lr_shape, hr_shape) for name, plane in planes.items()}, pixel_size_nm
-    )
+    shapes = planes["LR"].shape, planes["HR"].shape
+    return comparison_picture({name: _middle(plane, *shapes) for name, plane in planes.items()}, pixel_size_nm)
 
 
 def _middle(plane: np.ndarray, lr_shape: Sequence[int], hr_shape: Sequence[int]) -> np.ndarray:

@@ -23,23 +23,16 @@ from scipy.fft import fftfreq, rfft2, rfftfreq
 from pssr2_monai.errors import InputError
 
 THRESHOLD = 1 / 7
-MIN_SIDE_PX = 16
-"""Shortest side of images that are compared; a single image needs twice as much."""
-SMOOTHING_SHARE = 1 / 24
-"""Share of the rings over which the curve is averaged before its crossing is sought: single rings are ragged."""
+MIN_SIDE_PX = 16  # of images that are compared; a single image needs twice as much
+SMOOTHING_SHARE = 1 / 24  # of the rings, over which the curve is averaged before its crossing is sought: it is ragged
 
 
 @dataclass(frozen=True)
 class RingCorrelation:
-    """A curve of Fourier ring correlation.
+    """A curve of Fourier ring correlation."""
 
-    Attributes:
-        frequency: radii of the rings in periods per pixel, ascending, at most 0.5.
-        correlation: correlation on each ring, from -1 to 1.
-    """
-
-    frequency: npt.NDArray[np.float64]
-    correlation: npt.NDArray[np.float64]
+    frequency: npt.NDArray[np.float64]  # radii of the rings in periods per pixel, ascending, at most 0.5
+    correlation: npt.NDArray[np.float64]  # on each ring, from -1 to 1
 
     def resolution(self, threshold: float = THRESHOLD) -> float:
         """Return the period, in pixels, at which the smoothed curve first falls below the threshold.
@@ -67,14 +60,7 @@ def ring_correlation(first: np.ndarray, second: np.ndarray) -> RingCorrelation:
     """Compute the Fourier ring correlation of two images, with sums over all their frames.
 
     The mean of each frame is subtracted and the frame multiplied with a Hann window, without which the jump from one
-    border to the opposite one would correlate.
-
-    Args:
-        first: ``(frames, Y, X)`` or ``(Y, X)``, each side at least 16 pixels.
-        second: image of the same shape.
-
-    Raises:
-        InputError: the shapes differ, or a side is too small.
+    border to the opposite one would correlate. They are ``(frames, Y, X)`` or ``(Y, X)``, each side at least 16 pixels.
 
     Example:
         >>> image = np.random.default_rng(0).normal(size=(64, 64))
@@ -93,13 +79,8 @@ def single_image_correlation(image: np.ndarray) -> RingCorrelation:
     their opposites. The shift of the quarters by a pixel bends the curve; its frequencies are corrected by the factor
     that Koho et al. 2019 measured for the threshold of 1/7 ("Fourier ring correlation simplifies image restoration in
     fluorescence microscopy", supplementary note 2). Noise that neighbouring pixels share, as after interpolation,
-    denoising or drift correction, counts as detail.
-
-    Args:
-        image: ``(frames, Y, X)`` or ``(Y, X)``, each side at least 32 pixels.
-
-    Raises:
-        InputError: a side is too small.
+    denoising or drift correction, counts as detail. The image is ``(frames, Y, X)`` or ``(Y, X)``, each side at least
+    32 pixels.
     """
     planes = _planes(image)
     height, width = (side // 2 * 2 for side in planes.shape[-2:])

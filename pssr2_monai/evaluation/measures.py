@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -22,11 +21,10 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.fourier_ring_correlation import MIN_SIDE_PX, ring_correlation
 from pssr2_monai.training.losses import ms_ssim as batch_ms_ssim
 
-MIN_SSIM_SIDE_PX = 11
-"""Width of SSIM's Gaussian window of sigma 1.5."""
+MIN_SSIM_SIDE_PX = 11  # width of SSIM's Gaussian window of sigma 1.5
 
 
-def psnr(image: np.ndarray, target: np.ndarray, data_range: float) -> float:
+def psnr(image: np.ndarray, target: np.ndarray, data_range: float = 1.0) -> float:
     """Return the peak signal-to-noise ratio in dB over all pixels of all frames; infinite for equal images.
 
     Not the mean over frames: in a volume whose input has every fourth slice, these slices alone may be infinite.
@@ -36,7 +34,7 @@ def psnr(image: np.ndarray, target: np.ndarray, data_range: float) -> float:
     return float(peak_signal_noise_ratio(target, image, data_range=data_range))
 
 
-def ssim(image: np.ndarray, target: np.ndarray, data_range: float) -> float:
+def ssim(image: np.ndarray, target: np.ndarray, data_range: float = 1.0) -> float:
     """Return the structural similarity with the Gaussian window of Wang et al. 2004, sigma 1.5, averaged over frames.
 
     NaN where a side is below 11 pixels.
@@ -47,7 +45,7 @@ def ssim(image: np.ndarray, target: np.ndarray, data_range: float) -> float:
     return float(np.mean([structural_similarity(hr, sr, **options) for sr, hr in zip(image, target, strict=True)]))
 
 
-def ms_ssim(image: np.ndarray, target: np.ndarray, data_range: float) -> float:
+def ms_ssim(image: np.ndarray, target: np.ndarray, data_range: float = 1.0) -> float:
     """Return the multi-scale SSIM (Wang et al. 2003), averaged over frames; fewer scales below 161 pixels.
 
     NaN where a side is below 11 pixels. See ``pssr2_monai.training.losses.ms_ssim``.
@@ -66,7 +64,7 @@ def nrmse(image: np.ndarray, target: np.ndarray) -> float:
     return float(normalized_root_mse(target, image, normalization="min-max"))
 
 
-def pixel_error(image: np.ndarray, target: np.ndarray, data_range: float) -> float:
+def pixel_error(image: np.ndarray, target: np.ndarray, data_range: float = 1.0) -> float:
     """Return the root mean square error in grey levels of an 8-bit image, PSSR2's pixel metric."""
     return float(np.sqrt(np.mean((image - target) ** 2, dtype=np.float64)) * 255 / data_range)
 
@@ -133,57 +131,34 @@ NORMALISATIONS = {"least_squares": gain_offset, "pssr2": pssr2_normalised}
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of an image against its target.
-
-    Attributes:
-        label: name for people.
-        unit: likewise; empty for plain numbers.
-        higher_is_better: whether higher values are better.
-        digits: after the decimal point.
-        meaning: one sentence for people.
-        function: from image and target ``(frames, Y, X)`` in [0, 1] to the value.
-    """
+    """A metric of an image against its target."""
 
     label: str
-    unit: str
+    unit: str  # empty for plain numbers
     higher_is_better: bool
-    digits: int
-    meaning: str
-    function: Callable[[np.ndarray, np.ndarray], float]
+    digits: int  # after the decimal point
+    meaning: str  # one sentence
+    function: Callable[[np.ndarray, np.ndarray], float]  # of image and target ``(frames, Y, X)`` in [0, 1]
 
 
-_UNIT_PSNR, _UNIT_SSIM = partial(psnr, data_range=1.0), partial(ssim, data_range=1.0)
 METRICS: dict[str, Metric] = {
-    "psnr": Metric("PSNR", "dB", True, 2, "Peak signal-to-noise ratio, as restored.", _UNIT_PSNR),
-    "ssim": Metric("SSIM", "", True, 4, "Structural similarity, as restored.", _UNIT_SSIM),
-    "ms_ssim": Metric(
-        "MS-SSIM", "", True, 4, "Structural similarity at several sizes.", partial(ms_ssim, data_range=1.0)
-    ),
-    "psnr_fitted": Metric("PSNR, fitted", "dB", True, 2, "PSNR after gain and offset were fitted.", _UNIT_PSNR),
-    "ssim_fitted": Metric("SSIM, fitted", "", True, 4, "SSIM after gain and offset were fitted.", _UNIT_SSIM),
+    "psnr": Metric("PSNR", "dB", True, 2, "Peak signal-to-noise ratio, as restored.", psnr),
+    "ssim": Metric("SSIM", "", True, 4, "Structural similarity, as restored.", ssim),
+    "ms_ssim": Metric("MS-SSIM", "", True, 4, "Structural similarity at several sizes.", ms_ssim),
+    "psnr_fitted": Metric("PSNR, fitted", "dB", True, 2, "PSNR after gain and offset were fitted.", psnr),
+    "ssim_fitted": Metric("SSIM, fitted", "", True, 4, "SSIM after gain and offset were fitted.", ssim),
     "psnr_range_invariant": Metric(
         "PSNR, range-invariant", "dB", True, 2, "Fitted PSNR with HR's own range for the peak.", psnr_range_invariant
     ),
     "nrmse": Metric("NRMSE", "", False, 4, "Root mean square error over HR's range.", nrmse),
     "pixel_error": Metric(
-        "Pixel error",
-        "of 255",
-        False,
-        2,
-        "Root mean square error in 8-bit grey levels.",
-        partial(pixel_error, data_range=1.0),
+        "Pixel error", "of 255", False, 2, "Root mean square error in 8-bit grey levels.", pixel_error
     ),
     "frc_resolution": Metric(
-        "FRC resolution",
-        "px",
-        False,
-        2,
-        "Smallest period that agrees with HR, at a correlation of 1/7.",
-        frc_resolution,
+        "FRC resolution", "px", False, 2, "Smallest period that agrees with HR, at correlation 1/7.", frc_resolution
     ),
 }
-FITTED = ("psnr_fitted", "ssim_fitted")
-"""The metrics of normalised images."""
+FITTED = ("psnr_fitted", "ssim_fitted")  # the metrics of normalised images
 
 
 def scores(
@@ -210,7 +185,6 @@ def scores(
 
 
 def check_normalisation(normalise: str) -> None:
-    """Raise an InputError for the name of an unknown normalisation."""
     if normalise not in NORMALISATIONS:
         raise InputError(f"normalise: {normalise!r} is unknown; use {' or '.join(NORMALISATIONS)}")
 

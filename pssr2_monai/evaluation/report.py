@@ -6,7 +6,6 @@ import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,33 +39,23 @@ if TYPE_CHECKING:
 NAMES = {"bilinear": "bilinear", "bicubic": "bicubic", "model": "restored"}
 COLOURS = {"bilinear": GREY, "bicubic": ORANGE, "model": BLUE}
 BOX_METRICS = ("psnr_fitted", "ssim_fitted", "ms_ssim", "frc_resolution")
-MIN_BOX_IMAGES = 3
-"""Fewer images have no spread to show."""
-IMAGE_METRICS = ("psnr", "ssim", "ms_ssim", "psnr_fitted", "ssim_fitted", "frc_resolution")
-"""Metrics that the page lists for each image."""
+MIN_BOX_IMAGES = 3  # fewer have no spread to show
+IMAGE_METRICS = ("psnr", "ssim", "ms_ssim", "psnr_fitted", "ssim_fitted", "frc_resolution")  # listed for each image
 RANKING_METRIC = "psnr_fitted"
 """Images are ranked by what the network gains over bicubic in this metric: hard and easy ones are comparable then."""
 BOX_SIZE_PX, CURVES_SIZE_PX = (346, 300), (620, 380)
-MAX_LISTED_IMAGES = 200
-"""Images that the page lists; ``metrics.csv`` has all."""
+MAX_LISTED_IMAGES = 200  # on the page; ``metrics.csv`` has all
 PICTURE_SIDE_PX = 288
 """Side, in HR pixels, of what pictures show of an image; smaller ones are enlarged by a whole number up to it."""
 ZOOM = 4
 """Factor by which the window of the greatest error is enlarged, and share of the image's sides that it has."""
 FRAME_COLOUR = (255, 200, 0)
 TOO_DARK, TOO_BRIGHT = (33, 102, 172), (178, 24, 43)
-"""Full colours of errors."""
-FULL_COLOUR_ERROR = 0.25
-"""The error that is shown in full colour, as a share of the grey window."""
+FULL_COLOUR_ERROR = 0.25  # of the grey window, and beyond, is shown in full colour
 
 
 def page(result: Mapping[str, Any], pictures: Mapping[str, Path]) -> str:
-    """Render the page of an evaluation as HTML, in which all text is escaped.
-
-    Args:
-        result: what ``metrics.json`` holds.
-        pictures: by image name the file of its picture; those of the worst, the middle and the best are embedded.
-    """
+    """Render the content of ``metrics.json`` as HTML, with the pictures of the worst, the middle and the best image."""
     environment = Environment(
         loader=PackageLoader("pssr2_monai.evaluation", ""), autoescape=True, undefined=StrictUndefined
     )
@@ -95,9 +84,9 @@ def page(result: Mapping[str, Any], pictures: Mapping[str, Path]) -> str:
         names=NAMES,
         metrics=METRICS,
         interpolations=INTERPOLATIONS,
-        box_plots=[_Embedded.of(plot) for plot in box_plots(result, *BOX_SIZE_PX)],
+        box_plots=[_embedded(plot) for plot in box_plots(result, *BOX_SIZE_PX)],
         min_spread_images=MIN_BOX_IMAGES,
-        curves=_Embedded.of(correlation_plot(result)) if result["frc"]["correlation"] else None,
+        curves=_embedded(correlation_plot(result)) if result["frc"]["correlation"] else None,
         resolutions=_resolutions(result),
         images=[by_name[name] for name in dict.fromkeys([*(name for name, _ in ranked), *by_name])],
         image_metrics={name: METRICS[name] for name in IMAGE_METRICS},
@@ -106,15 +95,9 @@ def page(result: Mapping[str, Any], pictures: Mapping[str, Path]) -> str:
 
 
 def box_plots(result: Mapping[str, Any], width: int, height: int) -> list[Figure]:
-    """Draw a box plot (Tukey 1977) of each of ``BOX_METRICS``, with a box for each method and a dot for each image.
+    """Draw a box plot (Tukey 1977) of each of ``BOX_METRICS`` that has finite scores, of a size in pixels.
 
-    Args:
-        result: what ``evaluate`` returns.
-        width: of each plot, in pixels.
-        height: likewise.
-
-    Returns:
-        None for metrics without finite scores, and none at all for fewer than ``MIN_BOX_IMAGES`` images.
+    None at all for fewer than ``MIN_BOX_IMAGES`` images.
     """
     units = result["samples"] or result["images"]
     plots = []
@@ -126,16 +109,9 @@ def box_plots(result: Mapping[str, Any], width: int, height: int) -> list[Figure
         figure, (axes,) = new_figure(width, height)
         for position, (method, values) in enumerate(zip(METHODS, finite, strict=True)):
             line = {"color": COLOURS[method], "linewidth": 1.5}
-            axes.boxplot(
-                values,
-                positions=[position],
-                widths=0.4,
-                showfliers=False,
-                boxprops=line,
-                whiskerprops=line,
-                capprops=line,
-                medianprops={**line, "linewidth": 3},
-            )
+            style: Any = dict.fromkeys(("boxprops", "whiskerprops", "capprops"), line)
+            style["medianprops"] = {**line, "linewidth": 3}
+            axes.boxplot(values, positions=[position], widths=0.4, showfliers=False, **style)
             # Dots next to the box, in a fixed order, so that the same values give the same picture.
             axes.plot(position + 0.27 + 0.06 * (np.arange(values.size) % 3), values, ".", color=COLOURS[method])
         axes.set(title=METRICS[name].label, ylabel=METRICS[name].unit, xlim=(-0.5, len(METHODS) - 0.5))
@@ -164,9 +140,8 @@ def comparison_picture(images: Mapping[str, np.ndarray], pixel_size_nm: float | 
     ``error_colours``): a difference in brightness shows in the images, and would hide all else. The zoom shows the
     window where the square error is greatest; a frame marks it above.
 
-    Args:
-        images: each ``(Y, X)`` by name; the first is LR, the last HR, the last but one the restored image.
-        pixel_size_nm: nanometres of an HR pixel along X, for a scale bar on HR.
+    The first of the images ``(Y, X)`` is LR, the last HR, the last but one the restored image. The pixel size is that
+    of HR along X, for a scale bar.
     """
     lr, *_, restored, hr = images.values()
     low, high = grey_window(hr)
@@ -194,10 +169,7 @@ def comparison_picture(images: Mapping[str, np.ndarray], pixel_size_nm: float | 
 
 
 def error_colours(error: np.ndarray, full_error: float) -> np.ndarray:
-    """Return a signed error ``(Y, X)`` as RGB: white where there is none, red where too bright, blue where too dark.
-
-    Errors of ``full_error`` and beyond have the full colour.
-    """
+    """Return a signed error ``(Y, X)`` as RGB: white where there is none, red where too bright, blue where too dark."""
     share = np.clip(error / full_error, -1, 1)[..., None]
     full = np.where(share > 0, np.array(TOO_BRIGHT), np.array(TOO_DARK))
     colours: np.ndarray = (255 + np.abs(share) * (full - 255)).round().astype(np.uint8)
@@ -233,19 +205,9 @@ def _worst_window(error: np.ndarray, lr_pixel: Sequence[int]) -> tuple[int, int,
     return int(row) * lr_pixel[0], int(column) * lr_pixel[1], height, width
 
 
-@dataclass(frozen=True)
-class _Embedded:
-    """A chart as the template shows it; ``uri`` holds its pixels."""
-
-    title: str
-    width: int
-    height: int
-    uri: str
-
-    @classmethod
-    def of(cls, figure: Figure) -> _Embedded:
-        width, height = (round(side) for side in figure.bbox.size)
-        return cls(figure.axes[0].get_title(), width, height, _data_uri(to_png(figure)))
+def _embedded(figure: Figure) -> dict[str, Any]:
+    width, height = (round(side) for side in figure.bbox.size)
+    return {"title": figure.axes[0].get_title(), "width": width, "height": height, "uri": _data_uri(to_png(figure))}
 
 
 def _data_uri(png: bytes) -> str:
@@ -275,17 +237,13 @@ def _embedded_pictures(ranked: Sequence[tuple[str, float]], pictures: Mapping[st
     """The pictures of the worst, the middle and the best image."""
     if not ranked:
         return []
-    titles = {0: "Worst image", len(ranked) - 1: "Best image", (len(ranked) - 1) // 2: "Middle image"}
-    if len(ranked) < 3:
-        titles = dict.fromkeys(range(len(ranked)), "Image")
-    return [
-        {
-            "name": ranked[rank][0],
-            "caption": f"{title}: {ranked[rank][0]}, {_signed(ranked[rank][1], 2)} dB against bicubic",
-            "uri": _data_uri(pictures[ranked[rank][0]].read_bytes()),
-        }
-        for rank, title in sorted(titles.items())
-    ]
+    titles = {0: "Worst image", (len(ranked) - 1) // 2: "Middle image", len(ranked) - 1: "Best image"}
+    embedded = []
+    for rank, title in titles.items():
+        name, gain = ranked[rank]
+        caption = f"{title if len(ranked) > 2 else 'Image'}: {name}, {_signed(gain, 2)} dB against bicubic"
+        embedded.append({"name": name, "caption": caption, "uri": _data_uri(pictures[name].read_bytes())})
+    return embedded
 
 
 def _resolutions(result: Mapping[str, Any]) -> list[tuple[str, float | None]]:

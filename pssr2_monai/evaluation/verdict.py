@@ -14,12 +14,10 @@ from pssr2_monai.evaluation.compare import INTERPOLATIONS
 from pssr2_monai.evaluation.measures import METRICS
 from pssr2_monai.images.axes import factors
 
-RESAMPLES, RESAMPLES_AT_ONCE = 9999, 500
-"""Of the bootstrap."""
+RESAMPLES, RESAMPLES_AT_ONCE = 9999, 500  # of the bootstrap
 DECIDING = ("psnr_fitted", "ssim_fitted")
 """The metrics that decide: fitted, or else a network that only learnt the brightness of the HR images would win."""
-MIN_IMAGES = 6
-"""With fewer pairs the p of Wilcoxon's test cannot be below 0.05."""
+MIN_IMAGES = 6  # with fewer pairs the p of Wilcoxon's test cannot be below 0.05
 MAX_P = 0.05
 SHIFT_DB = 1.0
 """PSNR that fitting brings, above which brightness or contrast of the restored images are called not HR's."""
@@ -29,31 +27,16 @@ SMALL_GAIN = {"psnr_fitted": 0.25, "ssim_fitted": 0.02}
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference between two methods' scores of the same images.
+    """The difference between two methods' scores of the same images."""
 
-    Attributes:
-        mean: mean of first minus second.
-        interval: 95 % interval of that mean; None for fewer than two images.
-        p: two-sided p of Wilcoxon's signed-rank test; None for fewer than two images.
-        images: number of images with two finite scores, which alone count.
-    """
-
-    mean: float
-    interval: tuple[float, float] | None
-    p: float | None
-    images: int
+    mean: float  # of first minus second
+    interval: tuple[float, float] | None  # 95 % interval of that mean; None for fewer than two images
+    p: float | None  # two-sided p of Wilcoxon's signed-rank test; None for fewer than two images
+    images: int  # number of those with two finite scores, which alone count
 
 
 def mean_interval(values: npt.ArrayLike, seed: int = 0) -> tuple[float, float] | None:
-    """Return the 95 % interval of the mean by bootstrap, bias-corrected and accelerated (Efron 1987).
-
-    Args:
-        values: one score for each image; those that are not finite are left out.
-        seed: seed of the resampling.
-
-    Returns:
-        None for fewer than two finite values.
-    """
+    """Return the 95 % interval of the finite values' mean by BCa bootstrap (Efron 1987); None for fewer than two."""
     scores = np.asarray(values, dtype=np.float64)
     scores = scores[np.isfinite(scores)]
     if len(scores) < 2:
@@ -82,23 +65,15 @@ def difference(first: npt.ArrayLike, second: npt.ArrayLike, seed: int = 0) -> Di
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer to "may I trust these weights?".
+    """The answer to "may I trust these weights?"."""
 
-    Attributes:
-        level: ``better``, ``worse`` or ``unclear``.
-        headline: one sentence.
-        reasons: the figures it rests on, a sentence each.
-        cautions: limits of the comparison, a sentence each.
-    """
-
-    level: str
-    headline: str
-    reasons: tuple[str, ...]
-    cautions: tuple[str, ...]
+    level: str  # ``better``, ``worse`` or ``unclear``
+    headline: str  # one sentence
+    reasons: tuple[str, ...]  # the figures it rests on, a sentence each
+    cautions: tuple[str, ...]  # limits of the comparison, a sentence each
 
 
 def best_interpolation(result: Mapping[str, Any], metric: str) -> str:
-    """Return the interpolation with the better mean."""
     sign = 1 if METRICS[metric].higher_is_better else -1
     return max(INTERPOLATIONS, key=lambda method: sign * _number(result["mean"][method][metric]))
 
@@ -109,7 +84,7 @@ def rival(scale: int | Sequence[int]) -> str:
 
 
 def verdict(result: Mapping[str, Any]) -> Verdict:
-    """Judge the figures that ``pssr2_monai.evaluation.evaluate.evaluate`` returns.
+    """Judge the figures of ``evaluate``.
 
     The level is better or worse where both fitted PSNR and SSIM differ from the better interpolation's in the same
     direction, with a 95 % interval that excludes 0 and a p of Wilcoxon's test below 0.05.
@@ -195,7 +170,6 @@ def _cautions(result: Mapping[str, Any], count: int) -> list[str]:
 
 
 def images_in_words(count: int) -> str:
-    """Return ``1 image`` or ``2 images``."""
     return f"{count} image{'' if count == 1 else 's'}"
 
 

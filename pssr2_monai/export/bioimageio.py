@@ -25,8 +25,7 @@ from pssr2_monai.export.grey_levels import GreyLevels, PackageSettings, grey_sca
 from pssr2_monai.images.axes import is_volume
 from pssr2_monai.networks.record import Record
 
-WEIGHTS = ("torchscript", "onnx")
-"""Formats of the weights inside; no runner of BioImage.IO reads those of torch.export."""
+WEIGHTS = ("torchscript", "onnx")  # no runner of BioImage.IO reads those of torch.export
 DESCRIPTION = "rdf.yaml"
 FILES = {
     "torchscript": "weights.pt",
@@ -36,23 +35,14 @@ FILES = {
     "cover": "cover.png",
     "documentation": "README.md",
 }
-SAMPLES = {"sample_input": "sample_input.tif", "sample_output": "sample_output.tif"}
-"""Additional files, for people to look at, where the example is a scan."""
+SAMPLES = {"sample_input": "sample_input.tif", "sample_output": "sample_output.tif"}  # where the example is a scan
 logger = logging.getLogger(__name__)
 
 
 class Package:
-    """A BioImage.IO package with validated settings, ready to be written.
+    """A BioImage.IO package of a network for ``(batch, frames, Y, X)`` in [0, 1], with validated settings.
 
-    Args:
-        network: in evaluation mode, takes and returns ``(batch, frames, Y, X)`` in [0, 1].
-        record: record of its weights.
-        name: name of the file of weights, for messages.
-        settings: description of the package and the images that it takes.
-
-    Raises:
-        InputError: a setting that the specification rejects, an example that does not fit, or grey levels that cannot
-            be determined.
+    Messages name the file of weights.
     """
 
     suffix = ".zip"
@@ -73,18 +63,9 @@ class Package:
         _validate(self.content)
 
     def write(self, path: Path, cases: list[Case]) -> float:
-        """Write the package and test it with ``bioimageio.core``.
+        """Write the zip file, test it with ``bioimageio.core``, and return the largest difference from the network.
 
-        Args:
-            path: the zip file.
-            cases: images in [0, 1], at whose sizes the weights are compared with the network.
-
-        Returns:
-            The largest difference from the network, in grey levels of 255; for integers the part that rounding does not
-            explain.
-
-        Raises:
-            InputError: the test fails.
+        The weights are compared at the sizes of the cases, in grey levels of 255, without the rounding of integers.
         """
         with TemporaryDirectory() as name:
             folder = Path(name)

@@ -35,11 +35,9 @@ CITATIONS = {
     "Cardoso et al. 2022, MONAI": "10.48550/arXiv.2211.02701",
 }
 """Cited in every package: the method, its predecessor, and the framework."""
-EXAMPLE_SIDE_PX, VOLUME_EXAMPLE_SIDE_PX, VOLUME_EXAMPLE_DEPTH = 128, 80, 20
-"""Size of an example in LR pixels."""
+EXAMPLE_SIDE_PX, VOLUME_EXAMPLE_SIDE_PX, VOLUME_EXAMPLE_DEPTH = 128, 80, 20  # in LR pixels
 COVER_WIDTH_PX = 512
-LONG_SIDE_PX = 10**6
-"""A side of an image that no window covers whole."""
+LONG_SIDE_PX = 10**6  # that no window covers whole
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,7 @@ class PackageImages:
 
     @property
     def axes(self) -> str:
-        """The axes of both tensors; a single frame is the channel."""
-        return "BCZYX" if self.stacked else "BCYX"
+        return "BCZYX" if self.stacked else "BCYX"  # a single frame is the channel
 
     @property
     def scale(self) -> dict[str, int]:
@@ -67,7 +64,6 @@ class PackageImages:
 
     @property
     def magnification(self) -> str:
-        """The scale in words."""
         z, y, x = self.scale.values()
         return f"{x}x" if z == 1 and y == x else f"{z}x{y}x{x} (ZYX)"
 
@@ -92,18 +88,7 @@ class PackageImages:
 def describe(
     network: nn.Module, images: PackageImages, settings: PackageSettings, files: dict[str, str]
 ) -> dict[str, Any]:
-    """Create the content of a package's ``rdf.yaml``.
-
-    Args:
-        network: the network, whose class and number of parameters are stated.
-        images: the images that it takes and returns.
-        settings: settings of the package.
-        files: the names of ``torchscript``, ``onnx``, ``input``, ``output``, ``cover`` and ``documentation``, and
-            where the example is a scan of ``sample_input`` and ``sample_output``.
-
-    Raises:
-        InputError: a citation without a DOI.
-    """
+    """Create the content of a package's ``rdf.yaml``; ``files`` are those of ``bioimageio.FILES`` and ``SAMPLES``."""
     from bioimageio.spec.model.v0_5 import ModelDescr
 
     kind = type(getattr(network, "network", network)).__name__  # without the wrapper for volumes
@@ -152,7 +137,6 @@ def add_hashes(content: Any, folder: Path) -> None:
 
 
 def documentation(content: dict[str, Any], images: PackageImages) -> str:
-    """Render the package's README from its description."""
     sizes = {axis: images.pixel_size_nm(axis) for axis in "ZYX"}
     environment = Environment(loader=PackageLoader("pssr2_monai.export", ""), undefined=StrictUndefined)
     return environment.get_template("package_readme.md").render(
@@ -207,11 +191,7 @@ def _citations(cite: str) -> dict[str, str]:
 
 
 def example_of(images: PackageImages, path: str | Path | None) -> np.ndarray:
-    """Return the middle of a scan, or without one an image with structure at several sizes, as ``(frames, Y, X)``.
-
-    Raises:
-        InputError: the scan is too small, or has too few frames.
-    """
+    """Return the middle of a scan, or without one an image with structure at several sizes, as ``(frames, Y, X)``."""
     frames, side = images.record.n_frames[0], EXAMPLE_SIDE_PX
     if is_volume(images.record.scale):
         frames, side = VOLUME_EXAMPLE_DEPTH, VOLUME_EXAMPLE_SIDE_PX

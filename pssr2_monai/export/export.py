@@ -35,32 +35,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported file and how well it agrees with the network.
-
-    Attributes:
-        path: the file.
-        format: ``bioimageio`` or a key of ``FORMATS``.
-        difference: the largest difference from the network's output, in grey levels of 255; for packages of integers
-            the part that their rounding does not explain.
-        shapes: shapes of the inputs that were compared.
-        takes: for packages, the images that they take, in words.
-    """
+    """An exported file and how well it agrees with the network."""
 
     path: Path
-    format: str
+    format: str  # ``bioimageio`` or a key of ``FORMATS``
     difference: float
-    shapes: list[tuple[int, ...]]
-    takes: str = ""
+    """The largest difference from the network's output, in grey levels of 255, without that of rounding to integers."""
+    shapes: list[tuple[int, ...]]  # of the inputs that were compared
+    takes: str = ""  # for packages: the images that they take, in words
 
 
 class SingleFile:
-    """A network as one file, which takes and returns values in [0, 1].
-
-    Args:
-        network: in evaluation mode, takes and returns ``(batch, frames, Y, X)``.
-        record: record of its weights.
-        format: a key of ``FORMATS``.
-    """
+    """A network in evaluation mode as one file, which takes and returns ``(batch, frames, Y, X)`` in [0, 1]."""
 
     takes = ""
 
@@ -71,7 +57,7 @@ class SingleFile:
         self.suffix = self.format.suffix
 
     def write(self, path: Path, cases: list[Case]) -> float:
-        """Write the file, run it, and return the largest difference from the network in grey levels of 255."""
+        """Write and run the file, and return the largest difference from the network in grey levels of 255."""
         free_axes = {0: "batch", 2: "height", 3: "width"} | ({1: "depth"} if is_volume(self.record.scale) else {})
         record = json.dumps(self.record.state_dict())
         self.format.write(deepcopy(self.network), cases[-1][0], free_axes, path, record)
@@ -141,11 +127,7 @@ def _write(file: SingleFile | Package, path: Path, cases: list[Case], failure: s
 
 
 def load_export(path: str | Path, format: str | None = None) -> tuple[Run, Record]:
-    """Load an exported file as a function from images to restored images on the CPU, and its record.
-
-    Raises:
-        InputError: no such file, an unknown format, missing packages, or a file without a record.
-    """
+    """Load an exported file as a function from images to restored images on the CPU, and its record."""
     path = Path(path)
     kind = format_of(path, format)
     if not path.is_file():

@@ -43,22 +43,20 @@ class Format:
     read: Callable[[Path], tuple[Run, str]]  # the record is empty where the file has none
 
 
-def write_torch_export(network: nn.Module, image: Tensor, axes: dict[int, str], path: Path, record: str) -> None:
+def _write_torch_export(network: nn.Module, image: Tensor, axes: dict[int, str], path: Path, record: str) -> None:
     """Write the exported program; ``network`` is changed."""
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.Conv3d) and module.out_channels == 1:
             network.set_submodule(name, _OneChannel(module))
-    torch.export.save(program(network, image, axes), path, extra_files={RECORD: record})
+    torch.export.save(_program(network, image, axes), path, extra_files={RECORD: record})
 
 
-def read_torch_export(path: Path) -> tuple[Run, str]:
-    """Read the program as a function, and its record."""
+def _read_torch_export(path: Path) -> tuple[Run, str]:
     extra = {RECORD: ""}
-    loaded = torch.export.load(path, extra_files=extra)
-    return loaded.module(), _text(extra[RECORD])
+    return torch.export.load(path, extra_files=extra).module(), extra[RECORD]
 
 
-def program(network: nn.Module, image: Tensor, axes: dict[int, str]) -> torch.export.ExportedProgram:
+def _program(network: nn.Module, image: Tensor, axes: dict[int, str]) -> torch.export.ExportedProgram:
     """Export a network as a program whose named axes may have any length, including one."""
     from torch.fx.experimental import _config
 
@@ -89,10 +87,9 @@ class _OneChannel(nn.Module):
         return y.narrow(1, 0, 1)
 
 
-def write_onnx(network: nn.Module, image: Tensor, axes: dict[int, str], path: Path, record: str) -> None:
-    """Write one file with the weights inside."""
+def _write_onnx(network: nn.Module, image: Tensor, axes: dict[int, str], path: Path, record: str) -> None:
     exported = torch.onnx.export(
-        program(network, image, axes),
+        _program(network, image, axes),
         (image,),
         dynamo=True,
         verbose=False,
@@ -106,8 +103,7 @@ def write_onnx(network: nn.Module, image: Tensor, axes: dict[int, str], path: Pa
     exported.save(path, external_data=False)
 
 
-def read_onnx(path: Path) -> tuple[Run, str]:
-    """Read the file as a function, and its record."""
+def _read_onnx(path: Path) -> tuple[Run, str]:
     onnxruntime = import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised; they need not be logged as well
@@ -119,27 +115,22 @@ def read_onnx(path: Path) -> tuple[Run, str]:
     return run, session.get_modelmeta().custom_metadata_map.get(RECORD, "")
 
 
-def write_torchscript(network: nn.Module, image: Tensor, axes: dict[int, str], path: Path, record: str) -> None:
+def _write_torchscript(network: nn.Module, image: Tensor, axes: dict[int, str], path: Path, record: str) -> None:
     """Write the scripted network; a traced one would keep the sizes of the example."""
     torch.jit.save(torch.jit.script(network), str(path), _extra_files={RECORD: record})
 
 
-def read_torchscript(path: Path) -> tuple[Run, str]:
-    """Read the script as a function, and its record."""
-    extra = {RECORD: ""}
+def _read_torchscript(path: Path) -> tuple[Run, str]:
+    extra = {RECORD: b""}
     script = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
-    return script, _text(extra[RECORD])
-
-
-def _text(content: str | bytes) -> str:
-    return content.decode() if isinstance(content, bytes) else content
+    return script, extra[RECORD].decode()
 
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 FORMATS = {
-    "torchscript": Format(".ts", (), "", write_torchscript, read_torchscript),
-    "torch_export": Format(".pt2", (), "", write_torch_export, read_torch_export),
-    "onnx": Format(".onnx", ONNX_PACKAGES, "export", write_onnx, read_onnx),
+    "torchscript": Format(".ts", (), "", _write_torchscript, _read_torchscript),
+    "torch_export": Format(".pt2", (), "", _write_torch_export, _read_torch_export),
+    "onnx": Format(".onnx", ONNX_PACKAGES, "export", _write_onnx, _read_onnx),
 }
 """The single-file formats by name; their files take and return values in [0, 1]."""
 BIOIMAGEIO = "bioimageio"
@@ -148,11 +139,7 @@ SUFFIXES = {name: kind.suffix for name, kind in FORMATS.items()} | {BIOIMAGEIO: 
 
 
 def format_of(path: Path, format: str | None) -> str:
-    """Return the name of a file's format: the given one, or the one of its suffix.
-
-    Raises:
-        InputError: the format is unknown, or its packages are not installed.
-    """
+    """Return the name of a file's format: the given one, or the one of its suffix; its packages must be installed."""
     if format is None:
         format = next((name for name, suffix in SUFFIXES.items() if suffix == path.suffix), None)
         if format is None:
@@ -182,9 +169,6 @@ def make_cases(network: nn.Module, record: Record, name: str) -> list[Case]:
     """Run a network on random images of all ``CASE_SHAPES`` that it accepts.
 
     The networks of this package accept every size; those of other packages may need multiples of some number.
-
-    Raises:
-        InputError: it accepts none of them, or does not return a tensor.
     """
     random = torch.Generator().manual_seed(0)
     cases: list[Case] = []

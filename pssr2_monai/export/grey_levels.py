@@ -15,8 +15,7 @@ from pssr2_monai.images.intensity import Intensity
 from pssr2_monai.images.windows import fit_image_intensity
 from pssr2_monai.networks.record import Record
 
-DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
-"""Data types whose values float32 holds without loss."""
+DTYPES = ("uint8", "int8", "uint16", "int16", "float32")  # whose values float32 holds without loss
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,7 @@ class GreyLevels(nn.Module):
     """A network with its intensity scale: the steps of ``Intensity.apply`` before it, of ``Intensity.cast`` after it.
 
     Takes and returns float32 grey levels; for integer data types whole numbers within their range, so that a runner's
-    own cast changes nothing.
-
-    Args:
-        network: takes and returns ``(batch, frames, Y, X)`` in [0, 1].
-        intensity: the grey levels of 0 and 1.
-        dtype: data type of the images, one of ``DTYPES``.
-        channel: whether images are ``(batch, 1, frames, Y, X)``.
+    own cast changes nothing; ``(batch, 1, frames, Y, X)`` with a channel, or without ``(batch, frames, Y, X)``.
     """
 
     def __init__(self, network: nn.Module, intensity: Intensity, dtype: str, channel: bool) -> None:
@@ -98,15 +91,10 @@ def grey_scale(record: Record, settings: PackageSettings, name: str) -> tuple[In
 
     A scale for each file is impossible with runners that pass one part of an image after the other to a network; one
     scale for all images is set here.
-
-    Raises:
-        InputError: it cannot be determined; an unknown data type, or one that is not the example's.
     """
     if (settings.low is None) != (settings.high is None):
         raise InputError("--low and --high go together; give both grey levels, or neither")
-    fixed = None
-    if settings.low is not None and settings.high is not None:
-        fixed = Intensity(settings.low, settings.high)
+    fixed = None if settings.low is None or settings.high is None else Intensity(settings.low, settings.high)
     dtype = settings.dtype
     if dtype is not None and dtype not in DTYPES:
         raise InputError(f"--dtype {dtype}: a package cannot take it; use {', '.join(DTYPES)}")

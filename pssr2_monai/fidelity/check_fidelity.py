@@ -7,7 +7,9 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,38 +34,27 @@ from pssr2_monai.images.axes import Frames, factors, frames_of, scaled_shape
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity
 from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window, write_window
-from pssr2_monai.images.writer import WRITTEN, Writer, create_writer
+from pssr2_monai.images.writer import WRITTEN, create_writer
 from pssr2_monai.networks.record import Record
 
 logger = logging.getLogger(__name__)
+# All in LR pixels.
 BLOCK_SIDE_PX, VOLUME_BLOCK_SIDE_PX, VOLUME_BLOCK_FRAMES = 256, 128, 4
-"""Size of the blocks in LR pixels."""
-DOWNSAMPLING_REACH_PX = 2
-"""LR pixels around a window that downsampling may depend on."""
-SAMPLES, SAMPLE_SIDE_PX = 16, 256
-"""Number and side, in LR pixels, of the windows from which noise and brightness are estimated."""
-PEAK_SIDE_PX = 7
-"""Side, in LR pixels, of the neighbourhood in which one structure is counted."""
+DOWNSAMPLING_REACH_PX = 2  # around a window, that downsampling may depend on
+SAMPLES, SAMPLE_SIDE_PX = 16, 256  # number and side of the windows from which noise and brightness are estimated
+PEAK_SIDE_PX = 7  # side of the neighbourhood in which one structure is counted
 FloatArray = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """The result of a check.
-
-    Attributes:
-        figures: the numbers.
-        verdict: their meaning.
-        map: the file of z-scores.
-        structures: the file of structure scores.
-        summary: the JSON file of figures and verdict.
-    """
+    """The result of a check."""
 
     figures: Figures
     verdict: FidelityVerdict
-    map: Path
-    structures: Path
-    summary: Path
+    map: Path  # of z-scores
+    structures: Path  # of structure scores
+    summary: Path  # JSON of figures and verdict
 
 
 def check_fidelity(
@@ -100,7 +91,9 @@ def check_fidelity(
         expected, spreads, strengths = _fitted(pair)
         limit = score_limit(math.prod(lr.shape))
         sums = Sums()
-        with _map_writer(z_path, lr, overwrite) as z_writer, _map_writer(score_path, lr, overwrite) as score_writer:
+        like_lr: Any = {name: getattr(lr, name) for name in ("shape", "axes", "pixel_size", "channel_names")}
+        like_lr |= {"dtype": np.float32, "overwrite": overwrite}
+        with create_writer(z_path, **like_lr) as z_writer, create_writer(score_path, **like_lr) as score_writer:
             for frames, core in pair.blocks(block_side):
                 z, scores, sizes = pair.scores(expected, spreads, frames, core)
                 for number, frame in enumerate(frames):
@@ -118,18 +111,6 @@ def check_fidelity(
     return Fidelity(figures, verdict, z_path, score_path, summary)
 
 
-def _map_writer(path: Path, lr: LazyImage, overwrite: bool) -> Writer:
-    return create_writer(
-        path,
-        shape=lr.shape,
-        dtype=np.float32,
-        axes=lr.axes,
-        pixel_size=lr.pixel_size,
-        channel_names=lr.channel_names,
-        overwrite=overwrite,
-    )
-
-
 def map_path(path: Path, name: str) -> Path:
     """Return the path of a map of an output: ``cell_fidelity.ome.tif`` for ``cell.ome.tif``; a TIFF for a PNG."""
     suffix = path.name[len(_stem(path)) :]
@@ -144,7 +125,7 @@ def _stem(path: Path) -> str:
 
 @dataclass(frozen=True)
 class _Pair:
-    """A source and its restored image, read together."""
+    """A source and its restored image."""
 
     lr: LazyImage
     sr: LazyImage
@@ -184,20 +165,16 @@ class _Pair:
         return lr * GREY_LEVELS, seen[kept, rows, columns] * GREY_LEVELS
 
     def blocks(self, side: int | None) -> Iterator[tuple[range, Window]]:
-        """The frames and windows of all blocks."""
-        default_side, length = BLOCK_SIDE_PX, 1
-        if factors(self.record.scale)[0] > 1:
-            default_side, length = VOLUME_BLOCK_SIDE_PX, VOLUME_BLOCK_FRAMES
-        side = side or default_side
+        volume = factors(self.record.scale)[0] > 1
+        side, length = side or (VOLUME_BLOCK_SIDE_PX if volume else BLOCK_SIDE_PX), VOLUME_BLOCK_FRAMES if volume else 1
         height, width = plane_size(self.lr)
         for start in range(0, self.frames.count, self.frames.run):
-            for first in range(start, start + self.frames.run, length):
-                for y in range(0, height, side):
-                    for x in range(0, width, side):
-                        window = Window(y, x, min(side, height - y), min(side, width - x))
-                        yield range(first, min(first + length, start + self.frames.run)), window
+            end = start + self.frames.run
+            for first, y, x in product(range(start, end, length), range(0, height, side), range(0, width, side)):
+                window = Window(y, x, min(side, height - y), min(side, width - x))
+                yield range(first, min(first + length, end)), window
 
-    def samples(self) -> Iterator[tuple[int, Window]]:
+    def samples(self) -> list[tuple[int, Window]]:
         """Frames and windows spread over the image."""
         height, width = plane_size(self.lr)
         side_y, side_x = min(SAMPLE_SIDE_PX, height), min(SAMPLE_SIDE_PX, width)
@@ -206,7 +183,7 @@ class _Pair:
         windows = [
             Window((height - side_y) * (p // 4) // 3, (width - side_x) * (p % 4) // 3, side_y, side_x) for p in places
         ]
-        yield from dict.fromkeys(zip(frames, windows, strict=True))
+        return list(dict.fromkeys(zip(frames, windows, strict=True)))
 
     def scores(
         self, expected: Expectation, spreads: list[float], frames: range, core: Window
@@ -220,13 +197,12 @@ class _Pair:
         return z[:, rows, columns], scores[:, rows, columns], sizes[:, rows, columns]
 
     def inside(self, core: Window) -> tuple[slice, slice]:
-        """The slices of a block within its ``scores``."""
         return _within(core, _widened(core, PEAK_SIDE_PX, plane_size(self.lr)))
 
     def structures(
         self, frame: int, core: Window, scores: FloatArray, sizes: npt.NDArray[np.intp], limit: float
     ) -> Iterator[Structure]:
-        """The structures of a block: local maxima of the score beyond the limit."""
+        """Local maxima of a block's score beyond the limit."""
         height = np.abs(scores)
         rows, columns = self.inside(core)
         peaks = (height > limit) & (height == maximum_filter(height, PEAK_SIDE_PX))

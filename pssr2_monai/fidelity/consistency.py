@@ -18,13 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import correlate1d, gaussian_filter
+from scipy.optimize import brentq
 
 from pssr2_monai.crappify import NoiseCurve
 from pssr2_monai.crappify.noise import GREY_LEVELS
 from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, second_difference, variance_line
 
-SIGMAS = (0.8, 1.2, 1.8, 2.6)
-"""Standard deviations, in LR pixels, to which z-scores are smoothed: disks of about 2 to 9 pixels."""
+SIGMAS = (0.8, 1.2, 1.8, 2.6)  # LR pixels to which z-scores are smoothed: disks of about 2 to 9 pixels
 RING_SIGMA, RING_INNER_SIGMA = 8.0, 4.0
 """LR pixels (standard deviations) of the ring with which a place is compared: Gaussian weights minus narrower ones of
 the same height, so that a structure is not compared with itself."""
@@ -33,55 +33,35 @@ MAX_NEIGHBOUR_SCORE = 3.0
 MIN_VARIANCE_SHARE = 0.05
 """Share of the variance that noise alone gives smoothed z-scores, added to the ring's: where a network reproduces all
 of the noise, the ring's is nearly 0, and any trifle would stand out."""
-TRUNCATE = 3.0
-"""Standard deviations at which Gaussian weights end."""
-BRIGHTNESS_SIGMA = 1.0
-"""LR pixels (a standard deviation) over which the LR's brightness is averaged."""
-HALO = math.ceil(TRUNCATE * (RING_SIGMA + max(SIGMAS) + BRIGHTNESS_SIGMA)) + 1
-"""LR pixels around a block that its scores depend on."""
+TRUNCATE = 3.0  # standard deviations at which Gaussian weights end
+BRIGHTNESS_SIGMA = 1.0  # LR pixels (a standard deviation) over which the LR's brightness is averaged
+HALO = math.ceil(TRUNCATE * (RING_SIGMA + max(SIGMAS) + BRIGHTNESS_SIGMA)) + 1  # LR pixels that a block's scores need
 FALSE_ALARMS = 0.002
 """Probability that an image without any invented structure shows one, if its differences were Gaussian."""
-FLAT_SHARE = 0.3
-"""Share of the pixels, the flattest, whose noise is measured."""
+FLAT_SHARE = 0.3  # of the pixels, the flattest, whose noise is measured
 MIN_WINDOW_PX, MIN_FLAT_PIXELS, BRIGHTNESS_GROUPS = 8, 500, 16
 """Least side of a window and least number of flat pixels for that measurement, and groups by brightness."""
 MIN_NOISE = 0.25
 """Grey levels; no detector has less noise, and a pixel that cannot vary would have an infinite z-score."""
-SATURATED = (0.5, 254.5)
-"""Grey levels below and above which pixels are saturated or lost."""
+SATURATED = (0.5, 254.5)  # grey levels below and above which pixels are saturated or lost
 FloatArray = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """The LR image that is expected of an SR image, and its noise.
+    """The LR image that is expected of an SR image, and its noise."""
 
-    Attributes:
-        curve: mean and variance that the crappifier's noises give.
-        gain: factor by which the LR's contrast differs from that.
-        offset: grey levels by which its brightness differs from that.
-        strength: strength of the image's noise, as a factor of the curve's standard deviation.
-        measured: that strength as measured in the LR image; None where it could not be measured.
-        rounding: grey levels between two values of the file.
-        brighter: grey levels by which the LR is on average brighter than the crappified SR.
-    """
-
-    curve: NoiseCurve
-    gain: float = 1.0
-    offset: float = 0.0
-    strength: float = 1.0
-    measured: float | None = None
-    rounding: float = 0.0
-    brighter: float = 0.0
-
-    def expected(self, downsampled: FloatArray) -> FloatArray:
-        """Return the noiseless LR image of a downsampled SR."""
-        seen = self.curve.response(_blurred(downsampled, self.curve.blur))
-        return np.asarray(self.gain * seen + self.offset)
+    curve: NoiseCurve  # mean and variance that the crappifier's noises give
+    gain: float = 1.0  # factor by which the LR's contrast differs from that
+    offset: float = 0.0  # grey levels by which its brightness differs from that
+    strength: float = 1.0  # of the image's noise, as a factor of the curve's standard deviation
+    measured: float | None = None  # that strength as measured in the LR; None where it could not be measured
+    rounding: float = 0.0  # grey levels between two values of the file
+    brighter: float = 0.0  # grey levels by which the LR is on average brighter than the crappified SR
 
     def z_scores(self, lr: FloatArray, downsampled: FloatArray) -> npt.NDArray[np.float32]:
         """Return SR minus LR over the noise, positive where the SR is too bright; 0 at lost pixels."""
-        expected = self.expected(downsampled)
+        expected = self.gain * self.curve.response(_blurred(downsampled, self.curve.blur)) + self.offset
         # Where the SR is too dark, the noise is that of the true brightness, which the LR shows.
         brightness = np.maximum(expected, _blurred(lr, BRIGHTNESS_SIGMA))
         variance = self.curve.variance_at((brightness - self.offset) / self.gain) * (self.gain * self.strength) ** 2
@@ -101,15 +81,9 @@ def expectation(
 ) -> Expectation:
     """Fit the expectation of an image to a sample of its windows.
 
-    Gain and offset are fitted by least squares. The strength is that of the LR's flat patches, limited to the range
-    that the crappifier draws: fine texture counts as noise there, so that the image alone would give too much.
-
-    Args:
-        curve: curve of the crappifier's noises at the middle of their ranges.
-        strengths: weakest and strongest noise that is drawn, as factors of that.
-        lr: windows ``(Y, X)`` of the LR.
-        downsampled: the same windows of the downsampled SR.
-        rounding: grey levels between two values of the file.
+    Gain and offset are fitted by least squares to windows ``(Y, X)``. The strength is that of the LR's flat patches,
+    limited to the weakest and strongest noise that the crappifier draws, as factors of its curve: fine texture counts
+    as noise there, so that the image alone would give too much.
     """
     clean = [curve.response(_blurred(window, curve.blur)) for window in downsampled]
     seen = np.concatenate([window.ravel() for window in clean])
@@ -128,10 +102,7 @@ def expectation(
 
 
 def own_curve(lr: Sequence[FloatArray], downsampled: Sequence[FloatArray]) -> NoiseCurve:
-    """Measure the noise of an image in the image itself, with a variance that is linear in the brightness.
-
-    For weights that were trained on pairs of a microscope, whose record names no noise.
-    """
+    """Measure the noise, with a variance linear in the brightness, for weights whose record of real pairs has none."""
     grey, detail = _flat_detail(lr, downsampled)
     clean = np.linspace(0, GREY_LEVELS, 256)
     if len(grey) < MIN_FLAT_PIXELS:
@@ -189,13 +160,8 @@ def white_spreads() -> list[float]:
 def structure_scores(z: FloatArray, spreads: Sequence[float]) -> tuple[FloatArray, npt.NDArray[np.intp]]:
     """Score how much each place stands out from those around it or from the noise, at the size at which it does most.
 
-    Args:
-        z: z-scores ``(Y, X)``.
-        spreads: see ``smoothed_spreads``.
-
-    Returns:
-        Scores ``(Y, X)`` with the sign of the z-scores, in standard deviations of the surroundings, and the index of
-        the size in ``SIGMAS``.
+    Takes z-scores and returns scores ``(Y, X)`` of their signs, in standard deviations of the surroundings, and the
+    index of the size in ``SIGMAS``.
     """
     scores = np.zeros(z.shape, np.float32)
     sizes = np.zeros(z.shape, np.intp)
@@ -246,12 +212,8 @@ def score_limit(pixels: int, false_alarms: float = FALSE_ALARMS) -> float:
     Mapp. 4:58), for both signs, summed over all sizes: slightly too strict, since the sizes share their pixels.
     """
     cells = sum(pixels / (2 * sigma**2) for sigma in SIGMAS)
-    low, high = 2.0, 40.0
-    while high - low > 1e-4:
-        middle = (low + high) / 2
-        chance = 2 * cells * (2 * math.pi) ** -1.5 * middle * math.exp(-(middle**2) / 2)
-        low, high = (middle, high) if chance > false_alarms else (low, middle)
-    return high
+    factor = 2 * cells * (2 * math.pi) ** -1.5
+    return float(brentq(lambda score: factor * score * math.exp(-(score**2) / 2) - false_alarms, 2, 40))
 
 
 def _blurred(image: FloatArray, sigma: float) -> FloatArray:

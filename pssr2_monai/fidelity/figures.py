@@ -13,78 +13,48 @@ from scipy.special import ndtr
 
 from pssr2_monai.fidelity.consistency import Expectation, white_spreads
 
-MAX_LISTED = 200
-"""Structures that are listed."""
-BIN_WIDTH, BINS = 0.05, 400
-"""Of the z-scores' histogram."""
+MAX_LISTED = 200  # structures
+BIN_WIDTH, BINS = 0.05, 400  # of the z-scores' histogram
 FloatArray = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class Structure:
-    """A place where the SR shows what the LR does not hold, or lacks what it holds.
+    """A place where the SR shows what the LR does not hold, or lacks what it holds; lengths in SR pixels."""
 
-    Attributes:
-        frame: number of the SR frame, in the order of the record's ``stack``.
-        y: position in SR pixels.
-        x: position in SR pixels.
-        side: approximate extent in SR pixels.
-        score: in standard deviations of its surroundings; positive where the SR is too bright.
-    """
-
-    frame: int
+    frame: int  # of the SR, in the order of the record's ``stack``
     y: float
     x: float
-    side: float
-    score: float
+    side: float  # approximate extent
+    score: float  # in standard deviations of its surroundings; positive where the SR is too bright
 
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of a fidelity check.
+    """The figures of a fidelity check."""
 
-    Attributes:
-        pixels: number of LR pixels.
-        beyond_3: share of them whose z-score is beyond 3.
-        spread: standard deviation of the z-scores: 1 for the noise, less where the SR reproduces some of it.
-        kurtosis: excess kurtosis of the z-scores; 0 for a normal variable.
-        distance: Kolmogorov distance of their distribution from the normal one of their mean and spread.
-        along_x: correlation of a z-score with the next along X.
-        along_y: the same along Y.
-        sizes: spread of smoothed z-scores, relative to that of noise alone, for each of ``consistency.SIGMAS``.
-        gain: contrast of the LR relative to the crappified SR.
-        brighter: grey levels of 255 by which the LR is on average brighter than that.
-        strength: noise that the z-scores assume, as a factor of the middle of the training's.
-        measured_strength: measured noise of the LR; None where it could not be measured.
-        strengths: weakest and strongest noise of the training; None where its record names none.
-        pixel_size: ratio of the LR's pixel size to that of the training; None where one is unknown.
-        limit: score that a structure must exceed to be listed.
-        structures: the structures with the highest scores.
-        structures_in_all: number of all structures.
-    """
-
-    pixels: int
-    beyond_3: float
-    spread: float
-    kurtosis: float
-    distance: float
-    along_x: float
+    pixels: int  # of the LR
+    beyond_3: float  # share of them whose z-score is beyond 3
+    spread: float  # standard deviation of the z-scores: 1 for the noise, less where the SR reproduces some of it
+    kurtosis: float  # excess kurtosis of the z-scores; 0 for a normal variable
+    distance: float  # Kolmogorov distance of their distribution from the normal one of their mean and spread
+    along_x: float  # correlation of a z-score with the next along X
     along_y: float
-    sizes: tuple[float, ...]
-    gain: float
-    brighter: float
-    strength: float
-    measured_strength: float | None
-    strengths: tuple[float, float] | None
-    pixel_size: float | None
-    limit: float
-    structures: tuple[Structure, ...]
+    sizes: tuple[float, ...]  # spread of smoothed z-scores over that of noise alone, for each of ``consistency.SIGMAS``
+    gain: float  # contrast of the LR relative to the crappified SR
+    brighter: float  # grey levels of 255 by which the LR is on average brighter than that
+    strength: float  # noise that the z-scores assume, as a factor of the middle of the training's
+    measured_strength: float | None  # noise of the LR; None where it could not be measured
+    strengths: tuple[float, float] | None  # weakest and strongest noise of the training; None where its record has none
+    pixel_size: float | None  # ratio of the LR's pixel size to that of the training; None where one is unknown
+    limit: float  # score that a structure must exceed to be listed
+    structures: tuple[Structure, ...]  # those with the highest scores
     structures_in_all: int
 
 
 @dataclass
 class Sums:
-    """Sums over the blocks of a map, from which the figures are computed."""
+    """Sums over the blocks of a map."""
 
     count: int = 0  # pixels
     beyond: int = 0  # pixels whose z-score is beyond 3
@@ -95,7 +65,7 @@ class Sums:
     in_all: int = 0  # number of all structures
 
     def add(self, z: FloatArray) -> None:
-        """Add the z-scores of a block ``(Y, X)``."""
+        """Add z-scores ``(Y, X)``."""
         values = z.astype(np.float64)
         self.count += z.size
         self.beyond += int((np.abs(values) > 3).sum())
@@ -120,7 +90,6 @@ class Sums:
         pixel_size: float | None,
         limit: float,
     ) -> Figures:
-        """Compute the figures; see ``Figures`` and ``pssr2_monai.fidelity.consistency`` for the arguments."""
         mean, second, third, fourth = self.powers / self.count
         variance = max(second - mean**2, 1e-12)
         central = fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4
@@ -156,11 +125,9 @@ MAX_SHARE_BEYOND_3 = 0.02
 MAX_SPREAD = 1.5
 MAX_SIZES = 3.0
 """Spread of smoothed z-scores relative to noise alone, above which the SR has extended detail that the data lack."""
-MAX_STRENGTH_RATIO = 1.5
-"""Factor by which noise may be stronger or weaker than any that was drawn in training."""
+MAX_STRENGTH_RATIO = 1.5  # by which noise may be stronger or weaker than any that was drawn in training
 MIN_GAIN, MAX_GAIN = 0.75, 1.33
-MAX_OFFSET = 30.0
-"""Grey levels by which the LR's mean brightness may differ from that of the crappified SR."""
+MAX_OFFSET = 30.0  # grey levels by which the LR's mean brightness may differ from that of the crappified SR
 MAX_PIXEL_SIZE_RATIO = 1.25
 MAX_KURTOSIS, MAX_DISTANCE = 1.0, 0.05
 MIN_CORRELATION, MAX_CORRELATION = -0.4, 0.15
@@ -170,25 +137,15 @@ there is structure."""
 
 @dataclass(frozen=True)
 class FidelityVerdict:
-    """The meaning of the figures.
+    """The meaning of the figures."""
 
-    Attributes:
-        level: ``consistent``, ``not in the data`` or ``unlike the training``.
-        headline: one sentence.
-        reasons: the figures it rests on, a sentence each.
-    """
-
-    level: str
-    headline: str
-    reasons: tuple[str, ...]
+    level: str  # ``consistent``, ``not in the data`` or ``unlike the training``
+    headline: str  # one sentence
+    reasons: tuple[str, ...]  # the figures it rests on, a sentence each
 
 
 def judge(figures: Figures) -> FidelityVerdict:
-    """Interpret the figures.
-
-    An input unlike the training comes first, since its z-scores assume a noise that is not its own; detail that is not
-    in the data is mentioned as well.
-    """
+    """Interpret the figures; first an input unlike the training, whose z-scores assume a noise that is not its own."""
     unlike, invented = _unlike(figures), _not_in_the_data(figures)
     reasons = (*unlike, *invented, *_noise_words(figures))
     if unlike:
@@ -239,7 +196,6 @@ def _not_in_the_data(figures: Figures) -> list[str]:
 
 
 def _noise_words(figures: Figures) -> list[str]:
-    """Whether the difference from the LR looks like noise."""
     faults = {
         f"has heavy tails (excess kurtosis {figures.kurtosis:.1f})": figures.kurtosis > MAX_KURTOSIS,
         f"is not normal (distance {figures.distance:.2f})": figures.distance > MAX_DISTANCE,

@@ -24,13 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Mapped:
-    """A restored file and its maps.
-
-    Attributes:
-        path: the restored image.
-        fidelity: its check against the source, if asked for.
-        uncertainty: the file of its spread, if asked for.
-    """
+    """A restored file and its maps."""
 
     path: Path
     fidelity: Fidelity | None = None
@@ -97,11 +91,8 @@ def map_outputs(image: LazyImage, output: Output, fidelity: bool = True, uncerta
     """The maps of an output: float32, for fidelity with the shape of the source, for uncertainty with its own."""
     shapes = dict.fromkeys(["fidelity", "structures"] if fidelity else [], image.shape)
     shapes |= {"uncertainty": output.shape} if uncertainty else {}
-    paths = {name: map_path(output.path, name) for name in shapes}
-    return [
-        Output(paths[name], shape, stored_bytes(paths[name], shape, 4), blocks=0, windows=0, memory=0)
-        for name, shape in shapes.items()
-    ]
+    paths = [(map_path(output.path, name), shape) for name, shape in shapes.items()]
+    return [Output(path, shape, stored_bytes(path, shape, 4), blocks=0, windows=0, memory=0) for path, shape in paths]
 
 
 def _restore_all(run: PreparedRun, weights: Sequence[str | Path]) -> dict[Path, Path | None]:

@@ -76,16 +76,7 @@ def load_ensemble(
     device: torch.device | str = "cpu",
     loaded: tuple[torch.nn.Module, Record] | None = None,
 ) -> tuple[list[torch.nn.Module], Record]:
-    """Load the networks of several files of weights for the same images, and the record of the first.
-
-    Args:
-        weights: the files.
-        device: where the networks are.
-        loaded: the network and record of the first file, where they are loaded already.
-
-    Raises:
-        InputError: a file cannot be read, or their scales, frames or intensities differ.
-    """
+    """Load networks for the same images, and the record of the first, which may be loaded already."""
     members = [loaded or load_weights(weights[0], device), *(load_weights(path, device) for path in weights[1:])]
     first = members[0][1]
     for path, (_, record) in zip(weights, members, strict=True):
@@ -141,16 +132,12 @@ def restore_with_uncertainty(
             output_writer(spread, image, record, overwrite, dtype=np.float32) as spreads,
         ):
             remove(journal_of(target.absolute()))  # of an interrupted run without uncertainty, which does not resume
-            layout = layout_of(image, target, record, inferer, itemsize=BYTES_OF_BOTH)
+            layout = layout_of(image, target, record, inferer, itemsize=8)  # of both float32 values
             restorer = _MeanAndSpreadRestorer(image, means, network, record, inferer, intensity, layout, spreads)
             restorer.quantize()
             for _ in restorer.run(layout.strips()):
                 pass
     return target, spread
-
-
-BYTES_OF_BOTH = 8
-"""Of a pixel's mean and spread in float32."""
 
 
 @dataclass
@@ -164,7 +151,6 @@ class _MeanAndSpreadRestorer(ImageRestorer):
         return pixels
 
     def write(self, strip: Strip, rows: range, block: np.ndarray) -> None:
-        """Cast and write both."""
         super().write(strip, rows, self.intensity.cast(block[:, 0], self.writer.dtype))
         spread = block[:, 1] * np.float32(self.intensity.high - self.intensity.low)
         ImageRestorer.write(replace(self, writer=self.spreads), strip, rows, spread)
@@ -172,19 +158,12 @@ class _MeanAndSpreadRestorer(ImageRestorer):
 
 @dataclass(frozen=True)
 class SpreadCalibration:
-    """Spread and true error, in bins of equally many pixels by ascending spread.
+    """Spread and true error, in bins of equally many pixels by ascending spread."""
 
-    Attributes:
-        spread: root mean square of the spread of each bin.
-        error: root mean square error of each bin.
-        factor: overall root mean square error over that of the spread.
-        correlation: rank correlation of the bins' spread and error: 1 where more spread always means more error.
-    """
-
-    spread: tuple[float, ...]
-    error: tuple[float, ...]
-    factor: float
-    correlation: float
+    spread: tuple[float, ...]  # root mean square of each bin
+    error: tuple[float, ...]  # likewise
+    factor: float  # overall root mean square error over that of the spread
+    correlation: float  # rank correlation of the bins' spread and error: 1 where more spread always means more error
 
 
 def spread_calibration(spread: FloatArray, error: FloatArray, bins: int = 10) -> SpreadCalibration:
