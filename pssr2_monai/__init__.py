@@ -61,21 +61,9 @@ __all__ = [
     "write_image",
 ]
 
-_HOMES = {
-    "Blur": "crappify",
-    "Crappify": "crappify",
-    "Detector": "crappify",
-    "Downsample": "crappify",
-    "Drift": "crappify",
-    "Gamma": "crappify",
-    "GaussianNoise": "crappify",
+_HOMES = {  # of names that no room registers
     "InputError": "errors",
-    "LineJitter": "crappify",
-    "LineNoise": "crappify",
     "MSSSIML1Loss": "training.losses",
-    "PoissonNoise": "crappify",
-    "ResUNet": "networks",
-    "SaltPepperNoise": "crappify",
     "calibrate": "calibration.calibrate",
     "describe": "data.info",
     "evaluate": "evaluation.evaluate",
@@ -91,7 +79,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     if name[:1].isupper():  # configs and presets name every registered class so, wherever its module is
-        for room in ("networks", "crappify"):
+        for room in ("crappify", "networks"):
             if name in (module := import_module(f"{__name__}.{room}")).__all__:
                 return getattr(module, name)
     if name == "noises":  # presets of release 0.1.0 name pssr2_monai.noises.PoissonNoise

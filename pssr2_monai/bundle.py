@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+# Ids whose values are text, though it may look like a number.
 TEXT = {"axes", "calibration", "dataset_dir", "extra_dir", "hr_dir", "lr_dir", "pair_pattern", "split", "stack"}
-"""Ids whose values are text, though it may look like a number."""
+# Ids of the training config that the command sets itself.
 NOT_SET = {"imports", "bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume", "initialize", "training", "run"}
-"""Ids of the training config that the command sets itself."""
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -20,12 +20,10 @@ def bundle_dir() -> Path:
 
 
 def configs_dir() -> Path:
-    """Return the folder of the presets, likewise."""
     return _inside_or_next_to_package("configs")
 
 
 def preset_names() -> list[str]:
-    """Return the names of the presets that the package contains."""
     return sorted(path.stem for path in configs_dir().glob("*.json"))
 
 
@@ -45,10 +43,8 @@ def described_training_ids() -> list[tuple[list[str], str, str]]:
     """Return the rows of the bundle's table of ids that are options of a training: names, defaults and meaning."""
     text = (bundle_dir() / "docs" / "README.md").read_text(encoding="utf-8")
     rows = [row.replace("`", "").split(" | ") for row in re.findall(r"^\| (`.+) \|$", text, re.MULTILINE)]
-    described = [
-        (names.split(", "), default, meaning) for names, default, meaning in (row for row in rows if len(row) == 3)
-    ]
-    return [row for row in described if set(row[0]) <= training_ids().keys()]
+    described = [(row[0].split(", "), *row[1:]) for row in rows if len(row) == 3]
+    return [(names, default, meaning) for names, default, meaning in described if set(names) <= training_ids().keys()]
 
 
 def _inside_or_next_to_package(name: str) -> Path:

@@ -13,21 +13,20 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pydoc import locate
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from pssr2_monai.errors import InputError, nearest
 
 Kind = Literal["network", "crappifier", "noise"]
 Registered = TypeVar("Registered", bound=Callable[..., Any])
 
+# The room that registers the classes of a kind when it is imported; noises register themselves there.
 ROOMS: dict[Kind, str] = {
     "network": "pssr2_monai.networks",
     "crappifier": "pssr2_monai.crappify",
     "noise": "pssr2_monai.crappify",
 }
-"""The room that registers the classes of a kind when it is imported; noises register themselves there."""
-INNER: dict[Kind, Kind] = {"network": "network", "crappifier": "noise"}
-"""What the arguments of a kind may hold besides plain values."""
+INNER: dict[Kind, Kind] = {"network": "network", "crappifier": "noise"}  # what arguments may hold besides plain values
 MONAI_NETWORKS = (
     "AttentionUnet",
     "AutoEncoder",
@@ -51,25 +50,18 @@ OLD_MODULES: dict[Kind, tuple[str, ...]] = {
 """Modules that release 0.1.0 and presets name before a registered name."""
 FILE_ARGUMENT = re.compile(r"pretrain|url|progress|hub|cache|file|hyena|(?<!drop_)(?<!dropout_)path")
 """Names of arguments through which a constructor may load files or code; they must be left out or switched off."""
-LARGEST_INTEGER = 2**16
-"""Limit of whole numbers in arguments: no size, depth or number of features needs a larger one."""
+LARGEST_INTEGER = 2**16  # no size, depth or number of features in arguments needs a larger one
 
 _registered: dict[Kind, dict[str, Callable[..., Any]]] = {kind: {} for kind in ROOMS}
 _packages: set[str] = set()
 
 
 def register(kind: Kind, *classes: type) -> None:
-    """Register classes under their names.
-
-    Raises:
-        InputError: the name belongs to another class.
-    """
+    """Register classes under their names, which must be free."""
     for cls in classes:
-        other = _registered[kind].get(cls.__name__, cls)
-        if cls.__name__ in MONAI_NETWORKS or (other.__module__, other.__qualname__) != (
-            cls.__module__,
-            cls.__qualname__,
-        ):
+        registered = _registered[kind].get(cls.__name__, cls)
+        same = (registered.__module__, registered.__qualname__) == (cls.__module__, cls.__qualname__)
+        if cls.__name__ in MONAI_NETWORKS or not same:
             raise InputError(f"{cls.__module__}: the name {cls.__name__} belongs to another {kind}; choose another")
         _registered[kind][cls.__name__] = cls
 
@@ -120,14 +112,13 @@ def _register_package(package: str) -> None:
     from torch.nn import Module
 
     root = package.partition(".")[0]
+    bases: dict[Kind, type] = {"network": Module, "crappifier": Transform, "noise": Transform}
     for module_name in [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]:
         for name, value in list(vars(sys.modules[module_name]).items()):
-            if not isinstance(value, type) or value.__module__.partition(".")[0] != root:
-                continue
-            kinds: dict[Kind, type] = {"network": Module, "crappifier": Transform, "noise": Transform}
-            for kind in [kind for kind, base in kinds.items() if issubclass(value, base)]:
-                _registered[kind][f"{module_name}.{name}"] = value
-                _registered[kind][f"{value.__module__}.{value.__qualname__}"] = value
+            if isinstance(value, type) and value.__module__.partition(".")[0] == root:
+                dotted = (f"{module_name}.{name}", f"{value.__module__}.{value.__qualname__}")
+                for kind in [kind for kind, base in bases.items() if issubclass(value, base)]:
+                    _registered[kind] |= dict.fromkeys(dotted, value)
 
 
 def imported_packages() -> tuple[str, ...]:
@@ -141,16 +132,14 @@ def from_imported_package(target: str) -> bool:
 
 
 def names(kind: Kind) -> list[str]:
-    """Return the registered names of a kind."""
     return sorted([*_classes(kind), *(MONAI_NETWORKS if kind == "network" else ())])
 
 
 def find(kind: Kind, name: str) -> Callable[..., Any] | None:
     """Return what a registered name stands for; None, and nothing imported, for any other."""
     if kind == "network" and name in MONAI_NETWORKS:
-        module = {"Restormer": "monai.networks.nets.restormer"}.get(name, "monai.networks.nets")
-        network: Callable[..., Any] = getattr(import_module(module), name)
-        return network
+        nets = "monai.networks.nets.restormer" if name == "Restormer" else "monai.networks.nets"
+        return cast("Callable[..., Any]", getattr(import_module(nets), name))
     return _classes(kind).get(name)
 
 
@@ -185,15 +174,9 @@ def name_of(kind: Kind, target: str) -> str:
 
 
 def build(kind: Kind, config: Any, origin: str) -> Any:
-    """Build what a saved file describes; nothing but a registered class is called, with plain values.
+    """Build what a saved file, `origin`, describes; nothing but a registered class is called, with plain values.
 
-    Args:
-        kind: what it must be.
-        config: the name under ``_target_`` and the arguments; other keys that start with ``_`` are comments.
-        origin: the file, for messages.
-
-    Raises:
-        InputError: a name that is not registered, or arguments that the class does not take.
+    The name is under ``_target_``; other keys that start with ``_`` are comments.
     """
     if not isinstance(config, Mapping) or not isinstance(config.get("_target_"), str):
         raise InputError(f"{origin}: names no {kind} under '_target_'; give a file that this package wrote")

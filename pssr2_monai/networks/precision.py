@@ -25,12 +25,9 @@ def channels_last(network: torch.nn.Module, device: torch.device | str) -> torch
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
-    """Return the dtype for convolutions and products.
+    """Return the dtype for convolutions and products: ``auto`` is bfloat16 where the device computes in it.
 
-    Args:
-        precision: ``float32``, ``bfloat16``, or ``auto`` for bfloat16 where the device computes in it (GPUs since
-            Ampere; processors with AVX512-BF16 or AMX) and float32 elsewhere.
-        device: where the network runs.
+    Those are GPUs since Ampere and processors with AVX512-BF16 or AMX.
     """
     if precision == "auto":
         return torch.bfloat16 if _computes_bfloat16(device) else torch.float32

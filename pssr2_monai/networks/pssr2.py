@@ -19,11 +19,16 @@ from pssr2_monai.networks.resunet import ResUNet, ResUNetA
 from pssr2_monai.networks.scaled import ScaledNetwork
 from pssr2_monai.networks.swinir import SwinIR
 
-FREE = ("dilations", "pool_sizes", "qk_scale")
-"""Arguments that no tensor determines; `load_pssr2` takes them as options."""
+Shapes = Mapping[str, tuple[int, ...]]
+Recognised = tuple[type[ScaledNetwork], dict[str, Any]]
+Renamings = list[tuple[str, Callable[[re.Match[str]], str] | str]]
+FREE = ("dilations", "pool_sizes", "qk_scale")  # arguments that no tensor determines, hence options
+# The original's defaults, by how many parallel stacks or pools there are.
+DILATIONS = {1: [1], 2: [1, 3], 3: [1, 3, 15], 4: [1, 3, 15, 31]}
+POOL_SIZES = {1: [1], 2: [1, 2], 3: [1, 2, 4], 4: [1, 2, 4, 8]}
 # Buffers that the original saves and that follow from the arguments.
 DERIVED = re.compile(r"\.(attn_mask|attn\.relative_position_index)$")
-UNET_NAMES: list[tuple[str, Callable[[re.Match[str]], str] | str]] = [
+UNET_NAMES: Renamings = [
     (r"\.conv\.(\d+)\.conv\.", lambda m: f".conv.{3 * int(m[1])}."),
     (r"\.conv\.(\d+)\.adn\.N\.", lambda m: f".conv.{3 * int(m[1]) + 1}."),
     (r"\.residual\.", ".respass."),
@@ -36,7 +41,7 @@ UNET_NAMES: list[tuple[str, Callable[[re.Match[str]], str] | str]] = [
     (r"^encoder\.stages\.0\.blocks\.(\d+)\.", r"encoder.dense_stages.0.0.dense_block\1."),
     (r"^encoder\.stages\.(\d+)\.blocks\.(\d+)\.", r"encoder.dense_stages.\1.2.dense_block\2."),
 ]
-SWINIR_NAMES: list[tuple[str, Callable[[re.Match[str]], str] | str]] = [
+SWINIR_NAMES: Renamings = [
     (r"^first\.", "conv_first."),
     (r"^patch_norm\.", "patch_embed.norm."),
     (r"^after_body\.", "conv_after_body."),
@@ -75,23 +80,6 @@ def load_pssr2(path: str | Path, **options: Any) -> tuple[ScaledNetwork, dict[st
         InputError: no such file; not a state dict; of another package; tensors missing, left over or of other shapes;
             an option that the weights do not have.
     """
-    tensors = _read(Path(path))
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    try:
-        kind, arguments = recognise(shapes, options)
-        _apply(options, arguments)
-        network = kind(**arguments)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    ours = network.state_dict()
-    names = {_original_name(name, arguments): name for name in ours}
-    _compare(path, {theirs: tuple(ours[name].shape) for theirs, name in names.items()}, shapes)
-    network.load_state_dict({name: tensors[theirs] for theirs, name in names.items()})
-    return network.eval(), {"_target_": kind.__name__, **arguments}
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by their names, and nothing else."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's notes on the pickle's version, ahead of the one line that matters
@@ -109,7 +97,25 @@ def _read(path: Path) -> dict[str, Tensor]:
             raise InputError(
                 f"{path}: {name!r} is a {type(tensor).__name__}, not a tensor; give a bare state dict of pssr"
             )
-    return dict(content)
+    return network_of_tensors(content, path, options)
+
+
+def network_of_tensors(
+    tensors: Mapping[str, Tensor], path: str | Path, options: Mapping[str, Any]
+) -> tuple[ScaledNetwork, dict[str, Any]]:
+    """Build what `load_pssr2` returns from the tensors of a file; its path is for messages."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    try:
+        kind, arguments = _recognise(shapes, options.get("scale"))
+        _apply(options, arguments)
+        network = kind(**arguments)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    ours = network.state_dict()
+    names = {_original_name(name, arguments): name for name in ours}
+    _compare(path, {theirs: tuple(ours[name].shape) for theirs, name in names.items()}, shapes)
+    network.load_state_dict({name: tensors[theirs] for theirs, name in names.items()})
+    return network.eval(), {"_target_": kind.__name__, **arguments}
 
 
 def _apply(options: Mapping[str, Any], arguments: dict[str, Any]) -> None:
@@ -122,23 +128,15 @@ def _apply(options: Mapping[str, Any], arguments: dict[str, Any]) -> None:
         elif arguments[name] != (list(value) if isinstance(value, tuple) else value):
             raise InputError(f"{name}: the weights are for {arguments[name]}, not for {value}")
     for name in ("dilations", "pool_sizes"):
-        if 0 in _flat(arguments.get(name)):
-            raise InputError(f"{name}: the tensors do not tell them and there is no default; give {name}=[...]")
-
-
-def _flat(value: Any) -> list[Any]:
-    return [entry for part in value for entry in _flat(part)] if isinstance(value, (list, tuple)) else [value]
+        if None in (arguments.get(name) or ()):
+            raise InputError(f"{name}: the tensors do not show them and there is no default; give {name}=[...]")
 
 
 def _original_name(name: str, arguments: Mapping[str, Any]) -> str:
     """Return the original package's name of a tensor."""
-    if "window" not in arguments:
-        for pattern, theirs in UNET_NAMES:
-            name = re.sub(pattern, theirs, name)
-        return name
-    if arguments["upsampler"] in SINGLE:
+    if arguments.get("upsampler") in SINGLE:
         name = name.replace("reconstruction.0.", SINGLE[arguments["upsampler"]])
-    for pattern, theirs in SWINIR_NAMES:
+    for pattern, theirs in SWINIR_NAMES if "upsampler" in arguments else UNET_NAMES:
         name = re.sub(pattern, theirs, name)
     return name
 
@@ -155,35 +153,21 @@ def _compare(path: str | Path, expected: Shapes, saved: Shapes) -> None:
             raise InputError(f"{path}: tensor {name!r} has shape {list(saved[name])}, not {list(shape)}")
 
 
-Shapes = Mapping[str, tuple[int, ...]]
-Recognised = tuple[type[ScaledNetwork], dict[str, Any]]
-UNET_RANGE = (-1.0, 255 / 128 - 1)
-SWINIR_RANGE = (0.0, 255.0)
-# By how many parallel stacks or pools there are: the original's defaults.
-DILATIONS = {1: [1], 2: [1, 3], 3: [1, 3, 15], 4: [1, 3, 15, 31]}
-POOL_SIZES = {1: [1], 2: [1, 2], 3: [1, 2, 4], 4: [1, 2, 4, 8]}
+def _recognise(shapes: Shapes, scale: object) -> Recognised:
+    """Return the class and arguments of the network whose tensors have these names and shapes.
 
-
-def recognise(shapes: Shapes, options: Mapping[str, Any]) -> Recognised:
-    """Return the class and arguments of the network whose state dict has these tensors.
-
-    Args:
-        shapes: the tensors' shapes by their names in the original package.
-        options: the caller's arguments; only the scale is used, where the shapes leave a choice.
-
-    Raises:
-        InputError: tensors of no architecture of the package, or too few to decide.
+    `scale` is the caller's, used where the shapes leave a choice.
     """
 
-    def any_starts(*prefixes: str) -> bool:
+    def has(*prefixes: str) -> bool:
         return all(any(name.startswith(prefix) for name in shapes) for prefix in prefixes)
 
-    if any_starts("encoder.stem.", "reconstruction."):
+    if has("encoder.stem.", "reconstruction."):
         return _rdresunet(shapes)
-    if any_starts("encoder.0.", "reconstruction."):
+    if has("encoder.0.", "reconstruction."):
         return _resunet(shapes)
-    if any_starts("conv_first.", "layers.0.residual_group."):
-        return _swinir(shapes, options)
+    if has("conv_first.", "layers.0.residual_group."):
+        return _swinir(shapes, scale)
     raise InputError(
         f"not weights of pssr 2.x (ResUNet, ResUNetA, RDResUNet, RDResUNetA, SwinIR); the first tensor is "
         f"{next(iter(shapes))!r}"
@@ -217,12 +201,12 @@ def _unet_arguments(shapes: Shapes, blocks: Sequence[str], features: int) -> dic
         "out_channels": _shape(shapes, "reconstruction.conv.weight")[0],
         "scale": isqrt(group),
         "depth": (layers - 1) // 3,
-        "dilations": [DILATIONS.get(count, [0] * count) for count in stacks] if atrous else None,
-        "pool_sizes": POOL_SIZES.get(pools, [0] * pools) if pools else None,
+        "dilations": [DILATIONS.get(count) for count in stacks] if atrous else None,
+        "pool_sizes": POOL_SIZES.get(pools, [None]) if pools else None,
         "encoder_pool": any(name.startswith("encoder_pool.") for name in shapes),
         "interpolate": False,
         "norm": "batch",
-        "value_range": list(UNET_RANGE),
+        "value_range": [-1.0, 255 / 128 - 1],
     }
 
 
@@ -288,7 +272,7 @@ def _ratio(widths: Sequence[tuple[int, int]]) -> float:
     raise InputError("widths of the dense blocks follow no one ratio")
 
 
-def _swinir(shapes: Shapes, options: Mapping[str, Any]) -> Recognised:
+def _swinir(shapes: Shapes, wanted_scale: object) -> Recognised:
     if "absolute_pos_embed" in shapes:
         raise InputError("absolute position embedding (ape) ties SwinIR to one image size and is not supported")
     groups = [f"layers.{i}.residual_group.blocks." for i in range(_count(shapes, "layers."))]
@@ -309,7 +293,7 @@ def _swinir(shapes: Shapes, options: Mapping[str, Any]) -> Recognised:
         upsampler, scale = "", 1
     else:
         upsampler = "pixelshuffledirect"
-        out_channels, scale = _direct(out_channels, frames, options.get("scale"))
+        out_channels, scale = _direct(out_channels, frames, wanted_scale)
     depths = [_count(shapes, group) for group in groups]
     return SwinIR, {
         "in_channels": frames,
@@ -329,7 +313,7 @@ def _swinir(shapes: Shapes, options: Mapping[str, Any]) -> Recognised:
         # The original saves a mask with each shifted block, and shifts none where one window covers its image.
         "shifted": max(depths) < 2 or any(name.endswith(".attn_mask") for name in shapes),
         "interpolate": upsampler == "",
-        "value_range": list(SWINIR_RANGE),
+        "value_range": [0.0, 255.0],
     }
 
 
@@ -341,4 +325,4 @@ def _direct(maps: int, frames: int, scale: object) -> tuple[int, int]:
         group = isqrt(maps // out_channels)
         if group > 0 and group**2 * out_channels == maps:
             return out_channels, group
-    raise InputError(f"scale: {maps} maps of 'upsample.0.weight' do not tell it; give scale=...")
+    raise InputError(f"scale: {maps} maps of 'upsample.0.weight' do not show it; give scale=...")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from monai.networks.blocks import ChannelSELayer
 from monai.networks.layers.factories import Conv
@@ -13,27 +14,10 @@ from pssr2_monai.networks.blocks import shuffled_upsampling, zero_
 from pssr2_monai.networks.scaled import ScaledNetwork
 
 
-class AttentionBlock(nn.Module):
-    """Two convolutions whose channels are weighted by channel attention, added to the input."""
-
-    def __init__(self, spatial_dims: int, features: int, reduction: int) -> None:
-        super().__init__()
-        conv = Conv[Conv.CONV, spatial_dims]
-        self.body = nn.Sequential(
-            conv(features, features, kernel_size=3, padding=1),
-            nn.ReLU(inplace=True),
-            conv(features, features, kernel_size=3, padding=1),
-            ChannelSELayer(spatial_dims, features, r=reduction),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
-
-
 class Residual(nn.Module):
     """Modules in a row, added to their input."""
 
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
+    def __init__(self, *modules: nn.Module) -> None:
         super().__init__()
         self.body = nn.Sequential(*modules)
 
@@ -79,17 +63,20 @@ class RCAN(ScaledNetwork):
             raise InputError(f"reduction: found {reduction}; give 1 to {features}, the number of features")
         if groups < 1 or blocks < 1:
             raise InputError(f"groups, blocks: found {groups} and {blocks}; give at least 1 each")
-        conv = Conv[Conv.CONV, spatial_dims]
+        conv = partial(Conv[Conv.CONV, spatial_dims], kernel_size=3, padding=1)
+
+        def attention_block() -> Residual:
+            first, second = conv(features, features), conv(features, features)
+            return Residual(first, nn.ReLU(True), second, ChannelSELayer(spatial_dims, features, r=reduction))
 
         def group() -> Residual:
-            attention = [AttentionBlock(spatial_dims, features, reduction) for _ in range(blocks)]
-            return Residual([*attention, conv(features, features, kernel_size=3, padding=1)])
+            return Residual(*(attention_block() for _ in range(blocks)), conv(features, features))
 
-        self.head = conv(in_channels, features, kernel_size=3, padding=1)
-        tail = conv(features, features, kernel_size=3, padding=1)
-        self.body = Residual([*(group() for _ in range(groups)), tail])
+        self.head = conv(in_channels, features)
+        tail = conv(features, features)
+        self.body = Residual(*(group() for _ in range(groups)), tail)
         self.upsample = shuffled_upsampling(spatial_dims, features, self.scale)
-        self.last = conv(features, out_channels, kernel_size=3, padding=1)
+        self.last = conv(features, out_channels)
         if interpolate:
             zero_(self.last)
 

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
@@ -15,10 +15,9 @@ from pssr2_monai.images.axes import factors
 from pssr2_monai.images.intensity import MODES, IntensitySettings
 from pssr2_monai.registry import build, short_names
 
-RECORD_VERSION = 2
-"""Written since classes are recorded by registered names; version 1, of release 0.1.0, held dotted names."""
+RECORD_VERSION = 2  # classes by registered names; version 1, of release 0.1.0, held dotted names
+# Fields that must agree for one training to resume another.
 TRAINED = ("network", "scale", "n_frames", "stack", "intensity", "crappifier")
-"""Fields that must agree for one training to resume another."""
 
 
 @dataclass
@@ -55,15 +54,7 @@ class Record:
 
     @classmethod
     def from_state(cls, state: Any, origin: str) -> Record:
-        """Read what ``state_dict`` wrote; everything in it is checked, nothing is looked up or called.
-
-        Args:
-            state: what ``state_dict`` returned, or that as JSON.
-            origin: the file, for messages.
-
-        Raises:
-            InputError: it was written by a later release, or is damaged.
-        """
+        """Read what ``state_dict`` returned, or that as JSON; all of it is checked, nothing looked up or called."""
         try:
             if isinstance(state, str):
                 state = json.loads(state)
@@ -72,7 +63,7 @@ class Record:
                 raise TypeError("its version is not a whole number, or its content not text")
             if version > RECORD_VERSION:
                 raise InputError(f"{origin}: was written by a later release of pssr2-monai; update the package")
-            return _checked(json.loads(text, parse_constant=_refuse_constant), origin)
+            return _checked(json.loads(text), origin)
         except InputError as error:
             raise error if str(error).startswith(origin) else InputError(f"{origin}: its record: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -82,48 +73,28 @@ class Record:
             ) from error
 
     def build_network(self) -> torch.nn.Module:
-        """Build the network, without its weights.
-
-        Raises:
-            InputError: its name is not registered, or it does not take the recorded arguments.
-        """
+        """Build the network, without its weights."""
         network = build("network", self.network, self.origin)
         if not isinstance(network, torch.nn.Module):
             raise InputError(f"{self.origin}: what {self.network['_target_']!r} returns is not a network")
         return network
 
     def build_crappifier(self) -> Any:
-        """Build the crappifier, a transform of images; see ``pssr2_monai.Crappify``.
-
-        Raises:
-            InputError: its name or that of a noise is not registered, or an argument is wrong.
-        """
+        """Build the crappifier, a transform of images; see ``pssr2_monai.Crappify``."""
         return build("crappifier", self.crappifier, self.origin)
 
 
 def same_training(saved: Any, now: Mapping[str, Any], origin: str = "record of weights") -> bool:
-    """Whether two records' states describe trainings of which one can resume from the other's weights.
-
-    Args:
-        saved: the state of a file.
-        now: that of the training that is to resume.
-        origin: the file, for messages.
-
-    Raises:
-        InputError: see ``Record.from_state``.
-    """
+    """Whether a training whose record has the state `now` can resume from weights of the record state `saved`."""
     earlier, current = Record.from_state(saved, origin), Record.from_state(now, origin)
     return all(getattr(earlier, name) == getattr(current, name) for name in TRAINED)
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a number")
 
 
 def _checked(content: Any, origin: str) -> Record:
     """Return the record that parsed JSON describes, every field of its type."""
     if not isinstance(content, dict) or content.keys() - {known.name for known in fields(Record)}:
         raise TypeError("it is not a mapping of a record's fields")
+    json.dumps(content, allow_nan=False)  # a ValueError for NaN and infinities
     kinds = {"network": dict, "crappifier": dict, "pixel_size": dict, "versions": dict, "intensity": dict, "stack": str}
     for name, kind in kinds.items():
         if not isinstance(content.get(name, kind()), kind):

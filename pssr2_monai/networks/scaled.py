@@ -10,21 +10,11 @@ from torch.nn import functional as F
 
 from pssr2_monai.errors import InputError
 
-MIN_SIZE = 8
-"""The smallest Y and X size, in pixels, that the networks take."""
+MIN_SIZE = 8  # pixels along Y and X
 
 
 def factor_per_axis(scale: int | Sequence[int], spatial_dims: int, name: str = "scale") -> list[int]:
-    """Return one whole factor of at least 1 for each spatial axis.
-
-    Args:
-        scale: one factor for all axes, or one for each, in the order of the axes (``[1, 4, 4]`` for ZYX).
-        spatial_dims: number of spatial axes.
-        name: of the argument, for the message.
-
-    Raises:
-        InputError: the factors are not whole numbers of at least 1, or not as many as there are axes.
-    """
+    """Return one whole factor of at least 1 for each spatial axis, in their order (``[1, 4, 4]`` for ZYX)."""
     factors = [scale] * spatial_dims if isinstance(scale, (int, float)) else list(scale)
     if len(factors) != spatial_dims or any(int(factor) != factor or factor < 1 for factor in factors):
         raise InputError(

@@ -13,32 +13,24 @@ from pssr2_monai.bundle import bundle_dir
 from pssr2_monai.errors import InputError, nearest
 from pssr2_monai.images.writer import written_atomically
 from pssr2_monai.networks.precision import channels_last
-from pssr2_monai.networks.pssr2 import load_pssr2
+from pssr2_monai.networks.pssr2 import network_of_tensors
 from pssr2_monai.networks.record import Record
 
 RECORDED = {"model", "record"}
-BUNDLED = {"em": "model.pt", "em_denoise": "denoise.pt"}
-"""Files of the bundled weights, by the name of the preset that they were trained with."""
+BUNDLED = {"em": "model.pt", "em_denoise": "denoise.pt"}  # by the name of the preset that they were trained with
+NOT_RECORDED = "holds no weights with a record; give a model.pt of a training"
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Return the content of a file of weights with its record; nothing in it is executed.
-
-    Raises:
-        InputError: the file is missing, is not a checkpoint, or holds no record.
-    """
+    """Return the content of a file of weights with its record; nothing in it is executed."""
     saved = _read_safely(path)
     if not saved.keys() >= RECORDED:
-        raise InputError(f"{path}: holds no weights with a record; give a model.pt of a training")
+        raise InputError(f"{path}: {NOT_RECORDED}")
     return saved
 
 
 def weights_file(path: str | Path) -> Path:
-    """Return the path of weights: a file of the user's, or bundled weights by their name, such as ``em``.
-
-    Raises:
-        InputError: there is no such file, or the name is unknown.
-    """
+    """Return the path of weights: a file of the user's, or bundled weights by their name, such as ``em``."""
     bundled = bundle_dir() / "models" / BUNDLED.get(str(path), "")
     for file in (Path(path), bundled):
         if file.is_file():
@@ -58,7 +50,7 @@ def _read_safely(path: str | Path) -> dict[str, Any]:
             f"{path}: is not a file of weights that can be read safely; give a model.pt of a training"
         ) from error
     if not isinstance(saved, dict):
-        raise InputError(f"{path}: holds no weights with a record; give a model.pt of a training")
+        raise InputError(f"{path}: {NOT_RECORDED}")
     record = _record_next_to(path) if saved.keys().isdisjoint(RECORDED) else None
     return saved if record is None else {"model": saved, "record": record}
 
@@ -105,9 +97,9 @@ def load_weights(
             name = str(record.network["_target_"]).rpartition(".")[-1]
             raise InputError(f"{path}: the weights do not fit the {name} that their record describes") from error
     elif not saved or not all(isinstance(value, torch.Tensor) for value in saved.values()):
-        raise InputError(f"{path}: holds no weights with a record; give a model.pt of a training")
+        raise InputError(f"{path}: {NOT_RECORDED}")
     else:
-        network, arguments = load_pssr2(path, **options)
+        network, arguments = network_of_tensors(saved, path, options)
         scale, frames = max(network.scale), (network.in_channels, network.out_channels)
         record = Record(arguments, scale, frames, versions={"pssr": "2"})
         record.origin = str(path)
@@ -137,9 +129,6 @@ def save_plain(weights: str | Path, target: str | Path) -> None:
     """Write weights as a plain state dict, with their record next to it in a ``.json`` of the same name.
 
     The tools of MONAI's model zoo need this form, as they load the whole file; `load_weights` reads both.
-
-    Raises:
-        InputError: see `read_checkpoint`.
     """
     saved, target = read_checkpoint(weights), Path(target)
     target.with_suffix(".json").write_text(json.dumps(saved["record"]), encoding="utf-8")
