@@ -12,59 +12,25 @@ from typing import Any
 import numpy as np
 
 from pssr2_monai.calibration.fit import Fit, fit_noise
-from pssr2_monai.calibration.fitted_preset import (
-    MAX_SPREAD,
-    Calibration,
-    files_of,
-    noises_of_preset,
-    preset_of,
-    report_of,
-    write_files,
-)
+from pssr2_monai.calibration.fitted_preset import MAX_SPREAD, Calibration, files_of, noises_of_preset, write_files
 from pssr2_monai.calibration.grey_windows import noise_of_flat_patches, read_unpaired
 from pssr2_monai.calibration.noise_model import NoiseModel
 from pssr2_monai.calibration.noise_profiles import TERMS
 from pssr2_monai.calibration.picture import picture_of_flat_patches, picture_of_pairs
-from pssr2_monai.calibration.real_pairs import Pairs, find_scale, read_pairs
+from pssr2_monai.calibration.real_pairs import Pairs, Reading, find_scale, read_pairs
 from pssr2_monai.crappify import NOISES
-from pssr2_monai.crappify.crappify import Downsample
 from pssr2_monai.data.pairs import sheets_of
-from pssr2_monai.errors import InputError, nearest
-from pssr2_monai.images.axes import is_volume
+from pssr2_monai.errors import InputError
 from pssr2_monai.images.image import list_images
 from pssr2_monai.images.intensity import IntensitySettings
 
 MAX_PIXELS, MAX_PIXELS_OF_TRIAL = 2**20, 2**19
 """LR pixels to read, at most; the latter where every trial needs whole windows, not single pixels."""
 MIN_CALLS = 12
-REGISTERS = ("shift", "none")
 NOTED_CORRELATION = 0.1  # correlation of the noise of neighbouring pixels, from which on the summary suggests a blur
 NOTED_ROW_RATIO = 1.3  # spread of the rows' means over that of the model, from which on the summary suggests line noise
 NOTED_SHARED_SHARE = 0.1  # share of the noise that goes with detail of the HR images, from which on the summary warns
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """How ``calibrate`` reads images."""
-
-    scale: int | None
-    downsample: str
-    register: str
-    intensity: IntensitySettings
-    pair_pattern: str | None
-    axes: str | None
-
-    def validate(self) -> None:
-        """Raise an InputError for an option that cannot be."""
-        Downsample(1 if self.scale is None else self.scale, self.downsample)
-        if is_volume(self.scale or 1):
-            raise InputError(
-                f"scale: {self.scale!r} is a volume's, but calibration takes plane by plane; give one number"
-            )
-        if self.register not in REGISTERS:
-            near = nearest(self.register, REGISTERS)
-            raise InputError(f"register: {self.register!r} is unknown{near}; use {' or '.join(REGISTERS)}")
 
 
 @dataclass(frozen=True)
@@ -78,7 +44,7 @@ class _Options:
     calls: int
     seed: int
     spread: float | None
-    reading: _Reading
+    reading: Reading
 
     def validate(self) -> None:
         """Raise an InputError for an option that cannot be."""
@@ -150,7 +116,7 @@ def calibrate(
         True
     """
     begun = time.perf_counter()
-    reading = _Reading(scale, downsample, register, IntensitySettings(mode=intensity), pair_pattern, axes)
+    reading = Reading(scale, downsample, register, IntensitySettings(mode=intensity), pair_pattern, axes)
     noises, partners = NoiseModel.parse(model), None if hr is None else Path(hr)
     options = _Options(Path(lr), partners, Path(out), noises, calls, seed, spread, reading)
     options.validate()
@@ -183,16 +149,7 @@ def _from_pairs(options: _Options, hr: Path, begun: float) -> Calibration:
     model, reading = options.model, options.reading
     sheets = sheets_of(hr, options.lr, pattern=reading.pair_pattern)
     scale = find_scale(sheets, reading.axes) if reading.scale is None else reading.scale
-    pairs = read_pairs(
-        sheets,
-        scale,
-        pixels=MAX_PIXELS if model.by_pixel else MAX_PIXELS_OF_TRIAL,
-        downsample=reading.downsample,
-        intensity=reading.intensity,
-        register=reading.register,
-        axes=reading.axes,
-        progress=True,
-    )
+    pairs = read_pairs(sheets, scale, MAX_PIXELS if model.by_pixel else MAX_PIXELS_OF_TRIAL, reading)
     fit = fit_noise(pairs, model, options.calls, options.seed, progress="calibrating")
     gains, offsets = ([getattr(contrast, name) for contrast in pairs.contrasts] for name in ("gain", "offset"))
     calibration = Calibration(
@@ -212,10 +169,9 @@ def _from_pairs(options: _Options, hr: Path, begun: float) -> Calibration:
         notes=_notes(model, fit, pairs),
         files=files_of(options.target),
     )
-    preset = preset_of(calibration.noises, scale, reading.downsample, reading.intensity.mode)
-    report = report_of(calibration, scale) | _report_of_fit(pairs, fit, model)
-    report |= {"hr": str(hr), "lr": str(options.lr), "seed": options.seed}
-    write_files(calibration, preset, report, picture_of_pairs(pairs, fit, _heading(calibration, len(sheets))))
+    picture = picture_of_pairs(pairs, fit, _heading(calibration, len(sheets)))
+    report = _report_of_fit(pairs, fit, model) | {"hr": str(hr), "lr": str(options.lr), "seed": options.seed}
+    write_files(calibration, scale, reading.downsample, reading.intensity.mode, report, picture)
     return calibration
 
 
@@ -244,12 +200,7 @@ def _from_lr_images(options: _Options, begun: float) -> Calibration:
         values=noise.values,
         errors=noise.errors,
         noises=noises_of_preset(model, noise.values, noise.errors, [1.0], [0.0], noise.black, options.spread, None),
-        gain=None,
-        offset=None,
         black=noise.black,
-        before=None,
-        after=None,
-        trials=0,
         seconds=time.perf_counter() - begun,
         notes=[
             "without HR partners this is rougher: fine texture counts as noise, noise that neighbouring pixels share "
@@ -257,12 +208,10 @@ def _from_lr_images(options: _Options, begun: float) -> Calibration:
         ],
         files=files_of(options.target),
     )
-    preset = preset_of(calibration.noises, reading.scale, None, reading.intensity.mode)
     curve = {"brightness": noise.brightness.tolist(), "spread": noise.spread.tolist()}
-    report = report_of(calibration, reading.scale)
-    report |= {"images": [path.name for path in paths], "lr": str(options.lr), "curve": curve}
+    report = {"images": [path.name for path in paths], "lr": str(options.lr), "curve": curve}
     picture = picture_of_flat_patches(images[len(images) // 2], noise, _heading(calibration, len(paths)))
-    write_files(calibration, preset, report, picture)
+    write_files(calibration, reading.scale, None, reading.intensity.mode, report, picture)
     return calibration
 
 

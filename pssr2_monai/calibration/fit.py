@@ -21,15 +21,7 @@ from tqdm import tqdm
 
 from pssr2_monai.calibration.grey_windows import Levels
 from pssr2_monai.calibration.noise_model import NoiseModel, SearchSpace, first_guess, search_space
-from pssr2_monai.calibration.noise_profiles import (
-    BINS,
-    TERMS,
-    NoiseProfile,
-    Scene,
-    profile_terms,
-    sort_pixels,
-    summarise,
-)
+from pssr2_monai.calibration.noise_profiles import BINS, NoiseProfile, Scene, profile_terms, sort_pixels, summarise
 from pssr2_monai.calibration.real_pairs import Pairs
 from pssr2_monai.errors import InputError
 from pssr2_monai.progress import report_progress
@@ -64,13 +56,10 @@ class Trials:
         """Return the crappified images, rounded and clipped as the files of the real ones are."""
         return self.levels.rounded(model.crappified(values, self.clean, self.offsets, self.seed, self.black))
 
-    def profile(self, model: NoiseModel, values: Mapping[str, float], terms: Sequence[str]) -> NoiseProfile:
-        """Return the profile of the noise that some parameters make."""
-        return summarise(self.scene, self.noisy(model, values) - self.scene.clean, self.real, terms)
-
     def distance(self, model: NoiseModel, values: Mapping[str, float]) -> float:
-        """Return the distance between that and the real profile, over the terms that the model is fitted by."""
-        return distance_of(profile_terms(self.real, self.profile(model, values, sorted(model.terms))), model)
+        """Return the distance between that noise's profile and the real one, over the terms the model is fitted by."""
+        noise = self.noisy(model, values) - self.scene.clean
+        return distance_of(profile_terms(self.real, summarise(self.scene, noise, self.real, model.terms)), model)
 
     def sample(self, count: int) -> Trials:
         """Return trials on so many of the pixels alone, each as an image of its own."""
@@ -139,16 +128,13 @@ def fit_noise(pairs: Pairs, model: NoiseModel, calls: int, seed: int = 0, progre
     space = search_space(model, guess, float(scene.brightness.mean()) - offset - black)
     trials = Trials(scene, pairs.clean, pairs.offsets, pairs.levels, real, black, seed)
     tried = trials.sample(SAMPLED_PIXELS) if model.by_pixel else trials
-
-    def distance(point: Sequence[float]) -> float:
-        return tried.distance(model, space.values(point))
-
-    result = search(distance, space.point(guess), calls, seed, degrees_of_freedom=BINS, progress=progress)
+    result = search(lambda point: tried.distance(model, space.values(point)), space.point(guess), calls, seed, progress)
     values = space.values(result.best.tolist())
     crappified = trials.noisy(model, values)
     fitted = summarise(scene, crappified - expected, real)
     terms = profile_terms(real, fitted)
-    default = replace(trials, black=0.0).profile(NoiseModel(tuple(DEFAULT_NOISE)), DEFAULT_NOISE, TERMS)
+    plain = replace(trials, black=0.0).noisy(NoiseModel(tuple(DEFAULT_NOISE)), DEFAULT_NOISE)
+    default = summarise(scene, plain - expected, real)
     return Fit(
         values=values,
         errors=_standard_errors(space, result),
@@ -169,14 +155,13 @@ def fit_noise(pairs: Pairs, model: NoiseModel, calls: int, seed: int = 0, progre
 
 def _standard_errors(space: SearchSpace, result: SearchResult) -> dict[str, float]:
     steps = np.diag(np.sqrt(np.diag(result.covariance)))
-    slopes: dict[str, list[float]] = {name: [] for name in space.names}
+    slopes = np.zeros((len(space.names), len(steps)))
     for axis, step in enumerate(steps):
         ends = [np.clip(result.best + sign * step, 0, 1).tolist() for sign in (-1, 1)]
-        low, high = (space.values(end) for end in ends)
-        width = max(ends[1][axis] - ends[0][axis], 1e-12)
-        for name in space.names:
-            slopes[name].append((high[name] - low[name]) / width)
-    return {name: math.sqrt(max(float(np.array(s) @ result.covariance @ s), 0.0)) for name, s in slopes.items()}
+        low, high = ([space.values(end)[name] for name in space.names] for end in ends)
+        slopes[:, axis] = np.subtract(high, low) / max(ends[1][axis] - ends[0][axis], 1e-12)
+    variances = np.einsum("pi,ij,pj->p", slopes, result.covariance, slopes)
+    return dict(zip(space.names, np.sqrt(np.maximum(variances, 0)).tolist(), strict=True))
 
 
 def _unevenness(real: FloatArray, fitted: FloatArray, scene: Scene, image: npt.NDArray[np.intp]) -> float | None:
@@ -209,7 +194,6 @@ def search(
     start: Sequence[float],
     calls: int,
     seed: int = 0,
-    degrees_of_freedom: int = 16,
     progress: str | None = None,
 ) -> SearchResult:
     """Find the point of the unit box with the least distance, in at most ``calls`` trials: at least 4 a dimension.
@@ -218,9 +202,9 @@ def search(
     improvement is greatest (Jones et al. 1998, J. Global Optim. 13:455), until that is negligible. Then a design of
     points around the best one is evaluated, and a second Gaussian process, whose covariance is that of parabolas, is
     fitted to the squared distance near it. The estimate is the lowest point of its mean; the covariance follows from
-    its curvature H as in least squares: ``2 * S / (degrees_of_freedom - dimensions) * inverse(H)``, S the squared
-    distance left over, which is chance and what no parameter can mend; and from the box, which no coordinate leaves.
-    The distance must have no noise of its own (common random numbers).
+    its curvature H as in least squares: ``2 * S / (BINS - dimensions) * inverse(H)``, as the distance is a mean of BINS
+    independent numbers, S the squared distance left over, which is chance and what no parameter can mend; and from the
+    box, which no coordinate leaves. The distance must have no noise of its own (common random numbers).
     """
     points: list[list[float]] = []
     distances: list[float] = []
@@ -243,10 +227,10 @@ def search(
 
         converged = _explore(evaluate, start, calls - around, seed, distances)
         explored = len(points)
-        for point in _design(points, distances, degrees_of_freedom, around):
+        for point in _design(points, distances, around):
             evaluate(point)
         bar.total = len(points)
-    best, covariance = _surface(np.array(points), np.array(distances) ** 2, degrees_of_freedom)
+    best, covariance = _surface(np.array(points), np.array(distances) ** 2)
     return SearchResult(best, covariance, np.array(points), np.array(distances), explored, converged)
 
 
@@ -255,9 +239,9 @@ def _explore(
     start: Sequence[float],
     calls: int,
     seed: int,
-    distances: Sequence[float],  # of all evaluations so far, which ``evaluate`` appends to
+    distances: Sequence[float],
 ) -> bool:
-    """Run the Bayesian optimisation; return whether it converged before all its calls."""
+    """Run the Bayesian optimisation; return whether it converged before ``evaluate`` appended all its calls."""
     dimensions = len(start)
     kernel = ConstantKernel(1.0, (1e-2, 1e4)) * Matern(np.full(dimensions, 0.5), (0.02, 20.0), nu=2.5)
     process = GaussianProcessRegressor(kernel, normalize_y=True, noise="gaussian", random_state=seed)
@@ -289,11 +273,9 @@ def _explore(
     return False
 
 
-def _design(
-    points: Sequence[Sequence[float]], distances: Sequence[float], degrees_of_freedom: int, size: int
-) -> list[list[float]]:
+def _design(points: Sequence[Sequence[float]], distances: Sequence[float], size: int) -> list[list[float]]:
     """Points on the axes and diagonals around the best so far, as far off as the squared distance has risen enough."""
-    best, covariance = _surface(np.array(points), np.array(distances) ** 2, degrees_of_freedom)
+    best, covariance = _surface(np.array(points), np.array(distances) ** 2)
     reach = np.clip(np.sqrt(SURFACE_RISE * np.diag(covariance)), 0.01, 0.25)
     axes = np.eye(len(best))
     steps = [np.zeros(len(best)), *(sign * axis for axis in axes for sign in (-1, 1))]
@@ -301,7 +283,7 @@ def _design(
     return [np.clip(best + reach * step, 0, 1).tolist() for step in steps[:size]]
 
 
-def _surface(points: FloatArray, squares: FloatArray, degrees_of_freedom: int) -> tuple[FloatArray, FloatArray]:
+def _surface(points: FloatArray, squares: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The lowest point of the parabola through the points around the best, and the covariance of its coordinates."""
     dimensions = points.shape[1]
     lowest = int(np.argmin(squares))
@@ -321,7 +303,7 @@ def _surface(points: FloatArray, squares: FloatArray, degrees_of_freedom: int) -
     minimum = minimize(mean, np.zeros(dimensions), bounds=within, method="L-BFGS-B").x
     curvature = _curvature(mean, minimum)
     least = max(float(squares.min()), 1e-12)
-    precision = max(degrees_of_freedom - dimensions, 1) / (2 * least) * curvature / np.outer(reach, reach)
+    precision = max(BINS - dimensions, 1) / (2 * least) * curvature / np.outer(reach, reach)
     return points[lowest] + minimum * reach, np.linalg.inv(precision + np.eye(dimensions) / BOX_VARIANCE)
 
 

@@ -47,13 +47,13 @@ class Calibration:
     values: dict[str, float]
     errors: dict[str, float]
     noises: list[dict[str, Any]]
-    gain: tuple[float, float, float] | None
-    offset: tuple[float, float, float] | None
-    black: float
-    before: float | None
-    after: float | None
-    trials: int
-    seconds: float
+    gain: tuple[float, float, float] | None = None
+    offset: tuple[float, float, float] | None = None
+    black: float = 0.0
+    before: float | None = None
+    after: float | None = None
+    trials: int = 0
+    seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     files: tuple[Path, ...] = ()
 
@@ -126,7 +126,7 @@ def preset_of(
     return preset | {"crappifier#noises": list(noises)}
 
 
-def report_of(calibration: Calibration, scale: int | None) -> dict[str, Any]:
+def _report_of(calibration: Calibration, scale: int | None) -> dict[str, Any]:
     return {
         "preset": calibration.files[0].name,
         "scale": scale,
@@ -158,9 +158,16 @@ def files_of(target: Path) -> tuple[Path, ...]:
 
 
 def write_files(
-    calibration: Calibration, preset: Mapping[str, Any], report: Mapping[str, Any], picture: Image.Image
+    calibration: Calibration,
+    scale: int | None,
+    downsample: str | None,
+    intensity: str | None,
+    details: Mapping[str, Any],
+    picture: Image.Image,
 ) -> None:
-    """Write report, picture and preset, which appear in this order when all three are complete."""
+    """Write report (with its details), picture and preset, which appear in this order when all are complete."""
+    preset = preset_of(calibration.noises, scale, downsample, intensity)
+    report = _report_of(calibration, scale) | details
     target, report_file, picture_file = calibration.files
     target.parent.mkdir(parents=True, exist_ok=True)
     with (  # left in the reverse order

@@ -61,10 +61,10 @@ class Levels:
 
 
 def grey_windows(
-    image: LazyImage, intensity: Intensity, windows: Sequence[tuple[int, Window]], stack: str = "TZ"
+    image: LazyImage, intensity: Intensity, windows: Sequence[tuple[int, Window]]
 ) -> tuple[FloatArray, BoolArray]:
     """Read windows (frame, place) of an image: ``(windows, Y, X)`` in grey levels, and which pixels are saturated."""
-    raw = np.stack([read_window(image, [frame], window, stack)[0] for frame, window in windows])
+    raw = np.stack([read_window(image, [frame], window)[0] for frame, window in windows])
     saturated = np.zeros(raw.shape, dtype=bool)
     least, greatest = raw.min(), raw.max()
     limits = np.iinfo(raw.dtype) if raw.dtype.kind in "iu" else None
@@ -87,19 +87,21 @@ def levels_of(image: LazyImage, intensity: Intensity, grey: FloatArray, saturate
     return np.array([-intensity.low * unit, unit, ends[0], top])
 
 
-def window_size(paths: Sequence[Path], axes: str | None) -> tuple[int, int]:
-    """Return height and width of the windows: those of the smallest image, up to 256 pixels."""
-    sizes = []
+def sampling(paths: Sequence[Path], pixels: int, axes: str | None) -> tuple[tuple[int, int], list[int], int]:
+    """Return the size ``(Y, X)`` of windows, the images to read them from (numbers), and how many from each."""
+    sides = [WINDOW_SIDE, WINDOW_SIDE]
     for path in paths:
         with open_image(path, axes=axes) as image:
-            sizes.append(plane_size(image))
-    return min(WINDOW_SIDE, *(height for height, _ in sizes)), min(WINDOW_SIDE, *(width for _, width in sizes))
+            sides = [min(pair) for pair in zip(sides, plane_size(image), strict=True)]
+    area = sides[0] * sides[1]
+    numbers = evenly(len(paths), max(1, pixels // area))
+    return (sides[0], sides[1]), numbers, max(1, min(MAX_WINDOWS, pixels // (area * len(numbers))))
 
 
-def places(image: LazyImage, side: tuple[int, int], count: int, stack: str) -> list[tuple[int, Window]]:
+def places(image: LazyImage, side: tuple[int, int], count: int) -> list[tuple[int, Window]]:
     """Spread windows of a size over the frames and the area of an image; fewer where they would repeat."""
     height, width = plane_size(image)
-    frames = np.linspace(0, frames_of(image.axes, image.shape, stack).count - 1, max(count, 1)).round().astype(int)
+    frames = np.linspace(0, frames_of(image.axes, image.shape).count - 1, count).round().astype(int)
     windows = []
     for number, frame in enumerate(frames.tolist()):
         # Places on a 4 x 4 lattice, taken in an order that scatters them.
@@ -124,21 +126,17 @@ def warn_of_saturation(kind: str, share: float) -> None:
 
 
 def read_unpaired(
-    paths: Sequence[Path], pixels: int, intensity: IntensitySettings, axes: str | None = None, stack: str = "TZ"
+    paths: Sequence[Path], pixels: int, intensity: IntensitySettings, axes: str | None = None
 ) -> tuple[FloatArray, BoolArray]:
     """Read windows of LR images, ``(windows, Y, X)`` in grey levels, and which of the pixels are not saturated."""
-    side = window_size(paths, axes)
-    chosen = [paths[number] for number in evenly(len(paths), max(1, pixels // (side[0] * side[1])))]
-    count = max(1, min(MAX_WINDOWS, pixels // (side[0] * side[1] * len(chosen))))
+    side, numbers, count = sampling(paths, pixels, axes)
     images, good = [], []
-    for path in chosen:
-        with open_image(path, axes=axes) as image:
-            scale = fit_image_intensity(image, intensity, stack)
-            grey, saturated = grey_windows(image, scale, places(image, side, count, stack), stack)
+    for number in numbers:
+        with open_image(paths[number], axes=axes) as image:
+            grey, saturated = grey_windows(image, fit_image_intensity(image, intensity), places(image, side, count))
         images.append(grey)
         good.append(~saturated)
-    share = 1 - float(np.mean([use.mean() for use in good]))
-    warn_of_saturation("LR", share)
+    warn_of_saturation("LR", 1 - float(np.mean([use.mean() for use in good])))
     return np.concatenate(images), np.concatenate(good)
 
 

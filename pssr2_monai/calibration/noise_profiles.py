@@ -196,17 +196,11 @@ def _row_spread(scene: Scene, noise: FloatArray) -> FloatArray:
 def _neighbour_correlations(scene: Scene, noise: FloatArray) -> FloatArray:
     correlations = []
     centred = np.where(scene.used, noise - noise[scene.used].mean(), 0)
-    for axis in (2, 1):
-        first, second = (centred.take(_part(noise, axis, k), axis) for k in (0, 1))
-        both = scene.used.take(_part(noise, axis, 0), axis) & scene.used.take(_part(noise, axis, 1), axis)
+    for before, after in ((np.s_[:, :, :-1], np.s_[:, :, 1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+        first, second, both = centred[before], centred[after], scene.used[before] & scene.used[after]
         power = np.einsum("nyx,nyx->ny", first**2 + second**2, both) / 2
         correlations.append(_ratio(_grouped(np.einsum("nyx,nyx->ny", first, second)), _grouped(power)))
     return np.stack(correlations)
-
-
-def _part(noise: FloatArray, axis: int, start: int) -> npt.NDArray[np.intp]:
-    """Indices of all pixels along an axis that have a next one, or that have one before."""
-    return np.arange(start, noise.shape[axis] - 1 + start)
 
 
 def _sharpness(scene: Scene, noise: FloatArray) -> FloatArray:

@@ -14,20 +14,12 @@ import numpy.typing as npt
 from scipy.ndimage import binary_dilation
 from tqdm import tqdm
 
-from pssr2_monai.calibration.grey_windows import (
-    MAX_WINDOWS,
-    Levels,
-    evenly,
-    grey_windows,
-    levels_of,
-    places,
-    warn_of_saturation,
-    window_size,
-)
+from pssr2_monai.calibration.grey_windows import Levels, grey_windows, levels_of, places, sampling, warn_of_saturation
 from pssr2_monai.calibration.registration.alignment import MIN_SCORE, MIN_SIDE_PX, align
 from pssr2_monai.crappify.crappify import Downsample
 from pssr2_monai.data.pairs import Sheet, check_pairs
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, nearest
+from pssr2_monai.images.axes import is_volume
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.intensity import IntensitySettings
 from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, second_difference
@@ -43,8 +35,33 @@ MIN_CORRELATION = 0.4  # correlation of the block means of LR and HR, below whic
 MIN_STRUCTURE_LEVELS = 1.0  # structure of an HR image in grey levels, below which its correlation means nothing
 MIN_SHIFT_PX = 0.05  # LR pixels between LR and HR, below which nothing is moved
 MIN_GOOD_SHARE = 0.01  # share of the pixels that must not be saturated
+REGISTERS = ("shift", "none")
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.floating]
+_Part = tuple[FloatArray, FloatArray, BoolArray, FloatArray, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How ``calibrate`` reads images."""
+
+    scale: int | None
+    downsample: str
+    register: str
+    intensity: IntensitySettings
+    pair_pattern: str | None
+    axes: str | None
+
+    def validate(self) -> None:
+        """Raise an InputError for an option that cannot be."""
+        Downsample(1 if self.scale is None else self.scale, self.downsample)
+        if is_volume(self.scale or 1):
+            raise InputError(
+                f"scale: {self.scale!r} is a volume's, but calibration takes plane by plane; give one number"
+            )
+        if self.register not in REGISTERS:
+            near = nearest(self.register, REGISTERS)
+            raise InputError(f"register: {self.register!r} is unknown{near}; use {' or '.join(REGISTERS)}")
 
 
 @dataclass(frozen=True)
@@ -178,36 +195,36 @@ def find_scale(sheets: Sequence[Sheet], axes: str | None = None) -> int:
     return hr_y // lr_y
 
 
-def read_pairs(
-    sheets: Sequence[Sheet],
-    scale: int,
-    *,
-    pixels: int,
-    downsample: str = "bilinear",
-    intensity: IntensitySettings | None = None,
-    register: str = "shift",
-    axes: str | None = None,
-    stack: str = "TZ",
-    progress: bool = False,
-) -> Pairs:
+def read_pairs(sheets: Sequence[Sheet], scale: int, pixels: int, reading: Reading) -> Pairs:
     """Read windows of pairs, ``pixels`` LR pixels at most, spread over the files, their frames and planes."""
-    check_pairs(sheets, scale, axes, stack)
-    side = window_size([lr_path(sheet) for sheet in sheets], axes)
-    chosen = [sheets[number] for number in evenly(len(sheets), max(1, pixels // (side[0] * side[1])))]
-    count = max(1, min(MAX_WINDOWS, pixels // (side[0] * side[1] * len(chosen))))
-    source = _Source(scale, side, count, intensity or IntensitySettings(), register, axes, stack)
-    bar = tqdm(chosen, desc="reading", unit="pair", disable=None if progress else True)
-    return _to_one_contrast(chosen, [_read_pair(sheet, source, Downsample(scale, downsample)) for sheet in bar])
+    check_pairs(sheets, scale, reading.axes)
+    side, numbers, count = sampling([lr_path(sheet) for sheet in sheets], pixels, reading.axes)
+    chosen, shrink, parts = [sheets[number] for number in numbers], Downsample(scale, reading.downsample), []
+    for sheet in tqdm(chosen, desc="reading", unit="pair", disable=None):
+        hr, lr, saturated, levels, shares = _read_pair(sheet, scale, side, count, reading)
+        inside = np.ones(side, dtype=bool)
+        if reading.register == "shift" and min(side) >= MIN_SIDE_PX:
+            hr, saturated, inside = _move(lr, hr, saturated, scale)
+        bad = np.asarray(saturated.reshape(len(saturated), side[0], scale, side[1], scale).any(axis=(2, 4)))
+        if scale > 1:
+            # Downsampling reaches a pixel further on every side, which at the ends of a window it cannot.
+            if bad.any():
+                bad = np.stack([binary_dilation(plane, np.ones((3, 3))) for plane in bad])
+            bad[:, [0, -1]] = bad[:, :, [0, -1]] = True
+            hr = np.asarray(shrink(hr))
+        parts.append((hr, lr, ~bad & inside, levels, shares))
+    return _to_one_contrast(chosen, parts)
 
 
 def _to_one_contrast(sheets: Sequence[Sheet], parts: Sequence[_Part]) -> Pairs:
-    hr, lr, good, levels = (np.concatenate([getattr(part, name) for part in parts]) for name in _Part.ARRAYS)
-    image = np.repeat(np.arange(len(parts)), [len(part.hr) for part in parts])
-    blocks = [blocks_of(part.hr, part.lr, part.good) for part in parts]
-    contrasts = fit_contrasts(blocks, (float(levels[:, 2].min()), float(levels[:, 3].max())))
+    *arrays, shares = zip(*parts, strict=True)
+    hr, lr, good, levels = map(np.concatenate, arrays)
+    image = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+    limits = float(levels[:, 2].min()), float(levels[:, 3].max())
+    contrasts = fit_contrasts([blocks_of(*part[:3]) for part in parts], limits)
     for sheet, contrast in zip(sheets, contrasts, strict=True):
         _check_field(sheet, contrast)
-    lr_share, hr_share = (float(np.mean([part.saturated[k] for part in parts])) for k in (0, 1))
+    lr_share, hr_share = np.mean(shares, axis=0).tolist()
     warn_of_saturation("LR", lr_share)
     warn_of_saturation("HR", hr_share)
     folder = sheets[0].label.parent
@@ -230,53 +247,17 @@ def _to_one_contrast(sheets: Sequence[Sheet], parts: Sequence[_Part]) -> Pairs:
     )
 
 
-@dataclass(frozen=True)
-class _Source:
-    """How windows are read; see ``read_pairs``."""
-
-    scale: int
-    side: tuple[int, int]
-    count: int
-    intensity: IntensitySettings
-    register: str
-    axes: str | None
-    stack: str
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The windows of one pair."""
-
-    ARRAYS = ("hr", "lr", "good", "levels")
-    hr: FloatArray
-    lr: FloatArray
-    good: BoolArray
-    levels: FloatArray
-    saturated: tuple[float, float]
-
-
-def _read_pair(sheet: Sheet, source: _Source, downsample: Downsample) -> _Part:
-    scale, side, stack = source.scale, source.side, source.stack
+def _read_pair(sheet: Sheet, scale: int, side: tuple[int, int], count: int, reading: Reading) -> _Part:
+    """HR and LR windows in grey levels, saturated HR pixels, the LR levels, and the shares of saturated pixels."""
     with ExitStack() as opened:
-        hr, lr = (opened.enter_context(open_image(path, axes=source.axes)) for path in (sheet.label, lr_path(sheet)))
-        windows = places(lr, side, source.count, stack)
+        hr, lr = (opened.enter_context(open_image(path, axes=reading.axes)) for path in (sheet.label, lr_path(sheet)))
+        windows = places(lr, side, count)
         large = [(frame, Window(w.y * scale, w.x * scale, w.height * scale, w.width * scale)) for frame, w in windows]
-        lr_range, hr_range = (fit_image_intensity(image, source.intensity, stack) for image in (lr, hr))
-        lr_grey, lr_saturated = grey_windows(lr, lr_range, windows, stack)
-        hr_grey, hr_saturated = grey_windows(hr, hr_range, large, stack)
+        lr_range, hr_range = (fit_image_intensity(image, reading.intensity) for image in (lr, hr))
+        lr_grey, lr_saturated = grey_windows(lr, lr_range, windows)
+        hr_grey, hr_saturated = grey_windows(hr, hr_range, large)
         levels = np.tile(levels_of(lr, lr_range, lr_grey, lr_saturated), (len(lr_grey), 1))
-    shares = float(lr_saturated.mean()), float(hr_saturated.mean())
-    inside = np.ones(side, dtype=bool)
-    if source.register == "shift" and min(side) >= MIN_SIDE_PX:
-        hr_grey, hr_saturated, inside = _move(lr_grey, hr_grey, hr_saturated, scale)
-    bad = np.asarray(hr_saturated.reshape(len(hr_saturated), side[0], scale, side[1], scale).any(axis=(2, 4)))
-    if scale > 1:
-        # Downsampling reaches a pixel further on every side, which at the ends of a window it cannot.
-        if bad.any():
-            bad = np.stack([binary_dilation(plane, np.ones((3, 3))) for plane in bad])
-        bad[:, [0, -1]] = bad[:, :, [0, -1]] = True
-        hr_grey = np.asarray(downsample(hr_grey))
-    return _Part(hr_grey, lr_grey, ~bad & inside, levels, shares)
+    return hr_grey, lr_grey, hr_saturated, levels, (float(lr_saturated.mean()), float(hr_saturated.mean()))
 
 
 def _move(lr: FloatArray, hr: FloatArray, saturated: BoolArray, scale: int) -> tuple[FloatArray, BoolArray, BoolArray]:

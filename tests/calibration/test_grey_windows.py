@@ -17,7 +17,8 @@ from pssr2_monai.calibration.grey_windows import (
     noise_of_flat_patches,
     places,
     read_unpaired,
-    window_size,
+    sampling,
+
 )
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.image import open_image
@@ -62,7 +63,7 @@ def test_a_few_brightest_pixels_are_not_saturated(tmp_path: Path) -> None:
 def test_places_are_spread_over_frames_and_plane(tmp_path: Path) -> None:
     stack = np.zeros((5, 100, 120), np.uint8)
     with open_image(_saved(tmp_path, stack), axes="ZYX") as image:
-        found = places(image, (40, 40), 16, "TZ")
+        found = places(image, (40, 40), 16)
     assert {frame for frame, _ in found} == set(range(5))
     assert {(window.y, window.x) for _, window in found} >= {(0, 0), (60, 80)}
     assert all(window.y + 40 <= 100 and window.x + 40 <= 120 for _, window in found)
@@ -70,7 +71,7 @@ def test_places_are_spread_over_frames_and_plane(tmp_path: Path) -> None:
 
 def test_the_smallest_image_sets_the_size_of_the_windows(tmp_path: Path) -> None:
     paths = [_saved(tmp_path, np.zeros((h, w), np.uint8), f"{h}.tif") for h, w in ((300, 90), (70, 400))]
-    assert window_size(paths, None) == (70, 90)
+    assert sampling(paths, 70 * 90 * 10, None) == ((70, 90), [0, 1], 5)
 
 
 @pytest.mark.parametrize(("many", "few", "expected"), [(3, 10, [0, 1, 2]), (10, 3, [0, 4, 9]), (1, 1, [0])])
