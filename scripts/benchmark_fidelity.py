@@ -25,8 +25,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, uniform_filter
 from scipy.stats import rankdata
 
-from pssr2_monai.crappify import PoissonNoise, noise_curve, noise_range
+from pssr2_monai.crappify import PoissonNoise
 from pssr2_monai.crappify.crappify import Crappify, Downsample
+from pssr2_monai.crappify.noise import noise_curve, noise_range
 from pssr2_monai.fidelity.consistency import SIGMAS, expectation, score_limit, smoothed_spreads, structure_scores
 from pssr2_monai.fidelity.uncertainty import MeanAndSpread, load_ensemble, spread_calibration
 from pssr2_monai.restoration.inferer import SeamlessInferer

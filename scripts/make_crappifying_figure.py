@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pssr2_monai.crappify import GREY_LEVELS, PoissonNoise
+from pssr2_monai.crappify import PoissonNoise
 from pssr2_monai.crappify.crappify import Downsample
+from pssr2_monai.crappify.noise import GREY_LEVELS
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.pictures import BLUE, ORANGE, grey_window, labelled_panel, new_figure, to_image
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pssr2_monai.crappify import GREY_LEVELS
+from pssr2_monai.crappify.noise import GREY_LEVELS
 from pssr2_monai.evaluation.compare import upscale
 from pssr2_monai.evaluation.measures import psnr, ssim
 from pssr2_monai.images.image import open_image

@@ -24,8 +24,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.image import list_images
 from pssr2_monai.images.intensity import IntensitySettings
 
-MAX_PIXELS, MAX_PIXELS_OF_TRIAL = 2**20, 2**19
-"""LR pixels to read, at most; the latter where every trial needs whole windows, not single pixels."""
+MAX_PIXELS, MAX_PIXELS_OF_TRIAL = 2**20, 2**19  # LR pixels; the latter where a trial needs whole windows
 MIN_CALLS = 12
 NOTED_CORRELATION = 0.1  # correlation of the noise of neighbouring pixels, from which on the summary suggests a blur
 NOTED_ROW_RATIO = 1.3  # spread of the rows' means over that of the model, from which on the summary suggests line noise

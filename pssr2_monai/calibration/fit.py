@@ -30,8 +30,7 @@ SAMPLED_PIXELS = 2**18  # pixels of a trial, where each pixel's noise depends on
 DEFAULT_NOISE = {"poisson": 1.0}  # what training degrades images by where nothing was calibrated
 MIN_IMAGE_PIXELS = 100  # pixels that the spread of a single image is taken from, at least
 SHARED_NOISE_WINDOWS = 16  # windows from which the share of the HR image's own noise is taken
-NEGLIGIBLE_GAIN = 0.02
-"""Expected improvement, as a share of the least distance so far, below which the search has converged."""
+NEGLIGIBLE_GAIN = 0.02  # expected improvement over the least distance so far, below which the search has converged
 CONVERGED_TRIALS = 2  # how many times in a row that must be so
 BOX_VARIANCE = 1 / 12  # variance of a coordinate that may lie anywhere in the unit box
 SURFACE_RISE = 8.0

@@ -162,7 +162,7 @@ def write_files(
     scale: int | None,
     downsample: str | None,
     intensity: str | None,
-    details: Mapping[str, Any],
+    details: dict[str, Any],
     picture: Image.Image,
 ) -> None:
     """Write report (with its details), picture and preset, which appear in this order when all are complete."""

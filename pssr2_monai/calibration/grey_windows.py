@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,14 +25,12 @@ from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, 
 WINDOW_SIDE = 256  # side of a window in LR pixels, at most
 MAX_WINDOWS = 16  # windows of one image, at most
 SATURATED_SHARE = 0.01  # share of saturated pixels above which a warning is due
-CLIPPED_SHARE = 0.001
-"""Share of the pixels that have the greatest value, above which that value is where the detector ends."""
+CLIPPED_SHARE = 0.001  # of the pixels at the greatest value, above which that value is where the detector ends
 PATCH_SIDE = 8  # side of a patch, pixels
 FLAT_SHARE = 0.3  # share of the patches of each brightness that are taken for flat
 BRIGHTNESS_BINS = 16
 MIN_PATCHES = 10  # flat patches in a bin of brightness, at least
-JACKKNIFE_PARTS = 10
-"""The standard error comes from leaving out one of so many parts of the patches at a time (jackknife)."""
+JACKKNIFE_PARTS = 10  # parts of the patches, of which one at a time is left out for the standard error (jackknife)
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 logger = logging.getLogger(__name__)
@@ -59,6 +58,18 @@ class Levels:
     def of(self, images: npt.NDArray[np.intp]) -> Levels:
         return Levels(self.zero[images], self.step[images], self.bottom[images], self.top[images])
 
+    @staticmethod
+    def row(image: LazyImage, intensity: Intensity, grey: FloatArray, saturated: BoolArray) -> FloatArray:
+        """Return zero, step, bottom and top of an image, some of whose pixels were read."""
+        unit = GREY_LEVELS / (intensity.high - intensity.low)
+        if image.dtype.kind == "f":
+            return np.array([0.0, 0.0, -np.inf, np.inf])
+        info = np.iinfo(image.dtype)
+        ends = [(float(end) - intensity.low) * unit for end in (info.min, info.max)]
+        # A camera of 12 bits ends before its file's 16 do.
+        top = float(grey.max()) if saturated.any() and saturated[grey == grey.max()].all() else ends[1]
+        return np.array([-intensity.low * unit, unit, ends[0], top])
+
 
 def grey_windows(
     image: LazyImage, intensity: Intensity, windows: Sequence[tuple[int, Window]]
@@ -73,18 +84,6 @@ def grey_windows(
         if value == end or (value == greatest and least < greatest and equal.mean() > CLIPPED_SHARE):
             saturated |= equal
     return np.asarray(intensity.apply(raw) * np.float32(GREY_LEVELS)), saturated
-
-
-def levels_of(image: LazyImage, intensity: Intensity, grey: FloatArray, saturated: BoolArray) -> FloatArray:
-    """Return zero, step, bottom and top of ``Levels`` of an image, some of whose pixels were read."""
-    unit = GREY_LEVELS / (intensity.high - intensity.low)
-    if image.dtype.kind == "f":
-        return np.array([0.0, 0.0, -np.inf, np.inf])
-    info = np.iinfo(image.dtype)
-    ends = [(float(end) - intensity.low) * unit for end in (info.min, info.max)]
-    # A camera of 12 bits ends before its file's 16 do.
-    top = float(grey.max()) if saturated.any() and saturated[grey == grey.max()].all() else ends[1]
-    return np.array([-intensity.low * unit, unit, ends[0], top])
 
 
 def sampling(paths: Sequence[Path], pixels: int, axes: str | None) -> tuple[tuple[int, int], list[int], int]:
@@ -164,12 +163,11 @@ def noise_of_flat_patches(
         )
     means, steepness, details = [], [], []
     for image, use in zip(images, good, strict=True):
-        mean = _patches(image).mean(axis=2)
-        whole = np.asarray(_patches(use).all(axis=2))
+        mean, whole = patches(image).mean(axis=2), np.asarray(patches(use).all(axis=2))
         whole[[0, -1]] = whole[:, [0, -1]] = False
         means.append(mean[whole])
         steepness.append(np.hypot(*np.gradient(mean))[whole])
-        details.append(np.abs(_patches(np.pad(second_difference(image), 1))[whole]))
+        details.append(np.abs(patches(np.pad(second_difference(image), 1))[whole]))
     mean, detail = np.concatenate(means), np.concatenate(details)
     if len(mean) < BRIGHTNESS_BINS * MIN_PATCHES:
         raise InputError(
@@ -213,8 +211,8 @@ def _curve(
     return brightness, np.array([np.median(detail[use]) / NORMAL_MEDIAN for use in chosen])
 
 
-def _patches(image: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """``(rows, columns, pixels)`` of the patches that an image holds whole."""
-    rows, columns = (side // PATCH_SIDE for side in image.shape)
-    whole = image[: rows * PATCH_SIDE, : columns * PATCH_SIDE].reshape(rows, PATCH_SIDE, columns, PATCH_SIDE)
-    return whole.swapaxes(1, 2).reshape(rows, columns, PATCH_SIDE * PATCH_SIDE)
+def patches(images: npt.NDArray[Any], side: int = PATCH_SIDE) -> npt.NDArray[Any]:
+    """Return all square patches that images ``(..., Y, X)`` hold whole: ``(..., rows, columns, pixels)``."""
+    rows, columns = (length // side for length in images.shape[-2:])
+    whole = images[..., : rows * side, : columns * side].reshape(*images.shape[:-2], rows, side, columns, side)
+    return whole.swapaxes(-3, -2).reshape(*images.shape[:-2], rows, columns, side * side)

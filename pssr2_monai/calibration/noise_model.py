@@ -6,16 +6,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from pssr2_monai.calibration.noise_profiles import COMMON_TERMS, EDGE_TERMS, PIXEL_TERMS, NoiseProfile, Scene
-from pssr2_monai.crappify import GREY_LEVELS, NOISES, Detector
+from pssr2_monai.crappify import NOISES, Detector
 from pssr2_monai.crappify.crappify import Crappify
-from pssr2_monai.crappify.noise import Fitting
+from pssr2_monai.crappify.noise import GREY_LEVELS, Fitting
 from pssr2_monai.crappify.scan import variance_kept_by_blur
 from pssr2_monai.errors import InputError, nearest
 from pssr2_monai.images.noise_estimates import black_level, variance_line
@@ -63,11 +63,6 @@ class NoiseModel:
         return bool(self.terms & EDGE_TERMS)
 
     @property
-    def blurred_noise(self) -> bool:
-        """Whether a blur follows other noise, and not only the beam's."""
-        return "blur" in self.names[1:]
-
-    @property
     def steps(self) -> list[str]:
         """The noises with the detector, whose offset follows what depends on the signal: Poisson noise.
 
@@ -104,9 +99,7 @@ class NoiseModel:
 
 
 def fitting_of(name: str) -> Fitting:
-    fitting = NOISES[name].fitting
-    assert fitting is not None  # NoiseModel.parse takes no others
-    return fitting
+    return cast(Fitting, NOISES[name].fitting)  # NoiseModel.parse takes no noise without one
 
 
 @dataclass(frozen=True)
@@ -123,15 +116,11 @@ class SearchSpace:
     highest: Mapping[str, float]  # the greatest value of each parameter
     behind_blur: float | None = None  # sigma of the guess where a blur follows the noises, searched by what it leaves
 
-    @property
-    def joint(self) -> bool:
-        return {"poisson", "gaussian"} <= set(self.names)
-
     def values(self, point: Sequence[float]) -> dict[str, float]:
         """Return the parameters at a point of the unit box."""
         place = dict(zip(self.names, (min(max(float(x), 0.0), 1.0) for x in point), strict=True))
         values = {name: self.highest[name] * x ** (1 / fitting_of(name).power) for name, x in place.items()}
-        if self.joint:
+        if {"poisson", "gaussian"} <= place.keys():
             variance, share = place["gaussian"] * self.highest["gaussian"] ** 2, place["poisson"]
             values["poisson"] = math.sqrt(variance * share / self.brightness)
             values["gaussian"] = math.sqrt(variance * (1 - share))
@@ -143,7 +132,7 @@ class SearchSpace:
         factor = self._before_blur(values)
         behind = {name: values[name] / (factor if name in ("poisson", "gaussian") else 1.0) for name in self.names}
         place = {name: (behind[name] / self.highest[name]) ** fitting_of(name).power for name in self.names}
-        if self.joint:
+        if {"poisson", "gaussian"} <= place.keys():
             shot, steady = behind["poisson"] ** 2 * self.brightness, behind["gaussian"] ** 2
             place["poisson"] = shot / (shot + steady) if shot + steady > 0 else 0.5
             place["gaussian"] = (shot + steady) / self.highest["gaussian"] ** 2
@@ -172,7 +161,7 @@ def first_guess(
         variance = np.maximum(variance - values["line"] ** 2, 0.1 * variance)
     if "jitter" in model.names:
         values["jitter"] = float(profile.shifts.mean())
-    if model.blurred_noise:
+    if "blur" in model.names[1:]:  # of other noise, and not only the beam's
         # White noise behind a Gaussian blur correlates by exp(-1 / (4 sigma**2)) with its neighbour.
         values["blur"] = math.sqrt(-1 / (4 * math.log(min(max((along_x + along_y) / 2, 0.05), 0.95))))
         variance = variance / variance_kept_by_blur(values["blur"])
@@ -189,5 +178,4 @@ def search_space(model: NoiseModel, guess: Mapping[str, float], brightness: floa
     highest = {name: max(1.5 * guess[name], fitting_of(name).search_to) for name in model.names}
     if {"poisson", "gaussian"} <= highest.keys():
         highest["gaussian"] = 1.5 * math.hypot(guess["poisson"] * math.sqrt(brightness), guess["gaussian"], 1.0)
-    blur = guess["blur"] if model.blurred_noise else None
-    return SearchSpace(model.names, max(brightness, 1.0), highest, blur)
+    return SearchSpace(model.names, max(brightness, 1.0), highest, guess["blur"] if "blur" in model.names[1:] else None)

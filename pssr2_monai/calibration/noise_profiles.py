@@ -13,11 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_gradient_magnitude, laplace
 
-TERMS = ("spread", "distribution", "mean", "tails", "rows", "neighbours", "sharpness", "shifts")
-"""The terms of the distance between profiles; see ``profile_terms``."""
+TERMS = ("spread", "distribution", "mean", "tails", "rows", "neighbours", "sharpness", "shifts")  # ``profile_terms``
 COMMON_TERMS = frozenset({"spread", "distribution", "mean"})  # those that every noise model is fitted by
-PIXEL_TERMS = COMMON_TERMS | {"tails"}
-"""Those that take each pixel by itself; all others compare it with its row or its neighbours."""
+PIXEL_TERMS = COMMON_TERMS | {"tails"}  # those that do not compare a pixel with its row or its neighbours
 EDGE_TERMS = frozenset({"sharpness", "shifts"})  # those that are measured at edges
 BINS = 16
 """Bins of brightness. What is measured row by row is kept in as many groups of rows, so that every term is a mean of

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pssr2_monai.calibration.noise_profiles import NoiseProfile, sort_pixels, summarise
+from pssr2_monai.images.axes import central
 from pssr2_monai.images.pictures import BLACK, BLUE, GREY, ORANGE, grey_window, new_figure, to_image
 
 if TYPE_CHECKING:
@@ -24,16 +25,16 @@ CHART_HEIGHT_PX = 340
 HEADING_PX = 30  # height of the name above an image, and of a line of the heading
 NOISE_RANGE = 4  # standard deviations from black, and to white, of mid-grey in the pictures of noise
 SHOWN_SIDE = 128  # side of the part of an image that is shown, LR pixels
-GreyImage = tuple[np.ndarray, float, float]
-"""An image ``(Y, X)``, and its levels shown black and white."""
+GreyImage = tuple[np.ndarray, float, float]  # an image (Y, X), and its levels shown black and white
 
 
 def picture_of_pairs(pairs: Pairs, fit: Fit, heading: str) -> Image.Image:
     """Draw one part of an image clean, real and crappified, with the noise of both, above profiles and search; RGB."""
-    number = _shown_window(pairs)
-    expected = pairs.expected[number]
-    place = _middle(expected)
-    clean, real, crappified = (image[place] for image in (expected, pairs.lr[number], fit.crappified[number]))
+    # A window with much structure, but not the most, of which little is saturated.
+    structure = pairs.clean.std(axis=(1, 2)) * pairs.good.mean(axis=(1, 2))
+    number = int(np.argsort(structure)[len(structure) * 3 // 4])
+    part = _middle(pairs.clean[number])
+    clean, real, crappified = (images[number][part] for images in (pairs.expected, pairs.lr, fit.crappified))
     low, high = (255 * end for end in grey_window(np.stack([clean, real, crappified]) / 255))
     reach = NOISE_RANGE * fit.trials.real.spread
     images = {
@@ -44,10 +45,9 @@ def picture_of_pairs(pairs: Pairs, fit: Fit, heading: str) -> Image.Image:
         "crappified noise": (crappified - clean, -reach, reach),
     }
     charts, axes = _new_charts(3)
-    draw_histogram(axes[0], fit)
-    draw_spread(axes[1], fit)
-    draw_search(axes[2], fit)
-    return _stack(_draw_images(images, heading), to_image(charts))
+    for draw, place in zip((draw_histogram, draw_spread, draw_search), axes, strict=True):
+        draw(place, fit)
+    return _draw_images(images, heading, charts)
 
 
 def picture_of_flat_patches(image: np.ndarray, noise: FlatNoise, heading: str) -> Image.Image:
@@ -57,9 +57,8 @@ def picture_of_flat_patches(image: np.ndarray, noise: FlatNoise, heading: str) -
     figure, (left, right) = new_figure(WIDTH_PX, 500 + HEADING_PX * len(heading.splitlines()), 2)
     figure.suptitle(heading, x=0.01, horizontalalignment="left", fontsize=11)
     _show(left, "real LR", (part, low, high))
-    right.set_title("Noise of flat patches by brightness")
-    right.set(xlabel="brightness (grey level)", ylabel="standard deviation (grey levels)")
-    right.set_ylim(0, 1.25 * float(noise.spread.max()))
+    right.set(title="Noise of flat patches by brightness", xlabel="brightness (grey level)")
+    right.set(ylabel="standard deviation (grey levels)", ylim=(0, 1.25 * float(noise.spread.max())))
     right.plot(noise.brightness, noise.spread, "o", color=BLACK, markersize=5, label="flat patches")
     x = np.linspace(noise.brightness.min(), noise.brightness.max(), 100)
     poisson, gaussian = (noise.values.get(name, 0.0) for name in ("poisson", "gaussian"))
@@ -92,7 +91,7 @@ def picture_of_noise(clean: np.ndarray, lr: np.ndarray, name: str) -> Image.Imag
         f"{name}: noise of {profile.spread:.3g} grey levels (standard deviation) in {len(clean)} tiles; "
         f"its mean {float(noise.mean()):+.2g}"
     )
-    return _stack(_draw_images(images, heading), to_image(charts))
+    return _draw_images(images, heading, charts)
 
 
 def _new_charts(columns: int) -> tuple[Figure, list[Axes]]:
@@ -113,9 +112,8 @@ def draw_histogram(axes: Axes, fit: Fit) -> None:
 
 
 def _label_histogram(axes: Axes, reach: float, top: float) -> None:
-    axes.set_title("How often each noise value occurs")
-    axes.set(xlabel="noise (grey levels)", ylabel="share of pixels per grey level")
-    axes.set(xlim=(-reach, reach), ylim=(0, 1.15 * top))
+    axes.set(title="How often each noise value occurs", xlabel="noise (grey levels)")
+    axes.set(ylabel="share of pixels per grey level", xlim=(-reach, reach), ylim=(0, 1.15 * top))
 
 
 def noise_density(profile: NoiseProfile) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +133,7 @@ def draw_spread(axes: Axes, fit: Fit) -> None:
 
 def _label_spread(axes: Axes, brightness: np.ndarray, top: float) -> None:
     margin = 0.04 * float(np.ptp(brightness)) + 0.5
-    axes.set_title("How strong the noise is at each brightness")
+    axes.set(title="How strong the noise is at each brightness")
     axes.set(xlabel="brightness (grey level)", ylabel="standard deviation (grey levels)")
     axes.set(xlim=(brightness.min() - margin, brightness.max() + margin), ylim=(0, max(1.0, top)))
 
@@ -143,8 +141,7 @@ def _label_spread(axes: Axes, brightness: np.ndarray, top: float) -> None:
 def draw_search(axes: Axes, fit: Fit) -> None:
     distances, explored = fit.search.distances, fit.search.explored
     trials = np.arange(1, len(distances) + 1)
-    axes.set_title("The search")
-    axes.set(xlabel="trial", ylabel="distance between the noise profiles")
+    axes.set(title="The search", xlabel="trial", ylabel="distance between the noise profiles")
     axes.set(xlim=(0, len(distances) + 1), ylim=(0, 1.4 * float(distances.max())))
     axes.locator_params(axis="x", integer=True)
     axes.plot(trials, np.minimum.accumulate(distances), color=BLUE, label="least so far")
@@ -154,26 +151,19 @@ def draw_search(axes: Axes, fit: Fit) -> None:
     axes.legend(loc="upper right")
 
 
-def _shown_window(pairs: Pairs) -> int:
-    """A window with much structure, but not the most, of which little is saturated."""
-    structure = np.array([clean.std() * use.mean() for clean, use in zip(pairs.clean, pairs.good, strict=True)])
-    return int(np.argsort(structure)[len(structure) * 3 // 4])
+def _middle(image: np.ndarray) -> tuple[slice, ...]:
+    return tuple(central(side, min(side, SHOWN_SIDE)) for side in image.shape)
 
 
-def _middle(image: np.ndarray) -> tuple[slice, slice]:
-    top, left = (max(0, (length - SHOWN_SIDE) // 2) for length in image.shape)
-    return slice(top, top + SHOWN_SIDE), slice(left, left + SHOWN_SIDE)
-
-
-def _draw_images(images: Mapping[str, GreyImage], heading: str) -> Image.Image:
-    """Images side by side, each with its name above and in its own grey window, under the heading."""
+def _draw_images(images: Mapping[str, GreyImage], heading: str, charts: Figure) -> Image.Image:
+    """Images side by side, each with its name above and in its own grey window, under the heading, above charts."""
     side = WIDTH_PX // max(len(images), 4)
     height = side + HEADING_PX * (1 + len(heading.splitlines()))
     figure, axes = new_figure(WIDTH_PX, height, len(images))
     figure.suptitle(heading, x=0.01, horizontalalignment="left", fontsize=11)
     for place, (name, image) in zip(axes, images.items(), strict=True):
         _show(place, name, image)
-    return to_image(figure)
+    return Image.fromarray(np.concatenate([to_image(figure), to_image(charts)]))
 
 
 def _show(axes: Axes, name: str, image: GreyImage) -> None:
@@ -181,7 +171,3 @@ def _show(axes: Axes, name: str, image: GreyImage) -> None:
     axes.imshow(pixels, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest")
     axes.set_title(name)
     axes.axis("off")
-
-
-def _stack(above: Image.Image, below: Image.Image) -> Image.Image:
-    return Image.fromarray(np.concatenate([np.asarray(above), np.asarray(below)]))

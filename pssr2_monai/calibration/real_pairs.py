@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import binary_dilation
 from tqdm import tqdm
 
-from pssr2_monai.calibration.grey_windows import Levels, grey_windows, levels_of, places, sampling, warn_of_saturation
+from pssr2_monai.calibration.grey_windows import Levels, grey_windows, patches, places, sampling, warn_of_saturation
 from pssr2_monai.calibration.registration.alignment import MIN_SCORE, MIN_SIDE_PX, align
 from pssr2_monai.crappify.crappify import Downsample
 from pssr2_monai.data.pairs import Sheet, check_pairs
@@ -28,8 +27,7 @@ from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size
 BLOCK_SIDE = 8  # side of the blocks whose means are compared, so that their noise is an eighth of a pixel's
 GAIN_SPREAD, MIN_GAIN_SPREAD = 0.2, 0.002
 """Relative scatter of the gains of one set's images: assumed where they are too few to measure it, and at least."""
-CLIPPED_DEVIATIONS = 2.5
-"""Standard deviations of noise that must fit between a block and the ends of the detector's range."""
+CLIPPED_DEVIATIONS = 2.5  # of noise that must fit between a block and the ends of the detector's range
 MIN_BLOCKS = 4  # blocks that a line is fitted to, at least
 MIN_CORRELATION = 0.4  # correlation of the block means of LR and HR, below which they are taken for different fields
 MIN_STRUCTURE_LEVELS = 1.0  # structure of an HR image in grey levels, below which its correlation means nothing
@@ -87,8 +85,9 @@ class Blocks:
 
 def blocks_of(hr: FloatArray, lr: FloatArray, good: npt.NDArray[np.bool_]) -> Blocks:
     """Return the blocks of the windows ``(windows, Y, X)`` of a pair in which every pixel is ``good``."""
-    whole = _blocks(good).all(axis=1)
-    hr_blocks, lr_blocks = _blocks(hr)[whole], _blocks(lr)[whole]
+    side = min(BLOCK_SIDE, *hr.shape[1:])
+    whole = patches(good, side).all(axis=-1)
+    hr_blocks, lr_blocks = patches(hr, side)[whole], patches(lr, side)[whole]
     return Blocks(
         hr=hr_blocks.mean(axis=1, dtype=np.float64),
         lr=lr_blocks.mean(axis=1, dtype=np.float64),
@@ -96,14 +95,6 @@ def blocks_of(hr: FloatArray, lr: FloatArray, good: npt.NDArray[np.bool_]) -> Bl
         brightest=hr_blocks.max(axis=1),
         noise=float(np.median(np.abs(second_difference(lr)))) / NORMAL_MEDIAN,
     )
-
-
-def _blocks(windows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """``(blocks, pixels)`` of all blocks that the windows hold whole."""
-    side = min(BLOCK_SIDE, *windows.shape[1:])
-    height, width = (length // side for length in windows.shape[1:])
-    whole = windows[:, : height * side, : width * side].reshape(-1, height, side, width, side)
-    return whole.swapaxes(2, 3).reshape(-1, side * side)
 
 
 def fit_contrasts(pairs: Sequence[Blocks], limits: tuple[float, float]) -> list[Contrast]:
@@ -256,7 +247,7 @@ def _read_pair(sheet: Sheet, scale: int, side: tuple[int, int], count: int, read
         lr_range, hr_range = (fit_image_intensity(image, reading.intensity) for image in (lr, hr))
         lr_grey, lr_saturated = grey_windows(lr, lr_range, windows)
         hr_grey, hr_saturated = grey_windows(hr, hr_range, large)
-        levels = np.tile(levels_of(lr, lr_range, lr_grey, lr_saturated), (len(lr_grey), 1))
+        levels = np.tile(Levels.row(lr, lr_range, lr_grey, lr_saturated), (len(lr_grey), 1))
     return hr_grey, lr_grey, hr_saturated, levels, (float(lr_saturated.mean()), float(hr_saturated.mean()))
 
 

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from pssr2_monai.crappify.crappify import Crappify, Downsample
-from pssr2_monai.crappify.noise import (
-    GREY_LEVELS,
-    NOISES,
-    Noise,
-    NoiseCurve,
-    Parameter,
-    noise_classes,
-    noise_curve,
-    noise_range,
-)
+from pssr2_monai.crappify.noise import NOISES, Noise, noise_classes
 from pssr2_monai.crappify.pixelwise import Detector, Gamma, GaussianNoise, PoissonNoise, SaltPepperNoise
 from pssr2_monai.crappify.scan import Blur, Drift, LineJitter, LineNoise
 from pssr2_monai.registry import register
 
 __all__ = [
-    "GREY_LEVELS",
     "NOISES",
     "Blur",
     "Crappify",
@@ -30,13 +20,9 @@ __all__ = [
     "LineJitter",
     "LineNoise",
     "Noise",
-    "NoiseCurve",
-    "Parameter",
     "PoissonNoise",
     "SaltPepperNoise",
     "noise_classes",
-    "noise_curve",
-    "noise_range",
 ]
 
 register("crappifier", Crappify, Downsample)

@@ -30,13 +30,11 @@ GREY_LEVELS = 255.0  # grey level that 1.0 stands for
 Parameter = float | Sequence[float] | Mapping[str, float]
 """A number; a pair ``[low, high]`` to draw from uniformly; or ``{"mean": m, "spread": s}``, a normal distribution of
 standard deviation ``s``, clipped to the values that the parameter may have (as in PSSR2)."""
-NOISES: dict[str, type[Noise]] = {}
-"""Every noise by its short name, in the order of definition; a subclass of ``Noise`` adds itself."""
+NOISES: dict[str, type[Noise]] = {}  # by short name, in the order of definition; a subclass of ``Noise`` adds itself
 FloatArray = npt.NDArray[np.floating]
 _SEED_END = 2**32 - 1
 _CURVE_LEVELS, _CURVE_SEED = 256, 0
-_CURVE_IMAGES, _CURVE_IMAGE_SIDE = 18, 96
-"""Flat images that a noise without formula is measured on, and their side in pixels."""
+_CURVE_IMAGES, _CURVE_IMAGE_SIDE = 18, 96  # flat images to measure a noise without formula on; pixels
 _NORMAL_REACH = 2.0  # standard deviations from the mean of a normally drawn parameter to the ends of its range
 
 
@@ -243,14 +241,10 @@ def noise_classes() -> dict[str, type[Noise]]:
 
 
 def noise_curve(noises: Sequence[Callable[[Any], Any]], share: float = 0.5) -> NoiseCurve:
-    """Return the curve of noises applied in turn, each parameter at the same place of its range.
+    """Return the curve of noises applied in turn, each parameter at the same share of its range.
 
     Displaced rows (``LineJitter``) show at edges alone and are left out, as is what clipping takes off. Slow drift and
     lines count with their whole variance. Callables that are not a ``Noise`` are measured on flat images.
-
-    Args:
-        noises: of a crappifier.
-        share: 0 for the lower ends of all ranges, 0.5 for their middle, 1 for the upper ends.
 
     Example:
         >>> from pssr2_monai.crappify import PoissonNoise

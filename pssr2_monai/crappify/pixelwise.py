@@ -1,8 +1,6 @@
 """Noises of single pixels; those of the scan are in ``pssr2_monai.crappify.scan``.
 
-Images are ``(..., Y, X)``
-arrays or tensors with values in [0, 1]; parameters count in grey levels of an 8-bit image; see
-``pssr2_monai.crappify.noise``.
+Images are ``(..., Y, X)`` arrays or tensors with values in [0, 1]; parameters count in grey levels of an 8-bit image.
 """
 
 from __future__ import annotations
@@ -22,8 +20,7 @@ from pssr2_monai.errors import InputError
 MAX_TABLE_RATE = 255  # the largest rate in the table; a power of two less one, as the shifts below need
 TABLE_REACH = 128  # counts in the table below and above a rate: the chance of one beyond them is less than 1e-14
 MIN_TABLE_DRAWS = 4096  # below so many numbers torch is faster
-COLUMN_BITS, CHANCE_BITS = 8, 16
-"""Bits of a random number that choose a cell of the table, and one of the two counts that the cell holds."""
+COLUMN_BITS, CHANCE_BITS = 8, 16  # of a random number, that choose a cell of the table, and one of its two counts
 
 
 def poisson(rate: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -169,9 +166,6 @@ class GaussianNoise(Noise):
     Args:
         sigma: standard deviation in grey levels, at least 0.
         gain: grey levels added to every pixel (PSSR2's word for an offset).
-
-    Raises:
-        InputError: see ``Noise``.
 
     Example:
         >>> import numpy as np

@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import maximum_filter
 
-from pssr2_monai.crappify import noise_curve, noise_range
 from pssr2_monai.crappify.crappify import Crappify, Downsample
-from pssr2_monai.crappify.noise import GREY_LEVELS
+from pssr2_monai.crappify.noise import GREY_LEVELS, noise_curve, noise_range
 from pssr2_monai.errors import InputError
 from pssr2_monai.fidelity.consistency import (
     HALO,

@@ -20,8 +20,7 @@ import numpy.typing as npt
 from scipy.ndimage import correlate1d, gaussian_filter
 from scipy.optimize import brentq
 
-from pssr2_monai.crappify import NoiseCurve
-from pssr2_monai.crappify.noise import GREY_LEVELS
+from pssr2_monai.crappify.noise import GREY_LEVELS, NoiseCurve
 from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, second_difference, variance_line
 
 SIGMAS = (0.8, 1.2, 1.8, 2.6)  # LR pixels to which z-scores are smoothed: disks of about 2 to 9 pixels

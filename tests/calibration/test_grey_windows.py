@@ -13,12 +13,10 @@ from pssr2_monai.calibration.grey_windows import (
     Levels,
     evenly,
     grey_windows,
-    levels_of,
     noise_of_flat_patches,
     places,
     read_unpaired,
     sampling,
-
 )
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.image import open_image
@@ -48,7 +46,7 @@ def test_levels_follow_the_intensity_range(tmp_path: Path) -> None:
         grey, saturated = grey_windows(image, intensity, [(0, Window(0, 0, 32, 32))])
         np.testing.assert_allclose(grey[0], (twelve - 95.0) / 10, atol=1e-3)
         np.testing.assert_array_equal(saturated[0], twelve == 4095)
-        np.testing.assert_allclose(levels_of(image, intensity, grey, saturated), [-9.5, 0.1, -9.5, 400.0], atol=1e-3)
+        np.testing.assert_allclose(Levels.row(image, intensity, grey, saturated), [-9.5, 0.1, -9.5, 400.0], atol=1e-3)
 
 
 def test_a_few_brightest_pixels_are_not_saturated(tmp_path: Path) -> None:

@@ -24,11 +24,9 @@ from pssr2_monai.crappify import (
     Noise,
     PoissonNoise,
     SaltPepperNoise,
-    noise_classes,
-    noise_curve,
-    noise_range,
 )
 from pssr2_monai.crappify.crappify import Crappify
+from pssr2_monai.crappify.noise import noise_classes, noise_curve, noise_range
 from pssr2_monai.errors import InputError
 
 SIDE = 400

@@ -16,8 +16,8 @@ import torch
 from pssr2_monai.calibration.fitted_preset import noise_entry
 from pssr2_monai.calibration.noise_model import NoiseModel, first_guess, search_space
 from pssr2_monai.calibration.noise_profiles import sort_pixels, summarise
-from pssr2_monai.crappify import NOISES, Crappify, GaussianNoise, Noise, NoiseCurve, noise_classes, noise_curve
-from pssr2_monai.crappify.noise import Fitting, Parameter, Slider
+from pssr2_monai.crappify import NOISES, Crappify, GaussianNoise, Noise
+from pssr2_monai.crappify.noise import Fitting, NoiseCurve, Parameter, Slider, noise_classes, noise_curve
 from pssr2_monai.crappify.transforms import Blurd, dictionary_form
 from pssr2_monai.errors import InputError
 

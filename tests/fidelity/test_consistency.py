@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from pssr2_monai.crappify import GaussianNoise, PoissonNoise, SaltPepperNoise, noise_curve, noise_range
+from pssr2_monai.crappify import GaussianNoise, PoissonNoise, SaltPepperNoise
+from pssr2_monai.crappify.noise import noise_curve, noise_range
 from pssr2_monai.fidelity.consistency import (
     HALO,
     SIGMAS,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, kurtosis
 
-from pssr2_monai.crappify import GaussianNoise, noise_curve
+from pssr2_monai.crappify import GaussianNoise
+from pssr2_monai.crappify.noise import noise_curve
 from pssr2_monai.fidelity.consistency import Expectation, white_spreads
 from pssr2_monai.fidelity.figures import MAX_LISTED, Figures, Structure, Sums, judge
 

@@ -25,15 +25,12 @@ MIN_SCORE = 7.0
 """Scores of images that do not belong together stay below this, as a rule; see ``scripts/benchmark_register.py``."""
 MIN_SIDE_PX = 24  # LR pixels that an image must have along each side
 SEARCH_SIDE_PX = 160  # side down to which images are binned for the search over rotations and sizes
-FINE_PIXELS = 2**18
-"""Pixels down to which an LR image is binned for the refinement: more of them cost time and change nothing."""
+FINE_PIXELS = 2**18  # LR pixels to which images are binned for the refinement; more cost time and change nothing
 MAX_REFINEMENT_PX = 4.0  # the search comes within two pixels, so that a refinement that goes farther has failed
-SMOOTHING_PX = 0.5
-"""Sigma in LR pixels for the refinement: more costs accuracy even where the noise is as strong as the contrast."""
+SMOOTHING_PX = 0.5  # sigma in LR pixels for the refinement; more costs accuracy even where noise is strong
 SCORED_BAND_PX = (2.0, 6.0)  # sigmas in LR pixels: structure of sizes between them decides the score
 FADING = 0.5  # share of the image's side over which its borders fade out for the score
-SPLINE_REACH_PX = 16
-"""HR pixels beyond which a pixel has no influence on a cubic spline, which falls off as 0.27 to their power."""
+SPLINE_REACH_PX = 16  # HR pixels to which a pixel influences a cubic spline, as 0.27 to their power
 FloatArray = npt.NDArray[Any]
 
 
@@ -85,7 +82,8 @@ class Alignment:
 
     def source(self, window: Window) -> Window:
         """Return the HR pixels that ``resampled`` needs for a window of LR pixels; some may lie outside the image."""
-        corners = np.array([[y, x, 1] for y in _ends(window.y, window.height) for x in _ends(window.x, window.width)])
+        ends = (window.y, window.y + window.height), (window.x, window.x + window.width)
+        corners = np.array([[y - 0.5, x - 0.5, 1] for y in ends[0] for x in ends[1]])
         places = (corners @ self.matrix.T + 0.5) * self.scale
         top, left = (np.floor(places.min(0)) - SPLINE_REACH_PX).astype(int).tolist()
         bottom, right = (np.ceil(places.max(0)) + SPLINE_REACH_PX).astype(int).tolist()
@@ -139,11 +137,11 @@ def align(lr: npt.NDArray[Any], hr: npt.NDArray[Any], scale: int, model: str = "
     coarse = math.ceil(max(lr_size) / SEARCH_SIDE_PX)
     fine = min(coarse, math.ceil(math.sqrt(lr.size / FINE_PIXELS)))
     small = _binned(lr, coarse), _binned(hr, coarse)
-    matrix = _unbinned(search(small[0], _binned(small[1], scale), model), coarse)
+    matrix = _rescaled(search(small[0], _binned(small[1], scale), model), coarse)
     for factor in sorted({coarse, fine}, reverse=True):
-        start = _rebinned(matrix, factor)
+        start = _rescaled(matrix, 1 / factor)
         refined, smooth = _refined(_binned(lr, factor), _binned(hr, factor), scale, start, model)
-        matrix = _unbinned(refined, factor)
+        matrix = _rescaled(refined, factor)
     score, correlation = _likeness(*smooth, scale, refined)
     return Alignment(matrix, lr_size, hr_size, scale, score, correlation)
 
@@ -182,14 +180,8 @@ def _binned(image: FloatArray, factor: int) -> FloatArray:
     return whole.reshape(rows, factor, columns, factor).mean((1, 3))
 
 
-def _rebinned(matrix: FloatArray, factor: int) -> FloatArray:
-    """A map in LR pixels as one in pixels that are ``factor`` times as long."""
-    moved = matrix[:, 2] + (matrix[:, :2].sum(1) - 1) * (factor - 1) / 2
-    return np.column_stack([matrix[:, :2], moved / factor])
-
-
-def _unbinned(matrix: FloatArray, factor: int) -> FloatArray:
-    """The reverse of ``_rebinned``."""
+def _rescaled(matrix: FloatArray, factor: float) -> FloatArray:
+    """A map in pixels as one in pixels that are ``factor`` times as many along a side."""
     moved = matrix[:, 2] * factor - (matrix[:, :2].sum(1) - 1) * (factor - 1) / 2
     return np.column_stack([matrix[:, :2], moved])
 
@@ -233,11 +225,6 @@ def _likeness(lr: FloatArray, hr: FloatArray, scale: int, matrix: FloatArray) ->
     far = np.hypot(*np.meshgrid(*(fft.fftfreq(side, 1 / side) for side in surface.shape), indexing="ij")) > 2 * fine
     score = math.sqrt(-math.log(1 - min(correlation**2, 1 - 1e-4))) / float(surface[far].std())
     return score, correlation
-
-
-def _ends(first: int, count: int) -> tuple[float, float]:
-    """Where the area of so many LR pixels begins and ends."""
-    return first - 0.5, first + count - 0.5
 
 
 def _shared(matrix: FloatArray, lr_size: tuple[int, ...], hr_size: tuple[int, ...], scale: int) -> Window:

@@ -26,10 +26,8 @@ from scipy.signal.windows import tukey
 
 DEGREES = np.arange(-4.0, 4.1)
 RATIOS = np.arange(0.96, 1.041, 0.01)
-MAX_SHIFT_SHARE = 0.25
-"""Greatest shift as a share of the image's side: at greater ones the small overlap looks alike by chance."""
-PASSBAND = (0.02, 0.15)
-"""Cycles per pixel between which the phases are correlated: neither shading nor what is mostly noise."""
+MAX_SHIFT_SHARE = 0.25  # of the image's side: at greater shifts the small overlap looks alike by chance
+PASSBAND = (0.02, 0.15)  # cycles per pixel of the phases correlated: neither shading nor what is mostly noise
 FloatArray = npt.NDArray[Any]
 
 
@@ -95,11 +93,9 @@ def _phases(image: FloatArray) -> npt.NDArray[np.complexfloating[Any, Any]]:
     return spectrum / np.maximum(np.abs(spectrum), np.finfo(np.float32).tiny)
 
 
-MODELS = ("shift", "rigid", "similarity", "affine")
-"""What a map may do: shift; turn as well; change size as well; shear and stretch as well."""
+MODELS = ("shift", "rigid", "similarity", "affine")  # a shift; with rotation; with another size; with shear
 HISTOGRAM_BINS = 32
-FIRST_STEP_PX, LAST_STEP_PX = 0.5, 1e-4
-"""By how much the first step of the refinement moves the image's points, and the step at which it ends."""
+FIRST_STEP_PX, LAST_STEP_PX = 0.5, 1e-4  # that the refinement moves the image's points by, first and at its end
 MAX_STEPS = 200
 _TRANSFORMS = {
     "shift": itkTranslationTransformD2,

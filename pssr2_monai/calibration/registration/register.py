@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,7 @@ from pssr2_monai.images.writer import WRITTEN, create_writer, written_atomically
 TABLE = "registration.csv"
 MAX_FRAMES = 5  # frames of a stack that are aligned, at most
 NOTED_DISAGREEMENT_PX = 1.0  # LR pixels between the alignments of frames, from which on a warning is logged
-MAX_SCALE_ERROR = 0.1
-"""Relative difference between the ratio of two sizes and a whole scale, at most: fields need not match to the pixel."""
+MAX_SCALE_ERROR = 0.1  # relative, of the ratio of two sizes to a whole scale: fields need not match to the pixel
 BAND_PIXELS = 2**22  # HR pixels that are held at a time, about
 logger = logging.getLogger(__name__)
 
@@ -111,7 +110,9 @@ def register(
     sheets = sheets_of(hr, lr, pattern=pair_pattern)
     scale = _common_scale(sheets, scale, axes)
     out = Path(out)
-    _check_free(out)
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        state = "is a file" if out.is_file() else "holds files already"
+        raise InputError(f"{out}: {state}; give a new or an empty folder")
     with written_atomically(out) as part:
         results = _register_pairs(sheets, part, scale, model, min_score, axes)
     _check_kept(results, out, min_score)
@@ -158,12 +159,6 @@ def summary(results: Sequence[Registered]) -> str:
     return "\n".join(lines)
 
 
-def _check_free(out: Path) -> None:
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        state = "is a file" if out.is_file() else "holds files already"
-        raise InputError(f"{out}: {state}; give a new or an empty folder")
-
-
 def _common_scale(sheets: Sequence[Sheet], scale: int | None, axes: str | None) -> int:
     """Validate every file of the pairs; return their scale."""
     first: tuple[int, str] | None = None
@@ -208,7 +203,11 @@ def _register_pair(
     with open_image(sheet.label, axes) as hr, open_image(lr_path(sheet), axes) as lr:
         count = frames_of(lr.axes, lr.shape).count
         frames = sorted(set(np.linspace(0, count - 1, MAX_FRAMES).round().astype(int).tolist()))
-        alignments = [align(_plane(lr, frame), _plane(hr, frame), scale, model) for frame in frames]
+        lr_whole, hr_whole = (Window(0, 0, *plane_size(image)) for image in (lr, hr))
+        alignments = [
+            align(read_window(lr, [frame], lr_whole)[0], read_window(hr, [frame], hr_whole)[0], scale, model)
+            for frame in frames
+        ]
         alignment, disagreement = _common_alignment(alignments, min_score)
         name, shared = sheet.label.name, alignment.window
         kept = alignment.score >= min_score and shared.height > 0 and shared.width > 0
@@ -242,16 +241,12 @@ def _common_alignment(alignments: Sequence[Alignment], min_score: float) -> tupl
     return median, max(farthest_corner(alignment.matrix - matrix, median.lr_size) for alignment in trusted)
 
 
-def _plane(image: LazyImage, frame: int) -> npt.NDArray[Any]:
-    height, width = plane_size(image)
-    return read_window(image, [frame], Window(0, 0, height, width))[0]
-
-
 def write_shared(image: LazyImage, path: Path, alignment: Alignment, is_hr: bool) -> None:
     """Write what an image of a pair shares with the other, frame by frame: LR pixels copied, HR ones interpolated."""
     order, shared = frames_of(image.axes, image.shape), alignment.window
     scale = alignment.scale if is_hr else 1
     sides = {"Y": shared.height * scale, "X": shared.width * scale}
+    rows = max(1, BAND_PIXELS // (alignment.scale**2 * shared.width))  # of a band
     with create_writer(
         path,
         shape=[sides.get(axis, size) for axis, size in zip(image.axes, image.shape, strict=True)],
@@ -261,22 +256,16 @@ def write_shared(image: LazyImage, path: Path, alignment: Alignment, is_hr: bool
         channel_names=image.channel_names,
     ) as writer:
         for frame in range(order.count):
-            for band in _bands(shared, BAND_PIXELS // alignment.scale**2):
+            for top in range(0, shared.height, rows):
+                band = Window(shared.y + top, shared.x, min(rows, shared.height - top), shared.width)
                 if is_hr:
                     source = alignment.source(band)
                     pixels = read_window(image, [frame], source)[0]
                     plane = _cast(alignment.resampled(pixels, band, source), image.dtype)
                 else:
                     plane = read_window(image, [frame], band)[0]
-                place = Window((band.y - shared.y) * scale, 0, band.height * scale, band.width * scale)
+                place = Window(top * scale, 0, band.height * scale, band.width * scale)
                 write_window(writer, order, frame, place, plane)
-
-
-def _bands(window: Window, pixels: int) -> Iterator[Window]:
-    """Bands of whole rows of the window, of about so many pixels each."""
-    rows = max(1, pixels // window.width)
-    for top in range(0, window.height, rows):
-        yield Window(window.y + top, window.x, min(rows, window.height - top), window.width)
 
 
 def _cast(plane: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
