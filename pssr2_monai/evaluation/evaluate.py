@@ -36,8 +36,7 @@ from pssr2_monai.restoration.options import RestoreOptions
 FREQUENCIES = np.linspace(1 / 128, 0.5, 64)  # of curves of Fourier ring correlation, in periods per HR pixel
 ISOTROPY_TOLERANCE = 0.01
 """Relative difference of pixel sizes along Y and X up to which one resolution in nanometres is given."""
-USED_OPTIONS = ("window", "overlap", "precision", "backend", "device", "axes")
-"""The options of restoring that an evaluation takes: the others are about its files and processes."""
+USED_OPTIONS = ("window", "overlap", "precision", "backend", "device", "axes")  # others are about files and processes
 Scores = dict[str, dict[str, float]]  # by method and metric
 
 

@@ -211,11 +211,7 @@ class QualityMetric(RegressionMetric):
     """
 
     def __init__(
-        self,
-        metric: str,
-        normalise: str = "least_squares",
-        reduction: str = "mean",
-        get_not_nans: bool = False,
+        self, metric: str, normalise: str = "least_squares", reduction: str = "mean", get_not_nans: bool = False
     ) -> None:
         super().__init__(reduction=reduction, get_not_nans=get_not_nans)
         if metric not in METRICS:

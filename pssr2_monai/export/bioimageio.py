@@ -45,8 +45,6 @@ class Package:
     Messages name the file of weights.
     """
 
-    suffix = ".zip"
-
     def __init__(self, network: nn.Module, record: Record, name: str, settings: PackageSettings) -> None:
         self.network = network
         self.images = PackageImages(record, *grey_scale(record, settings, name))

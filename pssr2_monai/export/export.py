@@ -12,18 +12,9 @@ import torch
 from torch import nn
 
 from pssr2_monai.errors import InputError, one_line
+from pssr2_monai.export import formats
 from pssr2_monai.export.bioimageio import Package
-from pssr2_monai.export.formats import (
-    BIOIMAGEIO,
-    FORMATS,
-    TOLERANCE,
-    Case,
-    Run,
-    format_of,
-    largest_difference,
-    make_cases,
-    without_torch_messages,
-)
+from pssr2_monai.export.formats import BIOIMAGEIO, FORMATS, TOLERANCE, Case, Run, format_of
 from pssr2_monai.export.grey_levels import PackageSettings
 from pssr2_monai.images.axes import is_volume
 from pssr2_monai.images.writer import written_atomically
@@ -54,7 +45,6 @@ class SingleFile:
         self.network = network
         self.record = record
         self.format = FORMATS[format]
-        self.suffix = self.format.suffix
 
     def write(self, path: Path, cases: list[Case]) -> float:
         """Write and run the file, and return the largest difference from the network in grey levels of 255."""
@@ -62,7 +52,7 @@ class SingleFile:
         record = json.dumps(self.record.state_dict())
         self.format.write(deepcopy(self.network), cases[-1][0], free_axes, path, record)
         logger.info("comparing the file with the network")
-        return largest_difference(self.format.read(path)[0], cases) * 255
+        return formats.largest_difference(self.format.read(path)[0], cases) * 255
 
 
 def export(
@@ -105,8 +95,8 @@ def export(
     else:
         file = SingleFile(network, record, kind)
     logger.info("writing %s as %s; a large network takes minutes", target, kind)
-    cases = make_cases(network, record, str(weights))
-    with written_atomically(target, file.suffix) as part:  # torch needs its suffix
+    cases = formats.make_cases(network, record, str(weights))
+    with written_atomically(target, formats.SUFFIXES[kind]) as part:  # torch needs its suffix
         difference = _write(file, part, cases, f"{weights}: its network cannot be exported as {kind}")
         if not difference <= TOLERANCE:  # NaN is refused, too
             raise InputError(
@@ -118,7 +108,7 @@ def export(
 
 def _write(file: SingleFile | Package, path: Path, cases: list[Case], failure: str) -> float:
     try:
-        with without_torch_messages(), torch.no_grad():
+        with formats.without_torch_messages(), torch.no_grad():
             return file.write(path, cases)
     except InputError:
         raise
@@ -135,7 +125,7 @@ def load_export(path: str | Path, format: str | None = None) -> tuple[Run, Recor
     if kind not in FORMATS:
         raise InputError(f"{path}: is a {kind} package; run it with bioimageio.core, or export as {', '.join(FORMATS)}")
     try:
-        with without_torch_messages():
+        with formats.without_torch_messages():
             run, record = FORMATS[kind].read(path)
     except Exception as error:  # a damaged file fails in many ways
         raise InputError(f"{path}: is not a readable {kind} file; give one that `pssr2 export` wrote") from error

@@ -21,15 +21,12 @@ from pssr2_monai.networks.record import Record
 
 RECORD = "record.json"
 """The name of the record inside a file: an extra file of torch's formats, a property of ONNX's metadata."""
-OPSET = 18
-"""ONNX operator set that torch's exporter is written for; ONNX Runtime has it since 1.14."""
-TOLERANCE = 0.01
-"""Largest accepted difference of a file's output from the network's, in grey levels of 255."""
+OPSET = 18  # the ONNX operator set that torch's exporter is written for; ONNX Runtime has it since 1.14
+TOLERANCE = 0.01  # largest accepted difference of a file's output from the network's, in grey levels of 255
 CASE_SHAPES = ((1, 1, 8, 8), (1, 3, 9, 31), (3, 6, 40, 17), (2, 4, 64, 96))
 """Batch, depth, height and width of the images that files are tested with; the last one is the exporters' example."""
 Run = Callable[[Tensor], Tensor]
-Case = tuple[Tensor, Tensor]
-"""An image and the network's output."""
+Case = tuple[Tensor, Tensor]  # an image and the network's output
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,6 @@ class Format:
 
 
 def _write_torch_export(network: nn.Module, image: Tensor, axes: dict[int, str], path: Path, record: str) -> None:
-    """Write the exported program; ``network`` is changed."""
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.Conv3d) and module.out_channels == 1:
             network.set_submodule(name, _OneChannel(module))
@@ -190,12 +186,10 @@ def make_cases(network: nn.Module, record: Record, name: str) -> list[Case]:
 
 def largest_difference(run: Run, cases: list[Case]) -> float:
     """Return the largest difference between outputs; infinite where a shape differs, NaN where a value is NaN."""
-    differences = []
-    for image, pred in cases:
-        output = run(image)
-        same_shape = output.shape == pred.shape
-        differences.append((output - pred).abs().max() if same_shape else torch.tensor(torch.inf))
-    return float(torch.stack(differences).max())
+    outputs = [(run(image), pred) for image, pred in cases]
+    if any(output.shape != pred.shape for output, pred in outputs):
+        return float("inf")
+    return float(torch.stack([(output - pred).abs().max() for output, pred in outputs]).max())
 
 
 @contextmanager

@@ -27,21 +27,18 @@ SIGMAS = (0.8, 1.2, 1.8, 2.6)  # LR pixels to which z-scores are smoothed: disks
 RING_SIGMA, RING_INNER_SIGMA = 8.0, 4.0
 """LR pixels (standard deviations) of the ring with which a place is compared: Gaussian weights minus narrower ones of
 the same height, so that a structure is not compared with itself."""
-MAX_NEIGHBOUR_SCORE = 3.0
-"""Spreads at which smoothed z-scores are clipped in the ring, so that structures do not hide each other."""
+MAX_NEIGHBOUR_SCORE = 3.0  # spreads at which smoothed z-scores are clipped in the ring, lest they hide each other
 MIN_VARIANCE_SHARE = 0.05
 """Share of the variance that noise alone gives smoothed z-scores, added to the ring's: where a network reproduces all
 of the noise, the ring's is nearly 0, and any trifle would stand out."""
 TRUNCATE = 3.0  # standard deviations at which Gaussian weights end
 BRIGHTNESS_SIGMA = 1.0  # LR pixels (a standard deviation) over which the LR's brightness is averaged
 HALO = math.ceil(TRUNCATE * (RING_SIGMA + max(SIGMAS) + BRIGHTNESS_SIGMA)) + 1  # LR pixels that a block's scores need
-FALSE_ALARMS = 0.002
-"""Probability that an image without any invented structure shows one, if its differences were Gaussian."""
+FALSE_ALARMS = 0.002  # probability that an image without invented structure shows one, if differences were Gaussian
 FLAT_SHARE = 0.3  # of the pixels, the flattest, whose noise is measured
 MIN_WINDOW_PX, MIN_FLAT_PIXELS, BRIGHTNESS_GROUPS = 8, 500, 16
 """Least side of a window and least number of flat pixels for that measurement, and groups by brightness."""
-MIN_NOISE = 0.25
-"""Grey levels; no detector has less noise, and a pixel that cannot vary would have an infinite z-score."""
+MIN_NOISE = 0.25  # grey levels; no detector has less, and a pixel that cannot vary would have an infinite z-score
 SATURATED = (0.5, 254.5)  # grey levels below and above which pixels are saturated or lost
 FloatArray = npt.NDArray[np.floating]
 
@@ -127,19 +124,15 @@ def _measured_strength(
 
 def _flat_detail(lr: Sequence[FloatArray], seen: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
     """Brightness, and second difference of the LR, of the pixels where the SR is flattest."""
-    brightness: list[FloatArray] = [np.empty(0)]
-    details: list[FloatArray] = [np.empty(0)]
-    steepness: list[FloatArray] = [np.empty(0)]
+    parts: list[FloatArray] = [np.empty((3, 0))]
     for image, clean in zip(lr, seen, strict=True):
         if min(image.shape) >= MIN_WINDOW_PX:
-            used = (image > SATURATED[0]) & (image < SATURATED[1])
-            inside = used[1:-1, 1:-1]
-            details.append(second_difference(image)[inside])
-            brightness.append(clean[1:-1, 1:-1][inside])
-            steepness.append(np.hypot(*np.gradient(gaussian_filter(clean, 1.0)))[1:-1, 1:-1][inside])
-    steep = np.concatenate(steepness)
-    flat = steep <= np.quantile(steep, FLAT_SHARE) if len(steep) else np.zeros(0, dtype=bool)
-    return np.concatenate(brightness)[flat], np.concatenate(details)[flat]
+            inside = ((image > SATURATED[0]) & (image < SATURATED[1]))[1:-1, 1:-1]
+            slope = np.hypot(*np.gradient(gaussian_filter(clean, 1.0)))
+            parts.append(np.stack([clean[1:-1, 1:-1], second_difference(image), slope[1:-1, 1:-1]])[:, inside])
+    brightness, details, slopes = np.concatenate(parts, axis=1)
+    flat = slopes <= np.quantile(slopes, FLAT_SHARE) if len(slopes) else np.zeros(0, dtype=bool)
+    return brightness[flat], details[flat]
 
 
 def smoothed_spreads(z: Sequence[FloatArray]) -> list[float]:

@@ -7,7 +7,7 @@ charts may be drawn from any thread, and matplotlib is imported only when the fi
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,15 +97,6 @@ def panel(images: Sequence[np.ndarray], low: float, high: float) -> np.ndarray:
     for image in images:
         columns += [repeat_pixels(image, (height, width)), np.full((height, GAP_PX), high)]
     return to_grey(np.concatenate(columns[:-1], axis=1), low, high)
-
-
-def labelled_panel(images: Mapping[str, np.ndarray], low: float, high: float) -> Image.Image:
-    """Join images as ``panel`` does, with the name of each above it."""
-    joined = Image.fromarray(panel(list(images.values()), low, high))
-    picture = Image.new("L", (joined.width, joined.height + HEADER_PX), color=255)
-    picture.paste(joined, (0, HEADER_PX))
-    write_names(picture, list(images))
-    return picture
 
 
 def write_names(picture: Image.Image, names: Sequence[str]) -> None:

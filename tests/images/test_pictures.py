@@ -15,11 +15,11 @@ from pssr2_monai.images.pictures import (
     ORANGE,
     grey_window,
     label_font,
-    labelled_panel,
     new_figure,
     panel,
     to_image,
     to_png,
+    write_names,
 )
 
 
@@ -114,12 +114,13 @@ def test_the_grey_window_leaves_out_a_few_extremes_and_never_closes() -> None:
     image[0, 0] = 100
     low, high = grey_window(image)
     assert (low, high) == (0.5, 0.5 + 1 / 255)
-    assert labelled_panel({"LR": image[:50, :50], "HR": image}, low, high).size == (204, 122)
+    assert panel([image[:50, :50], image], low, high).shape == (100, 204)
 
 
 def test_names_stand_above_their_columns() -> None:
-    white = np.ones((30, 60))
-    picture = np.asarray(labelled_panel({"LR": white, "HR": white}, 0.0, 1.0))
+    blank = Image.new("L", (124, 52), color=255)
+    write_names(blank, ["LR", "HR"])
+    picture = np.asarray(blank)
     header = picture[:22] < 128
     # Columns of 60 pixels with a gap of 4; each name begins 4 pixels into its column, and is short.
     columns = np.flatnonzero(header.any(axis=0))
