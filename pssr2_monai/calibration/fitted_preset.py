@@ -126,8 +126,21 @@ def preset_of(
     return preset | {"crappifier#noises": list(noises)}
 
 
-def _report_of(calibration: Calibration, scale: int | None) -> dict[str, Any]:
-    return {
+def files_of(target: Path) -> tuple[Path, ...]:
+    return target, target.with_name(f"{target.stem}.report.json"), target.with_name(f"{target.stem}.png")
+
+
+def write_files(
+    calibration: Calibration,
+    scale: int | None,
+    downsample: str | None,
+    intensity: str | None,
+    details: Mapping[str, Any],
+    picture: Image.Image,
+) -> None:
+    """Write report (with its details), picture and preset, which appear in this order when all are complete."""
+    preset = preset_of(calibration.noises, scale, downsample, intensity)
+    report = {
         "preset": calibration.files[0].name,
         "scale": scale,
         "model": "+".join(calibration.model),
@@ -150,24 +163,8 @@ def _report_of(calibration: Calibration, scale: int | None) -> dict[str, Any]:
             "pssr2_monai": pssr2_monai.__version__,
             **{name: version(name) for name in ("monai", "torch", "scikit-optimize", "scikit-learn")},
         },
+        **details,
     }
-
-
-def files_of(target: Path) -> tuple[Path, ...]:
-    return target, target.with_name(f"{target.stem}.report.json"), target.with_name(f"{target.stem}.png")
-
-
-def write_files(
-    calibration: Calibration,
-    scale: int | None,
-    downsample: str | None,
-    intensity: str | None,
-    details: dict[str, Any],
-    picture: Image.Image,
-) -> None:
-    """Write report (with its details), picture and preset, which appear in this order when all are complete."""
-    preset = preset_of(calibration.noises, scale, downsample, intensity)
-    report = _report_of(calibration, scale) | details
     target, report_file, picture_file = calibration.files
     target.parent.mkdir(parents=True, exist_ok=True)
     with (  # left in the reverse order

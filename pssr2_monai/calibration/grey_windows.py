@@ -204,9 +204,7 @@ def _flat_patches(mean: FloatArray, steepness: FloatArray) -> tuple[npt.NDArray[
 def _curve(
     mean: FloatArray, detail: FloatArray, bins: npt.NDArray[np.intp], flat: BoolArray
 ) -> tuple[FloatArray, FloatArray]:
-    counts = np.bincount(bins[flat])
-    kept = [number for number in range(len(counts)) if counts[number] >= MIN_PATCHES]
-    chosen = [flat & (bins == number) for number in kept]
+    chosen = [flat & (bins == number) for number, count in enumerate(np.bincount(bins[flat])) if count >= MIN_PATCHES]
     brightness = np.array([mean[use].mean() for use in chosen])
     return brightness, np.array([np.median(detail[use]) / NORMAL_MEDIAN for use in chosen])
 

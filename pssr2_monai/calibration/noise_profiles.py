@@ -91,11 +91,11 @@ def summarise(
     counts = np.maximum(scene.counts, 1)
     reach = _reach(scene, values) if like is None else like.reach
     limit = reach.astype(values.dtype)[scene.bins]
-    lost = np.abs(values) > limit
     body = np.clip(values, -limit, limit)
-    tails = np.bincount(scene.bins, weights=lost, minlength=len(counts)) / counts
-    mean = np.bincount(scene.bins, weights=body, minlength=len(counts)) / counts
-    square = np.bincount(scene.bins, weights=body * body, minlength=len(counts)) / counts
+    tails, mean, square = (
+        np.bincount(scene.bins, weights=weights, minlength=len(counts)) / counts
+        for weights in (np.abs(values) > limit, body, body * body)
+    )
     spread = float(body.std(dtype=np.float64))
     ends = HISTOGRAM_REACH * max(spread, FLOORS["spread"])
     edges = np.linspace(-ends, ends, 2 * HISTOGRAM_HALF + 1) if like is None else like.edges

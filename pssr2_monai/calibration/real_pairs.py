@@ -286,6 +286,5 @@ def _check_field(sheet: Sheet, contrast: Contrast) -> None:
 
 
 def lr_path(sheet: Sheet) -> Path:
-    """Return the LR image of a pair; ``sheets_of`` was given both folders."""
     assert sheet.image is not None
     return sheet.image

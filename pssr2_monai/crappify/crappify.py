@@ -147,11 +147,7 @@ class Crappify(Seeded, Transform):
 
 
 def _limits(clean: NdarrayOrTensor) -> tuple[Any, Any]:
-    """The range that each image of a batch is clipped to, which broadcasts against it; NaN does not count.
-
-    An image's limits are its own, so that it does not depend on which others share its batch; tensors stay on their
-    device.
-    """
+    """The range that each image of a batch is clipped to, its own alone, to broadcast against it; without NaN."""
     axes = tuple(range(1 if clean.ndim >= 4 else 0, clean.ndim))
     if isinstance(clean, torch.Tensor):
         zero, one = clean.new_zeros(()), clean.new_ones(())

@@ -236,7 +236,7 @@ def _register(noise: type[Noise]) -> None:
 
 
 def noise_classes() -> dict[str, type[Noise]]:
-    """Return every registered noise by the name of its class, as records of weights name it."""
+    """Return every registered noise by the name of its class."""
     return {noise.__name__: noise for noise in NOISES.values()}
 
 
@@ -292,7 +292,6 @@ def _measured(curve: NoiseCurve, noise: Callable[[Any], Any]) -> NoiseCurve:
 
 
 def _distribution(name: str, value: Parameter, least: float, greatest: float) -> Uniform | Normal:
-    """Validate how a parameter is drawn."""
     if isinstance(value, Mapping):
         if set(value) != {"mean", "spread"}:
             raise InputError(f"{name}: found the keys {', '.join(map(str, value))}; a mapping has 'mean' and 'spread'")
@@ -323,10 +322,7 @@ def _number(name: str, value: Any) -> float:
 
 def _check_within(name: str, value: float, least: float, greatest: float) -> None:
     if value < least:
-        raise InputError(
-            f"{name}: {value:g} must not be negative"
-            if least == 0
-            else f"{name}: {value:g} is too small; it must be at least {least:g}"
-        )
+        limit = f"is too small; it must be at least {least:g}" if least else "must not be negative"
+        raise InputError(f"{name}: {value:g} {limit}")
     if value > greatest:
         raise InputError(f"{name}: {value:g} is too large; it must be at most {greatest:g}")

@@ -7,6 +7,7 @@ Places are ``(y, x)`` in LR pixels, counted from the centre of the first one. HR
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -139,10 +140,15 @@ def align(lr: npt.NDArray[Any], hr: npt.NDArray[Any], scale: int, model: str = "
     small = _binned(lr, coarse), _binned(hr, coarse)
     matrix = _rescaled(search(small[0], _binned(small[1], scale), model), coarse)
     for factor in sorted({coarse, fine}, reverse=True):
-        start = _rescaled(matrix, 1 / factor)
-        refined, smooth = _refined(_binned(lr, factor), _binned(hr, factor), scale, start, model)
+        refined = start = _rescaled(matrix, 1 / factor)
+        lr_smooth = gaussian_filter(_binned(lr, factor), SMOOTHING_PX)
+        hr_smooth = gaussian_filter(_binned(hr, factor), SMOOTHING_PX * scale)
+        with suppress(RuntimeError):  # too little structure for ITK: the score will show it
+            refined = refine(lr_smooth, hr_smooth, scale, start, model)
+        if farthest_corner(refined - start, lr_smooth.shape) > MAX_REFINEMENT_PX:
+            refined = start
         matrix = _rescaled(refined, factor)
-    score, correlation = _likeness(*smooth, scale, refined)
+    score, correlation = _likeness(lr_smooth, hr_smooth, scale, refined)
     return Alignment(matrix, lr_size, hr_size, scale, score, correlation)
 
 
@@ -184,19 +190,6 @@ def _rescaled(matrix: FloatArray, factor: float) -> FloatArray:
     """A map in pixels as one in pixels that are ``factor`` times as many along a side."""
     moved = matrix[:, 2] * factor - (matrix[:, :2].sum(1) - 1) * (factor - 1) / 2
     return np.column_stack([matrix[:, :2], moved])
-
-
-def _refined(
-    lr: FloatArray, hr: FloatArray, scale: int, start: FloatArray, model: str
-) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
-    """The refined map, in pixels of ``lr``, and the smoothed images that it was refined on."""
-    lr, hr = gaussian_filter(lr, SMOOTHING_PX), gaussian_filter(hr, SMOOTHING_PX * scale)
-    try:
-        refined = refine(lr, hr, scale, start, model)
-    except RuntimeError:  # too little structure for ITK: the score will show it
-        return start, (lr, hr)
-    lost = farthest_corner(refined - start, lr.shape) > MAX_REFINEMENT_PX
-    return (start if lost else refined), (lr, hr)
 
 
 def _likeness(lr: FloatArray, hr: FloatArray, scale: int, matrix: FloatArray) -> tuple[float, float]:

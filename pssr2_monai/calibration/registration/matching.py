@@ -39,8 +39,11 @@ def search(lr: FloatArray, hr: FloatArray, model: str) -> FloatArray:
     sizes; shear is not searched. The images' mean is 0. The matrix ``(2, 3)`` from a place ``(y, x, 1)`` in ``lr`` to
     that in ``hr`` is good to a pixel or two.
     """
-    shape = tuple(max(sides) for sides in zip(lr.shape, hr.shape, strict=True))
-    near = _near(shape, lr.shape, hr.shape)
+    shape, masks = tuple(max(sides) for sides in zip(lr.shape, hr.shape, strict=True)), []
+    for whole, *sides in zip(shape, lr.shape, hr.shape, strict=True):
+        farthest = MAX_SHIFT_SHARE * min(sides) + abs(sides[0] - sides[1]) / 2
+        masks.append(np.abs(fft.fftfreq(whole, 1 / whole)) <= farthest)
+    near = np.outer(*masks)
     lr, lr_corner = _placed(lr, shape)
     hr, hr_corner = _placed(hr, shape)
     frequency = np.hypot(fft.fftfreq(shape[0])[:, None], fft.rfftfreq(shape[1])[None])
@@ -71,15 +74,6 @@ def _placed(image: FloatArray, shape: tuple[int, ...]) -> tuple[FloatArray, Floa
     rows, columns = (slice(first, first + side) for first, side in zip(corner, image.shape, strict=True))
     placed[rows, columns] = windowed(image)
     return placed, corner
-
-
-def _near(shape: tuple[int, ...], lr_size: tuple[int, ...], hr_size: tuple[int, ...]) -> FloatArray:
-    """A mask of the correlation surface: 1 where shifts are small enough, else 0."""
-    masks = []
-    for whole, lr_side, hr_side in zip(shape, lr_size, hr_size, strict=True):
-        farthest = MAX_SHIFT_SHARE * min(lr_side, hr_side) + abs(lr_side - hr_side) / 2
-        masks.append(np.abs(fft.fftfreq(whole, 1 / whole)) <= farthest)
-    return np.outer(*masks)
 
 
 def windowed(image: FloatArray, fading: float = 1.0) -> FloatArray:
@@ -154,8 +148,7 @@ def refine(fixed: FloatArray, moving: FloatArray, scale: int, start: FloatArray,
     registration.Update()
 
     optimum = transform.GetParameters()
-    linear, shift = _matrix([optimum.GetElement(number) for number in range(optimum.GetSize())], centre, model)
-    return np.column_stack([linear, shift])
+    return _matrix([optimum.GetElement(number) for number in range(optimum.GetSize())], centre, model)
 
 
 def _parameters(linear: FloatArray, shift: FloatArray, centre: FloatArray, model: str) -> list[float]:
@@ -171,15 +164,15 @@ def _parameters(linear: FloatArray, shift: FloatArray, centre: FloatArray, model
     return [*first[model], *across.tolist()]
 
 
-def _matrix(parameters: Sequence[float], centre: FloatArray, model: str) -> tuple[FloatArray, FloatArray]:
-    """The map ``linear @ place + shift`` of ITK's parameters."""
+def _matrix(parameters: Sequence[float], centre: FloatArray, model: str) -> FloatArray:
+    """The map ``(2, 3)`` of ITK's parameters."""
     *first, across, down = parameters
     if model == "affine":
         linear = np.array(first).reshape(2, 2)[::-1, ::-1]
     else:
         ratio, angle = {"shift": (1.0, 0.0), "rigid": (1.0, *first), "similarity": tuple(first)}[model]
         linear = ratio * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return linear, centre + np.array([down, across]) - linear @ centre
+    return np.column_stack([linear, centre + np.array([down, across]) - linear @ centre])
 
 
 def _scales(shape: tuple[int, ...], model: str) -> list[float]:
