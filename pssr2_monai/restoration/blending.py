@@ -18,22 +18,15 @@ class WindowAxis:
     They begin at multiples of ``step``, less a margin, wherever the axis is divided for other reasons, so that a pixel
     is made from the same windows whatever part of the image is asked for. An axis that is no longer than a window has
     one window of the axis's size.
-
-    Attributes:
-        size: pixels of the axis.
-        window: pixels of a window.
-        shared: pixels that neighbours have in common.
-        margin: pixels by which the first window begins before the axis, and the last at least ends behind it.
     """
 
-    size: int
+    size: int  # all in pixels
     window: int
-    shared: int
-    margin: int
+    shared: int  # that neighbours have in common
+    margin: int  # by which the first window begins before the axis, and the last at least ends behind it
 
     @property
     def length(self) -> int:
-        """Pixels of each window."""
         return min(self.size, self.window)
 
     @property
@@ -43,7 +36,6 @@ class WindowAxis:
 
     @property
     def step(self) -> int:
-        """Pixels from one window to the next."""
         return self.window - self.shared
 
     @property
@@ -79,7 +71,6 @@ class WindowAxis:
         return np.divide(profile, total, out=np.zeros_like(profile), where=total > 0).astype(np.float32)
 
     def _profile(self, scale: int) -> npt.NDArray[np.float64]:
-        """The weights of a window before they are normalised."""
         edge = self.edge * scale
         ramp = self.shared * scale - 2 * edge
         rising = np.ones(self.window * scale)
@@ -88,27 +79,18 @@ class WindowAxis:
         return rising * rising[::-1]
 
 
-Place = tuple[range, ...]
-"""LR pixels along each axis."""
+Place = tuple[range, ...]  # LR pixels along each axis
 
 
 def blended(
     outputs: Iterator[torch.Tensor], axes: Sequence[WindowAxis], parts: Sequence[range]
 ) -> Iterator[tuple[Place, torch.Tensor]]:
-    """Sum windows, and yield each piece of the image as soon as no later window has weight there.
+    """Sum restored windows ``(..., sizes along the axes)``; yield each piece once no later window has weight there.
 
-    No more of the image is held than what a row of windows has in common with the next. Each pixel is summed in the
-    same order whatever part of the image is asked for.
-
-    Args:
-        outputs: the restored windows that cover the part, ``(..., sizes along the axes)``, in the order of their
-            starts, along the last axis first. They are changed.
-        axes: windows along each of the last axes.
-        parts: LR pixels along each that are asked for.
-
-    Yields:
-        LR pixels along each axis and the restored ones, ``(..., HR pixels along the axes)``: pieces that cover the
-        part, row of windows by row of windows, each but the first and last as long as the step of the windows.
+    The windows, which are changed, come in the order of their starts, along the last axis first. The pieces cover the
+    parts, LR pixels along each of the last axes; they are yielded with their place, row of windows by row of windows,
+    as long as a step. No more of the image is held than what a row of windows has in common with the next. Each pixel
+    is summed in the same order whatever part is asked for.
     """
     (axis, *inner), (part, *inner_parts) = axes, parts
     starts, dim = axis.covering(part.start, part.stop), -len(axes)

@@ -35,11 +35,9 @@ from pssr2_monai.restoration.options import RestoreOptions
 
 logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
-ITEMS_PER_WORKER = 2
-"""Items that are handed out at a time: the one that a worker restores, and the next."""
+ITEMS_PER_WORKER = 2  # handed out at a time: the one that a worker restores, and the next
 CONNECT_SECONDS = 10.0
-RETRIES = 2
-"""How often the item of a worker that died is given to another."""
+RETRIES = 2  # how often the item of a worker that died is given to another
 KILLED_PROCESS = (
     "a worker process was killed, most likely for want of memory; give the same command again, with fewer --workers or "
     "a smaller --window"
@@ -62,21 +60,13 @@ class WorkerNetwork:
 
     @classmethod
     def of(cls, weights: str | Path, device: str | None) -> WorkerNetwork:
-        """The network of a file of weights, or of bundled weights.
-
-        Raises:
-            InputError: there is no such file.
-        """
+        """The network of a file of weights, or of bundled weights."""
         path = weights_file(weights).absolute()
         status = path.stat()
         return cls(path, status.st_size, status.st_mtime_ns, device, imported_packages())
 
     def load(self) -> tuple[torch.nn.Module, Record]:
-        """The network and its record, loaded once per process.
-
-        Raises:
-            InputError: the worker does not see the same file.
-        """
+        """The network and its record, loaded once per process."""
         return _load(self)
 
 
@@ -117,16 +107,13 @@ def versions() -> dict[str, str]:
     return {"pssr2_monai": pssr2_monai.__version__, "torch": torch.__version__}
 
 
-held_locks: list[int] = []
-"""File descriptors of the GPU locks that this process holds until it ends."""
+held_locks: list[int] = []  # file descriptors of GPU locks, until this process ends
 
 
 def own_gpu(folder: Path | None = None) -> int:
     """A GPU that no other worker of this user on this machine uses; shared where there are more workers than GPUs.
 
-    Args:
-        folder: of the lock files, the folder for temporary files by default. Other users may write to it, so that a
-            lock file is neither followed where it is a link, nor changed.
+    Other users may write to the folder of the lock files, so that these are neither followed as links, nor changed.
     """
     count = torch.cuda.device_count()
     if count == 1:
@@ -164,11 +151,7 @@ class Engine:
     advice: str  # what the user can do then
 
     def run(self, function: Callable[[Item], Any], items: Iterable[Item]) -> Iterator[tuple[Item, Any]]:
-        """Call a function, which can be pickled, on each item; yield each item with its result, as they are finished.
-
-        Raises:
-            Unfinished: workers were lost.
-        """
+        """Call a function, which can be pickled, on each item; yield items with their results, as they are finished."""
         remaining = iter(items)
         running: dict[Future[Any], Item] = {}
         try:
@@ -190,26 +173,17 @@ class Engine:
 def open_engine(
     options: RestoreOptions, weights: str | Path, connect_seconds: float = CONNECT_SECONDS
 ) -> Iterator[Engine | None]:
-    """The engine that the options ask for, or None for this process alone.
-
-    Args:
-        options: ``workers``, ``scheduler`` and ``device``.
-        weights: the file that workers load.
-        connect_seconds: how long to wait for a scheduler.
-
-    Raises:
-        InputError: no such weights, or a cluster that cannot be used.
-    """
+    """The engine of ``workers``, ``scheduler`` and ``device``, or None for this process alone."""
     if not options.shared:
         yield None
         return
     network = WorkerNetwork.of(weights, options.device)
     if options.scheduler is not None:
-        with _dask(options.scheduler, network, connect_seconds) as cluster:
-            yield cluster
+        opened = _dask(options.scheduler, network, connect_seconds)
     else:
-        with _processes(options.workers or 1, network) as processes:
-            yield processes
+        opened = _processes(options.workers or 1, network)
+    with opened as engine:
+        yield engine
 
 
 @contextmanager
@@ -230,7 +204,6 @@ def _processes(count: int, network: WorkerNetwork) -> Iterator[Engine]:
 
 
 def _begin_worker(threads: int) -> None:
-    """Prepare a process before its first item."""
     global _threads
     _threads = threads
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, too, which ends this process
@@ -269,7 +242,6 @@ def _dask(address: str, network: WorkerNetwork, connect_seconds: float) -> Itera
 
 
 def _check_workers(client: Any, address: str) -> None:
-    """Refuse a cluster whose workers have other versions than this process."""
     try:
         workers = client.run(versions)
     except Exception as error:  # whatever unpickling or importing raises in a worker

@@ -25,46 +25,29 @@ from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.layout import CAST_PIXELS, Layout, layout_of
 
 TRIAL_WINDOWS = 4
-PYRAMID_RATIO = 4 / 3
-"""Pixels of an image with all its halved levels, over those of the image."""
+PYRAMID_RATIO = 4 / 3  # pixels of an image with all its halved levels, over those of the image
 
 
 @dataclass(frozen=True)
 class Output:
-    """What one output file will be.
-
-    Attributes:
-        path: of the output.
-        shape: its pixels along each axis.
-        nbytes: on the disk, uncompressed, with its pyramid.
-        blocks: that are written on their own.
-        windows: that go through the network; none for a map of an output.
-        memory: bytes that a worker holds for it besides the network and its windows.
-    """
+    """What one output file will be."""
 
     path: Path
     shape: tuple[int, ...]
-    nbytes: int
-    blocks: int
-    windows: int
-    memory: int
+    nbytes: int  # on the disk, uncompressed, with its pyramid
+    blocks: int  # that are written on their own
+    windows: int  # that go through the network; none for a map of an output
+    memory: int  # bytes that a worker holds for it besides the network and its windows
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The outputs, and what was measured in a short trial, if there was one.
+    """The outputs, and what was measured in a short trial, if there was one."""
 
-    Attributes:
-        outputs: the restored files and their maps.
-        workers: that share the work.
-        window_seconds: for reading, restoring and casting one window.
-        process_bytes: peak memory of this process during the trial.
-    """
-
-    outputs: tuple[Output, ...]
-    workers: int
-    window_seconds: float | None = None
-    process_bytes: int | None = None
+    outputs: tuple[Output, ...]  # the restored files and their maps
+    workers: int  # that share the work
+    window_seconds: float | None = None  # for reading, restoring and casting one window
+    process_bytes: int | None = None  # peak memory of this process during the trial
 
     def seconds(self, outputs: Sequence[Output]) -> float | None:
         """How long some files take, all workers being busy; None without a trial, or where no network is needed."""
@@ -103,11 +86,7 @@ class Estimate:
 
 
 def output_of(image: LazyImage, target: Path, record: Record, inferer: SeamlessInferer) -> Output:
-    """What the restored image will be.
-
-    Raises:
-        InputError: the chunks of the source do not fit into memory.
-    """
+    """Return what the restored image will be; refuse a source whose chunks do not fit into memory."""
     _check_chunks(image)
     frames = frames_of(image.axes, image.shape, record.stack)
     shape = tuple(scaled_shape(image.axes, image.shape, frames.scale_by_axis(record.scale)))
@@ -124,12 +103,9 @@ def stored_bytes(path: Path, shape: Sequence[int], itemsize: int) -> int:
 
 
 def check_output_room(outputs: Sequence[Output]) -> None:
-    """Refuse outputs that cannot be written to their folder.
+    """Refuse outputs whose folder may not be written to, or whose disk has no room for all of them.
 
     What an interrupted run has written already is not needed again; compression is not counted on.
-
-    Raises:
-        InputError: the folder may not be written to, or the disk has no room for all of them.
     """
     if not outputs:
         return
@@ -195,14 +171,12 @@ def _memory(layout: Layout) -> int:
 
 
 def _on_disk(path: Path) -> int:
-    """Bytes that a file or folder takes up on the disk."""
     if path.is_dir():
         return sum(_on_disk(child) for child in path.iterdir())
     return getattr(path.stat(), "st_blocks", 0) * 512 if path.exists() else 0
 
 
 def _check_chunks(image: LazyImage) -> None:
-    """Refuse a Zarr of which not even one chunk fits into memory."""
     if not is_zarr(image.path):
         return
     node = zarr.open(str(image.path), mode="r")

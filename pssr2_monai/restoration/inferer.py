@@ -17,17 +17,12 @@ from pssr2_monai.networks.precision import choose_precision, in_precision
 from pssr2_monai.restoration.blending import Place, WindowAxis, blended
 from pssr2_monai.restoration.openvino_network import OpenVINONetwork, check_openvino
 
-GRID = 32
-"""Windows begin at multiples of this in Y and X: the output of a network that pools depends on where its grid lies."""
-DEPTH, DEPTH_GRID = 48, 8
-"""Frames of a window of a volume, and the multiples at which windows begin along them."""
-PLANE_WINDOW, VOLUME_WINDOW = 640, 96
-"""Sides of a window in LR pixels by default: larger ones overlap less, and take more memory."""
+GRID = 32  # windows begin at multiples in Y and X: what a network that pools computes depends on where its grid lies
+DEPTH, DEPTH_GRID = 48, 8  # frames of a window of a volume, and the multiples at which windows begin along them
+PLANE_WINDOW, VOLUME_WINDOW = 640, 96  # default sides in LR pixels: larger ones overlap less, and take more memory
 BACKENDS, INT8 = ("torch", "openvino"), "int8"
-Read = Callable[[Sequence[int]], torch.Tensor]
-"""Reads the window that begins at a pixel of each axis."""
-SHARED_PX = 64
-"""LR pixels that neighbouring windows need to have in common; for small windows a quarter of their side."""
+Read = Callable[[Sequence[int]], torch.Tensor]  # of the window that begins at a pixel of each axis
+SHARED_PX = 64  # LR pixels that neighbouring windows need to have in common; for small windows a quarter of their side
 
 
 class SeamlessInferer(Inferer):
@@ -82,13 +77,9 @@ class SeamlessInferer(Inferer):
                 f"overlap: {overlap} of a window of {window} LR pixels; it must be at least {least / window:.3g}, or "
                 "the windows' borders show, and less than 1"
             )
-        self.window = window
-        self.overlap = overlap
-        self.batch_size = batch_size
-        self.precision = precision
-        self.backend = backend
-        self.volume = volume
-        self.depth = depth
+        self.window, self.overlap, self.batch_size = window, overlap, batch_size
+        self.precision, self.backend = precision, backend
+        self.volume, self.depth = volume, depth
         self._samples: Sequence[torch.Tensor] | None = None
         self._openvino: dict[int, OpenVINONetwork] = {}
 
@@ -154,16 +145,9 @@ class SeamlessInferer(Inferer):
     ) -> Iterator[tuple[Place, torch.Tensor]]:
         """Restore an image piece by piece from one end to the other, holding little more of it than a window.
 
-        Args:
-            read: gives the window ``(batch, frames, Y, X)`` that begins at a pixel of each axis, continued by
-                reflection where it leaves the image.
-            axes: see ``axes``.
-            network: takes and gives ``(batch, frames, Y, X)``.
-            parts: LR pixels along each axis, all of them by default; pixels do not depend on the part.
-            read_all: applies ``read`` to the windows in their order, as ``map`` does, perhaps ahead of their use.
-
-        Yields:
-            LR pixels along each axis, and the restored ones: float32 ``(batch, frames, Y, X)``; see ``blended``.
+        ``read`` gives the window ``(batch, frames, Y, X)``, reflected where it leaves the image; ``read_all`` applies
+        it to the windows in their order, perhaps ahead of their use. ``parts`` are LR pixels along each of the axes, by
+        default all; pixels do not depend on the part. Yields places and float32 pixels: see ``blended``.
         """
         parts = parts or [range(axis.size) for axis in axes]
         steps, *across = [axis.covering(part.start, part.stop) for axis, part in zip(axes, parts, strict=True)]

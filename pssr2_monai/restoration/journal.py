@@ -24,12 +24,7 @@ class Unfinished(InputError):
 class Journal:
     """Which rows of which column are written, in a file next to the unfinished output.
 
-    Args:
-        path: the file; its entries are only used if it was begun with the same settings.
-        settings: all that the output depends on.
-
-    Raises:
-        InputError: the file was begun with other settings.
+    Its entries are used only if it was begun with the same settings: all that the output depends on.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -54,7 +49,6 @@ class Journal:
             self._add(column, range(int(first), int(stop)))
 
     def note(self, column: str, rows: range) -> None:
-        """Record that rows of a column are written."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(f"{column} {rows.start} {rows.stop}\n")
         self._add(column, rows)
@@ -68,7 +62,6 @@ class Journal:
         return [gap for gap in [*gaps, range(first, size)] if len(gap)]
 
     def _add(self, column: str, rows: range) -> None:
-        """Add rows to those done, which are kept in order, neighbours merged."""
         merged: list[range] = []
         for part in sorted([*self.done.get(column, ()), rows], key=lambda part: part.start):
             if merged and part.start <= merged[-1].stop:
@@ -104,13 +97,8 @@ def was_finished(target: Path) -> bool:
 class FolderJournal:
     """Which files a run over a folder writes, and which files they replace: those that have changed are finished.
 
-    Args:
-        folder: of the outputs.
-        settings: all that the outputs depend on besides their sources.
-        overwrite: whether existing files are replaced, and a journal of other settings is ignored.
-
-    Raises:
-        InputError: a run of other settings was interrupted here.
+    The settings are all that the outputs depend on besides their sources; a journal of others is ignored if existing
+    files are overwritten, else refused.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], overwrite: bool = False) -> None:
@@ -133,11 +121,7 @@ class FolderJournal:
         return isinstance(target, Path) and target.parent == self.path.parent and target.name in self._sources
 
     def finished(self, source: Path, target: Path) -> bool:
-        """Whether the interrupted run has written this file already.
-
-        Raises:
-            InputError: it has, from a source that has changed since, and existing files are not replaced.
-        """
+        """Whether the interrupted run has written this file already, from the source as it is now."""
         if target not in self or not target.exists() or self._replaced[target.name] == fingerprint(target):
             return False
         unchanged: bool = self._sources[target.name] == fingerprint(source)
@@ -165,7 +149,6 @@ class FolderJournal:
 
 
 def _advice(begun: Mapping[str, Any]) -> str:
-    """What to do about an interrupted run of other settings."""
     if begun.get("overwrite"):
         return "it was to overwrite files: give the same options and overwrite again to resume it"
     return "finish it with those, or ask to overwrite it"

@@ -20,12 +20,9 @@ from pssr2_monai.restoration.blending import WindowAxis
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journal import Journal
 
-CAST_PIXELS = 2**18
-"""Pixels that are cast at a time: casting computes in float64, and what it computes should stay in the cache."""
-MAX_STRIP_STEPS, MIN_STRIP_STEPS = 16, 2
-"""Length of a strip of several workers in steps of the windows; the windows at its ends are computed twice."""
-MAX_IMBALANCE = 1.05
-"""How much longer than in the best division the work may take in shorter strips, which forgive a slow worker."""
+CAST_PIXELS = 2**18  # at a time: casting computes in float64, and what it computes should stay in the cache
+MAX_STRIP_STEPS, MIN_STRIP_STEPS = 16, 2  # of the windows, for several workers; those at the ends are computed twice
+MAX_IMBALANCE = 1.05  # work over that of the best division allowed for shorter strips, which forgive a slow worker
 
 
 @dataclass(frozen=True)
@@ -56,17 +53,10 @@ def columns(
     bytes_across: int,
     column_bytes: int = LayoutLimits.column_bytes,
 ) -> list[tuple[range, ...]]:
-    """The parts into which an image is divided across the scan axis.
+    """The parts across the scan axis, the first one: for each its LR pixels along the other axes.
 
-    Args:
-        axes: windows along each axis; the first is the scan axis.
-        scale: HR over LR pixels along each.
-        chunks: HR pixels along each that parts are multiples of, so that two of them never write to one chunk.
-        bytes_across: memory for each HR pixel across.
-        column_bytes: memory for one column.
-
-    Returns:
-        For each part its range of LR pixels along the axes but the first.
+    ``scale`` is HR over LR pixels along each axis. Parts are multiples of ``chunks`` HR pixels, so that two of them
+    never write to one chunk, and take ``column_bytes`` of memory, each HR pixel across ``bytes_across``.
     """
     _, *across = axes
     # For planes the width, for volumes the side of a square.
@@ -82,13 +72,10 @@ def columns(
 
 
 def rows_of_strips(along: WindowAxis, multiple: int, columns: int, workers: int) -> int:
-    """How many LR rows a strip has.
+    """How many LR rows a strip has; all of its column for a single worker.
 
-    Args:
-        along: windows along the scan axis.
-        multiple: LR rows that strips are multiples of, so that two of them never write to one chunk.
-        columns: of all samples together.
-        workers: that share the strips; for a single one, a strip has all rows of its column.
+    Strips are multiples of ``multiple`` LR rows, so that two of them never write to one chunk; ``columns`` are those of
+    all samples together.
     """
     if workers <= 1:
         return along.size
@@ -110,13 +97,9 @@ def split_rows(rows: range, length: int) -> list[range]:
 
 
 class BlockAssembler:
-    """Assembles the restored pieces of a strip to blocks of so many LR rows across the column.
+    """Assembles the restored pieces of a strip to blocks of ``length`` LR rows across the column.
 
     A block must be used before the next piece is added: all blocks of a strip are made in the same memory.
-
-    Args:
-        strip: the strip.
-        length: LR rows of each block but the last.
     """
 
     def __init__(self, strip: Strip, length: int) -> None:
@@ -128,15 +111,9 @@ class BlockAssembler:
     def add(
         self, place: Sequence[range], piece: np.ndarray, cast: Callable[[np.ndarray], np.ndarray]
     ) -> Iterator[tuple[range, np.ndarray]]:
-        """Add a piece, and yield the blocks that it completes.
+        """Add a piece ``(restored rows, ..., restored pixels across)``; yield LR rows and pixels of finished blocks.
 
-        Args:
-            place: LR rows of the piece, and its LR pixels across.
-            piece: its restored pixels, ``(restored rows, ..., restored pixels across)``.
-            cast: converts restored rows to what a block holds.
-
-        Yields:
-            LR rows, and what is written for them.
+        ``place`` are LR rows of the piece, and its LR pixels across; ``cast`` converts rows to what a block holds.
         """
         (rows, *across), strip = place, self.strip
         factor = len(piece) // len(rows)
@@ -195,7 +172,6 @@ class Layout:
 
     @property
     def axes(self) -> list[WindowAxis]:
-        """The windows along these axes."""
         return self.inferer.axes(self.sizes)
 
     @property
@@ -206,7 +182,6 @@ class Layout:
 
     @property
     def columns(self) -> list[tuple[range, ...]]:
-        """The parts of each sample."""
         chunks = self.chunks[-len(self.scale) :]
         return columns(self.axes, self.scale, chunks, self.bytes_across, self.limits.column_bytes)
 
@@ -266,7 +241,6 @@ class Layout:
 
     @property
     def blocks(self) -> int:
-        """How many blocks there are in all."""
         return len(self.samples) * len(self.columns) * math.ceil(self.sizes[0] / self.block_rows)
 
     @property
@@ -303,13 +277,7 @@ def layout_of(
 ) -> Layout:
     """How the restoring of an image into a file or folder of this name is divided.
 
-    Args:
-        image: the source.
-        target: the output, whose suffix names the format.
-        record: of the network.
-        inferer: gives the windows.
-        limits: sizes of columns and shards.
-        itemsize: bytes of a pixel that is written, by default as in the source; with another there are no shards.
+    ``itemsize`` are bytes of a pixel that is written, by default as in the source; with another there are no shards.
     """
     limits = limits or LayoutLimits()
     side = 2 * limits.chunk if target.suffix.lower() == ".zarr" else 1

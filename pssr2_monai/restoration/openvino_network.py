@@ -18,11 +18,7 @@ EXAMPLE_SIDE_PX = 64
 
 
 def check_openvino(quantizing: bool = False) -> None:
-    """Check that OpenVINO is installed, and for quantising NNCF.
-
-    Raises:
-        InputError: says how to install it.
-    """
+    """Check that OpenVINO is installed, and for quantising NNCF; else say how to install it."""
     missing = [name for name in ("openvino", *(["nncf"] if quantizing else [])) if find_spec(name) is None]
     if missing:
         raise InputError(f"backend 'openvino': {missing[0]} is not installed; pip install 'pssr2-monai[openvino]'")
@@ -75,7 +71,6 @@ class OpenVINONetwork:
         return openvino.Core().compile_model(model, "CPU", self.options)
 
     def _convert(self, leading: tuple[int, ...]) -> Any:
-        """Convert the network for inputs of these sizes before Y and X."""
         # A small example is traced in a fraction of the time; the result is not bound to its size.
         example = torch.zeros(*leading, EXAMPLE_SIDE_PX, EXAMPLE_SIDE_PX)
         with torch.inference_mode(False), torch.no_grad():
@@ -95,11 +90,14 @@ def _import_openvino() -> Any:
 
 def quantize(model: Any, samples: Sequence[torch.Tensor]) -> Any:
     """Quantise the convolutions of an OpenVINO model to 8-bit integers, with ranges from samples."""
+    logger_class = logging.getLoggerClass()
     import nncf
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    nncf.set_log_level(logging.ERROR)
+    logging.setLoggerClass(logger_class)  # which NNCF changes for all packages
+    # Its set_log_level also changes handlers that others share with it, which would then leave out our warnings.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     model.reshape(list(samples[0].shape))
     # What is brighter or darker than all samples must not be clipped: by default ranges are the mean of the samples'.
     inputs = nncf.Dataset([sample.contiguous().numpy() for sample in (*samples, *map(_stretch, samples))])

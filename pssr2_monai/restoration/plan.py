@@ -33,35 +33,23 @@ from pssr2_monai.restoration.options import RestoreOptions, merge_options
 from pssr2_monai.restoration.restore_file import check_frames, network_settings
 
 logger = logging.getLogger(__name__)
-MapsOf = Callable[[LazyImage, Output], Sequence[Output]]
-"""The maps that are written next to the output of an image, such as ``fidelity.maps.map_outputs``."""
+MapsOf = Callable[[LazyImage, Output], Sequence[Output]]  # written next to the output: ``fidelity.maps.map_outputs``
 
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """One file and what it is restored to.
-
-    Attributes:
-        source: the image file.
-        axes: letters out of TZCYX.
-        shape: its pixels along each.
-        dtype: of its pixels, and of the output's.
-        pixel_size: micrometres along the axes for which it is known.
-        output: the file to write.
-        maps: files next to it that say how far to trust it.
-    """
+    """One file and what it is restored to."""
 
     source: Path
     axes: str
     shape: tuple[int, ...]
-    dtype: str
-    pixel_size: dict[str, float]
+    dtype: str  # of its pixels, and of the output's
+    pixel_size: dict[str, float]  # micrometres along the axes for which it is known
     output: Output
-    maps: tuple[Output, ...] = ()
+    maps: tuple[Output, ...] = ()  # files next to it that say how far to trust it
 
     @property
     def pair(self) -> tuple[Path, Path]:
-        """The source and the path of its output."""
         return self.source, self.output.path
 
 
@@ -93,20 +81,10 @@ def prepare(
     maps: MapsOf | None = None,
     resume: bool = True,
 ) -> PreparedRun:
-    """Load the weights, match the targets, and open and check every source once.
+    """Load the weights, match the targets, and open and check every source once; see ``restore.restore``.
 
-    Args:
-        source: see ``restore.restore``, as for ``target``, ``weights`` and ``options``.
-        target: see there.
-        weights: see there.
-        options: see there.
-        device: of the network; by default that of the options, or the processor where workers have networks of their
-            own.
-        maps: the maps that are written next to each output.
-        resume: whether what an interrupted run has finished is kept.
-
-    Raises:
-        InputError: see ``restore.restore``.
+    The network is on ``device``: by default that of the options, or the processor where workers have networks of their
+    own. Without ``resume``, nothing that an interrupted run has finished is kept.
     """
     own_device = "cpu" if options.shared else options.device or default_device()
     network, record = load_weights(weights, device or own_device)
@@ -182,21 +160,13 @@ def _matched_files(
 
 @dataclass(frozen=True)
 class RestoringPlan:
-    """What ``restore`` with the same arguments would do.
+    """What ``restore`` with the same arguments would do."""
 
-    Attributes:
-        settings: the weights, their network, and how it is applied.
-        files: what is left to do.
-        finished: how many files an interrupted run has finished.
-        estimate: of memory and, after a trial, of time; None where nothing is left to do.
-        problem: why the outputs cannot be written, if they cannot.
-    """
-
-    settings: dict[str, Any]
-    files: tuple[PlannedFile, ...]
-    finished: int
-    estimate: Estimate | None
-    problem: str | None
+    settings: dict[str, Any]  # the weights, their network, and how it is applied
+    files: tuple[PlannedFile, ...]  # what is left to do
+    finished: int  # how many files an interrupted run has finished
+    estimate: Estimate | None  # of memory and, after a trial, of time; None where nothing is left to do
+    problem: str | None  # why the outputs cannot be written, if they cannot
 
     def __str__(self) -> str:
         lines = [f"{name:12}{value}" for name, value in self.settings.items()]
@@ -222,19 +192,9 @@ def plan_restoring(
     maps: MapsOf | None = None,
     **keywords: Any,
 ) -> RestoringPlan:
-    """Plan what ``restore`` with the same arguments would do; nothing is written.
+    """Plan what ``restore`` with the same arguments would do, refusing what it refuses; nothing is written.
 
-    Args:
-        source: see ``restore.restore``, as for all arguments but the following.
-        target: see there.
-        weights: see there.
-        options: see there.
-        trial: restore a few windows, for the time and the memory that restoring takes.
-        maps: the maps that are written next to each output.
-        keywords: see there.
-
-    Raises:
-        InputError: what ``restore`` would refuse.
+    A trial restores a few windows, for the time and the memory that restoring takes.
     """
     options = merge_options(options, keywords)
     device = options.device or default_device()
@@ -252,7 +212,6 @@ def plan_restoring(
 
 
 def _settings(run: PreparedRun, device: str) -> dict[str, Any]:
-    """The network and how it is applied, for people to read."""
     precision = run.options.precision
     if precision != INT8:
         precision = str(choose_precision(precision, torch.device(device))).removeprefix("torch.")

@@ -13,7 +13,7 @@ import torch
 from ignite.engine import Engine as IgniteEngine
 from ignite.engine import Events
 
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, UsageError
 from pssr2_monai.machine import profiled
 from pssr2_monai.networks.record import Record
 from pssr2_monai.restoration.engines import Engine, open_engine
@@ -26,8 +26,7 @@ from pssr2_monai.restoration.restore_file import restore_file, restore_in_worker
 
 logger = logging.getLogger(__name__)
 PROFILED_PARTS = ("read", "network", "blend", "cast", "write")
-SHARED_PIXELS = 2**24
-"""Outputs of no more HR pixels are restored by one worker each, which is faster than sharing them."""
+SHARED_PIXELS = 2**24  # outputs of no more HR pixels are restored by one worker each, faster than by sharing them
 
 
 def restore(
@@ -67,18 +66,9 @@ def restore(
 
 
 def restore_prepared(run: PreparedRun, engine: Engine | None = None, shared_pixels: int = SHARED_PIXELS) -> list[Path]:
-    """Restore the files of a prepared run.
+    """Restore a prepared run; return the files written, and those that an interrupted run had finished.
 
-    Args:
-        run: see ``plan.prepare``.
-        engine: the workers that share the work; this process alone by default.
-        shared_pixels: outputs of more HR pixels are divided among the workers.
-
-    Returns:
-        The files written, and those that an interrupted run had finished.
-
-    Raises:
-        InputError: there is no room for the outputs; see ``restore_file``.
+    Outputs of more than ``shared_pixels`` HR pixels are divided among the workers.
     """
     check_output_room(run.outputs)
     left = [file.pair for file in run.files]
@@ -109,6 +99,7 @@ def restoring_engine(
     inferer: SeamlessInferer | None = None,
     options: RestoreOptions | None = None,
     engine: Engine | None = None,
+    **removed: Any,
 ) -> IgniteEngine:
     """An Ignite engine that restores one file per step; run it on what ``plan.match_outputs`` returns.
 
@@ -120,7 +111,15 @@ def restoring_engine(
         inferer: applies the network to windows; that of the options by default.
         options: ``axes``, ``overwrite`` and ``skip_bad``.
         engine: the workers that share the work; this process alone by default.
+        removed: keywords of former releases, such as ``axes``, refused with what to give instead.
+
+    Raises:
+        UsageError: there are such keywords, or unknown ones.
     """
+    if removed:
+        merge_options(options, removed)  # refuses what is not an option at all
+        names = ", ".join(f"options#{name} instead of evaluator#{name}" for name in removed)
+        raise UsageError(f"restoring_engine: takes these as RestoreOptions; in a bundle's configuration give {names}")
     options = options or RestoreOptions()
     inferer = inferer or options.inferer(record)
     choices: dict[str, Any] = {"axes": options.axes, "overwrite": options.overwrite, "engine": engine}

@@ -37,24 +37,13 @@ logger = logging.getLogger(__name__)
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "bad allocation")
 """Words of a RuntimeError: of torch on GPUs, on processors of Windows and of Linux, and of C++ libraries."""
-PROGRESS_PIXELS = 2**24
-"""Images of more HR pixels show their progress."""
+PROGRESS_PIXELS = 2**24  # images of more HR pixels show their progress
 
 
 def restore_frames(
     frames: np.ndarray, network: Callable[..., torch.Tensor], inferer: Inferer, device: torch.device | str = "cpu"
 ) -> np.ndarray:
-    """Restore the frames of one sample in memory.
-
-    Args:
-        frames: ``(LR frames, Y, X)`` float32 in [0, 1].
-        network: takes and returns ``(batch, frames, Y, X)``.
-        inferer: applies the network to windows.
-        device: where the network is.
-
-    Returns:
-        ``(HR frames, scale * Y, scale * X)`` float32.
-    """
+    """Restore ``(LR frames, Y, X)`` float32 in [0, 1] to ``(HR frames, scale * Y, scale * X)`` float32 in memory."""
     with torch.inference_mode():
         output = inferer(torch.from_numpy(frames)[None].to(device), network)
     restored: np.ndarray = output[0].float().cpu().numpy()
@@ -62,11 +51,7 @@ def restore_frames(
 
 
 def check_frames(image: LazyImage, record: Record) -> Frames:
-    """The frames of an image, refused if they are too few for the network.
-
-    Raises:
-        InputError: says how many there are and how many are asked for.
-    """
+    """The frames of an image, refused if they are too few for the network."""
     frames = frames_of(image.axes, image.shape, record.stack)
     # A volume may have any depth, those that a network was trained on or others.
     frames.check_n_frames(2 if is_volume(record.scale) else record.n_frames[0], image.path.name)
@@ -89,21 +74,9 @@ def restore_file(
     """Restore one image file, keeping its axes, dtype and intensity scale; the pixel size is divided by the scale.
 
     Neither the source nor the target is ever whole in memory. An interrupted run resumes when the same is asked for
-    again, and writes the same file, whichever process restored which part of it. Where memory runs out, the file begins
-    anew with half of the windows at a time, then with smaller ones, and says so.
-
-    Args:
-        source: an image file of any supported format.
-        target: the file to write, in the format that its suffix names.
-        network: in evaluation mode, on the device that does the work.
-        record: of the network's weights.
-        inferer: applies the network to windows; ``SeamlessInferer()`` by default.
-        axes: axes of a file that does not state its own.
-        overwrite: replace an existing file when the new one is complete; what a run of other settings has left is
-            discarded.
-        engine: the workers that share the work; this process alone by default.
-        quiet: show no progress.
-        limits: sizes by which the image is divided.
+    again, and writes the same file, whichever process restored which part of it; ``overwrite`` discards what a run of
+    other settings has left. Where memory runs out, the file begins anew with half of the windows at a time, then with
+    smaller ones, and says so.
 
     Raises:
         InputError: the file cannot be read or written, has fewer frames than the network needs, was changed meanwhile,
@@ -267,10 +240,7 @@ def output_writer(
     dtype: npt.DTypeLike | None = None,
     layout: Layout | None = None,
 ) -> Writer:
-    """The writer of the restored image, block by block, in the image's dtype or another.
-
-    A layout of larger blocks than the default ones is one of shards.
-    """
+    """The writer, block by block, of the restored image; a layout of blocks above the default is one of shards."""
     frames = check_frames(image, record)
     scale = frames.scale_by_axis(record.scale)
     return create_writer(
@@ -306,7 +276,6 @@ def _is_kept(error: BaseException) -> bool:
 
 @contextmanager
 def _full_disk_reported(path: Path) -> Iterator[None]:
-    """Report in one line that the disk is full."""
     try:
         yield
     except OSError as error:

@@ -50,12 +50,8 @@ class ImageRestorer:
     ) -> Generator[tuple[Strip, range, int], None, None]:
         """Restore strips. While the network computes, the next windows are read, and finished ones cast and written.
 
-        Args:
-            strips: see ``Layout.strips``.
-            before_window: called before each window that goes through the network; what it raises ends the work.
-
-        Yields:
-            After each block is written: its strip, its LR rows (frames of a volume), and how many HR pixels it has.
+        What ``before_window`` raises, called before each window goes through the network, ends the work. After each
+        block is written, yields its strip, its LR rows (frames of a volume), and how many HR pixels it has.
         """
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer, torch.inference_mode():
             yield from behind(writer, self._finish, self._pieces(strips, reader, before_window))

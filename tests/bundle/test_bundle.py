@@ -106,6 +106,18 @@ def test_inference_restores_a_folder(project_root: Path, hr_folder: Path, tiny_w
         np.testing.assert_array_equal(restored.read(), image.read())
 
 
+@pytest.mark.parametrize(("name", "value"), [("axes", "YX"), ("overwrite", "True"), ("skip_bad", "True")])
+def test_old_names_of_overrides_are_refused_with_the_new_ones(
+    name: str, value: str, project_root: Path, hr_folder: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    paths = ["--dataset_dir", str(hr_folder), "--output_dir", str(tmp_path / "out"), "--weights", str(tiny_weights)]
+    config = ["--config_file", "configs/inference.json"]
+    done = _run(project_root / "bundle", project_root, *config, *paths, f"--evaluator#{name}", value)
+    assert done.returncode != 0
+    assert f"give options#{name} instead of evaluator#{name}" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def preset_data(hr_folder: Path, tmp_path: Path) -> dict[str, Path]:
     """A folder that suits each preset that does not take a plain folder of images."""

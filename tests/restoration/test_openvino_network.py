@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,20 @@ def test_quantised_to_integers_it_stays_near_for_all_intensities(network: ResUNe
         expected = network(image)
         error = 255 * (OpenVINONetwork(network, torch.float32, samples)(image) - expected).abs()
     assert 0 < float(error.mean()) < 1
+
+
+def test_quantising_leaves_the_log_of_others_as_it_is(network: ResUNet) -> None:
+    handler, nncf_log = logging.NullHandler(logging.INFO), logging.getLogger("nncf")
+    nncf_log.addHandler(handler)  # as a program does that collects the logs of all packages
+    try:
+        before = logging.getLogger().level, logging.getLoggerClass()
+        with torch.inference_mode():
+            OpenVINONetwork(network, torch.float32, [torch.rand(1, 1, 32, 32)])(torch.rand(1, 1, 32, 32))
+        assert handler.level == logging.INFO
+        assert (logging.getLogger().level, logging.getLoggerClass()) == before
+        assert nncf_log.getEffectiveLevel() == logging.ERROR
+    finally:
+        nncf_log.removeHandler(handler)
 
 
 def test_all_windows_are_quantised_alike_and_once(network: ResUNet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, UsageError
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import write_image
 from pssr2_monai.machine import TABLE
-from pssr2_monai.restoration.restore import restore
+from pssr2_monai.networks.weights import load_weights
+from pssr2_monai.restoration.restore import restore, restoring_engine
 
 
 def test_a_folder_keeps_its_names_and_refuses_what_exists(tiny_weights: Path, tmp_path: Path) -> None:
@@ -85,3 +86,11 @@ def test_restoring_is_profiled_on_demand(tiny_weights: Path, tmp_path: Path) -> 
     assert list(milliseconds) == ["read", "network", "blend", "cast", "write", "everything else", "whole"]
     assert min(milliseconds.values()) >= 0
     assert milliseconds["network"] > 0
+
+
+def test_keywords_of_former_releases_are_refused_with_the_new_ones(tiny_weights: Path) -> None:
+    network, record = load_weights(tiny_weights, "cpu")
+    with pytest.raises(UsageError, match="options#axes instead of evaluator#axes, options#skip_bad instead of"):
+        restoring_engine(network, record, axes="ZYX", skip_bad=True)
+    with pytest.raises(UsageError, match="there is no option 'overwrit'; did you mean 'overwrite'"):
+        restoring_engine(network, record, overwrit=True)
