@@ -18,6 +18,7 @@ import os
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,24 +36,23 @@ YES, NO = ("true", "yes", "1"), ("false", "no", "0")
 KINDS = {"bool": bool, "int": int, "float": float, "list": list, "Sequence": list, "str": str, "Path": str}
 """How values are read, by the names in an annotation; a parameter with none of them is not an option."""
 METAVARS = {int: "N", float: "X", list: "LIST"}
-IDS, FILES = "**overrides", "*files"
-"""The parameters that stand for any id of the training config, and for any number of words."""
+IDS, FILES = "**overrides", "*files"  # any id of the training config, and any number of words
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a verb reports: text for people, and the same as data for programs, which ``--json`` prints."""
+    """What a verb reports."""
 
-    text: str
-    data: Any
+    text: str  # for people
+    data: Any  # the same for programs, which ``--json`` prints
 
 
 @dataclass(frozen=True)
 class Option:
-    """An argument of a verb; ``kinds`` are the types that its value may have."""
+    """An argument of a verb."""
 
     name: str
-    kinds: frozenset[type]
+    kinds: frozenset[type]  # that its value may have
     required: bool
     default: Any
     meaning: str
@@ -63,7 +63,6 @@ class Option:
 
     @property
     def usage(self) -> str:
-        """The option in a usage line."""
         if bool in self.kinds:
             return f"[{self.flag}]"
         metavar = next((METAVARS[kind] for kind in METAVARS if kind in self.kinds), self.name.upper())
@@ -72,34 +71,22 @@ class Option:
 
     @property
     def line(self) -> str:
-        """Meaning and default."""
         obvious = self.default is None or self.default is False or self.default == "" or "default" in self.meaning
         return self.meaning if obvious else f"{self.meaning} (default: {self.default})"
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb of the command.
+    """A verb of the command."""
 
-    Attributes:
-        run: takes the given options by their names and returns what is reported.
-        summary: what it does, in a sentence.
-        notes: paragraphs for the help.
-        places: names of the options that are positional arguments.
-        options: by their names.
-        ids: what ids of the training config are for; None if they are not options of the verb.
-        files: what any number of positional arguments are; None if they are counted.
-        example: the words of a command line after the verb.
-    """
-
-    run: Callable[..., Answer | None]
+    run: Callable[..., Answer | None]  # takes the given options by their names
     summary: str
-    notes: Sequence[str]
-    places: Sequence[str]
+    notes: Sequence[str]  # paragraphs of the help
+    places: Sequence[str]  # names of the options that are positional arguments
     options: Mapping[str, Option]
-    ids: str | None
-    files: str | None
-    example: str
+    ids: str | None  # what ids of the training config are for; None if they are not options of the verb
+    files: str | None  # what any number of positional arguments are; None if they are counted
+    example: str  # the words of a command line after the verb
 
     @property
     def name(self) -> str:
@@ -107,13 +94,12 @@ class Verb:
 
     @property
     def switches(self) -> set[str]:
-        """The names of the options that need no value, ids of the training config among them."""
-        switches = {name for name, option in self.options.items() if bool in option.kinds}
+        """The options that need no value, ids of the training config among them."""
         ids = training_ids() if self.ids is not None else {}
-        return switches | {name for name, default in ids.items() if isinstance(default, bool)}
+        switches = {name for name, default in ids.items() if isinstance(default, bool)}
+        return switches | {name for name, option in self.options.items() if bool in option.kinds}
 
     def help(self) -> str:
-        """Return summary, usage, a line for each option, notes and an example."""
         named = [option for name, option in self.options.items() if name not in self.places]
         rows = [(name.upper(), self.options[name].line) for name in self.places]
         rows += [(option.flag, option.line) for option in named]
@@ -137,15 +123,11 @@ class Verb:
 
 
 def verb(*sources: str, places: str = "", example: str) -> Callable[[Callable[..., Answer | None]], Verb]:
-    """Make a verb of a function that is called with the options that are given, and returns what to report.
+    """Make a verb of a function that is called with the given options.
 
-    Args:
-        sources: ``module:name`` of functions and dataclasses whose parameters are options of the verb, followed by the
-            names of these parameters where not all are. Options of the command alone are parameters of the decorated
-            function. Where the first source is a function, its docstring describes the verb, and that of the decorated
-            function adds notes.
-        places: names of the positional arguments.
-        example: the words of a command line after the verb.
+    Its own parameters are options, and those of the sources: ``module:name`` of functions and dataclasses, followed by
+    the names of these parameters where not all are. Where the first source is a function, its docstring describes the
+    verb, and that of the decorated function adds notes.
     """
 
     def decorate(run: Callable[..., Answer | None]) -> Verb:
@@ -166,12 +148,9 @@ def verb(*sources: str, places: str = "", example: str) -> Callable[[Callable[..
 
 
 class _Described:
-    """A function or dataclass in the source of a module, and what its docstring says of its parameters.
+    """A function or dataclass (its syntax tree), and what its docstring says of its parameters.
 
-    Args:
-        definition: its syntax tree.
-        module: the statements of the module.
-        names: of the parameters that are options; all if empty.
+    ``names`` are those of the parameters that are options; all if empty.
     """
 
     def __init__(self, definition: Any, module: Sequence[ast.stmt], names: Sequence[str] = ()) -> None:
@@ -193,7 +172,6 @@ class _Described:
         return cls(definition, statements, names)
 
     def options(self) -> Iterator[Option]:
-        """Yield the parameters that can be given on a command line."""
         for name, annotation, default in self._parameters():
             kinds = {KINDS[kind] for kind in _type_names(annotation) if kind in KINDS}
             if kinds and (not self.names or name in self.names):
@@ -205,18 +183,17 @@ class _Described:
         """Return the meanings of ``*name`` and ``**name``."""
         arguments = getattr(self.definition, "args", None)
         variadic = {"*": arguments.vararg, "**": arguments.kwarg} if arguments else {}
-        return {f"{stars}{each.arg}": self.meanings.get(each.arg, "") for stars, each in variadic.items() if each}
+        return {f"{stars}{arg.arg}": self.meanings.get(arg.arg, "") for stars, arg in variadic.items() if arg}
 
     def _parameters(self) -> Iterator[tuple[str, ast.expr, ast.expr | None]]:
         if isinstance(self.definition, ast.ClassDef):
-            for field in self.definition.body:
-                if isinstance(field, ast.AnnAssign):
-                    yield ast.unparse(field.target), field.annotation, field.value
+            fields = (field for field in self.definition.body if isinstance(field, ast.AnnAssign))
+            yield from ((ast.unparse(field.target), field.annotation, field.value) for field in fields)
             return
         arguments = self.definition.args
-        defaults = [None] * (len(arguments.args) - len(arguments.defaults)) + arguments.defaults
-        pairs = [*zip(arguments.args, defaults, strict=True)]
-        for argument, default in [*pairs, *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]:
+        required = [None] * (len(arguments.args) - len(arguments.defaults))
+        defaults = [*required, *arguments.defaults, *arguments.kw_defaults]
+        for argument, default in zip([*arguments.args, *arguments.kwonlyargs], defaults, strict=True):
             yield argument.arg, argument.annotation, default
 
 
@@ -232,7 +209,7 @@ def _type_names(annotation: ast.expr) -> set[str]:
 
 
 def _value(default: ast.expr, module: Sequence[ast.stmt]) -> Any:
-    """The value of a default, which may be a constant of the module or one that it imports."""
+    """The value of a default: a literal, or a constant of the module or one that it imports."""
     if not isinstance(default, ast.Name):
         return ast.literal_eval(default)
     for statement in module:
@@ -244,44 +221,33 @@ def _value(default: ast.expr, module: Sequence[ast.stmt]) -> Any:
 
 
 def _plain(text: str) -> str:
-    """A docstring's text as one line, without marks of code and references to it."""
+    # One line, without marks of code and references to it.
     return " ".join(re.sub(r" \(see\s[^)]*`\)", "", text).replace("`", "").split())
 
 
 def _entry(text: str) -> str:
-    """The meaning of a parameter: begun in lower case, a single sentence without its full stop."""
+    # Begun in lower case, a single sentence without its full stop.
     line = _plain(text)
     line = line if ". " in line or line.endswith("...") else line.removesuffix(".")
     return line[0].lower() + line[1:] if re.match(r"[A-Z][a-z]+\b", line) else line
 
 
 def _filled(words: Sequence[str]) -> str:
-    """Words in lines of the help's width, none of them broken."""
-    text = " ".join(word.replace(" ", "\xa0") for word in words)
+    text = " ".join(word.replace(" ", "\xa0") for word in words)  # a word is an option with its value
     return textwrap.fill(text, HELP_WIDTH, break_on_hyphens=False, break_long_words=False).replace("\xa0", " ")
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:
-    """Names and their meanings in two columns."""
     left = max(len(name) for name, _ in rows) + 2
-    return "\n".join(
-        textwrap.fill(
-            meaning, HELP_WIDTH, initial_indent=name.ljust(left), subsequent_indent=" " * left, break_on_hyphens=False
-        )
-        for name, meaning in rows
-    )
+    fill = partial(textwrap.fill, width=HELP_WIDTH, subsequent_indent=" " * left, break_on_hyphens=False)
+    return "\n".join(fill(meaning, initial_indent=name.ljust(left)) for name, meaning in rows)
 
 
 def fire_words(verb: Verb, words: Sequence[str]) -> list[str]:
     """Return the words as fire takes them without guessing, and teach fire how to read each value.
 
-    Options are ``--name value`` or ``--name=value``; ``-`` in a name is ``_``. A switch takes no value, or true or
-    false. After ``--`` all words are positional. A leading ``~`` is the user's home folder, which not every shell
-    expands.
-
-    Raises:
-        UsageError: an unknown option, one without value, a word too many, or a missing argument. Values of the wrong
-            type are refused when fire reads them.
+    Options are ``--name value`` or ``--name=value``; ``-`` in a name is ``_``. After ``--`` all words are positional.
+    Values of the wrong type are refused when fire reads them.
     """
     values, files = _sorted_words(verb, words)
     missing = [
@@ -299,7 +265,6 @@ def fire_words(verb: Verb, words: Sequence[str]) -> list[str]:
 
 
 def _sorted_words(verb: Verb, words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """The value of each argument as text, and the words of a verb that takes any number of them."""
     positional: list[str] = []
     values: dict[str, str] = {}
     rest = list(words)
@@ -330,7 +295,7 @@ def _sorted_words(verb: Verb, words: Sequence[str]) -> tuple[dict[str, str], lis
 
 
 def _next_value(verb: Verb, name: str, rest: list[str]) -> str:
-    """Take the value of an option from the words after it; a switch takes none but true or false."""
+    # A switch takes none but true or false.
     following = rest[0] if rest and not rest[0].startswith("--") else None
     if name in verb.switches or (following is None and name not in verb.options):
         return rest.pop(0) if following is not None and following.lower() in (*YES[:2], *NO[:2]) else "True"
@@ -340,19 +305,16 @@ def _next_value(verb: Verb, name: str, rest: list[str]) -> str:
 
 
 def _read(verb: Verb, option: Option, text: str) -> Any:
-    """The value of an option."""
     readers = [(reader, description) for kind, reader, description in READERS if kind in option.kinds]
     for reader, _ in readers:
-        try:
+        with suppress(ValueError):
             return reader(text)
-        except ValueError:
-            continue
     expected = " or ".join(description for _, description in readers)
     raise UsageError(f"{verb.name}: --{option.name} {text}: is not {expected}")
 
 
 def _text(text: str) -> str:
-    """Text as it is, except for the home folder at the start of a path, or of each of several separated by commas."""
+    # "~" at the start of each of several paths separated by commas is not expanded by every shell.
     return ",".join(os.path.expanduser(part) for part in text.split(","))
 
 
@@ -385,11 +347,10 @@ def _list(text: str) -> list[Any]:
     return list(value)
 
 
-READERS: tuple[tuple[type, Callable[[str], Any], str], ...] = (
+READERS: tuple[tuple[type, Callable[[str], Any], str], ...] = (  # of each type, with its name in messages
     (bool, _switch, "true or false"),
     (int, _whole, "a whole number"),
     (float, _number, "a number"),
     (list, _list, "a list such as [1,4,4]"),
     (str, _text, "text"),
 )
-"""What reads each type, and its name in messages."""

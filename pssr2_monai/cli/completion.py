@@ -10,16 +10,11 @@ from pssr2_monai.bundle import preset_names, training_ids
 from pssr2_monai.cli.arguments import Verb
 from pssr2_monai.errors import UsageError, nearest
 
-EVERYWHERE = ("debug", "help", "json")
-"""Switches of every verb, which all take ``--import PACKAGE``, too."""
+EVERYWHERE = ("debug", "help", "json")  # switches of every verb
 
 
 def completion_script(shell: str, verbs: Sequence[Verb]) -> str:
-    """Return the script for a shell.
-
-    Raises:
-        UsageError: a shell without script.
-    """
+    """Return the script for a shell."""
     if shell not in SCRIPTS:
         known = ", ".join(SCRIPTS)
         raise UsageError(f"completion: there is no script for {shell!r}{nearest(shell, SCRIPTS)}; use {known}")
@@ -28,22 +23,20 @@ def completion_script(shell: str, verbs: Sequence[Verb]) -> str:
 
 @dataclass(frozen=True)
 class _Completed:
-    """A verb as shells see it: options with a value, switches, and the words that its argument may be."""
+    """A verb as shells see it."""
 
     name: str
     summary: str
-    valued: Sequence[str]
+    valued: Sequence[str]  # options with a value
     switches: Sequence[str]
-    words: Sequence[str] = ()
 
     @classmethod
     def of(cls, verb: Verb) -> _Completed:
-        named = {name: name.replace("_", "-") for name in verb.options if name not in verb.places}
         ids = {name: name for name in training_ids() if name not in verb.options} if verb.ids else {}
-        valued = [flag for name, flag in (named | ids).items() if name not in verb.switches]
-        switches = [flag for name, flag in (named | ids).items() if name in verb.switches]
-        words = tuple(SCRIPTS) if verb.name == "completion" else ()
-        return cls(verb.name, verb.summary, [*valued, "import"], [*switches, *EVERYWHERE], words)
+        flags = {name: name.replace("_", "-") for name in verb.options if name not in verb.places} | ids
+        valued = [flag for name, flag in flags.items() if name not in verb.switches]
+        switches = [flag for name, flag in flags.items() if name in verb.switches]
+        return cls(verb.name, verb.summary, [*valued, "import"], [*switches, *EVERYWHERE])
 
     @property
     def flags(self) -> str:
@@ -52,7 +45,6 @@ class _Completed:
 
 def _bash(verbs: Sequence[_Completed]) -> str:
     flags = "\n".join(f'            {verb.name}) words="{verb.flags}" ;;' for verb in verbs)
-    arguments = "\n".join(f'        {verb.name}) words="{" ".join(verb.words)}" ;;' for verb in verbs if verb.words)
     return f"""\
 _pssr2() {{
     local current=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} words="" begun=""
@@ -68,10 +60,8 @@ _pssr2() {{
         case ${{COMP_WORDS[1]}} in
 {flags}
         esac
-    else
-        case ${{COMP_WORDS[1]}} in
-{arguments}
-        esac
+    elif [[ ${{COMP_WORDS[1]}} == completion ]]; then
+        words="{" ".join(SCRIPTS)}"
     fi
     COMPREPLY=($(compgen -P "$begun" -W "$words" -- "${{current##*,}}"))
 }}
@@ -81,9 +71,6 @@ complete -o default -F _pssr2 pssr2"""
 def _zsh(verbs: Sequence[_Completed]) -> str:
     summaries = "\n".join(f"        {shlex.quote(f'{verb.name}:{verb.summary}')}" for verb in verbs)
     flags = "\n".join(f"            {verb.name}) compadd -- {verb.flags} ;;" for verb in verbs)
-    arguments = "\n".join(
-        f"            {verb.name}) compadd -- {' '.join(verb.words)} ;;" for verb in verbs if verb.words
-    )
     return f"""\
 #compdef pssr2
 _pssr2() {{
@@ -100,11 +87,10 @@ _pssr2() {{
         case $words[2] in
 {flags}
         esac
+    elif [[ $words[2] == completion ]]; then
+        compadd -- {" ".join(SCRIPTS)}
     else
-        case $words[2] in
-{arguments}
-            *) _files ;;
-        esac
+        _files
     fi
 }}
 compdef _pssr2 pssr2
@@ -112,14 +98,13 @@ if [[ $funcstack[1] == _pssr2 ]]; then _pssr2 "$@"; fi"""
 
 
 def _fish(verbs: Sequence[_Completed]) -> str:
-    lines = []
+    lines = [f"complete -c pssr2 -n '__fish_seen_subcommand_from completion' -f -a '{' '.join(SCRIPTS)}'"]
     for verb in verbs:
         lines.append(f"complete -c pssr2 -n __fish_use_subcommand -f -a {verb.name} -d {shlex.quote(verb.summary)}")
         seen = f"complete -c pssr2 -n '__fish_seen_subcommand_from {verb.name}'"
         for name in verb.valued:
             lines.append(f"{seen} -l {name} -r" + (f" -a '{' '.join(preset_names())}'" if name == "preset" else ""))
         lines += [f"{seen} -l {name}" for name in verb.switches]
-        lines += [f"{seen} -f -a '{' '.join(verb.words)}'"] if verb.words else []
     return "\n".join(lines)
 
 

@@ -13,19 +13,20 @@ import sys
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import fire
 
+import pssr2_monai
 from pssr2_monai.cli.arguments import Answer, fire_words
 from pssr2_monai.cli.verbs import COMMANDS
 from pssr2_monai.errors import InputError, UsageError, causes, nearest, one_line
 from pssr2_monai.machine import keep_memory
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
-MESSAGE_LENGTH = 300
-"""Characters that are shown of the message of an unexpected error."""
+MESSAGE_LENGTH = 300  # characters that are shown of the message of an unexpected error
 EVERYWHERE = """\
 --json            report figures and paths as JSON on stdout
 --debug           show the traceback of an error
@@ -85,7 +86,7 @@ def _run(words: Sequence[str], machine_readable: bool) -> None:
         return
     name, *rest = words
     if name == "--version":
-        print(_version())
+        print(pssr2_monai.__version__)
         return
     if name not in COMMANDS:
         raise UsageError(f"there is no command {name!r}{nearest(name, COMMANDS)}; there are {', '.join(COMMANDS)}")
@@ -95,9 +96,7 @@ def _run(words: Sequence[str], machine_readable: bool) -> None:
         return
 
     def report(answer: Answer | None) -> str | None:
-        if answer is None:
-            return None
-        return as_json(answer.data) if machine_readable else answer.text
+        return answer and (as_json(answer.data) if machine_readable else answer.text)
 
     fire.Fire(verb.run, command=fire_words(verb, rest), name=f"pssr2 {name}", serialize=report)
 
@@ -127,21 +126,12 @@ def _overview() -> str:
     return "\n".join([*lines, "", "Details: pssr2 COMMAND --help. Options of every command:", EVERYWHERE])
 
 
-def _version() -> str:
-    import pssr2_monai
-
-    return pssr2_monai.__version__
-
-
 class _AroundBars(logging.StreamHandler):  # type: ignore[type-arg]
     """Writes lines above progress bars rather than into them."""
 
     def emit(self, record: logging.LogRecord) -> None:
         bars = sys.modules.get("tqdm")
-        if bars is None:
-            super().emit(record)
-            return
-        with bars.tqdm.external_write_mode(file=self.stream):
+        with bars.tqdm.external_write_mode(file=self.stream) if bars else nullcontext():
             super().emit(record)
 
 

@@ -24,14 +24,12 @@ def train(*, dry_run: bool = False, **options: Any) -> Answer:
     Args:
         dry_run: report the merged config, tiles, steps, network and the files that would be written; train nothing.
     """
-    if dry_run:
-        from pssr2_monai.training.train import plan_training
+    from pssr2_monai.training.train import plan_training, train
 
+    if dry_run:
         plan = plan_training(**options)
         return Answer(str(plan), plan)
-    from pssr2_monai.training.train import train as run
-
-    weights = run(**options)
+    weights = train(**options)
     files = {"last": "last.pt", "config": "config.json", "tensorboard": "tensorboard"}
     paths = {name: Path(options["out"]) / file for name, file in files.items()}
     return Answer(str(weights), {"weights": weights, **paths})
@@ -44,12 +42,7 @@ def train(*, dry_run: bool = False, **options: Any) -> Answer:
     example="scans/ restored/ --weights run/model.pt",
 )
 def restore(
-    *,
-    dry_run: bool = False,
-    estimate: bool = False,
-    fidelity: bool = False,
-    uncertainty: bool = False,
-    **options: Any,
+    *, dry_run: bool = False, estimate: bool = False, fidelity: bool = False, uncertainty: bool = False, **options: Any
 ) -> Answer:
     """
     Args:
@@ -77,9 +70,9 @@ def restore(
 
         mapped = restore_with_maps(weights=files, fidelity=fidelity, uncertainty=uncertainty, **options)
         return Answer("\n".join(map(str, mapped)), {"restored": mapped})
-    from pssr2_monai.restoration.restore import restore as run
+    from pssr2_monai.restoration.restore import restore
 
-    paths = run(weights=weights, **options)
+    paths = restore(weights=weights, **options)
     return Answer("\n".join(map(str, paths)), {"restored": [{"path": path} for path in paths]})
 
 
@@ -89,10 +82,9 @@ def restore(
     example="--hr test/ --weights run/model.pt --out evaluation/",
 )
 def evaluate(**options: Any) -> Answer:
-    from pssr2_monai.evaluation.evaluate import evaluate as run
-    from pssr2_monai.evaluation.evaluate import table
+    from pssr2_monai.evaluation.evaluate import evaluate, table
 
-    result = run(**options)
+    result = evaluate(**options)
     files = {"report": "report.html", "metrics": "metrics.json", "table": "metrics.csv"}
     paths = {name: Path(options["out"]) / file for name, file in files.items()}
     figures = {name: result[name] for name in ("verdict", "mean", "interval", "against", "settings")}
@@ -119,19 +111,17 @@ def info(*, file: str, **settings: Any) -> Answer:
 
 @verb("calibration.calibrate:calibrate", example="--hr pairs/HR --lr pairs/LR --out scope.json")
 def calibrate(**options: Any) -> Answer:
-    from pssr2_monai.calibration.calibrate import calibrate as run
-    from pssr2_monai.calibration.calibrate import summary
+    from pssr2_monai.calibration.calibrate import calibrate, summary
 
-    calibration = run(**options)
+    calibration = calibrate(**options)
     return Answer(summary(calibration), calibration)
 
 
 @verb("calibration.registration.register:register", example="--hr slow/ --lr fast/ --out pairs/")
 def register(**options: Any) -> Answer:
-    from pssr2_monai.calibration.registration.register import TABLE, summary
-    from pssr2_monai.calibration.registration.register import register as run
+    from pssr2_monai.calibration.registration.register import TABLE, register, summary
 
-    pairs = run(**options)
+    pairs = register(**options)
     return Answer(summary(pairs), {"pairs": pairs, "table": Path(options["out"]) / TABLE})
 
 
@@ -145,9 +135,9 @@ def crappify(**options: Any) -> Answer:
 
 @verb("training.preview:preprocess", places="data out", example="images/ tiles/ --limit 20")
 def preprocess(**options: Any) -> Answer:
-    from pssr2_monai.training.preview import preprocess as run
+    from pssr2_monai.training.preview import preprocess
 
-    paths = run(**options)
+    paths = preprocess(**options)
     return Answer(f"{options['out']}: {len(paths)} files", {"tiles": paths})
 
 
@@ -159,11 +149,11 @@ def preprocess(**options: Any) -> Answer:
 )
 def export(**options: Any) -> Answer:
     """All options but --format describe a BioImage.IO package."""
-    from pssr2_monai.export.export import export as run
+    from pssr2_monai.export.export import export
     from pssr2_monai.export.grey_levels import PackageSettings
 
     file = {name: options.pop(name) for name in ("weights", "target", "format") if name in options}
-    exported = run(**file, package=PackageSettings(**options) if options else None)
+    exported = export(**file, package=PackageSettings(**options) if options else None)
     text = f"{exported.path}: {exported.difference:.1g} grey levels of 255 off at most, at {len(exported.shapes)} sizes"
     return Answer(f"{text}; {exported.takes}" if exported.takes else text, exported)
 
@@ -184,19 +174,18 @@ def convert(
         qk_scale: of a SwinIR, where it was given.
         scale: of a SwinIR with the upsampler pixelshuffledirect.
     """
-    from pssr2_monai.networks.weights import convert as run
+    from pssr2_monai.networks.weights import convert
 
     options: dict[str, Any] = {"dilations": dilations, "pool_sizes": pool_sizes, "qk_scale": qk_scale, "scale": scale}
-    path = run(**files, **{name: value for name, value in options.items() if value is not None})
+    path = convert(**files, **{name: value for name, value in options.items() if value is not None})
     return Answer(str(path), {"weights": path})
 
 
 @verb("cli.demonstration:demo", example="--minutes 4.5")
 def demo(**options: Any) -> Answer:
-    from pssr2_monai.cli.demonstration import demo as run
+    from pssr2_monai.cli.demonstration import demo
 
-    demonstration = run(**options)
-    return Answer(str(demonstration), demonstration)
+    return demo(**options)
 
 
 @verb(example="scan.ome.tif")
@@ -232,5 +221,6 @@ def completion(*, shell: str) -> Answer:
     return Answer(script, {"shell": shell, "script": script})
 
 
-COMMANDS = {command.name: command for command in list(globals().values()) if isinstance(command, Verb)}
-"""Every verb by its name, in the order in which they are listed."""
+COMMANDS = {
+    command.name: command for command in list(globals().values()) if isinstance(command, Verb)
+}  # in the order in which they are listed
