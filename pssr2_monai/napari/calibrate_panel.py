@@ -12,16 +12,14 @@ from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import QLabel, QSizePolicy
 
 from pssr2_monai.calibration.calibrate import calibrate, summary
-from pssr2_monai.calibration.fitted_preset import Calibration
+from pssr2_monai.calibration.fitted_preset import Calibration, files_of
 from pssr2_monai.errors import InputError
 from pssr2_monai.napari.layers import ImageSource
-from pssr2_monai.napari.panel import GOOD, Panel, TemporaryFolder, chosen_path
+from pssr2_monai.napari.panel import GOOD, Panel, chosen_path
 
 WITHOUT_HR = "none: a rougher estimate"
 CALLS = 40
 PICTURE_WIDTH_PX = 1000
-ENDINGS = (".json", ".report.json", ".png")
-"""Of the files of a calibration, in the order of ``Calibration.files``."""
 
 
 class CalibratePanel(Panel):
@@ -29,7 +27,6 @@ class CalibratePanel(Panel):
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer, "Calibrate")
-        self._folder = TemporaryFolder()
         self.lr = ImageSource(napari_viewer, "Fast scans", tooltip="Real low-resolution (LR) images")
         self.hr = ImageSource(
             napari_viewer,
@@ -53,8 +50,7 @@ class CalibratePanel(Panel):
         self.calibration: Calibration | None = None
 
     def begin(self) -> None:
-        """Calibrate."""
-        work = self._folder.path
+        work = self.folder.path
         lr, hr = self.lr.files(work / "LR", "pair"), self.hr.files(work / "HR", "pair")
         assert lr is not None
         model, calls, target = self.model.value, int(self.calls.value), work / "calibrated.json"
@@ -68,8 +64,8 @@ class CalibratePanel(Panel):
         if self.calibration is None or target is None:
             raise InputError("Save as: choose a file name, such as microscope.json")
         target = target.with_suffix(".json")
-        for path, ending in zip(self.calibration.files, ENDINGS, strict=True):
-            shutil.copyfile(path, target.with_name(target.stem + ending))
+        for path, copy in zip(self.calibration.files, files_of(target), strict=True):
+            shutil.copyfile(path, copy)
         self.say(f"Saved: {target}. To train with it, choose it as own preset in Train.", GOOD)
 
     def _show(self, calibration: Calibration) -> None:

@@ -45,11 +45,7 @@ class CrappifierForm(Container):
         self.margins = (0, 0, 0, 0)
 
     def read(self, presets: Sequence[str]) -> None:
-        """Set the sliders to the values of the training config with presets.
-
-        Raises:
-            InputError: a preset is unknown, or not a preset.
-        """
+        """Set the sliders to the values of the training config with presets."""
         config = ConfigParser()
         config.read_config(config_files("train", list(presets)))
         self._scale, self._noises = config.get("scale"), list(config.get("crappifier::noises"))
@@ -58,7 +54,7 @@ class CrappifierForm(Container):
             self.scale.enabled = isinstance(self._scale, int)
             self.scale.value = self._scale if isinstance(self._scale, int) else max(self._scale)
             for name, slider in self.sliders.items():
-                entry = self._entry(name)
+                entry = _entry(self._noises, name)
                 ends = (0.0, 0.0) if entry is None else _ends(entry.get(NOISES[name].strength))
                 slider.enabled = ends is not None and not paired
                 if ends is not None:
@@ -79,13 +75,12 @@ class CrappifierForm(Container):
         return changed
 
     def _changed(self, moved: Sequence[str]) -> Noises:
-        """The noises with the strengths of the sliders that were moved."""
         noises = copy.deepcopy(self._noises)
         for name in moved:
             kind = NOISES[name]
             low, high = self.sliders[name].value
             value: Any = low if low == high else [low, high]
-            entry = next((noise for noise in noises if _is(noise, name)), None)
+            entry = _entry(noises, name)
             if high == 0:
                 noises = [noise for noise in noises if noise is not entry]
             elif entry is not None:
@@ -95,26 +90,23 @@ class CrappifierForm(Container):
                 noises.insert(0 if sliders()[name].first else len(noises), added)
         return noises
 
-    def _entry(self, name: str) -> dict[str, Any] | None:
-        return next((noise for noise in self._noises if _is(noise, name)), None)
-
 
 def sliders() -> dict[str, Slider]:
-    """Return the slider of each noise that has one by its short name, in the order in which noises are added."""
+    """Return the slider of each noise that has one, in the order in which noises are added."""
     declared = {name: noise.slider for name, noise in NOISES.items() if noise.slider}
     return dict(sorted(declared.items(), key=lambda item: not item[1].first))
 
 
-def _is(entry: dict[str, Any], name: str) -> bool:
-    return str(entry.get("_target_", "")).rsplit(".", 1)[-1] == NOISES[name].__name__
+def _entry(noises: Noises, name: str) -> dict[str, Any] | None:
+    kind = NOISES[name].__name__
+    return next((noise for noise in noises if str(noise.get("_target_")).rsplit(".", 1)[-1] == kind), None)
 
 
 def _ends(value: Any) -> tuple[float, float] | None:
     """Both ends of a parameter; None where it is neither a number nor a pair of numbers."""
-    if isinstance(value, Real):
-        return float(value), float(value)
-    if isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(end, Real) for end in value):
-        return float(value[0]), float(value[1])
+    ends = [value, value] if isinstance(value, Real) else value
+    if isinstance(ends, (list, tuple)) and len(ends) == 2 and all(isinstance(end, Real) for end in ends):
+        return float(ends[0]), float(ends[1])
     return None
 
 

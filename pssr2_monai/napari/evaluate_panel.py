@@ -11,19 +11,18 @@ from magicgui.widgets import ComboBox, FileEdit, PushButton
 from PIL import Image
 from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QBrush, QColor, QDesktopServices
-from qtpy.QtWidgets import QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout
+from qtpy.QtWidgets import QHeaderView, QTableWidget, QTableWidgetItem
 
 from pssr2_monai.evaluation.evaluate import evaluate
 from pssr2_monai.evaluation.measures import METRICS
 from pssr2_monai.evaluation.report import MIN_BOX_IMAGES, NAMES, box_plots
 from pssr2_monai.machine import devices
-from pssr2_monai.napari.layers import RESULT, ImageSource, chosen_weights
-from pssr2_monai.napari.panel import GOOD, MIN_WIDTH_PX, Panel, Plot, TemporaryFolder, chosen_path
+from pssr2_monai.napari.layers import RESULT, ImageSource, chosen_weights, weights_edit
+from pssr2_monai.napari.panel import GOOD, MIN_WIDTH_PX, Panel, Plot, chosen_path
 from pssr2_monai.napari.viewer import hide_layers
 
 CRAPPIFIED = "the HR images, crappified"
-BOX_PLOT_PX = (MIN_WIDTH_PX, 260)
-"""Width and height."""
+BOX_PLOT_PX = (MIN_WIDTH_PX, 260)  # width and height
 
 
 class EvaluatePanel(Panel):
@@ -32,7 +31,6 @@ class EvaluatePanel(Panel):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer, "Evaluate")
         self._page = Path()
-        self._folder = TemporaryFolder()
         self.hr = ImageSource(
             napari_viewer,
             "Good images",
@@ -45,13 +43,7 @@ class EvaluatePanel(Panel):
             optional=CRAPPIFIED,
             tooltip="Real low-resolution (LR) images of the same fields; in a folder, of the same names",
         )
-        self.weights = FileEdit(
-            label="Weights",
-            mode="r",
-            filter="*.pt *.pth",
-            nullable=True,
-            tooltip="model.pt of a training, or the bundled weights em or em_denoise",
-        )
+        self.weights = weights_edit()
         self.out = FileEdit(label="Save to", mode="d", nullable=True, tooltip="Folder for the page; optional")
         self.device = ComboBox(label="Device", choices=devices())
         self.fill([self.hr, self.lr, self.weights, self.out, self.device])
@@ -68,13 +60,9 @@ class EvaluatePanel(Panel):
         self.table.hide()
         self.outcome.addWidget(self.table)
         self.boxes: list[Plot] = []
-        self._boxes = QVBoxLayout()
-        self.outcome.addLayout(self._boxes)
 
     def begin(self) -> None:
-        """Evaluate."""
-        weights = chosen_weights(self.weights)
-        folder = self._folder.path
+        weights, folder = chosen_weights(self.weights), self.folder.path
         name = "image" if len(self.hr.layers) == 1 else None
         hr, lr = self.hr.files(folder / "HR", name), self.lr.files(folder / "LR", name)
         out = chosen_path(self.out) or folder / "evaluation"
@@ -93,16 +81,13 @@ class EvaluatePanel(Panel):
         few = "" if enough else f"\nBox plots need {MIN_BOX_IMAGES} images or more."
         self.say(result["verdict"]["headline"] + few, GOOD)
         self._fill_table(result)
-        self._show_boxes(result)
         self._show_worst(result, out)
-
-    def _show_boxes(self, result: Mapping[str, Any]) -> None:
         for plot in self.boxes:
-            self._boxes.removeWidget(plot)
+            self.outcome.removeWidget(plot)
             plot.deleteLater()
         self.boxes = [Plot(figure) for figure in box_plots(result, *BOX_PLOT_PX)]
         for plot in self.boxes:
-            self._boxes.addWidget(plot)
+            self.outcome.addWidget(plot)
 
     def _fill_table(self, result: Mapping[str, Any]) -> None:
         for row, (name, metric) in enumerate(METRICS.items()):
@@ -122,7 +107,7 @@ class EvaluatePanel(Panel):
         self.table.setFixedHeight(rows + self.table.horizontalHeader().sizeHint().height() + 4)
 
     def _show_worst(self, result: Mapping[str, Any], out: Path) -> None:
-        """Show the picture of the image that gained least over bicubic interpolation."""
+        # The image that gained least over bicubic interpolation.
         gains = {
             image["name"]: image["model"]["psnr_fitted"] - image["bicubic"]["psnr_fitted"] for image in result["images"]
         }

@@ -22,10 +22,8 @@ from pssr2_monai.errors import InputError, causes
 from pssr2_monai.progress import listen_to_progress
 
 logger = logging.getLogger(__name__)
-GOOD, DOUBTFUL, BAD, PLAIN = "#5fb878", "#e8a33d", "#ff6b5e", ""
-"""Colours of messages: success, a result to check, an error, and the window's own."""
-MIN_WIDTH_PX = 390
-"""Of the window."""
+GOOD, DOUBTFUL, BAD, PLAIN = "#5fb878", "#e8a33d", "#ff6b5e", ""  # colours of messages
+MIN_WIDTH_PX = 390  # of the window
 BAR_STEPS = 1000
 
 
@@ -34,19 +32,14 @@ class Stopped(Exception):
 
 
 class Plot(FigureCanvasQTAgg):
-    """A matplotlib figure as wide as the window.
-
-    Args:
-        figure: made by ``images.pictures.new_figure``; its height in pixels stays.
-    """
+    """A matplotlib figure as wide as the window, at its own height."""
 
     def __init__(self, figure: Figure) -> None:
         super().__init__(figure)
         self.setFixedHeight(round(figure.get_figheight() * figure.dpi))
 
     def wheelEvent(self, event: Any) -> None:
-        """Leave the mouse wheel to the window, which scrolls."""
-        event.ignore()
+        event.ignore()  # the window scrolls
 
 
 class Panel(QScrollArea):
@@ -54,20 +47,17 @@ class Panel(QScrollArea):
 
     A subclass fills ``form`` and ``outcome``, and implements ``begin``, which reads the form and hands the work to
     ``run``.
-
-    Args:
-        viewer: napari's.
-        start: label of the start button.
     """
 
-    reported = Signal(object)
-    """Carries reports of the work from its thread to that of the window."""
+    reported = Signal(object)  # from the thread of the work to that of the window
+    stopping_message = "stopping …"
 
     def __init__(self, viewer: Any, start: str) -> None:
         super().__init__()
         self.viewer = viewer
         self.worker: Any = None
-        self._stopping = False
+        self.stopping = False
+        self.folder = TemporaryFolder()
         self.form = Container(labels=True)
         self.start_button = PushButton(text=start)
         self.stop_button = PushButton(text="Stop", enabled=False)
@@ -93,7 +83,6 @@ class Panel(QScrollArea):
         QApplication.instance().aboutToQuit.connect(self.stop)
 
     def fill(self, widgets: Sequence[Widget]) -> None:
-        """Append widgets to the form."""
         self.form.extend(widgets)
         self.form.native.layout().setContentsMargins(0, 0, 0, 0)
 
@@ -112,28 +101,20 @@ class Panel(QScrollArea):
 
     @property
     def running(self) -> bool:
-        """Whether work is in progress."""
         return self.worker is not None
 
-    @property
-    def stopping(self) -> bool:
-        """Whether the work was asked to stop."""
-        return self._stopping
-
     def begin(self) -> None:
-        """Read the form and start the work."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Ask the work to stop."""
         if self.running:
-            self._stopping = True
+            self.abandon()
             self.stop_button.enabled = False
-            self.say("stopping …")
+            self.say(self.stopping_message)
 
     def abandon(self) -> None:
-        """Ask the work to stop after its window was closed."""
-        self._stopping = True
+        """Ask the work to stop, whose window may have been closed."""
+        self.stopping = True
 
     def report(self, report: Any) -> None:
         """Pass a report from the thread of the work to the window; stop the work where the window was closed."""
@@ -162,7 +143,7 @@ class Panel(QScrollArea):
 
     def run(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Run work in a thread, then ``done`` with its result in the thread of the window."""
-        self._stopping = False
+        self.stopping = False
         self.start_button.enabled, self.stop_button.enabled = False, True
         self.progress(None)
         self.say("")
@@ -174,7 +155,7 @@ class Panel(QScrollArea):
         def outcome() -> tuple[Any, Exception | None]:
             try:
                 return work(), None
-            except Exception as error:  # shown in the window instead of being raised among its events
+            except Exception as error:
                 return None, error
 
         def returned(result_and_error: tuple[Any, Exception | None]) -> None:
@@ -193,24 +174,22 @@ class Panel(QScrollArea):
     def finish(self) -> None:
         """Get ready for the next run; called after the work, whether it failed or not."""
         self.worker = None
-        self._stopping = False
+        self.stopping = False
         self.bar.visible = False
         self.start_button.enabled, self.stop_button.enabled = True, False
 
     def attempt(self, action: Callable[[], None]) -> None:
-        """Do something; show its error instead of raising it."""
+        # An error is shown in the window instead of being raised among its events.
         try:
             action()
         except Exception as error:
             self._show_error(error)
 
     def say(self, message: str, colour: str = PLAIN) -> None:
-        """Show a message."""
         self.message.setStyleSheet(f"color: {colour};" if colour else "")
         self.message.setText(message)
 
     def clear_error(self) -> None:
-        """Remove the message of an error that was corrected."""
         if BAD in self.message.styleSheet():
             self.say("")
 

@@ -21,17 +21,12 @@ from pssr2_monai.napari.layers import RESULT, SIZE_UNKNOWN, layer_of_file
 LayerData = tuple[Any, dict[str, Any], str]
 PANELS = ("Train", "Restore", "Calibrate", "Evaluate")
 TILE_AXES = ("tile", "frame", "y", "x")
-GAP = 0.04
-"""Between two images side by side, as a share of their width."""
+GAP = 0.04  # between two images side by side, as a share of their width
 
 
 def open_viewer(files: Sequence[str | Path] = (), show: bool = True) -> Any:
-    """Open napari's viewer with the plugin's windows on the right and an image layer for each file.
-
-    Raises:
-        InputError: a file cannot be read; before the viewer opens.
-    """
-    layers = [layer_of_file(file) for file in files]
+    """Open napari's viewer with the plugin's windows on the right and an image layer for each file."""
+    layers = [layer_of_file(file) for file in files]  # may fail, before the viewer opens
     viewer = napari.Viewer(title="PSSR2", show=show)
     for pixels, shown in layers:
         viewer.add_image(pixels, **shown)
@@ -77,28 +72,18 @@ def _with_scan(images: list[tuple[Any, dict[str, Any]]]) -> list[LayerData]:
 
 
 class SideBySide:
-    """Layers of one field at several resolutions, side by side in one contrast window, with their names above.
-
-    Args:
-        viewer: napari's.
-        title: prefix of the layers' names.
-    """
+    """Layers of one field at several resolutions, side by side in one contrast window, with their names above."""
 
     def __init__(self, viewer: Any, title: str) -> None:
-        self.viewer = viewer
-        self.title = title
+        self.viewer, self.title = viewer, title
         self.layers: dict[str, Image] = {}
         self._shown: dict[str, np.ndarray] = {}
         self._names: Any = None
 
     def show(self, images: Mapping[str, np.ndarray]) -> None:
-        """Show images; the last sets the size and, at first, the contrast window of all.
+        """Show images ``(tiles, frames, Y, X)`` or ``(frames, Y, X)`` by name, in the size of the last.
 
         Layers that have the same names and shapes already get new pixels and keep the user's settings.
-
-        Args:
-            images: ``(tiles, frames, Y, X)`` or ``(frames, Y, X)`` by name, of one field; axes along which all of them
-                have one pixel are left out.
         """
         planes, axes = _squeezed(images)
         if not self._fits(planes):
@@ -109,7 +94,6 @@ class SideBySide:
         self._shown = dict(images)
 
     def remove(self) -> None:
-        """Remove the layers."""
         for layer in [*self.layers.values(), self._names]:
             if layer is not None and layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
@@ -159,7 +143,7 @@ class SideBySide:
 
 
 def hide_layers(viewer: Any) -> None:
-    """Hide all layers, which would lie below what is added next."""
+    # They would lie below what is added next.
     for layer in viewer.layers:
         layer.visible = False
 
