@@ -96,7 +96,7 @@ def _run(words: Sequence[str], machine_readable: bool) -> None:
         return
 
     def report(answer: Answer | None) -> str | None:
-        return answer and (as_json(answer.data) if machine_readable else answer.text)
+        return None if answer is None else as_json(answer.data) if machine_readable else answer.text
 
     fire.Fire(verb.run, command=fire_words(verb, rest), name=f"pssr2 {name}", serialize=report)
 

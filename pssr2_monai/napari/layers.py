@@ -20,27 +20,18 @@ from pssr2_monai.images.writer import create_writer
 from pssr2_monai.napari.panel import chosen_path
 from pssr2_monai.networks.weights import weights_file
 
-DEFAULT_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
-"""Axes of layers that do not name theirs, by their number."""
-IN_MEMORY_BYTES = 2**29
-"""Larger files are read plane by plane while they are viewed."""
-SIZE_UNKNOWN = "pssr2_pixel_size_unknown"
-"""In the metadata of layers of this plugin whose scale only aligns them with another layer."""
-RESULT = {"pssr2_shown": True}
-"""Metadata of layers that are shown only and are not offered as input."""
-FILES, SELECTED = "files …", "the selected layers"
-"""Choices of images besides single layers."""
+DEFAULT_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}  # of layers that do not name theirs, by their number
+IN_MEMORY_BYTES = 2**29  # larger files are read plane by plane while they are viewed
+SIZE_UNKNOWN = "pssr2_pixel_size_unknown"  # in the metadata of layers whose scale only aligns them with another
+RESULT = {"pssr2_shown": True}  # metadata of layers that are shown only and are not offered as input
+FILES, SELECTED = "files …", "the selected layers"  # choices of images besides single layers
 Part = tuple[slice, ...]
 
 
 def axes_of(layer: Image) -> str:
-    """Return the layer's axes as letters out of "TZCYX".
+    """Return the layer's axes: those of its file, else its labels where these are such letters, else a guess.
 
-    They are those of the file from which this plugin opened it, else its axis labels where these are such letters,
-    else a guess by their number: channels are never assumed among three or four.
-
-    Raises:
-        InputError: an RGB layer, or one with a single axis or more than five.
+    Channels are never assumed among three or four axes.
     """
     if layer.rgb:
         raise InputError(f"{layer.name}: is an RGB picture; split it into channels (right click, Split RGB) first")
@@ -54,11 +45,7 @@ def axes_of(layer: Image) -> str:
 
 
 def pixel_size_of(layer: Image) -> dict[str, float]:
-    """Return micrometres along Z, Y and X as far as known: the layer's scale where it has a unit of length.
-
-    A scale without unit is taken as micrometres, as napari's users do. A scale of 1 without unit says nothing, nor
-    does that of a layer that this plugin made from one of unknown size.
-    """
+    """Return micrometres along Z, Y and X as far as known; a scale without unit, other than 1, is in micrometres."""
     sizes = {}
     for axis, step, unit in zip(axes_of(layer), layer.scale, layer.units, strict=True):
         if axis not in "ZYX":
@@ -71,36 +58,29 @@ def pixel_size_of(layer: Image) -> dict[str, float]:
 
 
 def pixels_of(layer: Image) -> Any:
-    """Return the layer's pixels at full resolution: a numpy array, or an array that is read on demand."""
+    """Return the layer's pixels at full resolution, which may be an array that is read on demand."""
     return layer.data[0] if layer.multiscale else layer.data
 
 
 def whole(layer: Image) -> Part:
-    """Return the part that is the whole layer."""
     return tuple(slice(0, size) for size in pixels_of(layer).shape)
 
 
 def write_layer(layer: Image, path: Path, part: Part | None = None) -> str:
-    """Write a layer, or a part of it, as a file, plane by plane; return its axes.
-
-    Raises:
-        InputError: its axes or pixels cannot be written.
-    """
+    """Write a layer, or a part of it, as a file, plane by plane; return its axes."""
     axes, pixels = axes_of(layer), pixels_of(layer)
     part = part or whole(layer)
     shape = tuple(bounds.stop - bounds.start for bounds in part)
     check_axes(axes, shape, layer.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    outer = [number for number, axis in enumerate(axes) if axis not in "YX"]
+    counts = [1 if axis in "YX" else size for axis, size in zip(axes, shape, strict=True)]
     with create_writer(
         path, shape=shape, dtype=pixels.dtype, axes=axes, pixel_size=pixel_size_of(layer), overwrite=True
     ) as writer:
-        for plane in np.ndindex(*(shape[number] for number in outer)):
-            target = [slice(None)] * len(axes)
-            source = list(part)
-            for number, index in zip(outer, plane, strict=True):
-                target[number] = slice(index, index + 1)
-                source[number] = slice(part[number].start + index, part[number].start + index + 1)
+        for plane in np.ndindex(*counts):
+            sizes = [size if axis in "YX" else 1 for axis, size in zip(axes, shape, strict=True)]
+            target = [slice(index, index + size) for index, size in zip(plane, sizes, strict=True)]
+            source = [slice(b.start + t.start, b.start + t.stop) for b, t in zip(part, target, strict=True)]
             writer.write(target, np.asarray(pixels[tuple(source)]))
     return axes
 
@@ -111,16 +91,9 @@ def file_name(layer: Image) -> str:
 
 
 def placement(layer: Image, shape: Sequence[int], part: Part | None = None) -> dict[str, Any]:
-    """Return the scale and place of a layer that shows the same field as another with pixels of another size.
+    """Return the arguments with which ``Viewer.add_image`` shows pixels of a shape in the place of a part of a layer.
 
-    Args:
-        layer: the layer that was restored.
-        shape: of the restored pixels, one size for each axis of the layer.
-        part: the pixels of the layer that were restored; all by default.
-
-    Returns:
-        Arguments of ``Viewer.add_image``. Pixels are areas: the outer edges of both images coincide, and so the
-        centres of their first pixels do not.
+    Pixels are areas: the outer edges of both images coincide, and so the centres of their first pixels do not.
     """
     part = part or whole(layer)
     factors = np.asarray(shape) / np.array([bounds.stop - bounds.start for bounds in part])
@@ -128,15 +101,8 @@ def placement(layer: Image, shape: Sequence[int], part: Part | None = None) -> d
         scale=layer.scale, translate=layer.translate, rotate=layer.rotate, shear=layer.shear, ndim=layer.ndim
     )
     first = np.array([bounds.start for bounds in part]) - 0.5 + 0.5 / factors
-    return {
-        "scale": np.asarray(layer.scale) / factors,
-        "translate": np.asarray(to_world(first)),
-        "rotate": layer.rotate,
-        "shear": layer.shear,
-        "affine": layer.affine,
-        "units": layer.units,
-        "axis_labels": layer.axis_labels,
-    }
+    kept = {name: getattr(layer, name) for name in ("rotate", "shear", "affine", "units", "axis_labels")}
+    return {"scale": np.asarray(layer.scale) / factors, "translate": np.asarray(to_world(first)), **kept}
 
 
 def layer_of_file(
@@ -144,13 +110,7 @@ def layer_of_file(
 ) -> tuple[Any, dict[str, Any]]:
     """Return the pixels of an image file and the arguments with which ``Viewer.add_image`` shows them at their size.
 
-    Args:
-        path: the image file.
-        in_memory_bytes: larger files are read plane by plane while they are viewed.
-        keep: the temporary folder that holds the file; it lives as long as pixels that are read from it.
-
-    Raises:
-        InputError: the file cannot be read.
+    ``keep``, the temporary folder of the file, lives as long as pixels that are read from it.
     """
     image = open_image(path)
     shown = {
@@ -173,8 +133,8 @@ class _Planes:
     """An image file with the interface from which dask makes an array."""
 
     def __init__(self, image: LazyImage, keep: object) -> None:
-        self.image, self.shape, self.dtype, self.ndim = image, image.shape, image.dtype, len(image.shape)
-        self.keep = keep
+        self.image, self.keep = image, keep
+        self.shape, self.dtype, self.ndim = image.shape, image.dtype, len(image.shape)
 
     def __getitem__(self, region: tuple[slice | int, ...]) -> np.ndarray:
         slices = [index if isinstance(index, slice) else slice(index, index + 1) for index in region]
@@ -185,23 +145,12 @@ class _Planes:
 class ImageSource(Container):
     """A combo box of the image layers, and a path for images from files.
 
-    Args:
-        viewer: napari's.
-        label: what the images are.
-        several: whether all selected layers may be chosen together.
-        optional: name of the choice of no images; None if some are required.
-        folder: whether files are chosen by their folder.
-        tooltip: an explanation.
+    ``several``: all selected layers may be chosen together; ``optional``: name of the choice of no images; ``folder``:
+    files are chosen by their folder.
     """
 
     def __init__(
-        self,
-        viewer: Any,
-        label: str,
-        several: bool = False,
-        optional: str | None = None,
-        folder: bool = True,
-        tooltip: str = "",
+        self, viewer: Any, label: str, *, tooltip: str, several: bool = False, optional: str = "", folder: bool = True
     ) -> None:
         self._viewer, self._several, self._optional = viewer, several, optional
         self.choice = ComboBox(label=label, choices=self._choices, tooltip=tooltip)
@@ -214,14 +163,12 @@ class ImageSource(Container):
     @property
     def layers(self) -> list[Image]:
         """The chosen layers; empty where files are chosen, or nothing."""
-        choice = self.choice.value
+        choice, selection = self.choice.value, self._viewer.layers.selection
         if choice == SELECTED:
-            selection = self._viewer.layers.selection
             return [layer for layer in self._viewer.layers if layer in selection and _usable(layer)]
         return [choice] if isinstance(choice, Image) else []
 
     def choose(self, images: Image | str | Path) -> None:
-        """Choose a layer, or a file or folder."""
         self.reset_choices()
         if isinstance(images, (str, Path)) and images not in (FILES, SELECTED):
             self.choice.value, self.path.value = FILES, Path(images)
@@ -231,12 +178,7 @@ class ImageSource(Container):
     def files(self, folder: Path, name: str | None = None) -> Path | None:
         """Return the file or folder that holds the images; layers are written into a folder, which is emptied first.
 
-        Args:
-            folder: where layers are written.
-            name: of the file, where a single layer must have a certain name.
-
-        Raises:
-            InputError: nothing is chosen, or a layer cannot be written.
+        ``name`` is that of the file, where a single layer must have a certain one.
         """
         if self.choice.value == FILES:
             path = chosen_path(self.path)
@@ -244,7 +186,7 @@ class ImageSource(Container):
                 raise InputError(f"{self.label}: choose a file or folder, or one of the layers")
             return path
         if not self.layers:
-            if self._optional is not None:
+            if self._optional:
                 return None
             raise InputError(
                 f"{self.label}: no image layer is selected; select some in the layer list, or choose files"
@@ -262,9 +204,9 @@ class ImageSource(Container):
             self.choice.value = layers[0]
 
     def _choices(self, _: Any) -> list[Any]:
-        first = [self._optional] if self._optional is not None else []
         layers = [layer for layer in self._viewer.layers if _usable(layer)]
-        return [*first, *layers[::-1], *([SELECTED] if self._several else []), FILES]
+        choices = [self._optional, *layers[::-1], self._several and SELECTED, FILES]
+        return [choice for choice in choices if choice]
 
     def _show_path(self, *_: Any) -> None:
         self.path.visible = self.choice.value == FILES
@@ -274,12 +216,14 @@ def _usable(layer: Any) -> bool:
     return isinstance(layer, Image) and not layer.rgb and not RESULT.keys() & layer.metadata.keys()
 
 
-def chosen_weights(edit: FileEdit) -> Path:
-    """Return the chosen file of weights, which may be typed as the name of bundled weights.
+def weights_edit(value: Path | None = None) -> FileEdit:
+    """Return a widget that chooses weights."""
+    tooltip = "model.pt of a training, or the bundled weights em (electron micrographs) or em_denoise"
+    return FileEdit(label="Weights", mode="r", filter="*.pt *.pth", nullable=True, value=value, tooltip=tooltip)
 
-    Raises:
-        InputError: nothing is chosen, or there is no such file.
-    """
+
+def chosen_weights(edit: FileEdit) -> Path:
+    """Return the chosen file of weights, which may be typed as the name of bundled weights."""
     path = chosen_path(edit)
     if path is None:
         raise InputError("Weights: choose a model.pt that a training has written")

@@ -29,6 +29,7 @@ from pssr2_monai.napari.layers import (
     pixel_size_of,
     pixels_of,
     placement,
+    weights_edit,
     whole,
     write_layer,
 )
@@ -37,11 +38,8 @@ from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights, weights_file
 
 WHOLE, VIEW = "all of it", "what is in view"
-MAX_STRUCTURE_SCORE = 6.0
-"""Structure scores from here on are shown in full colour, and those up to half of it are black."""
-MAX_Z_SCORE = 4.0
-CONSISTENT = "consistent"
-"""The level of a verdict without reservations."""
+MAX_STRUCTURE_SCORE, MAX_Z_SCORE = 6.0, 4.0  # shown in full colour; scores up to half of it are black
+CONSISTENT = "consistent"  # the level of a verdict without reservations
 DOUBT = Colormap([[0.1, 0.5, 1], [0, 0, 0], [0, 0, 0], [1, 0.35, 0]], controls=[0, 0.25, 0.75, 1], name="fidelity")
 """Added to the image: black where SR and LR agree, blue where SR is too dark, orange where it is too bright."""
 
@@ -56,14 +54,7 @@ class RestorePanel(Panel):
             label="Part", choices=self._parts, tooltip="All of a layer, what the window shows of it, or a drawn shape"
         )
         self.frame = CheckBox(text="only the frame that is shown", value=False)
-        self.weights = FileEdit(
-            label="Weights",
-            mode="r",
-            filter="*.pt *.pth",
-            nullable=True,
-            value=weights_file("em"),
-            tooltip="model.pt of a training, or the bundled weights em (electron micrographs) or em_denoise",
-        )
+        self.weights = weights_edit(weights_file("em"))
         self.target = FileEdit(
             label="Save to",
             mode="w",
@@ -80,7 +71,6 @@ class RestorePanel(Panel):
         self._describe_weights()
 
     def begin(self) -> None:
-        """Restore the chosen image."""
         weights, target = chosen_weights(self.weights), chosen_path(self.target)
         layer, part = (self.image.layers or [None])[0], None
         folder = TemporaryFolder()
@@ -120,7 +110,6 @@ class RestorePanel(Panel):
         self.say("restoring …")
 
     def _show(self, layer: Image, part: Part, mapped: Mapped, origin: dict[str, Any], folder: object) -> None:
-        """Show the restored image in the place of its scan, and the maps of the check."""
         axes = axes_of(layer)
         counts = tuple(bounds.stop - bounds.start for bounds in part)
         pixels, _ = layer_of_file(mapped.path, keep=folder)
@@ -132,11 +121,7 @@ class RestorePanel(Panel):
             contrast_limits=layer.contrast_limits,
             gamma=layer.gamma,
             colormap=layer.colormap,
-            metadata={
-                "axes": axes,
-                SIZE_UNKNOWN: not pixel_size_of(layer),
-                "pssr2": {"source": layer.name, **origin},
-            },
+            metadata={"axes": axes, SIZE_UNKNOWN: not pixel_size_of(layer), "pssr2": {"source": layer.name, **origin}},
             **placement(layer, shape, part),
         )
         if mapped.fidelity is not None:
@@ -145,7 +130,7 @@ class RestorePanel(Panel):
     def _show_maps(
         self, fidelity: Fidelity, name: str, shape: tuple[int, ...], placed: dict[str, Any], folder: object
     ) -> None:
-        """Show the maps of a check; only that of structures, which says more, is visible at first."""
+        # Only the map of structures, which says more, is visible at first.
         for path, kind, limit, visible in (
             (fidelity.map, "z-scores", MAX_Z_SCORE, False),
             (fidelity.structures, "fidelity", MAX_STRUCTURE_SCORE, True),
@@ -190,16 +175,9 @@ class RestorePanel(Panel):
 
 
 def part_of_layer(layer: Image, viewer: Any, part: Any, shown_frame: bool = False) -> Part:
-    """Return the pixels of a layer that are to be restored.
+    """Return the pixels of a layer that are to be restored, at most the plane that is shown with ``shown_frame``.
 
-    Args:
-        layer: an image.
-        viewer: that shows it.
-        part: ``WHOLE``, ``VIEW`` or a layer of shapes; of these the box around the selected ones, or around all.
-        shown_frame: only the plane that is shown, of layers with more axes than Y and X.
-
-    Raises:
-        InputError: the part lies outside the layer, or no shape is drawn.
+    ``part`` is ``WHOLE``, ``VIEW`` or a layer of shapes: the box around the selected ones, or else around all.
     """
     sizes = pixels_of(layer).shape
     bounds = [slice(0, size) for size in sizes]

@@ -18,7 +18,7 @@ from pssr2_monai.images.pictures import BLUE, ORANGE, new_figure
 from pssr2_monai.machine import devices
 from pssr2_monai.napari.crappifier_form import CrappifierForm
 from pssr2_monai.napari.layers import ImageSource
-from pssr2_monai.napari.panel import GOOD, MIN_WIDTH_PX, Panel, Plot, TemporaryFolder, chosen_path
+from pssr2_monai.napari.panel import GOOD, MIN_WIDTH_PX, Panel, Plot, chosen_path
 from pssr2_monai.napari.viewer import SideBySide
 from pssr2_monai.training.checkpoints import LAST
 from pssr2_monai.training.config import config_files
@@ -27,34 +27,31 @@ from pssr2_monai.training.live import LiveTraining, Snapshot
 from pssr2_monai.training.preview import preview
 from pssr2_monai.training.train import train
 
-DEFAULT = "default"
-"""The choice of no preset."""
+DEFAULT = "default"  # the choice of no preset
 MINUTES, EPOCHS = "minutes", "epochs"
-PREVIEW_DELAY_MS = 400
-"""The preview is updated when the sliders have rested this long."""
+PREVIEW_DELAY_MS = 400  # the preview is updated when the sliders have rested this long
 CURVE_HEIGHT_PX = 180
 
 
 class TrainPanel(Panel):
     """Trains on a folder of good images or on layers; shows LR, SR and HR tiles, the loss and scores meanwhile."""
 
+    stopping_message = "stopping: validating and saving …"
+
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer, "Train")
-        self._folder = TemporaryFolder()
         self._build_form()
         self.resume_button = PushButton(text="Resume", enabled=False, tooltip="Resumes the training in that folder")
         self.buttons.append(self.resume_button)
         self.loss = Curve("Training loss", BLUE)
         self.psnr = Curve("PSNR of validation images (dB)", ORANGE)
-        self.outcome.addWidget(self.loss)
-        self.outcome.addWidget(self.psnr)
+        for curve in (self.loss, self.psnr):
+            self.outcome.addWidget(curve)
         self.tiles = SideBySide(napari_viewer, "training")
         self.previewed = SideBySide(napari_viewer, "crappifier")
         self._live: LiveTraining | None = None
         self._previewing = False
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(PREVIEW_DELAY_MS)
+        self._timer = QTimer(self, singleShot=True, interval=PREVIEW_DELAY_MS)
         self._timer.timeout.connect(lambda: self.attempt(self._preview))
         self.resume_button.clicked.connect(lambda *_: self.attempt(lambda: self.begin(resume=True)))
         for widget in (self.task, self.network, self.own):
@@ -97,7 +94,7 @@ class TrainPanel(Panel):
 
     @property
     def presets(self) -> list[str]:
-        """The chosen presets, in the order in which they are merged over the config."""
+        """In the order in which they are merged over the config."""
         named = [name for name in (self.task.value, self.network.value) if name != DEFAULT]
         own = chosen_path(self.own)
         if own is None:
@@ -107,7 +104,7 @@ class TrainPanel(Panel):
         return [*named, str(own)]
 
     def overrides(self) -> dict[str, Any]:
-        """Return the ids of the training config that the form sets, besides presets."""
+        """Return the ids of the training config that the form sets."""
         return self.crappifier.overrides | parsed_settings(self.more.value)
 
     def begin(self, resume: bool = False) -> None:
@@ -117,7 +114,7 @@ class TrainPanel(Panel):
             raise InputError("Save to: choose a new folder for the weights")
         if not resume and (out / LAST).exists():
             raise InputError("Save to: holds a training already; press Resume to resume it, or choose another folder")
-        data = self.images.files(self._folder.path / "images")
+        data = self.images.files(self.folder.path / "images")
         assert data is not None
         options: dict[str, Any] = {"minutes": float(self.length.value)}
         if self.unit.value == EPOCHS:
@@ -137,22 +134,15 @@ class TrainPanel(Panel):
         self.run(lambda: train(data, out, live=live, **options), self._done)
         self.say("preparing: reading the images …")
 
-    def stop(self) -> None:
-        super().stop()
-        if self.running and self._live is not None:
-            self._live.stop()
-            self.say("stopping: validating and saving …")
-
     def abandon(self) -> None:
         super().abandon()
         if self._live is not None:
             self._live.stop()
 
     def show_report(self, report: Snapshot) -> None:
-        """Show the state of the training."""
         self.progress(report.progress)
         self.loss.add(report.epochs, report.loss)
-        if report.scores and report.scores["val_psnr"] != self.psnr.last:
+        if report.scores and report.scores["val_psnr"] not in self.psnr.points[1, -1:]:
             self.psnr.add(report.epochs, report.scores["val_psnr"])
         if not self.stopping:
             self.say(_summary(report))
@@ -182,14 +172,14 @@ class TrainPanel(Panel):
         self._timer.start()
 
     def _preview(self) -> None:
-        """Show the middle of the first image, and what the crappifier makes of it."""
+        # The middle of the first image, and what the crappifier makes of it.
         if not self.adjust.value or self.running:
             self.previewed.remove()
             return
         if self._previewing:
             self._timer.start()
             return
-        images = self.images.files(self._folder.path / "preview")
+        images = self.images.files(self.folder.path / "preview")
         assert images is not None
         first = list_images(images)[0] if images.is_dir() else images
         presets, overrides = self.presets, self.overrides()
@@ -220,17 +210,10 @@ class Curve(Plot):
         """Epochs and values: ``(2, points)``."""
         return np.array(self.line.get_data(), dtype=float)
 
-    @property
-    def last(self) -> float | None:
-        """The last value; None where there is none."""
-        return float(self.points[1, -1]) if self.points.size else None
-
     def clear(self) -> None:
-        """Remove the points of an earlier training."""
         self.line.set_data([], [])
 
     def add(self, epochs: float, value: float) -> None:
-        """Append a point and show the curve."""
         self.line.set_data(np.hstack([self.points, [[epochs], [value]]]))
         self.axes.set_xlim(0, 1.02 * epochs)
         self.axes.relim()
@@ -240,15 +223,7 @@ class Curve(Plot):
 
 
 def parsed_settings(text: str) -> dict[str, Any]:
-    """Parse ``name=value`` pairs, separated by spaces, as ids of the training config and their values.
-
-    Raises:
-        InputError: a word that is not such a pair.
-
-    Example:
-        >>> parsed_settings("tile=96 network_def#channels=[8,16] split=file")
-        {'tile': 96, 'network_def#channels': [8, 16], 'split': 'file'}
-    """
+    """Parse ``name=value`` pairs, separated by spaces, as ids of the training config and their values."""
     settings: dict[str, Any] = {}
     for word in text.split():
         name, equals, value = word.partition("=")
