@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from pssr2_monai.bundle import preset_names, training_ids
 from pssr2_monai.cli.arguments import Verb
@@ -18,33 +17,24 @@ def completion_script(shell: str, verbs: Sequence[Verb]) -> str:
     if shell not in SCRIPTS:
         known = ", ".join(SCRIPTS)
         raise UsageError(f"completion: there is no script for {shell!r}{nearest(shell, SCRIPTS)}; use {known}")
-    return SCRIPTS[shell]([_Completed.of(verb) for verb in verbs])
+    return SCRIPTS[shell](verbs)
 
 
-@dataclass(frozen=True)
-class _Completed:
-    """A verb as shells see it."""
-
-    name: str
-    summary: str
-    valued: Sequence[str]  # options with a value
-    switches: Sequence[str]
-
-    @classmethod
-    def of(cls, verb: Verb) -> _Completed:
-        ids = {name: name for name in training_ids() if name not in verb.options} if verb.ids else {}
-        flags = {name: name.replace("_", "-") for name in verb.options if name not in verb.places} | ids
-        valued = [flag for name, flag in flags.items() if name not in verb.switches]
-        switches = [flag for name, flag in flags.items() if name in verb.switches]
-        return cls(verb.name, verb.summary, [*valued, "import"], [*switches, *EVERYWHERE])
-
-    @property
-    def flags(self) -> str:
-        return " ".join(f"--{name}" for name in (*self.valued, *self.switches))
+def _options(verb: Verb) -> tuple[list[str], list[str]]:
+    """The names of the options that take a value, and of the switches."""
+    ids = {name: name for name in training_ids() if name not in verb.options} if verb.ids else {}
+    names = {name: name.replace("_", "-") for name in verb.options if name not in verb.places} | ids
+    valued = [shown for name, shown in names.items() if name not in verb.switches]
+    switches = [shown for name, shown in names.items() if name in verb.switches]
+    return [*valued, "import"], [*switches, *EVERYWHERE]
 
 
-def _bash(verbs: Sequence[_Completed]) -> str:
-    flags = "\n".join(f'            {verb.name}) words="{verb.flags}" ;;' for verb in verbs)
+def _flags(verb: Verb) -> str:
+    return " ".join(f"--{name}" for names in _options(verb) for name in names)
+
+
+def _bash(verbs: Sequence[Verb]) -> str:
+    flags = "\n".join(f'            {verb.name}) words="{_flags(verb)}" ;;' for verb in verbs)
     return f"""\
 _pssr2() {{
     local current=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} words="" begun=""
@@ -68,9 +58,9 @@ _pssr2() {{
 complete -o default -F _pssr2 pssr2"""
 
 
-def _zsh(verbs: Sequence[_Completed]) -> str:
+def _zsh(verbs: Sequence[Verb]) -> str:
     summaries = "\n".join(f"        {shlex.quote(f'{verb.name}:{verb.summary}')}" for verb in verbs)
-    flags = "\n".join(f"            {verb.name}) compadd -- {verb.flags} ;;" for verb in verbs)
+    flags = "\n".join(f"            {verb.name}) compadd -- {_flags(verb)} ;;" for verb in verbs)
     return f"""\
 #compdef pssr2
 _pssr2() {{
@@ -97,15 +87,16 @@ compdef _pssr2 pssr2
 if [[ $funcstack[1] == _pssr2 ]]; then _pssr2 "$@"; fi"""
 
 
-def _fish(verbs: Sequence[_Completed]) -> str:
+def _fish(verbs: Sequence[Verb]) -> str:
     lines = [f"complete -c pssr2 -n '__fish_seen_subcommand_from completion' -f -a '{' '.join(SCRIPTS)}'"]
     for verb in verbs:
+        valued, switches = _options(verb)
         lines.append(f"complete -c pssr2 -n __fish_use_subcommand -f -a {verb.name} -d {shlex.quote(verb.summary)}")
         seen = f"complete -c pssr2 -n '__fish_seen_subcommand_from {verb.name}'"
-        for name in verb.valued:
+        for name in valued:
             lines.append(f"{seen} -l {name} -r" + (f" -a '{' '.join(preset_names())}'" if name == "preset" else ""))
-        lines += [f"{seen} -l {name}" for name in verb.switches]
+        lines += [f"{seen} -l {name}" for name in switches]
     return "\n".join(lines)
 
 
-SCRIPTS: dict[str, Callable[[Sequence[_Completed]], str]] = {"bash": _bash, "zsh": _zsh, "fish": _fish}
+SCRIPTS: dict[str, Callable[[Sequence[Verb]], str]] = {"bash": _bash, "zsh": _zsh, "fish": _fish}

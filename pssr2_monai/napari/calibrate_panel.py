@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 from magicgui.widgets import FileEdit, LineEdit, PushButton, SpinBox
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QPixmap
-from qtpy.QtWidgets import QLabel, QSizePolicy
+from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from pssr2_monai.calibration.calibrate import calibrate, summary
 from pssr2_monai.calibration.fitted_preset import Calibration, files_of
@@ -28,17 +27,10 @@ class CalibratePanel(Panel):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer, "Calibrate")
         self.lr = ImageSource(napari_viewer, "Fast scans", tooltip="Real low-resolution (LR) images")
-        self.hr = ImageSource(
-            napari_viewer,
-            "Slow scans",
-            optional=WITHOUT_HR,
-            tooltip="High-resolution (HR) images of the same fields; in a folder, of the same names",
-        )
-        self.model = LineEdit(
-            label="Noises",
-            value="poisson+gaussian",
-            tooltip="In the order in which they are added: poisson, gaussian, salt_pepper, blur, line, jitter",
-        )
+        tooltip = "High-resolution (HR) images of the same fields; in a folder, of the same names"
+        self.hr = ImageSource(napari_viewer, "Slow scans", optional=WITHOUT_HR, tooltip=tooltip)
+        tooltip = "In the order in which they are added: poisson, gaussian, salt_pepper, blur, line, jitter"
+        self.model = LineEdit(label="Noises", value="poisson+gaussian", tooltip=tooltip)
         self.calls = SpinBox(label="Trials", min=12, max=500, value=CALLS, tooltip="Largest number of search steps")
         self.fill([self.lr, self.hr, self.model, self.calls])
         self.preset = FileEdit(label="Save as", mode="w", filter="*.json", nullable=True)
@@ -46,7 +38,7 @@ class CalibratePanel(Panel):
         self.save_button.clicked.connect(lambda *_: self.attempt(self.save))
         self.buttons.append(self.save_button)
         self.fill([self.preset])
-        self.picture = Picture()
+        self.picture = FigureCanvasQTAgg(Figure(facecolor="white"))
         self.calibration: Calibration | None = None
 
     def begin(self) -> None:
@@ -73,36 +65,13 @@ class CalibratePanel(Panel):
         self.save_button.enabled = True
         lines = [" ".join(line.split()) for line in summary(calibration).splitlines()]
         self.say("\n".join(f"• {line}" for line in lines[: len(lines) - len(calibration.files)]), GOOD)
-        height_by_width = self.picture.load(calibration.files[2])
+        self.picture.figure.clear()
+        axes = self.picture.figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        pixels = imread(calibration.files[2])
+        axes.imshow(pixels)
+        self.picture.draw_idle()
         if self.picture.parent() is None:
             dock = self.viewer.window.add_dock_widget(self.picture, name="Calibration", area="bottom")
             dock.setFloating(True)  # small print needs a window of its own
-            dock.resize(PICTURE_WIDTH_PX, round(PICTURE_WIDTH_PX * height_by_width) + 30)
-
-
-class Picture(QLabel):
-    """A picture that fills its window in its own proportions."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._pixels = QPixmap()
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
-        self.setAlignment(Qt.AlignmentFlag.AlignCenter)
-
-    def load(self, path: Path) -> float:
-        """Show a picture file; return its height divided by its width."""
-        self._pixels.load(str(path))
-        self._fit()
-        return self._pixels.height() / self._pixels.width()
-
-    def resizeEvent(self, event: Any) -> None:
-        super().resizeEvent(event)
-        self._fit()
-
-    def _fit(self) -> None:
-        if self._pixels.isNull() or self.width() < 2:
-            return
-        ratio, smooth = self.devicePixelRatioF(), Qt.TransformationMode.SmoothTransformation
-        fitted = self._pixels.scaled(self.size() * ratio, Qt.AspectRatioMode.KeepAspectRatio, smooth)
-        fitted.setDevicePixelRatio(ratio)
-        self.setPixmap(fitted)
+            dock.resize(PICTURE_WIDTH_PX, round(PICTURE_WIDTH_PX * pixels.shape[0] / pixels.shape[1]) + 30)

@@ -21,9 +21,8 @@ class CrappifierForm(Container):
     """Scale and noises; ``overrides`` holds what differs from the presets."""
 
     def __init__(self) -> None:
-        self.scale = SpinBox(
-            label="Scale", min=1, max=16, value=4, tooltip="HR pixels for each LR pixel, along Y and X"
-        )
+        tooltip = "HR pixels for each LR pixel, along Y and X"
+        self.scale = SpinBox(label="Scale", min=1, max=16, value=4, tooltip=tooltip)
         self.sliders = {
             name: FloatRangeSlider(
                 label=slider.label,

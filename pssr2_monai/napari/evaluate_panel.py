@@ -31,18 +31,10 @@ class EvaluatePanel(Panel):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer, "Evaluate")
         self._page = Path()
-        self.hr = ImageSource(
-            napari_viewer,
-            "Good images",
-            several=True,
-            tooltip="High-resolution (HR) images that the training has not seen",
-        )
-        self.lr = ImageSource(
-            napari_viewer,
-            "Scans",
-            optional=CRAPPIFIED,
-            tooltip="Real low-resolution (LR) images of the same fields; in a folder, of the same names",
-        )
+        tooltip = "High-resolution (HR) images that the training has not seen"
+        self.hr = ImageSource(napari_viewer, "Good images", several=True, tooltip=tooltip)
+        tooltip = "Real low-resolution (LR) images of the same fields; in a folder, of the same names"
+        self.lr = ImageSource(napari_viewer, "Scans", optional=CRAPPIFIED, tooltip=tooltip)
         self.weights = weights_edit()
         self.out = FileEdit(label="Save to", mode="d", nullable=True, tooltip="Folder for the page; optional")
         self.device = ComboBox(label="Device", choices=devices())
@@ -52,9 +44,8 @@ class EvaluatePanel(Panel):
         self.buttons.append(self.page_button)
         self.table = QTableWidget(len(METRICS), len(NAMES))
         self.table.setHorizontalHeaderLabels(list(NAMES.values()))
-        self.table.setVerticalHeaderLabels(
-            [f"{metric.label} ({metric.unit})".removesuffix(" ()") for metric in METRICS.values()]
-        )
+        labels = [f"{metric.label} ({metric.unit})".removesuffix(" ()") for metric in METRICS.values()]
+        self.table.setVerticalHeaderLabels(labels)
         self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.table.hide()
@@ -68,10 +59,8 @@ class EvaluatePanel(Panel):
         out = chosen_path(self.out) or folder / "evaluation"
         device = self.device.value
         assert hr is not None
-        self.run(
-            self.watched(lambda: evaluate(hr, weights, out, lr=lr, device=device)),
-            lambda result: self._show(result, out),
-        )
+        work = self.watched(lambda: evaluate(hr, weights, out, lr=lr, device=device))
+        self.run(work, lambda result: self._show(result, out))
         self.say("evaluating …")
 
     def _show(self, result: Mapping[str, Any], out: Path) -> None:
@@ -108,10 +97,8 @@ class EvaluatePanel(Panel):
 
     def _show_worst(self, result: Mapping[str, Any], out: Path) -> None:
         # The image that gained least over bicubic interpolation.
-        gains = {
-            image["name"]: image["model"]["psnr_fitted"] - image["bicubic"]["psnr_fitted"] for image in result["images"]
-        }
-        worst = min(gains, key=lambda name: gains[name])
+        images = result["images"]
+        worst = min(images, key=lambda image: image["model"]["psnr_fitted"] - image["bicubic"]["psnr_fitted"])["name"]
         files = [out / "pictures" / f"{stem}.png" for stem in (Path(worst).stem, worst)]
         file = next((path for path in files if path.is_file()), None)
         if file is None:

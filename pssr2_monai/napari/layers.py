@@ -150,7 +150,7 @@ class ImageSource(Container):
     """
 
     def __init__(
-        self, viewer: Any, label: str, *, tooltip: str, several: bool = False, optional: str = "", folder: bool = True
+        self, viewer: Any, label: str, several: bool = False, optional: str = "", folder: bool = True, tooltip: str = ""
     ) -> None:
         self._viewer, self._several, self._optional = viewer, several, optional
         self.choice = ComboBox(label=label, choices=self._choices, tooltip=tooltip)

@@ -201,10 +201,8 @@ class Panel(QScrollArea):
 
     def _show_error(self, error: BaseException) -> None:
         known = next((cause for cause in causes(error) if isinstance(cause, (InputError, Stopped))), None)
-        if isinstance(known, Stopped):
-            self.say(str(known))
-        elif known is not None:
-            self.say(str(known), BAD)
+        if known is not None:
+            self.say(str(known), PLAIN if isinstance(known, Stopped) else BAD)
         elif isinstance(error, OSError) and error.filename is not None:
             self.say(f"{error.filename}: {error.strerror}; choose another place, or make room for it", BAD)
         else:

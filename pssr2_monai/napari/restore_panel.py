@@ -17,22 +17,8 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.fidelity.check_fidelity import Fidelity
 from pssr2_monai.fidelity.maps import Mapped, restore_with_maps
 from pssr2_monai.machine import devices
-from pssr2_monai.napari.layers import (
-    RESULT,
-    SIZE_UNKNOWN,
-    ImageSource,
-    Part,
-    axes_of,
-    chosen_weights,
-    file_name,
-    layer_of_file,
-    pixel_size_of,
-    pixels_of,
-    placement,
-    weights_edit,
-    whole,
-    write_layer,
-)
+from pssr2_monai.napari import layers
+from pssr2_monai.napari.layers import RESULT, SIZE_UNKNOWN, ImageSource, Part
 from pssr2_monai.napari.panel import DOUBTFUL, GOOD, Panel, TemporaryFolder, chosen_path
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights, weights_file
@@ -50,17 +36,12 @@ class RestorePanel(Panel):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer, "Restore")
         self.image = ImageSource(napari_viewer, "Scan", folder=False, tooltip="The coarse, noisy image")
-        self.part = ComboBox(
-            label="Part", choices=self._parts, tooltip="All of a layer, what the window shows of it, or a drawn shape"
-        )
+        tooltip = "All of a layer, what the window shows of it, or a drawn shape"
+        self.part = ComboBox(label="Part", choices=self._parts, tooltip=tooltip)
         self.frame = CheckBox(text="only the frame that is shown", value=False)
-        self.weights = weights_edit(weights_file("em"))
-        self.target = FileEdit(
-            label="Save to",
-            mode="w",
-            nullable=True,
-            tooltip="File to write, such as restored.ome.tif; required where the scan is a file, else optional",
-        )
+        self.weights = layers.weights_edit(weights_file("em"))
+        tooltip = "File to write, such as restored.ome.tif; required where the scan is a file, else optional"
+        self.target = FileEdit(label="Save to", mode="w", nullable=True, tooltip=tooltip)
         self.check = CheckBox(text="fidelity map: where the result contradicts the scan", value=True)
         self.device = ComboBox(label="Device", choices=devices())
         self.description = QLabel()
@@ -71,14 +52,14 @@ class RestorePanel(Panel):
         self._describe_weights()
 
     def begin(self) -> None:
-        weights, target = chosen_weights(self.weights), chosen_path(self.target)
+        weights, target = layers.chosen_weights(self.weights), chosen_path(self.target)
         layer, part = (self.image.layers or [None])[0], None
         folder = TemporaryFolder()
         work = folder.path
         if layer is not None:
             part = part_of_layer(layer, self.viewer, self.part.value, self.frame.value)
-            source = work / f"{file_name(layer)}.ome.tif"
-            output = target or work / f"{file_name(layer)}_restored.ome.tif"
+            source = work / f"{layers.file_name(layer)}.ome.tif"
+            output = target or work / f"{layers.file_name(layer)}_restored.ome.tif"
         else:
             files = self.image.files(work)
             assert files is not None
@@ -91,18 +72,18 @@ class RestorePanel(Panel):
 
         def restore() -> tuple[list[Mapped], Record]:
             if layer is not None:
-                write_layer(layer, source, part)
+                layers.write_layer(layer, source, part)
             return restore_with_maps(source, output, weights, **options), load_weights(weights)[1]
 
         def show(result: tuple[list[Mapped], Record]) -> None:
             mapped, record = result
             origin = {"weights": str(weights), "record": asdict(record)}
             if layer is not None:
-                self._show(layer, part or whole(layer), mapped[0], origin, folder)
+                self._show(layer, part or layers.whole(layer), mapped[0], origin, folder)
             elif len(mapped) == 1:
-                pixels, shown = layer_of_file(source)
+                pixels, shown = layers.layer_of_file(source)
                 scan = self.viewer.add_image(pixels, **shown)
-                self._show(scan, whole(scan), mapped[0], origin, folder)
+                self._show(scan, layers.whole(scan), mapped[0], origin, folder)
             self._report_verdicts(mapped, work)
 
         stopped = "Stopped; finished parts are kept, and Restore resumes there." if layer is None else "Stopped."
@@ -110,9 +91,9 @@ class RestorePanel(Panel):
         self.say("restoring …")
 
     def _show(self, layer: Image, part: Part, mapped: Mapped, origin: dict[str, Any], folder: object) -> None:
-        axes = axes_of(layer)
+        axes = layers.axes_of(layer)
         counts = tuple(bounds.stop - bounds.start for bounds in part)
-        pixels, _ = layer_of_file(mapped.path, keep=folder)
+        pixels, _ = layers.layer_of_file(mapped.path, keep=folder)
         sizes = iter(pixels.shape)  # files are read without axes of length 1
         shape = [1 if n == 1 and axis not in "YX" else next(sizes) for axis, n in zip(axes, counts, strict=True)]
         self.viewer.add_image(
@@ -121,11 +102,15 @@ class RestorePanel(Panel):
             contrast_limits=layer.contrast_limits,
             gamma=layer.gamma,
             colormap=layer.colormap,
-            metadata={"axes": axes, SIZE_UNKNOWN: not pixel_size_of(layer), "pssr2": {"source": layer.name, **origin}},
-            **placement(layer, shape, part),
+            metadata={
+                "axes": axes,
+                SIZE_UNKNOWN: not layers.pixel_size_of(layer),
+                "pssr2": {"source": layer.name, **origin},
+            },
+            **layers.placement(layer, shape, part),
         )
         if mapped.fidelity is not None:
-            self._show_maps(mapped.fidelity, layer.name, counts, placement(layer, counts, part), folder)
+            self._show_maps(mapped.fidelity, layer.name, counts, layers.placement(layer, counts, part), folder)
 
     def _show_maps(
         self, fidelity: Fidelity, name: str, shape: tuple[int, ...], placed: dict[str, Any], folder: object
@@ -135,7 +120,7 @@ class RestorePanel(Panel):
             (fidelity.map, "z-scores", MAX_Z_SCORE, False),
             (fidelity.structures, "fidelity", MAX_STRUCTURE_SCORE, True),
         ):
-            pixels, _ = layer_of_file(path, keep=folder)
+            pixels, _ = layers.layer_of_file(path, keep=folder)
             self.viewer.add_image(
                 pixels.reshape(shape),
                 name=f"{name} {kind}",
@@ -149,19 +134,19 @@ class RestorePanel(Panel):
 
     def _report_verdicts(self, mapped: list[Mapped], work: Path) -> None:
         lines = [f"{len(mapped)} images restored."] if len(mapped) > 1 else ["Restored."]
-        verdicts = [result.fidelity.verdict for result in mapped if result.fidelity is not None]
+        colour = GOOD
         for result in mapped:
             if work not in result.path.parents:
                 lines.append(str(result.path))
             if result.fidelity is not None:
-                lines.append(result.fidelity.verdict.headline)
-                lines += [f"- {reason}" for reason in result.fidelity.verdict.reasons]
-        doubtful = any(verdict.level != CONSISTENT for verdict in verdicts)
-        self.say("\n".join(lines), DOUBTFUL if doubtful else GOOD)
+                verdict = result.fidelity.verdict
+                lines += [verdict.headline, *(f"- {reason}" for reason in verdict.reasons)]
+                colour = colour if verdict.level == CONSISTENT else DOUBTFUL
+        self.say("\n".join(lines), colour)
 
     def _describe_weights(self) -> None:
         self.description.setText("")
-        _, record = load_weights(chosen_weights(self.weights))
+        _, record = load_weights(layers.chosen_weights(self.weights))
         self.clear_error()
         network = str(record.network.get("_target_")).rsplit(".", 1)[-1]
         size = record.pixel_size.get("X")
@@ -179,10 +164,12 @@ def part_of_layer(layer: Image, viewer: Any, part: Any, shown_frame: bool = Fals
 
     ``part`` is ``WHOLE``, ``VIEW`` or a layer of shapes: the box around the selected ones, or else around all.
     """
-    sizes = pixels_of(layer).shape
+    sizes = layers.pixels_of(layer).shape
     bounds = [slice(0, size) for size in sizes]
-    if (part != WHOLE or shown_frame) and axes_of(layer)[-2:] != "YX":
-        raise InputError(f"Part: the axes of {layer.name} are {axes_of(layer)}, which do not end in YX; take all of it")
+    if (part != WHOLE or shown_frame) and layers.axes_of(layer)[-2:] != "YX":
+        raise InputError(
+            f"Part: the axes of {layer.name} are {layers.axes_of(layer)}, which do not end in YX; take all of it"
+        )
     ends = _ends_of_shapes(layer, part) if isinstance(part, Shapes) else _ends_of_view(layer) if part == VIEW else []
     for axis, (low, high) in zip((-2, -1), ends, strict=False):
         bounds[axis] = slice(max(math.floor(low + 0.5), 0), min(math.floor(high + 0.5) + 1, sizes[axis]))

@@ -59,22 +59,20 @@ class TrainPanel(Panel):
         for changed in (self.crappifier.changed, self.adjust.changed, self.images.changed):
             changed.connect(lambda *_: self._timer.start())
         self.adjust.changed.connect(self._show_sliders)
-        self.out.changed.connect(lambda *_: self._offer_resume())
+        self.out.changed.connect(self._offer_resume)
         self.attempt(self._read_presets)
 
     def _build_form(self) -> None:
-        self.images = ImageSource(
-            self.viewer, "Good images", several=True, tooltip="High-resolution images of the kind you want to obtain"
-        )
+        tooltip = "High-resolution images of the kind you want to obtain"
+        self.images = ImageSource(self.viewer, "Good images", several=True, tooltip=tooltip)
         self.out = FileEdit(label="Save to", mode="d", nullable=True, tooltip="New folder for model.pt and other files")
         networks = [name for name in preset_names() if _sets(name, "network_def") and not _sets(name, "scale")]
         tasks = [name for name in preset_names() if name not in networks]
         self.task = ComboBox(label="Kind of images", choices=[DEFAULT, *tasks], value=DEFAULT, tooltip="A preset")
         small = "resunet_small" if "resunet_small" in networks else DEFAULT
         self.network = ComboBox(label="Network", choices=[DEFAULT, *networks], value=small)
-        self.own = FileEdit(
-            label="Own preset", mode="r", filter="*.json", nullable=True, tooltip="For example one that Calibrate saved"
-        )
+        tooltip = "For example one that Calibrate saved"
+        self.own = FileEdit(label="Own preset", mode="r", filter="*.json", nullable=True, tooltip=tooltip)
         self.length = FloatSpinBox(value=15, min=0.05, max=1e6, step=5)
         self.unit = ComboBox(choices=[MINUTES, EPOCHS], value=MINUTES)
         duration = Container(widgets=[self.length, self.unit], layout="horizontal", labels=False, label="Train for")
@@ -82,11 +80,8 @@ class TrainPanel(Panel):
         self.device = ComboBox(label="Device", choices=devices())
         self.more = LineEdit(label="More settings", tooltip="Ids of the training config: tile=192 lr=3e-4 seed=1")
         self.crappifier = CrappifierForm()
-        self.adjust = CheckBox(
-            text="adjust the crappifier, and preview it",
-            value=False,
-            tooltip="On the middle of the first image; the settings stay when this is switched off",
-        )
+        tooltip = "On the middle of the first image; the settings stay when this is switched off"
+        self.adjust = CheckBox(text="adjust the crappifier, and preview it", value=False, tooltip=tooltip)
         self.fill([self.images, self.out, self.task, self.network, self.own, duration, self.device, self.more])
         self.rows.insertWidget(1, self.adjust.native)
         self.rows.insertWidget(2, self.crappifier.native)
@@ -157,7 +152,7 @@ class TrainPanel(Panel):
         stopped = self._live is not None and self._live.stopped
         self.say(f"{'Stopped; press Resume to resume it.' if stopped else 'Done.'} Weights: {weights}", GOOD)
 
-    def _offer_resume(self) -> None:
+    def _offer_resume(self, *_: Any) -> None:
         out = chosen_path(self.out)
         self.resume_button.enabled = out is not None and (out / LAST).is_file() and not self.running
 

@@ -61,12 +61,9 @@ def _with_scan(images: list[tuple[Any, dict[str, Any]]]) -> list[LayerData]:
     crappify = Crappify(SCALE, [PoissonNoise(intensity=1.0)]).set_random_state(seed=0)
     lr = crappify(np.asarray(hr)[None].astype(np.float32) / 255)[0]
     scale = np.asarray(shown.get("scale", (1.0, 1.0)))
-    scan = shown | {
-        "name": "fast scan",
-        "scale": scale * SCALE,
-        "translate": scale * (SCALE - 1) / 2,
-        "metadata": {"axes": "YX", SIZE_UNKNOWN: "micrometer" not in shown.get("units", ())},
-    }
+    metadata = {"axes": "YX", SIZE_UNKNOWN: "micrometer" not in shown.get("units", ())}
+    place = {"scale": scale * SCALE, "translate": scale * (SCALE - 1) / 2}
+    scan = shown | place | {"name": "fast scan", "metadata": metadata}
     grey = np.asarray(lr * 255).round().astype(np.uint8)
     return [(image, {"visible": False, **options}, "image") for image, options in images] + [(grey, scan, "image")]
 
@@ -95,7 +92,7 @@ class SideBySide:
 
     def remove(self) -> None:
         for layer in [*self.layers.values(), self._names]:
-            if layer is not None and layer in self.viewer.layers:
+            if layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
         self.layers, self._shown, self._names = {}, {}, None
 

@@ -34,7 +34,7 @@ def test_two_layers_are_calibrated_and_the_preset_saved(
     panel.start_button.clicked.emit(True)
     done(panel, "gaussian sigma")
     assert abs(panel.calibration.values["gaussian"] - 12) < 1.0
-    assert panel.picture.pixmap().width() > 100
+    assert panel.picture.figure.axes[0].images[0].get_array().shape[1] > 100
     assert "Calibration" in viewer.window.dock_widgets
     panel.preset.value = tmp_path / "scope.json"
     panel.save_button.clicked.emit(True)

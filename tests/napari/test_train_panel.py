@@ -40,7 +40,7 @@ def test_a_training_is_seen_stopped_and_resumed(
     assert panel.running
     assert panel.stop_button.enabled
     assert not panel.start_button.enabled
-    qtbot.waitUntil(lambda: panel.loss.points.shape[1] >= 3 and panel.psnr.points.size, timeout=120_000)
+    qtbot.waitUntil(lambda: panel.loss.points.shape[1] >= 3 and panel.psnr.points.size > 0, timeout=120_000)
     seen = {name: layer.data.copy() for name, layer in panel.tiles.layers.items()}
     assert {name: image.shape for name, image in seen.items()} == {
         "LR": (4, 8, 8),
