@@ -148,10 +148,7 @@ def verb(*sources: str, places: str = "", example: str) -> Callable[[Callable[..
 
 
 class _Described:
-    """A function or dataclass (its syntax tree), and what its docstring says of its parameters.
-
-    ``names`` are those of the parameters that are options; all if empty.
-    """
+    """A function or dataclass, and what its docstring says of its parameters; ``names`` are options, or else all."""
 
     def __init__(self, definition: Any, module: Sequence[ast.stmt], names: Sequence[str] = ()) -> None:
         self.definition, self.module, self.names = definition, module, names
