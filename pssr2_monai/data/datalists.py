@@ -206,7 +206,6 @@ def shared_intensity(paths: Sequence[Path], settings: IntensitySettings, stack: 
 def _shared_intensities(
     samples: Sequence[dict[str, np.ndarray]], settings: IntensitySettings, folder: Path
 ) -> dict[str, Intensity]:
-    """Fit one scale to the files of each key."""
     scales = {}
     for key in samples[0]:
         pixels = [sample[key] for sample in samples]
@@ -267,21 +266,18 @@ def _regions(
             training, validation = regions_by_place((height, width), settings.tile, fraction, settings.guard)
         except InputError as error:
             raise InputError(f"{opened.sheet.label.name}: {error}") from None
-        return training, validation and _aligned(validation, step)
+        if validation is not None:
+            y, x = (-(-start // step) * step for start in (validation.y, validation.x))
+            height, width = validation.y + validation.height - y, validation.x + validation.width - x
+            validation = Window(y, x, height, width)
+        return training, validation
     whole = Window(0, 0, height, width)
     return (None, whole) if opened.sheet.label in held_out else (whole, None)
-
-
-def _aligned(region: Window, step: int) -> Window:
-    """Return the part of a region that begins at multiples of ``step``."""
-    y, x = (-(-start // step) * step for start in (region.y, region.x))
-    return Window(y, x, region.height - (y - region.y), region.width - (x - region.x))
 
 
 def _items(
     opened: _OpenedSheet, region: Window, step: int, scales: dict[str, Intensity], settings: TileSettings
 ) -> list[dict[str, Any]]:
-    """List the tiles of one region of one sheet."""
     frames, sheet = opened.frames, opened.sheet
     shape = (region.height // step, region.width // step)
     windows = [

@@ -67,7 +67,6 @@ def sample_images(folder: Path) -> tuple[Path, Path]:
 
 
 def _real_sections(cache: Path) -> list[np.ndarray]:
-    """Return the binned sections out of the wheel, which is downloaded into the cache at first."""
     known = [path for path in cache.glob("napari_pssr-0.1-*.whl") if check_hash(path, SHA256, "sha256")]
     wheel = known[0] if known else _download(cache)
     with zipfile.ZipFile(wheel) as archive:

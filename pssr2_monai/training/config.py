@@ -192,7 +192,6 @@ def resolving_parser() -> ConfigParser:
 
 
 def _resolved(parser: ConfigParser, config_id: str) -> Any:
-    """Return a section of the config with its references resolved and its components left as configuration."""
     raw = parser.get(config_id)
     if isinstance(raw, str) and raw.startswith("@"):
         return _resolved(parser, raw[1:])
@@ -204,7 +203,6 @@ def _resolved(parser: ConfigParser, config_id: str) -> Any:
 
 
 def _recorded(kind: Kind, config: Any) -> Any:
-    """A section of the config as a record has it: registered names in the place of those that MONAI resolves."""
     if isinstance(config, Mapping):
         inner = INNER.get(kind, kind)
         return {
@@ -225,12 +223,16 @@ MACHINERY = {"checkpoint_every", "compile", "log_every", "num_workers", "profile
 
 
 def show_config(writer: Writers) -> None:
-    """Writes the config that is being resolved as text, and its hyper-parameters; to be called from within a config."""
+    """Write the config that is being resolved as text, and its hyper-parameters for the table of trainings."""
     parser = resolving_parser()
     config = {name: value for name, value in parser.get().items() if name != "_meta_"}
     # Indented, Markdown leaves it as it is.
     writer.train.add_text("config", indent(json.dumps(config, indent=4, default=str), "    "), 0)
-    _show_hyper_parameters(writer.validation, hyper_parameters(config))
+    if writer.validation.file_writer is not None:
+        from torch.utils.tensorboard.summary import hparams  # takes a second, and the other ranks need none
+
+        for summary in hparams(hyper_parameters(config), dict.fromkeys(METRICS, 0.0))[:2]:
+            writer.validation.file_writer.add_summary(summary)
     writer.flush()
 
 
@@ -269,13 +271,3 @@ def hyper_parameters(config: Mapping[str, Any]) -> dict[str, float | str]:
         if (name in SECTIONS or not isinstance(value, Mapping)) and not name.endswith(PATHS):
             add(name, value)
     return {name: value for name, value in values.items() if name not in NOT_SET | MACHINERY}
-
-
-def _show_hyper_parameters(writer: Any, values: Mapping[str, float | str]) -> None:
-    """For TensorBoard's table of trainings, with the metrics of the run that ``writer`` writes."""
-    from torch.utils.tensorboard.summary import hparams  # takes a second, and the other ranks need none
-
-    experiment, session, _ = hparams(dict(values), dict.fromkeys(METRICS, 0.0))
-    if writer.file_writer is not None:
-        writer.file_writer.add_summary(experiment)
-        writer.file_writer.add_summary(session)

@@ -87,6 +87,8 @@ class LiveTraining:
             self._losses.append(engine.state.output["loss"].detach())
             if self.clock() - self._shown >= self.seconds:
                 self._show_snapshot(engine, evaluator, schedule)
+            if self.stopped:
+                engine.terminate_epoch()
 
         def show_last(engine: Engine) -> None:
             self._images_due = -math.inf
@@ -94,18 +96,9 @@ class LiveTraining:
 
         trainer.add_event_handler(Events.STARTED, lambda _: self._choose_tiles(trainer, evaluator))
         trainer.add_event_handler(Events.ITERATION_COMPLETED, step)
-        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._end_epoch)
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._end)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.stopped and engine.terminate())
         trainer.add_event_handler(Events.COMPLETED, show_last)
         evaluator.add_event_handler(Events.COMPLETED, self._keep_scores)
-
-    def _end_epoch(self, engine: Engine) -> None:
-        if self.stopped:
-            engine.terminate_epoch()
-
-    def _end(self, engine: Engine) -> None:
-        if self.stopped:
-            engine.terminate()
 
     def _keep_scores(self, engine: Engine) -> None:
         self._scores = {name: float(value) for name, value in engine.state.metrics.items()}

@@ -26,8 +26,7 @@ from pssr2_monai.images.writer import create_writer, target_files, write_image
 from pssr2_monai.training.config import check_overrides, config_files
 from pssr2_monai.training.train import plain_errors, text_as_strings
 
-FOLDERS = {"image": "LR", "label": "HR", "extra": "extra"}
-"""The folder of the tiles of each key of a sample."""
+FOLDERS = {"image": "LR", "label": "HR", "extra": "extra"}  # of the tiles of each key of a sample
 logger = logging.getLogger(__name__)
 
 
@@ -149,7 +148,6 @@ def preprocess(
 
 
 def _tile_folders(out: Path, sample: Mapping[str, Any], overwrite: bool) -> dict[str, Path]:
-    """Create the folders of a sample's keys; without ``overwrite``, refuse those that hold files already."""
     folders = {key: out / folder for key, folder in FOLDERS.items() if key in sample}
     for folder in folders.values():
         if folder.is_dir() and any(folder.iterdir()) and not overwrite:
@@ -162,21 +160,10 @@ def _tile_folders(out: Path, sample: Mapping[str, Any], overwrite: bool) -> dict
 def preview(
     source: str | Path, *, preset: str | Sequence[str] | None = None, side: int = 256, seed: int = 0, **overrides: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Crappify the middle of an image by the training config, to judge the crappifier by.
+    """Crappify the middle of an image file, at most ``side`` HR pixels wide, by the training config.
 
-    Args:
-        source: an image file.
-        preset: presets merged over the training config, in turn: names or JSON files; in a string, separated by commas.
-        side: HR pixels of the part along Y and X, at most; cut to what the scale divides.
-        seed: of the crappifier's draws.
-        **overrides: any id of the training config.
-
-    Returns:
-        LR and HR ``(frames, Y, X)`` in [0, 1]: the middle frame or, where the scale has a factor for the frames, the
-        HR frames around it that make four LR frames.
-
-    Raises:
-        InputError: an unknown preset or id, an image that cannot be read or is smaller than the scale.
+    Returns LR and HR ``(frames, Y, X)`` in [0, 1]: the middle frame or, where the scale has a factor for the frames,
+    the HR frames around it that make four LR frames.
     """
     config = _training_config(preset, overrides)
     scale, stack, axes = (_parsed(config, name) for name in ("scale", "stack", "axes"))
@@ -199,7 +186,6 @@ def preview(
 def _training_config(
     preset: str | Sequence[str] | None, overrides: dict[str, Any], trust: bool = False
 ) -> ConfigParser:
-    """Return the training config with presets and overrides, whose ids are checked."""
     files = config_files("train", preset, trust)
     check_overrides(files, overrides)
     config = ConfigParser()
@@ -209,7 +195,6 @@ def _training_config(
 
 
 def _parsed(config: ConfigParser, name: str) -> Any:
-    """Build what an id of the config stands for."""
     with plain_errors():
         return config.get_parsed_content(name)
 
@@ -225,11 +210,10 @@ def _intensities(
 
 
 def _lr_shape(image: LazyImage, scale: int | Sequence[int], stack: str) -> tuple[int, ...]:
-    """Return the shape of the crappified image."""
-    by_axis = frames_of(image.axes, image.shape, stack).scale_by_axis(scale)
+    frames = frames_of(image.axes, image.shape, stack)
+    by_axis = frames.scale_by_axis(scale)
     shape = tuple(size // by_axis.get(axis, 1) for axis, size in zip(image.axes, image.shape, strict=True))
-    along_run = factors(scale)[0]
-    if min(shape) < 1 or frames_of(image.axes, image.shape, stack).run < along_run:
+    if min(shape) < 1 or frames.run < factors(scale)[0]:
         sizes = " x ".join(str(size) for size in image.shape)
         raise InputError(f"{image.path.name}: {sizes} pixels ({image.axes}) are fewer than the scale {scale!r}")
     return shape
@@ -245,10 +229,8 @@ def _crappify_image(
     seed: int,
     overwrite: bool,
 ) -> None:
-    """Write one crappified image, frame by frame."""
     frames = frames_of(image.axes, image.shape, stack)
-    by_axis = frames.scale_by_axis(scale)
-    shape = _lr_shape(image, scale, stack)
+    by_axis, shape = frames.scale_by_axis(scale), _lr_shape(image, scale, stack)
     sizes = dict(zip(image.axes, shape, strict=True))
     order = Frames(frames.order, tuple(sizes[axis] for axis in frames.order))
     height, width = sizes["Y"], sizes["X"]

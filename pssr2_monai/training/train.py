@@ -66,7 +66,8 @@ def train(
         'model.pt'
     """
     out = Path(out).absolute()
-    workflow = training_workflow(data, out, preset, epochs, minutes, resume, overrides, trust)
+    options: dict[str, Any] = {"preset": preset, "epochs": epochs, "minutes": minutes, "resume": resume, "trust": trust}
+    workflow = training_workflow(data, out, **options, **overrides)
     with plain_errors():
         workflow.initialize()
         workflow.parser.get_parsed_content("lists")  # reads every image's header, so that errors come before any work
@@ -83,12 +84,13 @@ def train(
 def training_workflow(
     data: str | Path,
     out: Path,
-    preset: str | Sequence[str] | None,
-    epochs: int | None,
-    minutes: float | None,
-    resume: bool,
-    overrides: Mapping[str, Any],
+    *,
+    preset: str | Sequence[str] | None = None,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    resume: bool = False,
     trust: bool = False,
+    **overrides: Any,
 ) -> ConfigWorkflow:
     """Set everything that ``train`` was given in the bundle's training; nothing is read or built yet."""
     _check_paths({"data": data, "out": out})
@@ -115,8 +117,9 @@ def training_workflow(
         "minutes": minutes,
         "resume": str(out / LAST) if resume else None,
     }
-    if "calibration" not in overrides:
-        chosen["calibration"] = _calibration_picture(files)
+    calibrated = [Path(file) for file in files if Path(file).with_suffix(".report.json").is_file()]
+    if calibrated and "calibration" not in overrides:
+        chosen["calibration"] = str(calibrated[-1].with_suffix(".png"))
     return ConfigWorkflow(
         config_file=files,
         meta_file=str(bundle_dir() / "configs" / "metadata.json"),
@@ -154,16 +157,9 @@ def plain_errors() -> Iterator[None]:
         raise cause from error
 
 
-def _calibration_picture(files: Sequence[str]) -> str | None:
-    """Return the picture next to the last preset that a calibration wrote."""
-    calibrated = [Path(file) for file in files if Path(file).with_suffix(".report.json").is_file()]
-    return str(calibrated[-1].with_suffix(".png")) if calibrated else None
-
-
 def _files_to_resume(
     out: Path, preset: str | Sequence[str] | None, overrides: Mapping[str, Any], trust: bool
 ) -> list[str]:
-    """Return the config that a training was started with."""
     if not (out / LAST).is_file() or not (out / CONFIG).is_file():
         raise InputError(
             f"{out}: holds no {LAST} to resume from; train without --resume, or give that training's folder"
@@ -213,18 +209,8 @@ class TrainingPlan:
         return f"{json.dumps(self.config, indent=4, default=str)}\n\n{plan}"
 
 
-def plan_training(
-    data: str | Path,
-    out: str | Path,
-    *,
-    preset: str | Sequence[str] | None = None,
-    epochs: int | None = None,
-    minutes: float | None = None,
-    resume: bool = False,
-    trust: bool = False,
-    **overrides: Any,
-) -> TrainingPlan:
-    """Plan a training without running it: the images' headers are read, nothing is written.
+def plan_training(data: str | Path, out: str | Path, **options: Any) -> TrainingPlan:
+    """Plan a training with the options of ``train``: the images' headers are read, nothing is written.
 
     Example:
         >>> plan = plan_training("images", "run", epochs=2, tile=32, batch_size=8)
@@ -232,7 +218,7 @@ def plan_training(
         (5, 18)
     """
     out = Path(out).absolute()
-    parser = training_workflow(data, out, preset, epochs, minutes, resume, overrides, trust).parser
+    parser = training_workflow(data, out, **options).parser
     with plain_errors():
         lists, device, network = (parser.get_parsed_content(name) for name in ("lists", "device", "network_def"))
         names = ("tile", "batch_size", "epochs", "minutes", "scale", "precision")
