@@ -33,6 +33,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
+def printable(text: str) -> str:
+    """Return text with escapes in the place of control characters, which a file may have put into a message."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 def one_line(error: BaseException, limit: int = 160) -> str:
     """The message of an error in one line of at most ``limit`` characters, or its type if it has no message."""
     text = " ".join(str(error).split()) or type(error).__name__

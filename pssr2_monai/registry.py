@@ -51,6 +51,7 @@ OLD_MODULES: dict[Kind, tuple[str, ...]] = {
 FILE_ARGUMENT = re.compile(r"pretrain|url|progress|hub|cache|file|hyena|(?<!drop_)(?<!dropout_)path")
 """Names of arguments through which a constructor may load files or code; they must be left out or switched off."""
 LARGEST_INTEGER = 2**16  # no size, depth or number of features in arguments needs a larger one
+LONGEST_LIST = 100  # no list of sizes or noises in arguments needs to be longer
 
 _registered: dict[Kind, dict[str, Callable[..., Any]]] = {kind: {} for kind in ROOMS}
 _packages: set[str] = set()
@@ -210,6 +211,8 @@ def _value(kind: Kind, name: str, value: Any, origin: str) -> Any:
     if isinstance(value, Mapping):
         return {key: _value(kind, str(key), inner, origin) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
+        if len(value) > LONGEST_LIST:
+            raise InputError(f"{origin}: {name}: a list of {len(value)} values is out of range")
         return [_value(kind, "", inner, origin) for inner in value]
     if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
         raise InputError(f"{origin}: {name}: a whole number beyond {LARGEST_INTEGER} is out of range")

@@ -22,7 +22,7 @@ import fire
 import pssr2_monai
 from pssr2_monai.cli.arguments import Answer, fire_words
 from pssr2_monai.cli.verbs import COMMANDS
-from pssr2_monai.errors import InputError, UsageError, causes, nearest, one_line
+from pssr2_monai.errors import InputError, UsageError, causes, nearest, one_line, printable
 from pssr2_monai.machine import keep_memory
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        print(f"pssr2: {_message(error)}", file=sys.stderr)
+        print(f"pssr2: {printable(_message(error))}", file=sys.stderr)
         sys.exit(WRONG_USAGE if any(isinstance(cause, UsageError) for cause in causes(error)) else FAILED)
 
 

@@ -66,6 +66,7 @@ class Panel(QScrollArea):
         self.buttons = Container(widgets=[self.start_button, self.stop_button], layout="horizontal", labels=False)
         self.bar = ProgressBar(min=0, max=BAR_STEPS, value=0, visible=False)
         self.message = QLabel()
+        self.message.setTextFormat(Qt.TextFormat.PlainText)  # a message may quote what a file says
         self.message.setWordWrap(True)
         self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.outcome = QVBoxLayout()

@@ -13,7 +13,7 @@ import torch
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import factors
 from pssr2_monai.images.intensity import MODES, IntensitySettings
-from pssr2_monai.registry import build, short_names
+from pssr2_monai.registry import LARGEST_INTEGER, build, short_names
 
 RECORD_VERSION = 2  # classes by registered names; version 1, of release 0.1.0, held dotted names
 # Fields that must agree for one training to resume another.
@@ -66,7 +66,7 @@ class Record:
             return _checked(json.loads(text), origin)
         except InputError as error:
             raise error if str(error).startswith(origin) else InputError(f"{origin}: its record: {error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
             reason = " ".join(str(error).split())[:100]
             raise InputError(
                 f"{origin}: its record is damaged ({type(error).__name__}: {reason}); give a model.pt of a training"
@@ -104,9 +104,10 @@ def _checked(content: Any, origin: str) -> Record:
         raise TypeError("n_frames does not count LR and HR frames")
     if content.get("stack", "TZ") not in ("TZ", "ZT"):
         raise ValueError(f"stack {content['stack'][:10]!r} is neither TZ nor ZT")
-    factors(content["scale"])
+    if max(*factors(content["scale"]), *numbers) > LARGEST_INTEGER:
+        raise ValueError(f"scale or n_frames is beyond {LARGEST_INTEGER}")
     for axis, size in content.get("pixel_size", {}).items():
-        if type(size) not in (int, float) or not 0 < size < math.inf:
+        if type(size) not in (int, float) or not 0 < float(size) < math.inf:
             raise TypeError(f"the pixel size along {axis[:10]!r} is not a number of micrometres")
     read = {
         "network": short_names("network", content["network"]),
@@ -123,6 +124,8 @@ def _intensity(settings: dict[str, Any]) -> IntensitySettings:
     if settings.get("mode") not in (None, *MODES):
         raise ValueError(f"intensity: the mode is not one of {', '.join(MODES)}")
     for name in {"low", "high", "offset"} & settings.keys():
-        if settings[name] is not None and type(settings[name]) not in (int, float):
+        if settings[name] is not None and (
+            type(settings[name]) not in (int, float) or not math.isfinite(settings[name])
+        ):
             raise TypeError(f"intensity: {name} is not a number")
     return IntensitySettings(**settings)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from pssr2_monai.bundle import bundle_dir
 from pssr2_monai.errors import InputError, nearest
@@ -57,11 +59,32 @@ def _read_safely(path: str | Path) -> dict[str, Any]:
 
 def _record_next_to(path: Path) -> dict[str, Any] | None:
     """Return the record that ``save_plain`` wrote next to weights; None if that file holds something else."""
+    file = path.with_suffix(".json")
+    if not file.is_file():  # a pipe or device would be read forever
+        return None
     try:
-        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and record.keys() == {"version", "json"} else None
+
+
+@contextmanager
+def limited_parameters(largest: int) -> Iterator[None]:
+    """Refuse to build a network of more parameters than a file of `largest` bytes holds, before they are filled."""
+    count = 0  # with the bytes that each tensor takes besides its values, so that many small ones count, too
+
+    def check(_: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+        nonlocal count
+        count += 0 if parameter is None else parameter.numel() + 50
+        if count > largest + 200_000:
+            raise InputError("describes a larger network than the file has weights for")
+
+    hook = register_module_parameter_registration_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def load_weights(
@@ -87,10 +110,11 @@ def load_weights(
         >>> network(torch.zeros(1, 1, 24, 31)).shape, record.scale, record.n_frames
         (torch.Size([1, 1, 96, 124]), 4, (1, 1))
     """
-    saved = _read_safely(path)
+    saved, size = _read_safely(path), weights_file(path).stat().st_size
     if saved.keys() >= RECORDED:
         record = Record.from_state(saved["record"], str(path))
-        network = record.build_network()
+        with limited_parameters(size):
+            network = record.build_network()
         try:
             network.load_state_dict(saved["model"])
         except Exception as error:  # torch raises errors of many types for what is not a state
@@ -99,7 +123,8 @@ def load_weights(
     elif not saved or not all(isinstance(value, torch.Tensor) for value in saved.values()):
         raise InputError(f"{path}: {NOT_RECORDED}")
     else:
-        network, arguments = network_of_tensors(saved, path, options)
+        with limited_parameters(size):
+            network, arguments = network_of_tensors(saved, path, options)
         scale, frames = max(network.scale), (network.in_channels, network.out_channels)
         record = Record(arguments, scale, frames, versions={"pssr": "2"})
         record.origin = str(path)

@@ -31,6 +31,10 @@ PLAIN_TARGETS = {
 ACTIVE = ("$", "%")  # starts of strings that MONAI evaluates, or replaces by the content of another id or file
 # The one expression that is data: how ``device`` is set, by the user's options or the plugin, and saved by a run.
 DEVICE = re.compile(r"\$torch\.device\('\w+(:\d+)?'\)")
+# Ids that a shipped ``_target_`` refers to: MONAI would import and call whatever a string there names.
+CLASS_IDS = {f"preprocessing::{name}" for name in ("load", "crappify", "central_frames")}
+# Arguments of shipped components that choose a compiler, or files to load or write.
+RESERVED = {"compile_kwargs", "log_dir", "save_dir", "folder", "resume"}
 COMMENTS = {"_desc_", "_disabled_"}  # keys of a component that neither name nor call anything
 
 
@@ -46,10 +50,12 @@ def check_data(path: Path, content: Mapping[str, Any]) -> None:
         shipped = isinstance(value, str) and (config_id, value) in _shipped_strings()
         if shipped or (key in COMMENTS and not _is_active(value)):
             continue
-        if key == "_target_":
+        if key == "_target_" or config_id in CLASS_IDS:
             _check_target(path, config_id, value)
         elif key[:1] == key[-1:] == "_" and len(key) > 2:
             raise _refusal(path, config_id, value, "changes how MONAI builds a component")
+        elif not RESERVED.isdisjoint(config_id.split("::")[1:]):
+            raise _refusal(path, config_id, value, "chooses a compiler or files to write or load")
         elif _is_active(value):
             raise _refusal(path, config_id, value, "would be run or read from elsewhere")
 

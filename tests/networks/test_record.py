@@ -218,6 +218,13 @@ def test_every_command_refuses_a_hostile_network(
     assert not (watched / "ran").exists()
 
 
+def test_control_characters_of_a_record_are_not_printed(
+    save: Callable[..., Path], watched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save(network={"_target_": "ResUNet", "\x1b[2J\ud800": 1})
+    assert r"\x1b[2J\ud800" in _command(capsys, "export", path, "exported.ts")
+
+
 @pytest.mark.parametrize("noise", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_noise_is_refused(noise: dict[str, Any], save: Callable[..., Path], watched: Path) -> None:
     for crappifier in (noise, {"_target_": "Crappify", "scale": 2, "noises": [noise]}):
@@ -268,6 +275,24 @@ FIELDS: dict[str, Any] = {
     "network not a number": {"network": {"_target_": "ResUNet", "value_range": [float("nan"), 1]}},
     "network infinite": {"network": {"_target_": "ResUNet", "depth": float("inf")}},
     "another depth": {"network": {"_target_": "ResUNet", "scale": 2, "depth": -1}},
+    "scale huge": {"scale": 2**70},
+    "frames huge": {"n_frames": [10**30, 1]},
+    "intensity huge": {"intensity": {"mode": "fixed", "low": 0, "high": 10**400}},
+    "pixel size huge": {"pixel_size": {"X": 10**400}},
+    "long list": {"network": {"_target_": "ResUNet", "channels": [1] * 100_000}},
+    "larger than its weights": {"network": {"_target_": "ResUNet", "channels": [20_000, 65_536]}},
+    "deeper than its weights": {"network": {"_target_": "ResUNet", "channels": [1, 1], "depth": 65_536}},
+    "windows without end": {"network": {"_target_": "SwinIR", "window": 4096}},
+    "patches without end": {
+        "network": {
+            "_target_": "UNETR",
+            "in_channels": 1,
+            "out_channels": 1,
+            "img_size": [65_536] * 2,
+            "spatial_dims": 2,
+        }
+    },
+    "layers without end": {"network": {"_target_": "SwinIR", "depths": [65_536] * 100, "heads": [1] * 100}},
     "scale of text": {"scale": "4"},
     "scale of nothing": {"scale": None},
     "scale negative": {"scale": -2},

@@ -75,6 +75,14 @@ def test_plain_weights_are_read_with_the_record_next_to_them(tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pt", "plain.json", "plain.pt"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_next_to_weights_is_not_read(tmp_path: Path) -> None:
+    torch.save(ResUNet(**ARGUMENTS).state_dict(), tmp_path / "plain.pt")
+    os.mkfifo(tmp_path / "plain.json")
+    with pytest.raises(InputError, match=r"plain\.pt"):
+        load_weights(tmp_path / "plain.pt")
+
+
 @pytest.mark.parametrize(("name", "scale"), [("em", 4), ("em_denoise", 1)])
 def test_the_bundled_weights_restore_better_than_interpolation(name: str, scale: int) -> None:
     network, record = load_weights(name)

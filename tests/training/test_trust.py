@@ -55,6 +55,15 @@ HOSTILE: dict[str, tuple[dict[str, Any], str, str]] = {
     "requirement": ({"loss": LOSS | {"_requires_": f"${RUN}"}}, "loss#_requires_", RUN),
     "requirements": ({"loss": LOSS | {"_requires_": [f"${RUN}"]}}, "loss#_requires_", RUN),
     "switch": ({"loss": LOSS | {"_disabled_": f"${RUN}"}}, "loss#_disabled_", RUN),
+    "text where a class is referred to": ({"preprocessing": {"load": "os.system"}}, "preprocessing#load", "os.system"),
+    "reference where a class is referred to": ({"preprocessing#crappify": "@lr"}, "preprocessing#crappify", "@lr"),
+    "compiler": (
+        {"train#trainer#compile_kwargs": {"options": {"cuda.cuda_cxx": "./planted"}}},
+        "train#trainer#compile_kwargs#options#cuda.cuda_cxx",
+        "./planted",
+    ),
+    "folder of the weights": ({"checkpoints#save_dir": "/elsewhere"}, "checkpoints#save_dir", "/elsewhere"),
+    "another training": ({"checkpoints": {"resume": "/other/last.pt"}}, "checkpoints#resume", "/other/last.pt"),
     "debugger": ({"loss": LOSS | {"_debug_": True}}, "loss#_debug_", "True"),
 }
 PLAIN: list[dict[str, Any]] = [
