@@ -16,8 +16,7 @@ from torch.nn import functional as F
 from pssr2_monai.errors import InputError
 
 RELU = ("relu", {"inplace": True})
-STRIP = 48
-"""Rows of features that are held at a time."""
+STRIP = 48  # rows of features that are held at a time
 
 
 def ordered(x: Tensor) -> Tensor:

@@ -219,16 +219,8 @@ class RDResUNet(ScaledNetwork):
             bottleneck,
             compression,
         )
-        super().__init__(
-            2,
-            in_channels,
-            out_channels,
-            scale,
-            interpolate,
-            value_range,
-            multiple=encoder.stride,
-            padded_min=max(pool_sizes or [1]) * (encoder.stride if encoder_pool else 1),
-        )
+        padded_min = max(pool_sizes or [1]) * (encoder.stride if encoder_pool else 1)
+        super().__init__(2, in_channels, out_channels, scale, interpolate, value_range, encoder.stride, padded_min)
         self.norm = get_norm_layer(norm if dilations is None else "", 2, in_channels)
         self.encoder = encoder
         self.encoder_pool = pyramid(2, encoder.widths[-1], pool_sizes if encoder_pool else None, norm)

@@ -111,16 +111,8 @@ class ResUNet(ScaledNetwork):
         levels = len(channels)
         pooled = factor_per_axis(pool, spatial_dims, "pool")
         multiple = lcm(*pooled) ** (levels - 1)
-        super().__init__(
-            spatial_dims,
-            in_channels,
-            out_channels,
-            scale,
-            interpolate,
-            value_range,
-            multiple=multiple,
-            padded_min=max(pool_sizes or [1]) * (multiple if encoder_pool else 1),
-        )
+        padded_min = max(pool_sizes or [1]) * (multiple if encoder_pool else 1)
+        super().__init__(spatial_dims, in_channels, out_channels, scale, interpolate, value_range, multiple, padded_min)
         group = prod(pooled)
         # What is shuffled on the way up must divide by the pixels of a group.
         widths = [channels[0], *(rounded_up(width, group) for width in channels[1:])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -155,16 +156,12 @@ class NearestUpsampling(nn.Module):
 
     def __init__(self, features: int, scale: Sequence[int]) -> None:
         super().__init__()
+        conv = partial(nn.Conv2d, features, features, kernel_size=3, padding=1)
         steps = upsampling_steps(scale)
         self.steps = nn.ModuleList(
-            nn.Sequential(nn.Upsample(scale_factor=tuple(map(float, step)), mode="nearest"), self._conv(features))
-            for step in steps
+            nn.Sequential(nn.Upsample(scale_factor=tuple(map(float, step)), mode="nearest"), conv()) for step in steps
         )
-        self.conv = self._conv(features)
-
-    @staticmethod
-    def _conv(features: int) -> nn.Module:
-        return nn.Conv2d(features, features, kernel_size=3, padding=1)
+        self.conv = conv()
 
     def forward(self, x: Tensor) -> Tensor:
         for step in self.steps:
@@ -231,19 +228,11 @@ class SwinIR(ScaledNetwork):
         self.patch_norm = nn.LayerNorm(embed_dim) if patch_norm else nn.Identity()
         total = sum(depths)
         rates = [drop_path * i / max(total - 1, 1) for i in range(total)]
+        shift = window // 2 if shifted else 0
         groups: list[nn.Module] = []
         for depth, count in zip(depths, heads, strict=True):
             blocks = [
-                SwinBlock(
-                    embed_dim,
-                    count,
-                    window,
-                    window // 2 if shifted and i % 2 else 0,
-                    mlp_ratio,
-                    qkv_bias,
-                    qk_scale,
-                    rates.pop(0),
-                )
+                SwinBlock(embed_dim, count, window, shift * (i % 2), mlp_ratio, qkv_bias, qk_scale, rates.pop(0))
                 for i in range(depth)
             ]
             groups.append(SwinGroup(blocks, body_conv(embed_dim, conv)))
@@ -257,8 +246,7 @@ class SwinIR(ScaledNetwork):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         if interpolate:
-            last = self.reconstruction[0 if upsampler == "pixelshuffledirect" else -1]
-            zero_(last)
+            zero_(self.reconstruction[0 if upsampler == "pixelshuffledirect" else -1])
 
     def features(self, x: Tensor) -> Tensor:
         x = self.first(x)
