@@ -20,7 +20,7 @@ FLOORS = (
     ("restoration", "data"),
     ("networks", "crappify"),
     ("images",),
-    ("registry",),
+    ("registered_names",),
     ("bundle", "errors", "machine", "progress", "randomness"),
 )
 """Rooms from the highest floor to the lowest, the stones; each may import from lower floors and itself."""

@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 
 import pssr2_monai
-from pssr2_monai import registry
+from pssr2_monai import registered_names
 from pssr2_monai.bundle import bundle_dir, configs_dir
 from pssr2_monai.calibration.fitted_preset import noise_entry, preset_of
 from pssr2_monai.crappify import NOISES
 from pssr2_monai.networks.weights import load_weights, read_checkpoint
-from pssr2_monai.registry import MONAI_NETWORKS, names
+from pssr2_monai.registered_names import MONAI_NETWORKS, names
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.restore_file import network_settings
 
 MODULE_PATH = re.compile(r"pssr2_monai\.[a-z_]")
 
 
-@pytest.mark.parametrize("kind", registry.ROOMS)
-def test_the_package_resolves_every_registered_name(kind: registry.Kind) -> None:
+@pytest.mark.parametrize("kind", registered_names.ROOMS)
+def test_the_package_resolves_every_registered_name(kind: registered_names.Kind) -> None:
     for name in set(names(kind)) - set(MONAI_NETWORKS):
-        assert getattr(pssr2_monai, name) is registry.find(kind, name)
+        assert getattr(pssr2_monai, name) is registered_names.find(kind, name)
 
 
 def test_records_of_trainings_hold_no_module_path(tiny_weights: Path) -> None:

@@ -16,7 +16,7 @@ from pssr2_monai.calibration.noise_profiles import COMMON_TERMS, EDGE_TERMS, PIX
 from pssr2_monai.crappify import NOISES, Detector
 from pssr2_monai.crappify.crappify import Crappify
 from pssr2_monai.crappify.noise import GREY_LEVELS, Fitting
-from pssr2_monai.crappify.scan import variance_kept_by_blur
+from pssr2_monai.crappify.scan_noises import variance_kept_by_blur
 from pssr2_monai.errors import InputError, nearest
 from pssr2_monai.images.noise_estimates import black_level, variance_line
 

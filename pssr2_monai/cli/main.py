@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         words, packages = _without_imports(words)
         if packages:
-            from pssr2_monai.registry import import_packages
+            from pssr2_monai.registered_names import import_packages
 
             import_packages(packages)
         _run(words, machine_readable)

@@ -15,8 +15,8 @@ from torch.profiler import record_function
 
 from pssr2_monai.crappify.crappify import Downsample
 from pssr2_monai.crappify.noise import Noise, Parameter
-from pssr2_monai.crappify.pixelwise import Detector, Gamma, GaussianNoise, PoissonNoise, SaltPepperNoise
-from pssr2_monai.crappify.scan import Blur, Drift, LineJitter, LineNoise
+from pssr2_monai.crappify.pixel_noises import Detector, Gamma, GaussianNoise, PoissonNoise, SaltPepperNoise
+from pssr2_monai.crappify.scan_noises import Blur, Drift, LineJitter, LineNoise
 
 
 class Downsampled(MapTransform):

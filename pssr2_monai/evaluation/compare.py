@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.evaluation.fourier_ring_correlation import MIN_SIDE_PX, RingCorrelation, ring_correlation
+from pssr2_monai.evaluation.measures import MIN_SIDE_PX, RingCorrelation, ring_correlation
 from pssr2_monai.images.axes import central, factors, frames_of, is_volume, sample_centres
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window

@@ -20,8 +20,7 @@ from tqdm import tqdm
 from pssr2_monai.data.pairs import Sheet, check_pairs, sheets_of
 from pssr2_monai.errors import InputError, UsageError, nearest
 from pssr2_monai.evaluation.compare import INTERPOLATIONS, METHODS, Comparison, compare
-from pssr2_monai.evaluation.fourier_ring_correlation import MIN_SIDE_PX, single_image_correlation
-from pssr2_monai.evaluation.measures import METRICS, check_normalisation, scores
+from pssr2_monai.evaluation.measures import METRICS, MIN_SIDE_PX, check_normalisation, scores, single_image_correlation
 from pssr2_monai.evaluation.report import PICTURE_SIDE_PX, comparison_picture, page
 from pssr2_monai.evaluation.verdict import difference, images_in_words, mean_interval, verdict
 from pssr2_monai.images.axes import factors

@@ -15,8 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, ImageDraw
 
 from pssr2_monai.evaluation.compare import INTERPOLATIONS, METHODS
-from pssr2_monai.evaluation.fourier_ring_correlation import THRESHOLD
-from pssr2_monai.evaluation.measures import METRICS, Metric, gain_offset
+from pssr2_monai.evaluation.measures import METRICS, THRESHOLD, Metric, gain_offset
 from pssr2_monai.evaluation.verdict import best_interpolation, images_in_words, rival
 from pssr2_monai.images.pictures import (
     BLUE,

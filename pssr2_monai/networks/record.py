@@ -13,7 +13,7 @@ import torch
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import factors
 from pssr2_monai.images.intensity import MODES, IntensitySettings
-from pssr2_monai.registry import LARGEST_INTEGER, build, short_names
+from pssr2_monai.registered_names import LARGEST_INTEGER, build, short_names
 
 RECORD_VERSION = 2  # classes by registered names; version 1, of release 0.1.0, held dotted names
 # Fields that must agree for one training to resume another.

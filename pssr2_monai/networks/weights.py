@@ -14,8 +14,8 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from pssr2_monai.bundle import bundle_dir
 from pssr2_monai.errors import InputError, nearest
 from pssr2_monai.images.writer import written_atomically
+from pssr2_monai.networks.original_weights import network_of_tensors
 from pssr2_monai.networks.precision import channels_last
-from pssr2_monai.networks.pssr2 import network_of_tensors
 from pssr2_monai.networks.record import Record
 
 RECORDED = {"model", "record"}

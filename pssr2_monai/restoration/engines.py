@@ -29,7 +29,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.machine import keep_memory
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights, weights_file
-from pssr2_monai.registry import import_packages, imported_packages
+from pssr2_monai.registered_names import import_packages, imported_packages
 from pssr2_monai.restoration.journal import Unfinished
 from pssr2_monai.restoration.options import RestoreOptions
 

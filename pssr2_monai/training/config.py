@@ -21,9 +21,9 @@ from pssr2_monai.errors import InputError, UsageError, nearest
 from pssr2_monai.images.axes import lr_hr_frames
 from pssr2_monai.images.intensity import IntensitySettings
 from pssr2_monai.networks.record import Record
-from pssr2_monai.registry import INNER, Kind, name_of
+from pssr2_monai.registered_names import INNER, Kind, name_of
+from pssr2_monai.training.preset_check import check_data, is_shipped
 from pssr2_monai.training.tensorboard import Writers
-from pssr2_monai.training.trust import check_data, is_shipped
 
 # Smallest values of ids that are whole numbers.
 MINIMA = dict.fromkeys(("batch_size", "tile", "val_interval", "log_every"), 1)

@@ -16,7 +16,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from pssr2_monai.cli.main import main
 from pssr2_monai.errors import InputError, UsageError
 from pssr2_monai.evaluation.evaluate import evaluate, table
-from pssr2_monai.evaluation.fourier_ring_correlation import RingCorrelation, ring_correlation
+from pssr2_monai.evaluation.measures import RingCorrelation, ring_correlation
 from pssr2_monai.images.writer import write_image
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.options import RestoreOptions

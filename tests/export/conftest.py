@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pssr2_monai.networks.record import Record
-from pssr2_monai.registry import build
+from pssr2_monai.registered_names import build
 
 RDNET: dict[str, Any] = {
     "stem_channels": 8,

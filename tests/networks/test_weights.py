@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pssr2_monai import registry
+from pssr2_monai import registered_names
 from pssr2_monai.cli.main import main
 from pssr2_monai.crappify import GaussianNoise, PoissonNoise
 from pssr2_monai.crappify.crappify import Crappify
@@ -102,8 +102,10 @@ def test_the_bundled_weights_restore_better_than_interpolation(name: str, scale:
 def test_a_network_of_your_own_is_loaded_if_you_name_its_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(registry, "_registered", {kind: dict(known) for kind, known in registry._registered.items()})
-    monkeypatch.setattr(registry, "_packages", set())
+    monkeypatch.setattr(
+        registered_names, "_registered", {kind: dict(known) for kind, known in registered_names._registered.items()}
+    )
+    monkeypatch.setattr(registered_names, "_packages", set())
     (tmp_path / "lab_networks.py").write_text("from torch import nn\nclass Small(nn.Conv2d):\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     arguments = {"in_channels": 1, "out_channels": 1, "kernel_size": 3, "padding": 1}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks import load_pssr2
-from pssr2_monai.registry import build
+from pssr2_monai.registered_names import build
 
 CASES = sorted((Path(__file__).parent / "pssr2_cases").glob("*.npz"))
 CLASSES = {"resunet", "resunet_a", "rdresunet", "rdresunet_a", "swinir_direct", "swinir_denoise"}

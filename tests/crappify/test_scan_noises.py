@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from pssr2_monai.crappify import Blur, Drift, GaussianNoise, LineJitter, LineNoise
-from pssr2_monai.crappify.scan import variance_kept_by_blur
+from pssr2_monai.crappify.scan_noises import variance_kept_by_blur
 
 
 def test_line_noise_mean_and_variance_of_rows(

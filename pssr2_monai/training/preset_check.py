@@ -18,7 +18,7 @@ from monai.bundle import ConfigComponent, ConfigParser
 
 from pssr2_monai.bundle import bundle_dir, configs_dir
 from pssr2_monai.errors import InputError
-from pssr2_monai.registry import OLD_MODULES, from_imported_package, names, short_name
+from pssr2_monai.registered_names import OLD_MODULES, from_imported_package, names, short_name
 
 OVERLAYS = ("train.json", "multi_gpu_train.json")  # configs of the bundle that make a training
 # Losses and optimisers that a preset may choose besides registered classes: they take numbers alone.

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from pssr2_monai import registry
+from pssr2_monai import registered_names
 from pssr2_monai.bundle import bundle_dir, configs_dir
 from pssr2_monai.crappify import NOISES
 from pssr2_monai.errors import InputError
-from pssr2_monai.registry import import_packages
+from pssr2_monai.registered_names import import_packages
 from pssr2_monai.training.config import config_files, read_config
+from pssr2_monai.training.preset_check import check_data, is_shipped
 from pssr2_monai.training.preview import crappify_images, preprocess, preview
 from pssr2_monai.training.train import train
-from pssr2_monai.training.trust import check_data, is_shipped
 
 RUN = "open('ran', 'w')"
 POISSON = {"_target_": "pssr2_monai.PoissonNoise", "intensity": [0.5, 1.0]}
@@ -156,7 +156,7 @@ def test_a_short_name_of_ours_is_refused_with_the_one_to_write(tmp_path: Path) -
 
 
 def test_classes_of_a_package_that_the_user_names_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_packages", set())
+    monkeypatch.setattr(registered_names, "_packages", set())
     content = {"network_def": {"_target_": "networks_of_mine.Small", "features": 8}}
     with pytest.raises(InputError, match="--import"):
         check_data(tmp_path, content)

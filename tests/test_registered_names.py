@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from pssr2_monai import registry
+from pssr2_monai import registered_names
 from pssr2_monai.crappify import NOISES, Crappify, PoissonNoise
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks import AsVolume, ResUNet
-from pssr2_monai.registry import (
+from pssr2_monai.registered_names import (
     FILE_ARGUMENT,
     MONAI_NETWORKS,
     build,
@@ -51,8 +51,10 @@ MONAI_ARGUMENTS: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def restored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a test registers is forgotten afterwards."""
-    monkeypatch.setattr(registry, "_registered", {kind: dict(known) for kind, known in registry._registered.items()})
-    monkeypatch.setattr(registry, "_packages", set())
+    monkeypatch.setattr(
+        registered_names, "_registered", {kind: dict(known) for kind, known in registered_names._registered.items()}
+    )
+    monkeypatch.setattr(registered_names, "_packages", set())
 
 
 @pytest.fixture
@@ -277,7 +279,7 @@ def test_a_training_records_the_registered_name_of_a_class(target: str, name: st
 
 
 def test_importing_the_registry_is_all_that_a_lookup_needs() -> None:
-    code = "from pssr2_monai.registry import find; print(find('noise', 'Blur'), find('network', 'RCAN'))"
+    code = "from pssr2_monai.registered_names import find; print(find('noise', 'Blur'), find('network', 'RCAN'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "scan.Blur" in done.stdout
+    assert "scan_noises.Blur" in done.stdout
     assert "rcan.RCAN" in done.stdout

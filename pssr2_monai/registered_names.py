@@ -186,7 +186,7 @@ def build(kind: Kind, config: Any, origin: str) -> Any:
     if maker is None:
         raise InputError(
             f"{origin}: its {kind} {name[:100]!r} is not registered{nearest(name, names(kind))}; if it is your own, "
-            "name its package with --import PACKAGE (in Python: pssr2_monai.registry.import_packages)"
+            "name its package with --import PACKAGE (in Python: pssr2_monai.registered_names.import_packages)"
         )
     try:
         arguments = {key: _value(kind, str(key), value, origin) for key, value in config.items() if str(key)[:1] != "_"}

@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from pssr2_monai.crappify import Detector, Gamma, GaussianNoise, PoissonNoise, SaltPepperNoise
-from pssr2_monai.crappify.pixelwise import poisson
+from pssr2_monai.crappify.pixel_noises import poisson
 
 COUNT = 400_000
 

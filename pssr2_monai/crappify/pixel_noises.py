@@ -1,4 +1,4 @@
-"""Noises of single pixels; those of the scan are in ``pssr2_monai.crappify.scan``.
+"""Noises of single pixels; those of the scan are in ``pssr2_monai.crappify.scan_noises``.
 
 Images are ``(..., Y, X)`` arrays or tensors with values in [0, 1]; parameters count in grey levels of an 8-bit image.
 """
