@@ -40,7 +40,9 @@ def bundle(project_root: Path, weights: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("config", ["inference", "train"])
 def test_ckpt_export_writes_the_network(config: str, bundle: Path) -> None:
     network, record = load_weights(bundle / "models" / "model.pt")
-    options = {} if config == "inference" else {f"network_def#{key}": value for key, value in record.network.items()}
+    # The record has the registered name, which MONAI finds among the public names of the package.
+    network_def = record.network | {"_target_": f"pssr2_monai.{record.network['_target_']}"}
+    options = {} if config == "inference" else {f"network_def#{key}": value for key, value in network_def.items()}
     ckpt_export(
         filepath=str(bundle / "models" / "model.ts"),
         ckpt_file=str(bundle / "models" / "model.pt"),
