@@ -33,7 +33,6 @@ NEEDED = (
     "pssr2_monai/configs/resunet_small.json",
     "pssr2_monai/evaluation/report.html",
     "pssr2_monai/export/package_readme.md",
-    "pssr2_monai/export/package_readme.md",
     "pssr2_monai/napari/napari.yaml",
 )
 """Files other than code that the package needs."""

@@ -97,7 +97,8 @@ class Crappify(Seeded, Transform):
         downsample: ``bilinear``, ``area`` or ``nearest``; see ``Downsample``.
 
     Raises:
-        InputError: an unknown downsampling or scale; in the call, an image that does not divide by the scale.
+        InputError: an unknown downsampling or scale, or a noise that is not callable; in the call, an image that does
+            not divide by the scale.
 
     Source:
         Stites and Manor 2024 (PSSR2): noise comes after downsampling; in PSSR (Fang et al. 2021) it came before.
@@ -120,6 +121,9 @@ class Crappify(Seeded, Transform):
         downsample: str = "bilinear",
     ) -> None:
         self.downsample = Downsample(scale, downsample)
+        for noise in noises:
+            if not callable(noise):
+                raise InputError(f"noises: {noise!r} is not a noise; give transforms such as PoissonNoise()")
         self.noises = tuple(noises)
         self.clip = clip
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, one_line
 from pssr2_monai.networks.rdresunet import RDResUNet, RDResUNetA
 from pssr2_monai.networks.resunet import ResUNet, ResUNetA
 from pssr2_monai.networks.scaled import ScaledNetwork
@@ -111,6 +111,8 @@ def network_of_tensors(
         network = kind(**arguments)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+    except (RuntimeError, ValueError, OverflowError) as error:  # sizes that no network has
+        raise InputError(f"{path}: no network has tensors of these sizes: {one_line(error)}") from error
     ours = network.state_dict()
     names = {_original_name(name, arguments): name for name in ours}
     _compare(path, {theirs: tuple(ours[name].shape) for theirs, name in names.items()}, shapes)

@@ -112,3 +112,8 @@ def test_clipping_takes_no_notice_of_pixels_without_value() -> None:
 def test_bad_parameters_are_named(make, match: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError, match=match):
         make()
+
+
+def test_a_noise_is_something_to_call() -> None:
+    with pytest.raises(InputError, match=r"noises: 'poisson' is not a noise"):
+        Crappify(4, ["poisson"])  # type: ignore[list-item]

@@ -170,3 +170,12 @@ def test_scale_of_one_convolution_can_be_given(tmp_path: Path) -> None:
     assert load_pssr2(saved(tmp_path, tensors))[1]["scale"] == 3
     network, arguments = load_pssr2(saved(tmp_path, tensors), scale=1)
     assert (arguments["out_channels"], network.scale) == (9, [1, 1])
+
+
+def test_tensors_of_impossible_sizes_end_in_one_line(tmp_path: Path) -> None:
+    tensors, case, _, _ = read_case("resunet")
+    for name, tensor in tensors.items():
+        if tensor.ndim:
+            huge = torch.zeros(1).expand(2**40, *tensor.shape[1:])  # a shape without the memory for it
+            with pytest.raises(InputError, match=r"weights\.pth: "):
+                load_pssr2(saved(tmp_path, {**tensors, name: huge}), **case["options"])
