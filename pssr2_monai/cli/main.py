@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = [word for word in words if word not in ("--debug", "--json")]
     _set_up_output(debug)
     try:
-        words, packages = _without_imports(words)
+        words, packages = without_imports(words)
         if packages:
             from pssr2_monai.registered_names import import_packages
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(WRONG_USAGE if any(isinstance(cause, UsageError) for cause in causes(error)) else FAILED)
 
 
-def _without_imports(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def without_imports(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the words without ``--import PACKAGE``, whose name Python keeps for itself, and the packages."""
     rest, packages = [], []
     remaining = iter(words)

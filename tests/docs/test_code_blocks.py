@@ -23,7 +23,7 @@ from sybil.document import Document
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 from pssr2_monai.cli.arguments import fire_words
-from pssr2_monai.cli.main import main
+from pssr2_monai.cli.main import main, without_imports
 from pssr2_monai.cli.verbs import COMMANDS
 from pssr2_monai.errors import UsageError
 from pssr2_monai.training.config import check_overrides, config_files
@@ -102,7 +102,7 @@ def test_blocks_run(page: Path, world: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_commands_in_the_text_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     for words in re.findall(r"`pssr2 ([^`]+)`|^pssr2 ([^>|\n]+)", text, re.MULTILINE):
-        parts = shlex.split("".join(words), comments=True)
+        parts, _ = without_imports(shlex.split("".join(words), comments=True))
         name, *arguments = (part for part in parts if part not in ("...", "--help", "--json"))
         if name == "COMMAND" or name.startswith("--"):
             continue

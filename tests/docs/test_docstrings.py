@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import pssr2_monai
-from pssr2_monai import machine
+from pssr2_monai import machine, registered_names
 
 PACKAGE = Path(pssr2_monai.__file__).parent
 WITH_EXAMPLES = sorted(
@@ -23,6 +23,10 @@ WITH_EXAMPLES = sorted(
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_examples_run(path: Path, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cores", lambda: 1)  # no workers next to this large process
+    registered = {kind: dict(known) for kind, known in registered_names._registered.items()}
+    monkeypatch.setattr(
+        registered_names, "_registered", registered
+    )  # what an example registers is forgotten afterwards
     words = path.relative_to(PACKAGE.parent).with_suffix("").parts
     module = importlib.import_module(".".join(words).removesuffix(".__init__"))
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
