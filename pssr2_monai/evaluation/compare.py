@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.evaluation.measures import MIN_SIDE_PX, RingCorrelation, ring_correlation
+from pssr2_monai.evaluation.measures import MIN_FRC_SIDE_PX, RingCorrelation, ring_correlation
 from pssr2_monai.images.axes import central, factors, frames_of, is_volume, sample_centres
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window
@@ -94,7 +94,7 @@ class Comparison:
     def correlations(self) -> dict[str, RingCorrelation]:
         """Return the Fourier ring correlation of each method's detail with HR; none where a side is below 16 pixels."""
         hr = self.detail_planes(self.hr)
-        if min(hr.shape[-2:]) < MIN_SIDE_PX:
+        if min(hr.shape[-2:]) < MIN_FRC_SIDE_PX:
             return {}
         return {method: ring_correlation(self.detail_planes(planes), hr) for method, planes in self.restored.items()}
 

@@ -20,7 +20,13 @@ from tqdm import tqdm
 from pssr2_monai.data.pairs import Sheet, check_pairs, sheets_of
 from pssr2_monai.errors import InputError, UsageError, nearest
 from pssr2_monai.evaluation.compare import INTERPOLATIONS, METHODS, Comparison, compare
-from pssr2_monai.evaluation.measures import METRICS, MIN_SIDE_PX, check_normalisation, scores, single_image_correlation
+from pssr2_monai.evaluation.measures import (
+    METRICS,
+    MIN_FRC_SIDE_PX,
+    check_normalisation,
+    scores,
+    single_image_correlation,
+)
 from pssr2_monai.evaluation.report import PICTURE_SIDE_PX, comparison_picture, page
 from pssr2_monai.evaluation.verdict import difference, images_in_words, mean_interval, verdict
 from pssr2_monai.images.axes import factors
@@ -65,7 +71,7 @@ class _ScoredImage:
         if max(factors(record.scale)) == 1:
             images["lr"] = comparison.lr
         for name, planes in images.items():
-            if min(planes.shape[-2:]) >= 2 * MIN_SIDE_PX:
+            if min(planes.shape[-2:]) >= 2 * MIN_FRC_SIDE_PX:
                 resolution = single_image_correlation(planes).resolution()
                 self.single_image_resolutions.setdefault(name, []).append(resolution)
 

@@ -22,9 +22,9 @@ from torch import Tensor
 from pssr2_monai.errors import InputError
 from pssr2_monai.training.losses import ms_ssim as batch_ms_ssim
 
-THRESHOLD = 1 / 7
-MIN_SIDE_PX = 16  # of images that are compared; a single image needs twice as much
-SMOOTHING_SHARE = 1 / 24  # of the rings, over which the curve is averaged before its crossing is sought: it is ragged
+FRC_THRESHOLD = 1 / 7  # correlation at which the resolution is read
+MIN_FRC_SIDE_PX = 16  # of images that are compared; a single image needs twice as much
+FRC_SMOOTHING_SHARE = 1 / 24  # of the rings: the ragged curve is averaged over these before its crossing is sought
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RingCorrelation:
     frequency: npt.NDArray[np.float64]  # radii of the rings in periods per pixel, ascending, at most 0.5
     correlation: npt.NDArray[np.float64]  # on each ring, from -1 to 1
 
-    def resolution(self, threshold: float = THRESHOLD) -> float:
+    def resolution(self, threshold: float = FRC_THRESHOLD) -> float:
         """Return the period, in pixels, at which the smoothed curve first falls below the threshold.
 
         Two pixels, the finest that pixels can hold, if it never does; the coarsest ring's period if it always is below.
@@ -100,9 +100,9 @@ def _correlation(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> RingCorrelat
     """The curve of pairs ``(frames, Y, X)`` of one shape, summed over all pairs and frames."""
     height, width = pairs[0][0].shape[-2:]
     side = min(height, width)
-    if side < MIN_SIDE_PX:
+    if side < MIN_FRC_SIDE_PX:
         raise InputError(
-            f"Fourier ring correlation: {height} x {width} pixels are too few; give at least {MIN_SIDE_PX} a side"
+            f"Fourier ring correlation: {height} x {width} pixels are too few; give at least {MIN_FRC_SIDE_PX} a side"
         )
     window = np.outer(np.hanning(height), np.hanning(width)).astype(np.float32)
     rings, weights = _rings(height, width, side)
@@ -132,7 +132,7 @@ def _rings(height: int, width: int, side: int) -> tuple[npt.NDArray[np.intp], np
 def _smoothed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Means over a window that shrinks towards the ends."""
     index = np.arange(len(values))
-    reach = np.minimum(int(len(values) * SMOOTHING_SHARE) // 2, np.minimum(index, len(values) - 1 - index))
+    reach = np.minimum(int(len(values) * FRC_SMOOTHING_SHARE) // 2, np.minimum(index, len(values) - 1 - index))
     sums = np.concatenate([[0.0], np.cumsum(values)])
     smooth: npt.NDArray[np.float64] = (sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1)
     return smooth
@@ -201,7 +201,7 @@ def frc_resolution(image: np.ndarray, target: np.ndarray) -> float:
 
     NaN where a side is below 16 pixels. See ``pssr2_monai.evaluation.measures``.
     """
-    return ring_correlation(image, target).resolution() if min(image.shape[-2:]) >= MIN_SIDE_PX else math.nan
+    return ring_correlation(image, target).resolution() if min(image.shape[-2:]) >= MIN_FRC_SIDE_PX else math.nan
 
 
 def gain_offset(image: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

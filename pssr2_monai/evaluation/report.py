@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, ImageDraw
 
 from pssr2_monai.evaluation.compare import INTERPOLATIONS, METHODS
-from pssr2_monai.evaluation.measures import METRICS, THRESHOLD, Metric, gain_offset
+from pssr2_monai.evaluation.measures import FRC_THRESHOLD, METRICS, Metric, gain_offset
 from pssr2_monai.evaluation.verdict import best_interpolation, images_in_words, rival
 from pssr2_monai.images.pictures import (
     BLUE,
@@ -123,7 +123,7 @@ def box_plots(result: Mapping[str, Any], width: int, height: int) -> list[Figure
 def correlation_plot(result: Mapping[str, Any]) -> Figure:
     """Draw the mean curves of Fourier ring correlation with HR, and the threshold."""
     figure, (axes,) = new_figure(*CURVES_SIZE_PX)
-    axes.axhline(THRESHOLD, color="#787878", linewidth=1)
+    axes.axhline(FRC_THRESHOLD, color="#787878", linewidth=1)
     for method, curve in result["frc"]["correlation"].items():
         axes.plot(result["frc"]["frequency"], curve, color=COLOURS[method], linewidth=2.2, label=NAMES[method])
     axes.set(title="Agreement with HR", xlabel="periods per HR pixel", ylabel="correlation")
