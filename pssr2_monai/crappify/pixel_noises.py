@@ -7,105 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from math import inf
 
 import numpy as np
 import torch
-from scipy.special import gammaln, xlogy
 
 from pssr2_monai.crappify.noise import GREY_LEVELS, Fitting, Noise, NoiseCurve, Parameter, Slider
 from pssr2_monai.errors import InputError
-
-MAX_TABLE_RATE = 255  # the largest rate in the table; a power of two less one, as the shifts below need
-TABLE_REACH = 128  # counts in the table below and above a rate: the chance of one beyond them is less than 1e-14
-MIN_TABLE_DRAWS = 4096  # below so many numbers torch is faster
-COLUMN_BITS, CHANCE_BITS = 8, 16  # of a random number, that choose a cell of the table, and one of its two counts
-
-
-def poisson(rate: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Draw a Poisson number for each rate, a finite float32 of at least 0; the result is a float32, too.
-
-    On a processor this is for speed, in half the time of ``torch.poisson``: the number is the sum of Poisson numbers of
-    the rate's whole part, drawn from Walker's alias table (Vose, IEEE Trans. Softw. Eng. 17:972, 1991); of its
-    fraction, by inversion; and of what exceeds 255, by torch. Chances below 2e-6 for each pixel are neglected, and the
-    generator's initial seed alone decides. On other devices, and for few numbers, torch draws them all.
-    """
-    if rate.device.type != "cpu" or rate.numel() < MIN_TABLE_DRAWS:
-        return torch.poisson(rate, generator=generator)
-    exceeds = float(rate.max()) > MAX_TABLE_RATE
-    tabulated = (rate.clamp(max=MAX_TABLE_RATE) if exceeds else rate).numpy().reshape(-1)
-    words = np.random.SFC64(generator.initial_seed()).random_raw(tabulated.size).view(np.uint32)
-    whole = tabulated.astype(np.uint32)
-    counts = _draw_whole(whole, words[: tabulated.size])
-    counts += _draw_fractions(tabulated - whole.astype(np.float32), words[tabulated.size :])
-    drawn = torch.from_numpy(counts.astype(np.float32)).reshape(rate.shape)
-    if exceeds:
-        drawn += torch.poisson((rate - MAX_TABLE_RATE).clamp(min=0), generator=generator)
-    return drawn
-
-
-def _draw_whole(rate: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """Poisson numbers of whole rates, one for each random word of 32 bits."""
-    column = words & (2**COLUMN_BITS - 1)
-    cell = _table().take((rate << COLUMN_BITS) | column, mode="clip")
-    itself = words >> (32 - CHANCE_BITS) < cell >> COLUMN_BITS
-    counts = np.where(itself, column, cell & (2**COLUMN_BITS - 1))
-    counts += rate - np.minimum(rate, TABLE_REACH)
-    return counts
-
-
-def _draw_fractions(rate: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """Poisson numbers of rates below 1: how many steps of their distribution a random word of 32 bits lies above."""
-    chance = words.astype(np.float32)
-    chance *= np.float32(2.0**-32)
-    reached = np.exp(-rate)
-    counts = (chance >= reached).astype(np.uint32)
-    reached += reached * rate
-    rest = np.flatnonzero(chance >= reached)  # one pixel in ten
-    rate, chance, reached = rate[rest], chance[rest], reached[rest]
-    step = reached * (rate / (1 + rate))
-    more = np.zeros(rest.size, np.uint32)
-    for number in range(2, 9):
-        more += chance >= reached
-        step *= rate / np.float32(number)
-        reached += step
-    counts[rest] += more
-    return counts
-
-
-@cache
-def _table() -> np.ndarray:
-    """Alias tables of the rates 0 to 255, end to end, small enough to stay in a processor's cache.
-
-    Each cell stands for a count, by its place, and another, in its lowest bits, counted from ``rate - TABLE_REACH`` or
-    from 0; the bits above are how many times of 65536 the former is drawn.
-    """
-    columns = 2**COLUMN_BITS
-    table = np.empty((MAX_TABLE_RATE + 1, columns), np.uint32)
-    for rate in range(MAX_TABLE_RATE + 1):
-        counts = max(rate - TABLE_REACH, 0) + np.arange(columns)
-        probability = np.exp(xlogy(counts, rate) - gammaln(counts + 1) - rate)
-        height, alias = _alias_table(probability / probability.sum())
-        table[rate] = ((height * 2**CHANCE_BITS).round().astype(np.uint32) << COLUMN_BITS) | alias
-    return table.reshape(-1)
-
-
-def _alias_table(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of equal height that hold one count or two, by Vose's method: a fuller one fills what another lacks."""
-    height = (probability * len(probability)).tolist()
-    alias = list(range(len(height)))
-    low = [column for column, size in enumerate(height) if size < 1]
-    full = [column for column, size in enumerate(height) if size >= 1]
-    while low and full:
-        column, donor = low.pop(), full[-1]
-        alias[column] = donor
-        height[donor] -= 1 - height[column]
-        if height[donor] < 1:
-            low.append(full.pop())
-    for column in low + full:  # what rounding leaves is 1
-        height[column] = 1.0
-    return np.asarray(height), np.asarray(alias, np.uint32)
 
 
 class PoissonNoise(Noise):
@@ -148,12 +56,13 @@ class PoissonNoise(Noise):
             super().__init__(intensity=1.0 if intensity is None else intensity, **unknown)
 
     def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
-        # Neither a rate below 0 nor NaN can be drawn from, and counts beyond 64 bits would come back negative.
-        clean = levels.nan_to_num(nan=0.0).clamp_(0.0, 1e12)
+        # Neither a rate below 0 nor NaN can be drawn from, and counts beyond 64 bits would come back negative. In the
+        # order of the axes, so that the noise of a seed does not depend on the image's memory.
+        clean = levels.nan_to_num(nan=0.0).clamp_(0.0, 1e12).contiguous()
         if "photons" in drawn:
             per_level = drawn["photons"] / GREY_LEVELS
-            return levels + (poisson(clean * per_level, generator) / per_level - clean)
-        return torch.addcmul(levels, poisson(clean, generator) - clean, drawn["intensity"])
+            return levels + (torch.poisson(clean * per_level, generator) / per_level - clean)
+        return torch.addcmul(levels, torch.poisson(clean, generator) - clean, drawn["intensity"])
 
     def propagate(self, curve: NoiseCurve, values: Mapping[str, float]) -> NoiseCurve:
         factor = GREY_LEVELS / values["photons"] if "photons" in values else values["intensity"] ** 2
