@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pssr2_monai.networks.original_weights import load_pssr2
 from pssr2_monai.networks.rcan import RCAN
 from pssr2_monai.networks.rdresunet import RDResUNet, RDResUNetA
 from pssr2_monai.networks.resunet import ResUNet, ResUNetA
 from pssr2_monai.networks.scaled import AsVolume, ScaledNetwork
 from pssr2_monai.networks.swinir import SwinIR
+from pssr2_monai.networks.weights import load_pssr2
 from pssr2_monai.registered_names import register
 
 __all__ = [

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from math import ceil, isqrt
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pssr2_monai.errors import InputError, one_line
@@ -61,49 +59,14 @@ SWINIR_NAMES: Renamings = [
 SINGLE = {"pixelshuffledirect": "upsample.0.", "": "conv_last."}
 
 
-def load_pssr2(path: str | Path, **options: Any) -> tuple[ScaledNetwork, dict[str, Any]]:
-    """Load the network of a ``.pth`` file saved by ``pssr`` 2.x (ResUNet, ResUNetA, RDResUNet, RDResUNetA, SwinIR).
-
-    Only tensors are read; pickled objects are refused and never run.
-
-    Args:
-        path: the file.
-        options: what the tensors do not determine, unless it is the original's default: ``dilations`` (for each level),
-            ``pool_sizes``, ``qk_scale``; ``scale`` of a SwinIR with "pixelshuffledirect". Any other argument of the
-            network may be given too, and must then agree with the weights.
-
-    Returns:
-        The network in evaluation mode, and what a record has of it: ``{"_target_": ..., "scale": ..., "in_channels":
-        ...}``, all arguments as plain numbers, strings and lists.
-
-    Raises:
-        InputError: no such file; not a state dict; of another package; tensors missing, left over or of other shapes;
-            an option that the weights do not have.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's notes on the pickle's version, ahead of the one line that matters
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give a .pth file of the pssr package") from None
-    except Exception:  # a damaged or hostile file fails in many ways
-        raise InputError(
-            f"{path}: not a file of tensors (pickled objects are refused unread); save the model's state_dict()"
-        ) from None
-    if not isinstance(content, Mapping) or not content:
-        raise InputError(f"{path}: holds a {type(content).__name__}, not a state dict; save the model's state_dict()")
-    for name, tensor in content.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise InputError(
-                f"{path}: {name!r} is a {type(tensor).__name__}, not a tensor; give a bare state dict of pssr"
-            )
-    return network_of_tensors(content, path, options)
-
-
 def network_of_tensors(
     tensors: Mapping[str, Tensor], path: str | Path, options: Mapping[str, Any]
 ) -> tuple[ScaledNetwork, dict[str, Any]]:
-    """Build what `load_pssr2` returns from the tensors of a file; its path is for messages."""
+    """Build what `load_pssr2` returns from the content of a file; its path is for messages."""
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            what = f"{name!r} is a {type(tensor).__name__}, not a tensor of pssr 2.x"
+            raise InputError(f"{path}: holds no weights with a record, and {what}; give a model.pt of a training")
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     try:
         kind, arguments = _recognise(shapes, options.get("scale"))

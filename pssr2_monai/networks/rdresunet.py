@@ -17,6 +17,8 @@ from pssr2_monai.networks.blocks import PixelShuffle, Reconstruction, ordered, z
 from pssr2_monai.networks.resunet import Dilations, check_levels, pyramid, residual_block
 from pssr2_monai.networks.scaled import ScaledNetwork
 
+Stage = tuple[int, bool, bool, int]  # of an RDNet: growth, whether it halves the size, squeeze-excitation, blocks
+
 
 def multiple_of_eight(channels: int, ratio: float) -> int:
     """RDNet's widths: `channels` times `ratio`, rounded down to a multiple of 8, but at least 8."""
@@ -80,64 +82,50 @@ class DenseStage(nn.Module):
         return x
 
 
+def stages_of(
+    growth_rates: Sequence[int], downsample: Sequence[bool], squeeze_excite: Sequence[bool], blocks: int | Sequence[int]
+) -> list[Stage]:
+    stages = len(growth_rates)
+    counts = [blocks] * stages if isinstance(blocks, int) else list(blocks)
+    for name, entries in (("downsample", downsample), ("squeeze_excite", squeeze_excite), ("n_blocks", counts)):
+        if not stages or len(entries) != stages:
+            raise InputError(f"{name}: found {len(entries)} entries for {stages} growth_rates; give one a stage")
+    if downsample[0]:
+        raise InputError("downsample: the first stage follows the stem and cannot halve the size; set it to false")
+    return list(zip(growth_rates, map(bool, downsample), map(bool, squeeze_excite), counts, strict=True))
+
+
 class RDNet(nn.Module):
     """RDNet (Kim et al. 2024): patchify stem, then stages of densely joined blocks.
 
     The output is a list: the features before each stage that halves the size, and the last ones. ``widths`` are their
-    channels and ``stride`` is the coarsest of their strides.
-
-    Args:
-        in_channels: frames of the input.
-        stem_channels: features of the stem.
-        patch_size: size and stride of the stem's convolution.
-        growth_rates: features that each block of a stage adds, one number a stage.
-        downsample: for each stage, whether it starts by halving the size; not the first.
-        squeeze_excite: for each stage, whether its blocks end in squeeze-excitation.
-        n_blocks: blocks of each stage, one number for all or one each.
-        bottleneck: width of a block's inner layer over that of its input.
-        compression: width kept at a transition.
+    channels and ``stride`` is the coarsest of their strides. For the arguments see `RDResUNet`, and ``stages_of``.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        stem_channels: int,
-        patch_size: int,
-        growth_rates: Sequence[int],
-        downsample: Sequence[bool],
-        squeeze_excite: Sequence[bool],
-        n_blocks: int | Sequence[int],
-        bottleneck: float,
-        compression: float,
+        self, in_channels: int, stem: int, patch_size: int, stages: list[Stage], bottleneck: float, compression: float
     ) -> None:
         super().__init__()
-        stages = len(growth_rates)
-        counts = [n_blocks] * stages if isinstance(n_blocks, int) else list(n_blocks)
-        for name, given in (("downsample", downsample), ("squeeze_excite", squeeze_excite), ("n_blocks", counts)):
-            if not stages or len(given) != stages:
-                raise InputError(f"{name}: found {len(given)} entries for {stages} growth_rates; give one a stage")
-        if downsample[0]:
-            raise InputError("downsample: the first stage follows the stem and cannot halve the size; set it to false")
         self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, stem_channels, kernel_size=patch_size, stride=patch_size), ChannelNorm(stem_channels)
+            nn.Conv2d(in_channels, stem, kernel_size=patch_size, stride=patch_size), ChannelNorm(stem)
         )
-        self.downsample = [bool(halves) for halves in downsample]
+        self.downsample = [halves for _, halves, _, _ in stages]
         self.stride = patch_size * 2 ** sum(self.downsample)
         self.widths: list[int] = []
         self.stages = nn.ModuleList()
-        width = stem_channels
-        for i, growth in enumerate(growth_rates):
+        width = stem
+        for i, (growth, halves, squeeze, count) in enumerate(stages):
             transition: nn.Module = nn.Identity()
             if i > 0:
-                if self.downsample[i]:
+                if halves:
                     self.widths.append(width)
-                step = 2 if self.downsample[i] else 1
+                step = 2 if halves else 1
                 kept = multiple_of_eight(width, compression)
                 transition = nn.Sequential(ChannelNorm(width), nn.Conv2d(width, kept, kernel_size=step, stride=step))
                 width = kept
             blocks: list[nn.Module] = []
-            for _ in range(counts[i]):
-                blocks.append(DenseBlock(width, growth, bottleneck, bool(squeeze_excite[i])))
+            for _ in range(count):
+                blocks.append(DenseBlock(width, growth, bottleneck, squeeze))
                 width += growth
             self.stages.append(DenseStage(transition, blocks))
         self.widths.append(width)
@@ -172,8 +160,14 @@ class RDResUNet(ScaledNetwork):
             blocks and BatchNorm of the input.
         pool_sizes: sizes of the PSP pooling before the reconstruction; None for none.
         encoder_pool: PSP pooling of the encoder's last features too.
-        stem_channels, growth_rates, downsample, squeeze_excite, n_blocks, patch_size, bottleneck, compression: the
-            encoder's, see `pssr2_monai.networks.rdresunet.RDNet`.
+        stem_channels: features of the encoder's stem.
+        growth_rates: features that each block of a stage of the encoder adds, one number a stage.
+        downsample: for each stage, whether it starts by halving the size; not the first.
+        squeeze_excite: for each stage, whether its blocks end in squeeze-excitation.
+        n_blocks: blocks of each stage, one number for all or one each.
+        patch_size: size and stride of the stem's convolution.
+        bottleneck: width of a block's inner layer over that of its input.
+        compression: width kept at a transition between stages.
         interpolate: predict what must be added to the linearly enlarged input; False predicts the image itself.
         norm: MONAI's name of the decoder's normalisation, or "" for none.
         value_range: what black (0) and white (1) are inside the network.
@@ -208,17 +202,8 @@ class RDResUNet(ScaledNetwork):
                 f"channels: found {len(channels)} decoder widths for {halvings} stages that halve the size "
                 "(downsample); give one more"
             )
-        encoder = RDNet(
-            in_channels,
-            stem_channels,
-            patch_size,
-            growth_rates,
-            downsample,
-            squeeze_excite,
-            n_blocks,
-            bottleneck,
-            compression,
-        )
+        stages = stages_of(growth_rates, downsample, squeeze_excite, n_blocks)
+        encoder = RDNet(in_channels, stem_channels, patch_size, stages, bottleneck, compression)
         padded_min = max(pool_sizes or [1]) * (encoder.stride if encoder_pool else 1)
         super().__init__(2, in_channels, out_channels, scale, interpolate, value_range, encoder.stride, padded_min)
         self.norm = get_norm_layer(norm if dilations is None else "", 2, in_channels)

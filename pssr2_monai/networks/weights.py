@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from pssr2_monai.images.writer import written_atomically
 from pssr2_monai.networks.original_weights import network_of_tensors
 from pssr2_monai.networks.precision import channels_last
 from pssr2_monai.networks.record import Record
+from pssr2_monai.networks.scaled import ScaledNetwork
 
 RECORDED = {"model", "record"}
 BUNDLED = {"em": "model.pt", "em_denoise": "denoise.pt"}  # by the name of the preset that they were trained with
@@ -46,12 +48,15 @@ def weights_file(path: str | Path) -> Path:
 def _read_safely(path: str | Path) -> dict[str, Any]:
     path = weights_file(path)
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's notes on the pickle's version, ahead of the one line that matters
+            saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file fails in many ways
         raise InputError(
-            f"{path}: is not a file of weights that can be read safely; give a model.pt of a training"
+            f"{path}: is not a file of weights that can be read safely; give a model.pt of a training, or a bare state "
+            "dict of pssr 2.x"
         ) from error
-    if not isinstance(saved, dict):
+    if not isinstance(saved, dict) or not saved:
         raise InputError(f"{path}: {NOT_RECORDED}")
     record = _record_next_to(path) if saved.keys().isdisjoint(RECORDED) else None
     return saved if record is None else {"model": saved, "record": record}
@@ -70,8 +75,9 @@ def _record_next_to(path: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def limited_parameters(largest: int) -> Iterator[None]:
-    """Refuse to build a network of more parameters than a file of `largest` bytes holds, before they are filled."""
+def _limited_parameters(path: str | Path) -> Iterator[None]:
+    """Refuse to build a network of more parameters than a file of weights holds, before they are filled."""
+    largest = weights_file(path).stat().st_size
     count = 0  # with the bytes that each tensor takes besides its values, so that many small ones count, too
 
     def check(_: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
@@ -110,25 +116,47 @@ def load_weights(
         >>> network(torch.zeros(1, 1, 24, 31)).shape, record.scale, record.n_frames
         (torch.Size([1, 1, 96, 124]), 4, (1, 1))
     """
-    saved, size = _read_safely(path), weights_file(path).stat().st_size
+    saved = _read_safely(path)
     if saved.keys() >= RECORDED:
         record = Record.from_state(saved["record"], str(path))
-        with limited_parameters(size):
+        with _limited_parameters(path):
             network = record.build_network()
         try:
             network.load_state_dict(saved["model"])
         except Exception as error:  # torch raises errors of many types for what is not a state
             name = str(record.network["_target_"]).rpartition(".")[-1]
             raise InputError(f"{path}: the weights do not fit the {name} that their record describes") from error
-    elif not saved or not all(isinstance(value, torch.Tensor) for value in saved.values()):
-        raise InputError(f"{path}: {NOT_RECORDED}")
     else:
-        with limited_parameters(size):
+        with _limited_parameters(path):
             network, arguments = network_of_tensors(saved, path, options)
         scale, frames = max(network.scale), (network.in_channels, network.out_channels)
         record = Record(arguments, scale, frames, versions={"pssr": "2"})
         record.origin = str(path)
     return channels_last(network, device).eval(), record
+
+
+def load_pssr2(path: str | Path, **options: Any) -> tuple[ScaledNetwork, dict[str, Any]]:
+    """Load the network of a ``.pth`` file saved by ``pssr`` 2.x (ResUNet, ResUNetA, RDResUNet, RDResUNetA, SwinIR).
+
+    Only tensors are read; pickled objects are refused and never run.
+
+    Args:
+        path: the file.
+        options: what the tensors do not determine, unless it is the original's default: ``dilations`` (for each level),
+            ``pool_sizes``, ``qk_scale``; ``scale`` of a SwinIR with "pixelshuffledirect". Any other argument of the
+            network may be given too, and must then agree with the weights.
+
+    Returns:
+        The network in evaluation mode, and what a record has of it: ``{"_target_": ..., "scale": ..., "in_channels":
+        ...}``, all arguments as plain numbers, strings and lists.
+
+    Raises:
+        InputError: no such file; not a state dict; of another package; tensors missing, left over or of other shapes;
+            an option that the weights do not have.
+    """
+    saved = _read_safely(path)
+    with _limited_parameters(path):
+        return network_of_tensors(saved, path, options)
 
 
 def convert(original: str | Path, target: str | Path, **options: Any) -> Path:

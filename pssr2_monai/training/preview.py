@@ -69,18 +69,13 @@ def crappify_images(
         >>> [path.name for path in crappify_images("images", "crappified", scale=4)]
         ['cell_0.tif', 'cell_1.tif', 'cell_2.tif', 'cell_3.tif', 'cell_4.tif']
     """
-    config = _training_config(preset, overrides, trust)
-    scale, stack, axes = (_parsed(config, name) for name in ("scale", "stack", "axes"))
-    transform = Crappifyd("hr", _parsed(config, "crappifier"), "lr")
+    crappifying = _Crappifying(preset, overrides, trust)
     pairs = target_files(Path(source), Path(target), overwrite, format)
-    for file, _ in pairs:
-        with open_image(file, axes=axes) as image:
-            _lr_shape(image, scale, stack)
-    intensity_of = _intensities([file for file, _ in pairs], _parsed(config, "intensity"), stack, axes)
+    intensity_of = crappifying.intensities([file for file, _ in pairs])
     for file, output in pairs:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with open_image(file, axes=axes) as image:
-            _crappify_image(image, output, transform, scale, stack, intensity_of(image), seed, overwrite)
+        with open_image(file, axes=crappifying.axes) as image:
+            crappifying.write(image, output, intensity_of(image), seed, overwrite)
         logger.info("%s -> %s", file, output)
     return [output for _, output in pairs]
 
@@ -165,22 +160,18 @@ def preview(
     Returns LR and HR ``(frames, Y, X)`` in [0, 1]: the middle frame or, where the scale has a factor for the frames,
     the HR frames around it that make four LR frames.
     """
-    config = _training_config(preset, overrides)
-    scale, stack, axes = (_parsed(config, name) for name in ("scale", "stack", "axes"))
-    transform = Crappifyd("hr", _parsed(config, "crappifier"), "lr").set_random_state(seed=seed)
-    along_z, along_y, along_x = factors(scale)
-    with open_image(source, axes=axes) as image:
-        _lr_shape(image, scale, stack)
+    crappifying = _Crappifying(preset, overrides)
+    stack, (along_z, along_y, along_x) = crappifying.stack, factors(crappifying.scale)
+    intensity_of = crappifying.intensities([Path(source)])
+    with open_image(source, axes=crappifying.axes) as image:
         frames = frames_of(image.axes, image.shape, stack)
         count = min(4, frames.run // along_z) * along_z if along_z > 1 else 1
         first = frames.count // 2 // frames.run * frames.run + (frames.run - count) // 2
         height, width = plane_size(image)
         rows, columns = min(side, height) // along_y * along_y, min(side, width) // along_x * along_x
         window = Window((height - rows) // 2, (width - columns) // 2, rows, columns)
-        intensity = _intensities([Path(source)], _parsed(config, "intensity"), stack, axes)(image)
-        hr = intensity.apply(read_window(image, list(range(first, first + count)), window, stack))
-    lr = np.asarray(transform({"hr": torch.from_numpy(hr)})["lr"])
-    return lr, hr
+        hr = intensity_of(image).apply(read_window(image, list(range(first, first + count)), window, stack))
+    return crappifying.crappify(hr, seed), hr
 
 
 def _training_config(
@@ -199,68 +190,71 @@ def _parsed(config: ConfigParser, name: str) -> Any:
         return config.get_parsed_content(name)
 
 
-def _intensities(
-    files: Sequence[Path], settings: IntensitySettings, stack: str, axes: str | None
-) -> Callable[[LazyImage], Intensity]:
-    """Return what gives a file's scale as training fits it: one for each file, or one for all."""
-    if settings.scope == "dataset":
-        shared = shared_intensity(files, settings, stack, axes)
-        return lambda image: shared
-    return lambda image: fit_image_intensity(image, settings, stack)
+class _Crappifying:
+    """The crappifier of a training config, and how a training reads the images that it crappifies."""
 
+    def __init__(self, preset: str | Sequence[str] | None, overrides: dict[str, Any], trust: bool = False) -> None:
+        config = _training_config(preset, overrides, trust)
+        self.scale, self.stack, self.axes = (_parsed(config, name) for name in ("scale", "stack", "axes"))
+        self.settings: IntensitySettings = _parsed(config, "intensity")
+        self.transform = Crappifyd("hr", _parsed(config, "crappifier"), "lr")
 
-def _lr_shape(image: LazyImage, scale: int | Sequence[int], stack: str) -> tuple[int, ...]:
-    frames = frames_of(image.axes, image.shape, stack)
-    by_axis = frames.scale_by_axis(scale)
-    shape = tuple(size // by_axis.get(axis, 1) for axis, size in zip(image.axes, image.shape, strict=True))
-    if min(shape) < 1 or frames.run < factors(scale)[0]:
-        sizes = " x ".join(str(size) for size in image.shape)
-        raise InputError(f"{image.path.name}: {sizes} pixels ({image.axes}) are fewer than the scale {scale!r}")
-    return shape
+    def crappify(self, hr: np.ndarray, seed: int) -> np.ndarray:
+        self.transform.set_random_state(seed=seed)
+        return np.asarray(self.transform({"hr": torch.from_numpy(hr)})["lr"])
 
+    def intensities(self, files: Sequence[Path]) -> Callable[[LazyImage], Intensity]:
+        """Check the files, and return what gives a file's scale as training fits it: one for each, or one for all."""
+        for file in files:
+            with open_image(file, axes=self.axes) as image:
+                self.lr_shape(image)
+        if self.settings.scope == "dataset":
+            shared = shared_intensity(files, self.settings, self.stack, self.axes)
+            return lambda image: shared
+        return lambda image: fit_image_intensity(image, self.settings, self.stack)
 
-def _crappify_image(
-    image: LazyImage,
-    target: Path,
-    transform: Crappifyd,
-    scale: int | Sequence[int],
-    stack: str,
-    intensity: Intensity,
-    seed: int,
-    overwrite: bool,
-) -> None:
-    frames = frames_of(image.axes, image.shape, stack)
-    by_axis, shape = frames.scale_by_axis(scale), _lr_shape(image, scale, stack)
-    sizes = dict(zip(image.axes, shape, strict=True))
-    order = Frames(frames.order, tuple(sizes[axis] for axis in frames.order))
-    height, width = sizes["Y"], sizes["X"]
-    _, along_y, along_x = factors(scale)
-    window = Window(0, 0, height * along_y, width * along_x)
-    if (window.height, window.width) != plane_size(image) or order.count * factors(scale)[0] != frames.count:
-        logger.info("%s: cropped to what the scale %s divides", image.path.name, scale)
-    with create_writer(
-        target,
-        shape=shape,
-        dtype=image.dtype,
-        axes=image.axes,
-        pixel_size={axis: size * by_axis.get(axis, 1) for axis, size in image.pixel_size.items()},
-        channel_names=image.channel_names,
-        overwrite=overwrite,
-    ) as writer:
-        groups = list(_groups(frames, factors(scale)[0]))
-        for number, (hr_frames, kept) in enumerate(
-            tqdm(groups, desc=image.path.name, unit="frame", disable=len(groups) < 2 or None)
-        ):
-            entropy = [seed, zlib.crc32(image.path.name.encode()), number]
-            transform.set_random_state(seed=int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-            hr = torch.from_numpy(intensity.apply(read_window(image, hr_frames, window, stack)))
-            lr = np.asarray(transform({"hr": hr})["lr"])
-            if lr.shape[-2:] != (height, width):
-                raise InputError(
-                    f"crappifier: shrinks {window.height} x {window.width} pixels to {lr.shape[-2]} x {lr.shape[-1]}, "
-                    f"which is not by the scale {scale!r}; give both the same scale"
-                )
-            write_window(writer, order, number, Window(0, 0, height, width), intensity.cast(lr[kept], image.dtype))
+    def lr_shape(self, image: LazyImage) -> tuple[int, ...]:
+        frames = frames_of(image.axes, image.shape, self.stack)
+        by_axis = frames.scale_by_axis(self.scale)
+        shape = tuple(size // by_axis.get(axis, 1) for axis, size in zip(image.axes, image.shape, strict=True))
+        if min(shape) < 1 or frames.run < factors(self.scale)[0]:
+            sizes = " x ".join(str(size) for size in image.shape)
+            raise InputError(
+                f"{image.path.name}: {sizes} pixels ({image.axes}) are fewer than the scale {self.scale!r}"
+            )
+        return shape
+
+    def write(self, image: LazyImage, target: Path, intensity: Intensity, seed: int, overwrite: bool) -> None:
+        frames, shape = frames_of(image.axes, image.shape, self.stack), self.lr_shape(image)
+        by_axis, sizes = frames.scale_by_axis(self.scale), dict(zip(image.axes, shape, strict=True))
+        order = Frames(frames.order, tuple(sizes[axis] for axis in frames.order))
+        lr_window = Window(0, 0, sizes["Y"], sizes["X"])
+        along_z, along_y, along_x = factors(self.scale)
+        window = Window(0, 0, lr_window.height * along_y, lr_window.width * along_x)
+        if (window.height, window.width) != plane_size(image) or order.count * along_z != frames.count:
+            logger.info("%s: cropped to what the scale %s divides", image.path.name, self.scale)
+        with create_writer(
+            target,
+            shape=shape,
+            dtype=image.dtype,
+            axes=image.axes,
+            pixel_size={axis: size * by_axis.get(axis, 1) for axis, size in image.pixel_size.items()},
+            channel_names=image.channel_names,
+            overwrite=overwrite,
+        ) as writer:
+            groups = tqdm(
+                list(_groups(frames, along_z)), desc=image.path.name, unit="frame", disable=order.count < 2 or None
+            )
+            for number, (hr_frames, kept) in enumerate(groups):
+                entropy = [seed, zlib.crc32(image.path.name.encode()), number]
+                hr = intensity.apply(read_window(image, hr_frames, window, self.stack))
+                lr = self.crappify(hr, int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+                if lr.shape[-2:] != (lr_window.height, lr_window.width):
+                    raise InputError(
+                        f"crappifier: shrinks {window.height} x {window.width} pixels to {lr.shape[-2]} x "
+                        f"{lr.shape[-1]}, which is not by the scale {self.scale!r}; give both the same scale"
+                    )
+                write_window(writer, order, number, lr_window, intensity.cast(lr[kept], image.dtype))
 
 
 def _groups(frames: Frames, along_run: int) -> Iterator[tuple[list[int], int]]:

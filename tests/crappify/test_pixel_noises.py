@@ -53,7 +53,8 @@ def test_the_noise_of_a_seed_depends_neither_on_the_memory_nor_on_the_type_of_an
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_a_gpu_draws_its_own() -> None:
     drawn = PoissonNoise(1.0).set_random_state(0)(torch.full((1, 800, 500), 40.5 / 255, device="cuda"))
-    assert isinstance(drawn, torch.Tensor) and drawn.device.type == "cuda"
+    assert isinstance(drawn, torch.Tensor)
+    assert drawn.device.type == "cuda"
     assert abs(float(drawn.mean()) * 255 - 40.5) < 5 * np.sqrt(40.5 / COUNT)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks import RDResUNet, RDResUNetA, ResUNet, ResUNetA, ScaledNetwork
-from pssr2_monai.networks.rdresunet import RDNet, multiple_of_eight
+from pssr2_monai.networks.rdresunet import RDNet, multiple_of_eight, stages_of
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,8 @@ def test_defaults_have_the_parameters_of_pssr2(kind: type[ScaledNetwork], parame
 
 
 def test_encoder_gives_the_features_before_each_halving() -> None:
-    encoder = RDNet(2, 16, 4, (8, 8, 8), (False, False, True), (False,) * 3, (1, 2, 1), 2, 0.5)
+    stages = stages_of((8, 8, 8), (False, False, True), (False,) * 3, (1, 2, 1))
+    encoder = RDNet(2, 16, 4, stages, 2, 0.5)
     found = encoder(torch.rand(1, 2, 16, 32))
     # stem 16 + 8 = 24, half is 8 (multiples of eight) + 2 * 8 = 24, half again 8 + 8 = 16
     assert [tuple(x.shape) for x in found] == [(1, 24, 4, 8), (1, 16, 2, 4)]
