@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ import numpy as np
 
 from pssr2_monai.errors import InputError, one_line
 from pssr2_monai.images.axes import LETTERS, check_axes
+from pssr2_monai.images.contents import Contents, Entry, chosen, contents_of, divided
 
+logger = logging.getLogger(__name__)
 SUFFIXES = {
     **dict.fromkeys((".tif", ".tiff"), "tiff"),
     **dict.fromkeys((".png", ".jpg", ".jpeg"), "pillow"),
@@ -26,8 +30,9 @@ SUFFIXES = {
 }
 """The module of ``formats`` that reads files of a suffix: a new format is one module and its line here.
 
-Such a module has ``open_file(path) -> LazyImage``. The image may keep axes of length 1 and may use the letter "S" for
-the samples of a colour pixel and any other letter for an axis of unknown meaning, which `open_image` resolves.
+Such a module has ``open_file(path)``, which returns a ``LazyImage`` or, where a file may hold several, their
+``Contents``. The images may keep axes of length 1 and may use the letters "S" for the samples of a colour pixel, "I"
+and "Q" for an axis of unknown meaning, and others for positions, detectors and the like; `open_image` resolves them.
 """
 UNREAD = {  # formats of microscopes, by the names for the message
     ".nd2": "Nikon ND2",
@@ -60,7 +65,9 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         reader: returns the pixels of a region (one slice with start and stop an axis) as a new array; call it through
             `read`.
         closer: closes the files that the reader keeps open.
-        axes_given: the axes that the user gave to `open_image`, if any.
+        axes_given, image_given: what the user gave to `open_image`, if anything.
+        number: which image of the file this is, from 1.
+        entries: all images of the file.
     """
 
     path: Path
@@ -72,7 +79,16 @@ class LazyImage(AbstractContextManager["LazyImage"]):
     channel_names: tuple[str, ...] = ()
     closer: Callable[[], None] = lambda: None
     axes_given: str | None = None
+    image_given: int | str | None = None
+    number: int = 1
+    entries: tuple[Entry, ...] = ()
     _process: int = field(default_factory=os.getpid, init=False, repr=False)
+
+    @property
+    def place(self) -> str:
+        """Which image of its file this is, such as ``image 2 of 3 (Pos1)``."""
+        name = self.entries[self.number - 1].name if self.entries else ""
+        return f"image {self.number} of {len(self.entries) or 1}{f' ({name})' * bool(name)}"
 
     def read(self, region: Sequence[slice] | None = None) -> np.ndarray:
         """The pixels of a region, or all of them: a new array in native byte order.
@@ -89,7 +105,7 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         bounds = region_bounds(whole if region is None else region, self.shape, self.path.name)
         if self._process != os.getpid():
             # A forked process shares the file position of its parent: both would move it for each other.
-            fresh = open_image(self.path, self.axes_given)
+            fresh = open_image(self.path, self.axes_given, self.image_given)
             self.reader, self.closer, self._process = fresh.reader, fresh.closer, os.getpid()
         try:
             pixels = self.reader(bounds)
@@ -111,7 +127,7 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return open_image, (self.path, self.axes_given)
+        return open_image, (self.path, self.axes_given, self.image_given)
 
 
 def region_bounds(region: Sequence[slice], shape: Sequence[int], name: str) -> Region:
@@ -127,33 +143,44 @@ def region_bounds(region: Sequence[slice], shape: Sequence[int], name: str) -> R
     return tuple(bounds)
 
 
-def open_image(path: str | Path, axes: str | None = None) -> LazyImage:
+def open_image(path: str | Path, axes: str | None = None, image: int | str | None = None) -> LazyImage:
     """Open an image file, a Zarr folder, or a folder of numbered slices as one stack.
 
     Axes of length 1 other than Y and X are left out. Samples of a colour pixel are channels. One axis of unknown
     meaning is taken for Z (T if there is a Z); a folder of slices is a ZYX stack in the natural order of the names.
-    If a file holds several images (series, scenes, resolutions), the first at full resolution is opened.
+
+    A file may hold several images: series, scenes, positions, detectors, thumbnails. By default the largest is opened,
+    never a thumbnail, label or overview; which one it is, of how many, is logged. The levels of a pyramid are one
+    image, as are pages of one size and type that were written one by one, and the files of an OME-TIFF set.
 
     Args:
         path: the file or folder.
         axes: letters out of "TZCYX" where those of the file are missing or wrong; one a dimension, with or without
             those of length 1.
+        image: number (from 1) or name of the image to open.
 
     Raises:
         InputError: no such file, an unknown format, damaged contents, pixels that are not real numbers, axes that do
-            not fit or are unknown, or the package that reads the format is not installed.
+            not fit or are unknown, no such image, or the package that reads the format is not installed.
 
     Example:
         >>> with open_image("stacks/stack.ome.tif") as image:
         ...     image.axes, image.shape, image.read((slice(2, 3), slice(0, 64), slice(0, 48))).shape
         ('ZYX', (10, 192, 192), (1, 64, 48))
     """
-    path = Path(path)
+    opened = _opened(Path(path), axes, image)
+    if len(opened.entries) > 1:
+        candidates = sum(not entry.is_preview for entry in opened.entries)
+        _report(opened.path, opened.place, opened.entries[opened.number - 1].text, image is None and candidates > 1)
+    return opened
+
+
+def _opened(path: Path, axes: str | None, image: int | str | None) -> LazyImage:
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
     module = "omezarr" if is_zarr(path) else _module_by_suffix(path)
     if path.is_dir() and module != "omezarr":
-        return _resolved(_open_slices(path), axes)
+        return _open_slices(path, axes, image)
     if module is None:
         suffix = path.suffix.lower()
         problem = f"files ending in {suffix!r} are not read; images end in {', '.join(sorted(SUFFIXES))}"
@@ -162,20 +189,30 @@ def open_image(path: str | Path, axes: str | None = None) -> LazyImage:
         raise InputError(f"{path.name}: {problem}")
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path.name}: the file is empty (0 bytes); save or copy it again")
+    contents: Contents | None = None
     try:
-        image: LazyImage = importlib.import_module(f"{__package__}.formats.{module}").open_file(path)
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # parsers raise all kinds of errors on bytes that are not of their format
+        file = importlib.import_module(f"{__package__}.formats.{module}").open_file(path)
+        contents = divided(contents_of(file) if isinstance(file, LazyImage) else file, axes)
+        place = chosen(contents.entries, image, path.name)
+        entries = contents.entries
+        return replace(_resolved(contents.open(place), axes), image_given=image, number=place + 1, entries=entries)
+    except BaseException as error:
+        if contents is not None:
+            contents.closer()
+        if isinstance(error, InputError | MemoryError) or not isinstance(error, Exception):
+            raise
+        # Parsers raise all kinds of errors on bytes that are not of their format.
         raise InputError(
             f"{path.name}: cannot be read as {path.suffix.lstrip('.').upper()} ({one_line(error)}); check that the "
             "file is whole and is what its name says"
         ) from error
-    try:
-        return _resolved(image, axes)
-    except BaseException:
-        image.close()
-        raise
+
+
+@cache
+def _report(path: Path, place: str, text: str, is_guess: bool) -> None:
+    """Log which image of a file is read, once in a process."""
+    advice = "; choose another by number or name (--image)" if is_guess else ""
+    logger.log(logging.WARNING if is_guess else logging.INFO, "%s: %s, %s%s", path.name, place, text, advice)
 
 
 def _closed(region: Region) -> np.ndarray:
@@ -238,33 +275,36 @@ def _known_axes(axes: str, shape: Sequence[int], name: str) -> str:
     return axes.replace(unknown[0], free[0])
 
 
-def _open_slices(folder: Path) -> LazyImage:
+def _open_slices(folder: Path, axes: str | None, image: int | str | None) -> LazyImage:
     """A folder of slices as one stack along Z; a read opens only the slices that it needs."""
     paths = list_images(folder)
-    with open_image(paths[0]) as first:
+    with open_image(paths[0], image=image) as first:
         layout = _layout(first)
+    if "Z" in first.axes and len(paths) == 1:  # the files of one set
+        return replace(_opened(paths[0], axes, image), path=folder)
     if "Z" in first.axes:
         raise InputError(
             f"{folder.name}: {paths[0].name} is a stack itself (axes {first.axes!r}); open the files one by one"
         )
     for path in paths[1:]:
-        with open_image(path) as image:
-            if _layout(image) != layout:
+        with _opened(path, None, image) as slice_:
+            if _layout(slice_) != layout:
                 raise InputError(
-                    f"{folder.name}: {path.name} is {_layout(image)}, but {paths[0].name} is {layout}; the slices of a "
-                    "stack must be alike, remove the one that differs"
+                    f"{folder.name}: {path.name} is {_layout(slice_)}, but {paths[0].name} is {layout}; the slices of "
+                    "a stack must be alike, remove the one that differs"
                 )
 
     def reader(region: Region) -> np.ndarray:
         sizes = [part.stop - part.start for part in region]
         stack = np.empty(sizes, first.dtype)
         for k in range(sizes[0]):
-            with open_image(paths[region[0].start + k]) as slice_:
+            with _opened(paths[region[0].start + k], None, image) as slice_:
                 stack[k] = slice_.read(region[1:])
         return stack
 
     shape = (len(paths), *first.shape)
-    return LazyImage(folder, shape, first.dtype, "Z" + first.axes, first.pixel_size, reader, first.channel_names)
+    stack = LazyImage(folder, shape, first.dtype, "Z" + first.axes, first.pixel_size, reader, first.channel_names)
+    return replace(_resolved(stack, axes), image_given=image)
 
 
 def _layout(image: LazyImage) -> str:
@@ -287,7 +327,7 @@ def list_images(folder: str | Path) -> list[Path]:
         images = [entry for entry in entries if entry.is_dir() and any(map(_is_image, entry.iterdir()))]
     if not images:
         raise InputError(f"{folder}: holds no image; images end in {', '.join(sorted(SUFFIXES))}")
-    return sorted(images, key=_natural)
+    return sorted(images, key=lambda path: natural_order(path.name))
 
 
 def _is_image(entry: Path) -> bool:
@@ -305,6 +345,7 @@ def _module_by_suffix(path: Path) -> str | None:
     return next((module for suffix, module in SUFFIXES.items() if name.endswith(suffix)), None)
 
 
-def _natural(path: Path) -> tuple[Any, ...]:
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)], path.name  # numbers as numbers
+def natural_order(name: str) -> tuple[Any, ...]:
+    """A key that sorts names with their numbers as numbers."""
+    parts = re.split(r"(\d+)", name.lower())
+    return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)], name

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.images.contents import Contents, Entry
 from pssr2_monai.images.formats.units import known_sizes, micrometres
 from pssr2_monai.images.image import LazyImage
 
@@ -21,12 +22,13 @@ _PIXELS = {
     "Bgr48": ("u2", 3),
     "Bgr96Float": ("f4", 3),
 }
+_LETTERS = {"R": "A"}  # of dimensions that other formats call otherwise: rotations are angles
 
 
-def open_file(path: Path) -> LazyImage:
-    """Open the first scene of a CZI at full resolution, axes TZCYX (and S for colours).
+def open_file(path: Path) -> Contents:
+    """Open the images of a CZI at full resolution, axes TZC, those of other dimensions, YX and S for colours.
 
-    Other dimensions (views, phases, rotations, illuminations) and channels of different pixel types are not read.
+    Each scene is an image, and in it the channels of each pixel type.
     """
     try:
         from pylibCZIrw import czi
@@ -36,49 +38,75 @@ def open_file(path: Path) -> LazyImage:
         ) from None
     document = czi.CziReader(str(path))
     try:
-        return _image(path, document)
+        images = [image for place in _scenes(document) for image in _images(path, document, *place)]
     except BaseException:
         document.close()
         raise
+    entries = tuple(Entry(name, image.shape, image.dtype, image.axes) for name, image in images)
+    return Contents(entries, lambda place: images[place][1], document.close)
 
 
-def _image(path: Path, document: Any) -> LazyImage:
-    bounds = document.total_bounding_box_no_pyramid
-    unknown = [
-        f"{axis} = {end - start}" for axis, (start, end) in bounds.items() if axis not in "TZCYX" and end - start > 1
+def _scenes(document: Any) -> list[tuple[str, int | None, Any]]:
+    """The name, the index and the frame in the plane of each scene; a document without scenes is one."""
+    frames = document.scenes_bounding_rectangle_no_pyramid
+    if not frames:
+        return [("", None, document.total_bounding_rectangle_no_pyramid)]
+    described = _inside(_metadata(document), "Information", "Image", "Dimensions", "S", "Scenes", "Scene")
+    names = {str(scene.get("@Index")): str(scene.get("@Name") or "") for scene in described}
+    several = len(frames) > 1
+    return [
+        (names.get(str(scene)) or f"scene {number}" * several, scene, frames[scene])
+        for number, scene in enumerate(sorted(frames), 1)
     ]
-    if unknown:
+
+
+def _images(path: Path, document: Any, name: str, scene: int | None, frame: Any) -> list[tuple[str, LazyImage]]:
+    """The images of a scene: one for each pixel type of its channels."""
+    types = dict(document.pixel_types)
+    kinds = list(dict.fromkeys(types[channel] for channel in sorted(types)))
+    unknown = sorted(set(kinds) - set(_PIXELS))
+    if unknown or not kinds:
         raise InputError(
-            f"{path.name}: holds dimensions other than T, Z, C, Y, X ({', '.join(unknown)}); export one of each"
+            f"{path.name}: pixel types {', '.join(unknown)} are not read; export as 8 or 16 bits or floats"
         )
-    kinds = set(document.pixel_types.values())
-    if len(kinds) != 1 or not kinds <= set(_PIXELS):
-        raise InputError(f"{path.name}: pixel types {', '.join(sorted(kinds))} are not read; export as one type")
-    (kind,) = kinds
+    images = []
+    for kind in kinds:
+        channels = [channel for channel in sorted(types) if types[channel] == kind]
+        label = kind if len(kinds) > 1 else ""
+        images.append((" ".join(filter(None, [name, label])), _image(path, document, scene, frame, kind, channels)))
+    return images
+
+
+def _image(path: Path, document: Any, scene: int | None, frame: Any, kind: str, channels: Sequence[int]) -> LazyImage:
+    bounds = document.total_bounding_box_no_pyramid
+    outer = ["T", "Z", "C", *(axis for axis in bounds if axis not in "TZCYX")]
+    first = {axis: bounds.get(axis, (0, 1))[0] for axis in outer}
+    sizes = {axis: bounds.get(axis, (0, 1))[1] - first[axis] for axis in outer} | {"C": len(channels)}
     dtype, samples = np.dtype(_PIXELS[kind][0]), _PIXELS[kind][1]
-    scenes = document.scenes_bounding_rectangle_no_pyramid
-    scene = min(scenes, default=None)
-    frame = document.total_bounding_rectangle_no_pyramid if scene is None else scenes[scene]
-    first = {axis: bounds.get(axis, (0, 1))[0] for axis in "TZC"}
-    sizes = {axis: bounds.get(axis, (0, 1))[1] - first[axis] for axis in "TZC"}
-    shape = (sizes["T"], sizes["Z"], sizes["C"], frame.h, frame.w, samples)
+    shape = (*sizes.values(), frame.h, frame.w, samples)
 
     def reader(region: tuple[slice, ...]) -> np.ndarray:
-        y, x, sample = region[3:]
+        y, x, sample = region[-3:]
         out = np.empty([part.stop - part.start for part in region], dtype)
         if 0 in out.shape:
             return out
         roi = (frame.x + x.start, frame.y + y.start, x.stop - x.start, y.stop - y.start)
-        for index in np.ndindex(*out.shape[:3]):
-            plane = {axis: first[axis] + region[i].start + index[i] for i, axis in enumerate("TZC")}
+        for index in np.ndindex(*out.shape[:-3]):
+            place = {axis: region[i].start + index[i] for i, axis in enumerate(outer)}
+            plane = {axis: first[axis] + place[axis] for axis in outer} | {"C": channels[place["C"]]}
             pixels = document.read(roi=roi, plane=plane, scene=scene, pixel_type=kind)
             out[index] = pixels[..., ::-1][..., sample]
         return out
 
-    metadata = document.metadata["ImageDocument"]["Metadata"] or {}
-    return LazyImage(
-        path, shape, dtype, "TZCYXS", _pixel_size(metadata), reader, _channel_names(metadata), document.close
-    )
+    metadata = _metadata(document)
+    names = _channel_names(metadata)
+    kept = tuple(names[channel] for channel in channels) if channels[-1] < len(names) else ()
+    axes = "".join(_LETTERS.get(axis, axis) for axis in outer) + "YXS"
+    return LazyImage(path, shape, dtype, axes, _pixel_size(metadata), reader, kept, document.close)
+
+
+def _metadata(document: Any) -> Mapping[str, Any]:
+    return document.metadata["ImageDocument"]["Metadata"] or {}
 
 
 def _pixel_size(metadata: Mapping[str, Any]) -> dict[str, float]:

@@ -9,18 +9,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.images.contents import Contents, Entry, contents_of
 from pssr2_monai.images.formats.units import known_sizes, micrometres
-from pssr2_monai.images.image import LazyImage
+from pssr2_monai.images.image import LazyImage, natural_order
 from pssr2_monai.images.windows import rounded_up
 from pssr2_monai.images.writer import ImageSpec, Spread, move_into_place, part_path, remove
 
-LETTER_OF = {"time": "T", "channel": "C", "depth": "Z", "height": "Y", "width": "X", **{x.lower(): x for x in "TZCYX"}}
+LETTER_OF = {
+    **dict.fromkeys(("position", "field", "scene", "series", "tile"), "P"),
+    "detector": "D",
+    "angle": "A",
+    "view": "V",
+    "time": "T",
+    "channel": "C",
+    "depth": "Z",
+    "height": "Y",
+    "width": "X",
+    **{x.lower(): x for x in "TZCYX"},
+}
 STORED_ORDER = "TCZYX"  # which the format prescribes: time, channel, space
 CHUNK = 512  # side of a chunk along Y and X, in pixels
 REGION = 2048  # pixels along Y and X of a level that are written at once, unless shards say otherwise
@@ -30,23 +43,27 @@ SMALLEST_LEVEL = 256  # the pyramid ends with the first level of at most so many
 TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 
 
-def open_file(path: Path) -> LazyImage:
-    """Open the full-resolution level of the first image of an OME-Zarr, or a plain Zarr array.
+def open_file(path: Path) -> Contents:
+    """Open the images of an OME-Zarr at full resolution, or a plain Zarr array.
 
     The axes of a plain array are its dimension names; without names, its last two axes are Y and X.
     """
     node = zarr.open(str(path), mode="r")
     if isinstance(node, zarr.Array):
-        return _image(path, node, _plain_axes(node))
+        return contents_of(_image(path, node, _plain_axes(node)))
     attributes = _ome_attributes(node)
     if "plate" in attributes:
         well = attributes["plate"]["wells"][0]["path"]
         raise InputError(f"{path.name}: is a plate of many images; open one of them, such as {path.name}/{well}/0")
-    if "multiscales" not in attributes and "0" in node and isinstance(node["0"], zarr.Group):
-        node = node["0"]  # several series of one file (the bioformats2raw layout), or the fields of a well
-        attributes = _ome_attributes(node)
-    if "multiscales" in attributes:
-        return _multiscale(path, node, attributes)
+    named = _series(node, attributes, path)
+    images = [
+        (name or str(multiscale.get("name") or group.basename), _multiscale(path, group, ome, multiscale))
+        for name, group, ome in named
+        for multiscale in ome["multiscales"]
+    ]
+    if images:
+        entries = tuple(Entry(name, image.shape, image.dtype, image.axes) for name, image in images)
+        return Contents(entries, lambda place: images[place][1])
     arrays = dict(node.arrays())
     if len(arrays) != 1:
         names = ", ".join(sorted(arrays)) or "no array"
@@ -54,7 +71,34 @@ def open_file(path: Path) -> LazyImage:
             f"{path.name}: is not an OME-Zarr image and holds {names}; open one array, such as {path.name}/NAME"
         )
     (array,) = arrays.values()
-    return _image(path, array, _plain_axes(array))
+    return contents_of(_image(path, array, _plain_axes(array)))
+
+
+def _series(
+    node: zarr.Group, attributes: Mapping[str, Any], path: Path
+) -> list[tuple[str, zarr.Group, Mapping[str, Any]]]:
+    """The images of a group with their names: its own, the fields of a well, or the series of a converted file."""
+    if "multiscales" in attributes:
+        return [("", node, attributes)]
+    groups = dict(node.groups())
+    listed = [str(image["path"]) for image in (attributes.get("well") or {}).get("images", ())]
+    if not listed and "OME" in groups:
+        listed = [str(series) for series in _ome_attributes(groups["OME"]).get("series", ())]
+    paths = [name for name in listed or sorted(groups, key=natural_order) if name in groups]
+    names = _names_in_xml(path / "OME" / "METADATA.ome.xml")
+    found = []
+    for number, name in enumerate(paths):
+        ome = _ome_attributes(groups[name])
+        if "multiscales" in ome:
+            found.append((names[number] if len(names) == len(paths) else "", groups[name], ome))
+    return found
+
+
+def _names_in_xml(file: Path) -> list[str]:
+    """The names of the images in a file of OME-XML, empty if there is no such file."""
+    if not file.is_file():
+        return []
+    return [image.get("Name") or "" for image in ElementTree.parse(file).getroot().iterfind("{*}Image")]
 
 
 def _ome_attributes(group: zarr.Group) -> Mapping[str, Any]:
@@ -63,8 +107,9 @@ def _ome_attributes(group: zarr.Group) -> Mapping[str, Any]:
     return attributes.get("ome", attributes)
 
 
-def _multiscale(path: Path, group: zarr.Group, attributes: Mapping[str, Any]) -> LazyImage:
-    multiscale = attributes["multiscales"][0]
+def _multiscale(
+    path: Path, group: zarr.Group, attributes: Mapping[str, Any], multiscale: Mapping[str, Any]
+) -> LazyImage:
     level = multiscale["datasets"][0]
     array = group[level["path"]]
     # Versions before 0.3 have five axes and no list of them; 0.3 lists their names only.

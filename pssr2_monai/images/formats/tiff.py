@@ -7,6 +7,7 @@ import os
 import struct
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import tifffile
 import zarr
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.images.contents import Contents
+from pssr2_monai.images.formats.tiff_series import TiffImage, images_of, open_tiff, pages_of, series_of
 from pssr2_monai.images.formats.units import from_print_resolution, known_sizes, micrometres, read_mapped
 from pssr2_monai.images.image import LazyImage, Region
 from pssr2_monai.images.writer import ImageSpec, Spread, check_room, move_into_place, part_path, remove
@@ -25,43 +28,71 @@ OME_DTYPES = (*IMAGEJ_DTYPES, "int8", "int16", "int32", "uint32", "float64")
 IMAGEJ_BYTES = 2**32 - 2**24  # largest image written as an ImageJ hyperstack: classic TIFF, with room for its header
 
 
-def open_file(path: Path) -> LazyImage:
-    """Open the first series of a TIFF at full resolution.
+def open_file(path: Path) -> Contents:
+    """Open the images of a TIFF, at full resolution.
 
     Uncompressed pixels are memory-mapped, so that reading a window costs no more than the window; of tiles and
     compressed strips, those that the window touches are decoded.
     """
-    tif = tifffile.TiffFile(path)
+    tif = open_tiff(path)
     try:
-        series = tif.series[0]
-        offset = None if series.is_multifile else series.dataoffset  # None unless the pixels lie in one piece
-        pages = list(series) if offset is None else []
-        _check_complete(tif, series, pages, offset, path.name)
-        shape, axes, dtype = series.get_shape(False), series.get_axes(False), np.dtype(series.dtype)
-        sizes, names = pixel_size(tif), channel_names(tif)
-        mapped = _mapped(path, series, pages if offset is None else [offset], shape)
-        if mapped is not None:
-            tif.close()
-            return LazyImage(path, shape, dtype, axes, sizes, mapped, names)
-        array = zarr.open_array(series.aszarr(level=0, squeeze=False), mode="r")
+        images = images_of(tif)
+        return Contents(
+            tuple(image.entry for image in images), lambda place: _image(path, tif, images[place]), tif.close
+        )
     except BaseException:
         tif.close()
         raise
-    return LazyImage(path, shape, dtype, axes, sizes, lambda region: array[region], names, tif.close)
 
 
-def _check_complete(
-    tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, pages: list[Any], offset: int | None, name: str
-) -> None:
+def _image(path: Path, tif: tifffile.TiffFile, image: TiffImage) -> LazyImage:
+    entry = image.entry
+    _check_complete(tif, image.series, path.name)
+    sizes, names = pixel_size(tif, image), channel_names(tif, image)
+    return LazyImage(path, entry.shape, entry.dtype, entry.axes, sizes, _reader(image.series), names, tif.close)
+
+
+def _reader(series: tifffile.TiffPageSeries) -> Callable[[Region], np.ndarray]:
+    pages = pages_of(series)
+    shape = series.get_shape(False)
+    split = next((k for k in range(len(shape)) if math.prod(shape[:k]) == len(pages)), None)
+    mapped = None if split is None else _mapped(series, pages, shape, split)
+    if mapped is not None:
+        return mapped
+    if split is not None and len({page.hash for page in pages}) > 1:
+        return _by_plane(pages, shape[:split])
+    array = zarr.open_array(series.aszarr(level=0, squeeze=False), mode="r")
+    return lambda region: array[region]
+
+
+def _by_plane(pages: Sequence[Any], shape: Sequence[int]) -> Callable[[Region], np.ndarray]:
+    """A reader of planes that are stored differently, each opened when it is first read."""
+    numbers = np.arange(len(pages)).reshape(shape)
+    reader_of = cache(lambda number: _reader(series_of([pages[number]])))
+
+    def reader(region: Region) -> np.ndarray:
+        outer, plane = region[: len(shape)], region[len(shape) :]
+        sizes = [part.stop - part.start for part in region]
+        planes = [reader_of(int(number))(plane) for number in numbers[outer].flat]
+        return np.reshape(planes, sizes)
+
+    return reader
+
+
+def _check_complete(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, name: str) -> None:
     """Refuse a truncated file: tifffile would leave frames out, or fill them with zeros."""
+    pages = pages_of(series)
     missing = sum(page is None for page in pages)
     if missing:
         raise InputError(
             f"{name}: {missing} of the {len(pages)} planes that its metadata announce are missing; copy the file "
             "again, with the other files of its set"
         )
-    ends = [(tif, 0 if offset is None else offset + math.prod(series.shape) * np.dtype(series.dtype).itemsize)]
-    for page in pages:
+    offset = None if series.is_multifile else series.dataoffset
+    ends = [
+        (pages[0].parent, 0 if offset is None else offset + math.prod(series.shape) * np.dtype(series.dtype).itemsize)
+    ]
+    for page in pages if offset is None else []:
         ends += [(page.parent, sum(strip)) for strip in zip(page.dataoffsets, page.databytecounts, strict=True)]
     for file, end in ends:
         if end > (size := file.filehandle.size):
@@ -90,29 +121,28 @@ def _next_directory(tif: tifffile.TiffFile) -> int:
 
 
 def _mapped(
-    path: Path, series: tifffile.TiffPageSeries, places: list[Any], shape: tuple[int, ...]
+    series: tifffile.TiffPageSeries, pages: Sequence[Any], shape: tuple[int, ...], split: int
 ) -> Callable[[Region], np.ndarray] | None:
     """A reader that maps uncompressed planes into memory, or None where the pixels need decoding.
 
-    ``places`` are the offset of the pixels, or the pages that hold them.
+    The first ``split`` axes are those of the pages, of which there is one where all planes lie in one piece.
     """
-    if series.transform is not None or series.is_multifile or not series.keyframe.is_final:
+    in_one_piece = not series.is_multifile and series.dataoffset is not None
+    if series.transform is not None or not all(page.keyframe.is_final for page in pages):
         return None
-    if not all(isinstance(place, int) or _in_one_piece(place) for place in places):
+    if not in_one_piece and not all(_in_one_piece(page) for page in pages):
         return None
-    split = next((k for k in range(len(shape)) if math.prod(shape[:k]) == len(places)), None)
-    if split is None:
-        return None
-    offsets = [place if isinstance(place, int) else place.dataoffsets[0] for place in places]
-    offset_of = np.reshape(offsets, shape[:split])
-    stored = np.dtype(series.dtype).newbyteorder(series.keyframe.parent.byteorder)
+    first = [series.dataoffset] if in_one_piece else [page.dataoffsets[0] for page in pages]
+    order = [np.dtype(series.dtype).newbyteorder(page.parent.byteorder) for page in pages]
+    files = [Path(page.parent.filehandle.path) for page in pages]
+    numbers = np.arange(len(pages)).reshape(shape[:split])
 
     def reader(region: Region) -> np.ndarray:
         starts = [part.start for part in region[:split]]
-        out = np.empty([part.stop - part.start for part in region], stored.newbyteorder("="))
+        out = np.empty([part.stop - part.start for part in region], order[0].newbyteorder("="))
         for index in np.ndindex(*out.shape[:split]):
-            offset = int(offset_of[tuple(np.add(starts, index))])
-            out[index] = read_mapped(path, stored, offset, shape[split:], region[split:])
+            number = int(numbers[tuple(np.add(starts, index))])
+            out[index] = read_mapped(files[number], order[number], first[number], shape[split:], region[split:])
         return out
 
     return reader
@@ -125,23 +155,23 @@ def _in_one_piece(page: Any) -> bool:
     return ends[:-1] == list(offsets[1:]) and sum(counts) == page.nbytes
 
 
-def pixel_size(tif: tifffile.TiffFile) -> dict[str, float]:
+def pixel_size(tif: tifffile.TiffFile, image: TiffImage) -> dict[str, float]:
     """Micrometres along "Z", "Y" and "X" as far as known, from the first of these sources that states any.
 
     OME-XML; ImageJ's description; the metadata of Thermo Fisher (FEI) and of Zeiss electron microscopes; the resolution
     tags, if they are plausible (see `units.from_print_resolution`).
     """
     for source in (_ome_size, _imagej_size, _fei_size, _zeiss_sem_size, _tag_size):
-        sizes = known_sizes(source(tif))
+        sizes = known_sizes(source(tif, image))
         if sizes:
             return sizes
     return {}
 
 
-def channel_names(tif: tifffile.TiffFile) -> tuple[str, ...]:
+def channel_names(tif: tifffile.TiffFile, image: TiffImage) -> tuple[str, ...]:
     """The names of the channels: from OME-XML, or from ImageJ's labels if each channel has one plane; else none."""
     if tif.is_ome:
-        channels = _as_list(_ome_pixels(tif).get("Channel"))
+        channels = _as_list(_ome_pixels(tif, image).get("Channel"))
         names = [str(channel.get("Name", "")) for channel in channels]
         return tuple(names) if all(names) else ()
     meta = tif.imagej_metadata or {}
@@ -151,24 +181,24 @@ def channel_names(tif: tifffile.TiffFile) -> tuple[str, ...]:
     return ()
 
 
-def _ome_pixels(tif: tifffile.TiffFile) -> Mapping[str, Any]:
-    """The Pixels element of the first image in the OME-XML."""
-    ome = tifffile.xml2dict(tif.ome_metadata or "").get("OME", {})
-    images = _as_list(ome.get("Image"))
-    return _as_list(images[0].get("Pixels"))[0] if images else {}
+def _ome_pixels(tif: tifffile.TiffFile, image: TiffImage) -> Mapping[str, Any]:
+    """The Pixels element of an image in the OME-XML."""
+    images = _as_list(tifffile.xml2dict(tif.ome_metadata or "").get("OME", {}).get("Image"))
+    place = image.ome_image
+    return {} if place is None or place >= len(images) else _as_list(images[place].get("Pixels"))[0]
 
 
-def _ome_size(tif: tifffile.TiffFile) -> dict[str, float | None]:
+def _ome_size(tif: tifffile.TiffFile, image: TiffImage) -> dict[str, float | None]:
     if not tif.is_ome:
         return {}
-    pixels = _ome_pixels(tif)
+    pixels = _ome_pixels(tif, image)
     return {
         axis: micrometres(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm"))
         for axis in "ZYX"
     }
 
 
-def _imagej_size(tif: tifffile.TiffFile) -> dict[str, float | None]:
+def _imagej_size(tif: tifffile.TiffFile, image: TiffImage) -> dict[str, float | None]:
     meta = tif.imagej_metadata or {}
     unit = meta.get("unit")
     if unit is None:
@@ -176,7 +206,7 @@ def _imagej_size(tif: tifffile.TiffFile) -> dict[str, float | None]:
     units = {axis: str(meta.get(f"{axis.lower()}unit", unit)) for axis in "ZYX"}
     sizes: dict[str, float | None] = {}
     for axis in "YX":
-        per_unit = _resolution(tif, axis)
+        per_unit = _resolution(image, axis)
         if units[axis] in RESOLUTION_UNITS.values():
             sizes[axis] = from_print_resolution(per_unit, units[axis])
         else:
@@ -188,12 +218,12 @@ def _imagej_size(tif: tifffile.TiffFile) -> dict[str, float | None]:
     return sizes
 
 
-def _fei_size(tif: tifffile.TiffFile) -> dict[str, float | None]:
+def _fei_size(tif: tifffile.TiffFile, image: TiffImage) -> dict[str, float | None]:
     scan = (tif.fei_metadata or {}).get("Scan", {}) if tif.is_fei else {}
     return {"Y": micrometres(scan.get("PixelHeight"), "m"), "X": micrometres(scan.get("PixelWidth"), "m")}
 
 
-def _zeiss_sem_size(tif: tifffile.TiffFile) -> dict[str, float | None]:
+def _zeiss_sem_size(tif: tifffile.TiffFile, image: TiffImage) -> dict[str, float | None]:
     meta = (tif.sem_metadata or {}) if tif.is_sem else {}
     for key in ("ap_image_pixel_size", "ap_pixel_size"):
         entry = meta.get(key)
@@ -203,17 +233,17 @@ def _zeiss_sem_size(tif: tifffile.TiffFile) -> dict[str, float | None]:
     return {}
 
 
-def _tag_size(tif: tifffile.TiffFile) -> dict[str, float | None]:
-    page = tif.series[0].keyframe
+def _tag_size(tif: tifffile.TiffFile, image: TiffImage) -> dict[str, float | None]:
+    page = image.series.keyframe
     unit = RESOLUTION_UNITS.get(int(page.tags.valueof("ResolutionUnit", 2)))
     if unit is None:
         return {}
-    return {axis: from_print_resolution(_resolution(tif, axis), unit) for axis in "YX"}
+    return {axis: from_print_resolution(_resolution(image, axis), unit) for axis in "YX"}
 
 
-def _resolution(tif: tifffile.TiffFile, axis: str) -> float:
+def _resolution(image: TiffImage, axis: str) -> float:
     """Pixels per unit along an axis, from the resolution tags; 0 where unknown."""
-    value = tif.series[0].keyframe.tags.valueof(f"{axis}Resolution")
+    value = image.series.keyframe.tags.valueof(f"{axis}Resolution")
     return value[0] / value[1] if value and value[1] else 0.0
 
 

@@ -1,0 +1,211 @@
+"""The images of a TIFF, whose pages may be planes, series, positions or previews, and lie in several files."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+from tifffile import TiffPageSeries
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.images.axes import LETTERS
+from pssr2_monai.images.contents import AXIS_NAMES, UNKNOWN, Entry
+
+PAGE_NAME, FEI_DETECTOR = 285, 34682
+BY_PAGE = ("uniform", "generic", "shaped")  # kinds of series that say nothing of how pages belong together
+OF_SETS = ("ome", "mmstack", "ndtiff")  # kinds of series whose metadata describe all files of a set
+
+
+@dataclass(frozen=True)
+class TiffImage:
+    """One image of a TIFF: its name in the file, its pages, and its place in the OME-XML, if there is one."""
+
+    name: str
+    series: TiffPageSeries
+    ome_image: int | None = None
+
+    @property
+    def entry(self) -> Entry:
+        shape, axes = self.series.get_shape(False), self.series.get_axes(False)
+        preview = bool(self.series.keyframe.is_reduced) and self.series.kind != "ome"
+        return Entry(self.name, tuple(shape), np.dtype(self.series.dtype), axes, preview)
+
+
+def open_tiff(path: Path) -> tifffile.TiffFile:
+    """Open a TIFF; of an OME-TIFF set, with the metadata that only one of its files, or a companion file, holds."""
+    tif = tifffile.TiffFile(path)
+    if not tif.is_ome:
+        return tif
+    try:
+        metadata = _metadata_file(path, tif.ome_metadata or "")
+        if metadata is None:
+            return tif
+        if not metadata.is_file():
+            raise InputError(
+                f"{path.name}: the metadata of its set are in {metadata.name}, which is missing; copy all files of the "
+                "set into one folder"
+            )
+        text = _ome_xml(metadata)
+    except BaseException:
+        tif.close()
+        raise
+    tif.close()
+    return tifffile.TiffFile(path, omexml=text)
+
+
+def _metadata_file(path: Path, xml: str) -> Path | None:
+    """The file that holds the OME-XML of the set, where this file only names it."""
+    named = re.search(r"<(?:\w+:)?BinaryOnly\b[^>]*\bMetadataFile\s*=\s*[\"']([^\"']+)", xml)
+    return path.with_name(named.group(1)) if named else None
+
+
+def _ome_xml(path: Path) -> str:
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return path.read_text(encoding="utf-8")
+    with tifffile.TiffFile(path) as tif:
+        return tif.ome_metadata or ""
+
+
+def images_of(tif: tifffile.TiffFile) -> list[TiffImage]:
+    """The images with pixels in this file, in its order.
+
+    Levels of pyramids are no images. Pages that are alike are planes of one image, even where they were written one by
+    one; pages of different detectors or names are not. An image of a set has pixels in other files, too.
+    """
+    try:
+        series = list(tif.series)
+    except (ValueError, RuntimeError):  # OME-XML or pages that differ in ways which tifffile does not combine
+        series = [series_of([page.aspage()]) for page in tif.pages]
+    if series[0].kind in BY_PAGE:
+        return [image for alike in _alike(series) for image in _by_label(alike)]
+    if series[0].kind not in OF_SETS:
+        return [TiffImage(part.name or "", part) for part in series]
+    ome = _ome_images(tif, series) if series[0].kind == "ome" else [None] * len(series)
+    images = [image for part, place in zip(series, ome, strict=True) for image in _by_position(part, place)]
+    return [image for image in images if tif.filehandle.name in files_of(image.series)] or images
+
+
+def files_of(series: TiffPageSeries) -> dict[str, Path]:
+    """The files with pixels of a series, by their names."""
+    handles = [page.parent.filehandle for page in pages_of(series) if page is not None]
+    return {handle.name: Path(handle.path) for handle in handles}
+
+
+def pages_of(series: TiffPageSeries) -> list[Any]:
+    """The pages of a series: one where all planes lie in one piece after it, None where one is missing."""
+    return list(series) if series.is_multifile or series.dataoffset is None else [series.keyframe]
+
+
+def series_of(pages: Sequence[Any]) -> TiffPageSeries:
+    """A series of pages of one shape, which may be stored differently."""
+    first = pages[0]
+    several = len(pages) > 1
+    shape, axes = ((len(pages), *first.shape), "I" + first.axes) if several else (first.shape, first.axes)
+    return TiffPageSeries(list(pages), shape, first.dtype, axes, kind="generic")
+
+
+def _alike(series: Iterable[TiffPageSeries]) -> list[TiffImage]:
+    """The images of a file: each series of several planes that was written as one, and stacks of planes alike."""
+    stacks: dict[Any, list[TiffPageSeries]] = {}
+    for number, part in enumerate(series):
+        page = part.keyframe
+        if page.is_subifd and page.is_reduced:
+            continue
+        written_as_one = part.kind == "shaped" and math.prod(part.shape) != page.size
+        looks = (page.shape, page.dtype, page.axes, page.is_reduced, page.is_subifd, _kind_of_name(part.name))
+        stacks.setdefault(number if written_as_one else looks, []).append(part)
+    images = []
+    for first, *others in stacks.values():
+        pages = [page for part in (first, *others) for page in part] if others else []
+        stack = series_of(sorted(pages, key=lambda page: page.index)) if others else first
+        images.append(TiffImage(first.name or "", stack))
+    return images
+
+
+def _by_label(image: TiffImage) -> list[TiffImage]:
+    """Divide pages whose names or detectors differ by more than a number."""
+    if not _label(image.series.keyframe):
+        return [image]
+    pages = [page.aspage() for page in pages_of(image.series)]
+    groups: dict[str, list[Any]] = {}
+    for page in pages:
+        groups.setdefault(_kind_of_name(_label(page)), []).append(page)
+    if len(groups) == 1:
+        return [TiffImage(image.name or _label(pages[0]) * (len(pages) == 1), image.series)]
+    return [TiffImage(_label(group[0]), series_of(group)) for group in groups.values()]
+
+
+def _label(page: Any) -> str:
+    """The name of a page, or of the detector whose signal it holds."""
+    fei = page.tags.valueof(FEI_DETECTOR)
+    if isinstance(fei, dict):
+        return str(fei.get("Detectors", {}).get("Name", ""))
+    return str(page.tags.valueof(PAGE_NAME) or "").strip()
+
+
+def _kind_of_name(name: str | None) -> str:
+    """A name without its numbers: slice_001 and slice_002 are planes of one stack."""
+    return re.sub(r"\d+", "", name or "")
+
+
+def _by_position(series: TiffPageSeries, ome_image: int | None) -> list[TiffImage]:
+    """Each position of a series whose planes are in several files: other positions may not lie in this one."""
+    shape, axes = series.get_shape(False), series.get_axes(False)
+    name, pages = series.name or "", list(pages_of(series))
+    own = [i for i, axis in enumerate(axes) if axis not in LETTERS + UNKNOWN + "S" and shape[i] > 1]
+    split = next((k for k in range(len(shape)) if math.prod(shape[:k]) == len(pages)), 0)
+    if not own or max(own) >= split:
+        return [TiffImage(name, series, ome_image)]
+    stacked = np.empty(len(pages), object)
+    stacked[:] = pages
+    stacked = np.moveaxis(stacked.reshape(shape[:split]), own, range(len(own)))
+    rest = [i for i in range(len(axes)) if i not in own]
+    images = []
+    for index in np.ndindex(*(shape[i] for i in own)):
+        part = TiffPageSeries(
+            list(stacked[index].flat),
+            [shape[i] for i in rest],
+            series.dtype,
+            "".join(axes[i] for i in rest),
+            name=name,
+            kind=series.kind,
+            multifile=series.is_multifile,
+            parent=series.parent,
+        )
+        label = " ".join(f"{AXIS_NAMES.get(axes[i], axes[i])} {k + 1}" for i, k in zip(own, index, strict=True))
+        images.append(TiffImage(f"{name} {label}".strip(), part, ome_image))
+    return images
+
+
+def _ome_images(tif: tifffile.TiffFile, series: Iterable[TiffPageSeries]) -> list[int | None]:
+    """For each series its place among the images of the OME-XML: tifffile leaves out those without pixels."""
+    root = ElementTree.fromstring(tif.ome_metadata or "")
+    images = [image for image in root if image.tag.endswith("Image")]
+    places: list[int | None] = []
+    for part in series:
+        size = {axis: str(n) for axis, n in zip(part.get_axes(False), part.get_shape(False), strict=True)}
+        files = files_of(part)
+        fitting = [
+            place
+            for place, image in enumerate(images)
+            if place not in places and (image.get("Name") or "") == (part.name or "") and _has_size(image, size)
+        ]
+        in_files = [place for place in fitting if _named_files(images[place]) & set(files)]
+        places.append(next(iter(in_files or fitting), None))
+    return places
+
+
+def _has_size(image: ElementTree.Element, size: dict[str, str]) -> bool:
+    pixels = next(iter(image.iterfind("{*}Pixels")), None)
+    return pixels is not None and all(pixels.get(f"Size{axis}") == size.get(axis) for axis in "YX")
+
+
+def _named_files(image: ElementTree.Element) -> set[str]:
+    return {uuid.get("FileName", "") for uuid in image.iterfind("{*}Pixels/{*}TiffData/{*}UUID")}
