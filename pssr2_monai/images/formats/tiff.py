@@ -17,7 +17,7 @@ import zarr
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.contents import Contents
-from pssr2_monai.images.formats.tiff_series import TiffImage, images_of, open_tiff, pages_of, series_of
+from pssr2_monai.images.formats.tiff_series import TiffImage, images_of, open_tiff, pages_of
 from pssr2_monai.images.formats.units import from_print_resolution, known_sizes, micrometres, read_mapped
 from pssr2_monai.images.image import LazyImage, Region
 from pssr2_monai.images.writer import ImageSpec, Spread, check_room, move_into_place, part_path, remove
@@ -36,7 +36,7 @@ def open_file(path: Path) -> Contents:
     """
     tif = open_tiff(path)
     try:
-        images = images_of(tif)
+        images = images_of(tif, path.name)
         return Contents(
             tuple(image.entry for image in images), lambda place: _image(path, tif, images[place]), tif.close
         )
@@ -60,21 +60,23 @@ def _reader(series: tifffile.TiffPageSeries) -> Callable[[Region], np.ndarray]:
     if mapped is not None:
         return mapped
     if split is not None and len({page.hash for page in pages}) > 1:
-        return _by_plane(pages, shape[:split])
+        return _by_plane(series, pages, split)
     array = zarr.open_array(series.aszarr(level=0, squeeze=False), mode="r")
     return lambda region: array[region]
 
 
-def _by_plane(pages: Sequence[Any], shape: Sequence[int]) -> Callable[[Region], np.ndarray]:
+def _by_plane(series: tifffile.TiffPageSeries, pages: Sequence[Any], split: int) -> Callable[[Region], np.ndarray]:
     """A reader of planes that are stored differently, each opened when it is first read."""
-    numbers = np.arange(len(pages)).reshape(shape)
-    reader_of = cache(lambda number: _reader(series_of([pages[number]])))
+    shape, axes = series.get_shape(False), series.get_axes(False)
+    numbers = np.arange(len(pages)).reshape(shape[:split])
+
+    @cache
+    def reader_of(number: int) -> Callable[[Region], np.ndarray]:
+        return _reader(tifffile.TiffPageSeries([pages[number]], shape[split:], series.dtype, axes[split:]))
 
     def reader(region: Region) -> np.ndarray:
-        outer, plane = region[: len(shape)], region[len(shape) :]
-        sizes = [part.stop - part.start for part in region]
-        planes = [reader_of(int(number))(plane) for number in numbers[outer].flat]
-        return np.reshape(planes, sizes)
+        planes = [reader_of(int(number))(region[split:]) for number in numbers[region[:split]].flat]
+        return np.reshape(planes, [part.stop - part.start for part in region])
 
     return reader
 

@@ -23,6 +23,9 @@ BY_PAGE = ("uniform", "generic", "shaped")  # kinds of series that say nothing o
 OF_SETS = ("ome", "mmstack", "ndtiff")  # kinds of series whose metadata describe all files of a set
 
 
+_BINARY_ONLY = re.compile(r"<(?:\w+:)?BinaryOnly\b[^>]*\bMetadataFile\s*=\s*[\"']([^\"']+)")
+
+
 @dataclass(frozen=True)
 class TiffImage:
     """One image of a TIFF: its name in the file, its pages, and its place in the OME-XML, if there is one."""
@@ -39,42 +42,25 @@ class TiffImage:
 
 
 def open_tiff(path: Path) -> tifffile.TiffFile:
-    """Open a TIFF; of an OME-TIFF set, with the metadata that only one of its files, or a companion file, holds."""
+    """Open a TIFF; of an OME-TIFF set whose metadata are in another of its files, that file or with its metadata."""
     tif = tifffile.TiffFile(path)
-    if not tif.is_ome:
+    named = _BINARY_ONLY.search(tif.ome_metadata or "") if tif.is_ome else None
+    if named is None:
         return tif
-    try:
-        metadata = _metadata_file(path, tif.ome_metadata or "")
-        if metadata is None:
-            return tif
-        if not metadata.is_file():
-            raise InputError(
-                f"{path.name}: the metadata of its set are in {metadata.name}, which is missing; copy all files of the "
-                "set into one folder"
-            )
-        text = _ome_xml(metadata)
-    except BaseException:
-        tif.close()
-        raise
     tif.close()
-    return tifffile.TiffFile(path, omexml=text)
+    metadata = path.with_name(named.group(1))
+    if not metadata.is_file():
+        raise InputError(
+            f"{path.name}: the metadata of its set are in {metadata.name}, which is missing; copy all files of the "
+            "set into one folder"
+        )
+    if metadata.suffix.lower() in (".tif", ".tiff"):
+        return tifffile.TiffFile(metadata)
+    return tifffile.TiffFile(path, omexml=metadata.read_text(encoding="utf-8"))
 
 
-def _metadata_file(path: Path, xml: str) -> Path | None:
-    """The file that holds the OME-XML of the set, where this file only names it."""
-    named = re.search(r"<(?:\w+:)?BinaryOnly\b[^>]*\bMetadataFile\s*=\s*[\"']([^\"']+)", xml)
-    return path.with_name(named.group(1)) if named else None
-
-
-def _ome_xml(path: Path) -> str:
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        return path.read_text(encoding="utf-8")
-    with tifffile.TiffFile(path) as tif:
-        return tif.ome_metadata or ""
-
-
-def images_of(tif: tifffile.TiffFile) -> list[TiffImage]:
-    """The images with pixels in this file, in its order.
+def images_of(tif: tifffile.TiffFile, file: str) -> list[TiffImage]:
+    """The images with pixels in the file of this name, in its order.
 
     Levels of pyramids are no images. Pages that are alike are planes of one image, even where they were written one by
     one; pages of different detectors or names are not. An image of a set has pixels in other files, too.
@@ -82,6 +68,7 @@ def images_of(tif: tifffile.TiffFile) -> list[TiffImage]:
     try:
         series = list(tif.series)
     except (ValueError, RuntimeError):  # OME-XML or pages that differ in ways which tifffile does not combine
+        tif.pages.useframes = False
         series = [series_of([page.aspage()]) for page in tif.pages]
     if series[0].kind in BY_PAGE:
         return [image for alike in _alike(series) for image in _by_label(alike)]
@@ -89,7 +76,7 @@ def images_of(tif: tifffile.TiffFile) -> list[TiffImage]:
         return [TiffImage(part.name or "", part) for part in series]
     ome = _ome_images(tif, series) if series[0].kind == "ome" else [None] * len(series)
     images = [image for part, place in zip(series, ome, strict=True) for image in _by_position(part, place)]
-    return [image for image in images if tif.filehandle.name in files_of(image.series)] or images
+    return [image for image in images if file in files_of(image.series)] or images
 
 
 def files_of(series: TiffPageSeries) -> dict[str, Path]:
