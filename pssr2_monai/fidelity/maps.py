@@ -72,8 +72,10 @@ def restore_with_maps(
     if uncertainty and options.shared:
         raise InputError("uncertainty: is measured by one process alone; leave out workers and scheduler")
     maps = partial(map_outputs, fidelity=fidelity, uncertainty=uncertainty)
-    with open_engine(options, several[0]) as engine:
-        run = prepare(source, target, several[0], options, maps=maps, resume=not uncertainty)
+    with (
+        open_engine(options, several[0]) as engine,
+        prepare(source, target, several[0], options, maps=maps, resume=not uncertainty) as run,
+    ):
         for path in (output.path for file in run.files for output in file.maps):
             if path.exists() and not options.overwrite:
                 raise InputError(f"{path}: exists already; give another output, or ask to overwrite it")
@@ -100,19 +102,18 @@ def _restore_all(run: PreparedRun, weights: Sequence[str | Path]) -> dict[Path, 
     check_output_room(run.outputs)
     device = next(run.network.parameters()).device
     networks, record = load_ensemble(weights, device, (run.network, run.record))
-    axes, overwrite = run.options.axes, run.options.overwrite
+    overwrite = run.options.overwrite
     spreads: dict[Path, Path | None] = {}
-    for file, output in run.pairs:
+    for file in run.files:
+        source, output = file.pair
         output.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _, spread = restore_with_uncertainty(
-                file, output, networks, record, run.inferer, axes=axes, overwrite=overwrite
-            )
+            _, spread = restore_with_uncertainty(file.image, output, networks, record, run.inferer, overwrite=overwrite)
         except InputError as error:
             if not run.options.skip_bad:
                 raise
             logger.warning("left out: %s", error)
         else:
-            logger.info("%s -> %s", file, output)
+            logger.info("%s -> %s", source, output)
             spreads[output] = spread
     return spreads

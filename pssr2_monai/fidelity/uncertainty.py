@@ -18,7 +18,7 @@ import torch
 from pssr2_monai.errors import InputError
 from pssr2_monai.fidelity.check_fidelity import map_path
 from pssr2_monai.images.axes import factors, is_volume
-from pssr2_monai.images.image import open_image
+from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.windows import ORIENTATIONS, fit_image_intensity, turned
 from pssr2_monai.images.writer import Writer, remove
 from pssr2_monai.networks.record import Record
@@ -90,7 +90,7 @@ def load_ensemble(
 
 
 def restore_with_uncertainty(
-    source: str | Path,
+    source: str | Path | LazyImage,
     target: str | Path,
     networks: Sequence[torch.nn.Module],
     record: Record,
@@ -102,12 +102,12 @@ def restore_with_uncertainty(
 ) -> tuple[Path, Path]:
     """Restore a file as the mean over orientations and networks, and write their spread next to it.
 
-    The target is written as by ``restore_file``; ``NAME_uncertainty``, with the same suffix, is float32: the standard
+    The target is written as by ``restore``; ``NAME_uncertainty``, with the same suffix, is float32: the standard
     deviation in grey levels of the file, on the same axes and pixel size. Both are written in strips; an interrupted
     run does not resume but starts again.
 
     Args:
-        source: an image file of any supported format.
+        source: an image file of any supported format, or an image that is open.
         target: the file to write.
         networks: in evaluation mode, of weights with this record.
         record: of their weights.
@@ -117,14 +117,14 @@ def restore_with_uncertainty(
         overwrite: replace existing files.
 
     Raises:
-        InputError: see ``restore_file`` and ``MeanAndSpread``.
+        InputError: see ``restore`` and ``MeanAndSpread``.
     """
     target = Path(target)
     _, along_y, along_x = factors(record.scale)
     orientations = orientations or (ORIENTATIONS if along_y == along_x else 4)
     network = MeanAndSpread(networks, orientations).eval()
     inferer = inferer or SeamlessInferer(volume=is_volume(record.scale))
-    with open_image(source, axes=axes) as image:
+    with source if isinstance(source, LazyImage) else open_image(source, axes=axes) as image:
         intensity = fit_image_intensity(image, record.intensity, record.stack)
         spread = map_path(target, "uncertainty")
         with (

@@ -53,7 +53,7 @@ Region = tuple[slice, ...]
 class LazyImage(AbstractContextManager["LazyImage"]):
     """An image file whose pixels are read on demand, in the axis order of the file.
 
-    It may be pickled and used in forked or spawned worker processes: each opens the file again.
+    It may be closed, pickled, and used in forked or spawned worker processes: the next read there opens the file again.
 
     Attributes:
         path: the file or folder.
@@ -82,7 +82,7 @@ class LazyImage(AbstractContextManager["LazyImage"]):
     image_given: int | str | None = None
     number: int = 1
     entries: tuple[Entry, ...] = ()
-    _process: int = field(default_factory=os.getpid, init=False, repr=False)
+    _process: int = field(default_factory=os.getpid, init=False, repr=False)  # which has the file open; 0 for none
 
     @property
     def place(self) -> str:
@@ -98,14 +98,16 @@ class LazyImage(AbstractContextManager["LazyImage"]):
                 those of numpy. Only the chunks, tiles or strips that the region touches are read.
 
         Raises:
-            InputError: the pixels are damaged.
+            InputError: the pixels are damaged, or a file to be opened again has changed.
             ValueError: the region has another number of slices than the image has axes, or steps.
         """
         whole = [slice(None)] * len(self.shape)
         bounds = region_bounds(whole if region is None else region, self.shape, self.path.name)
         if self._process != os.getpid():
-            # A forked process shares the file position of its parent: both would move it for each other.
+            # Also in a forked process, which shares the file position of its parent: each would move it for the other.
             fresh = open_image(self.path, self.axes_given, self.image_given)
+            if _layout(fresh) != _layout(self):
+                raise InputError(f"{self.path.name}: was changed since it was opened; wait until it is complete")
             self.reader, self.closer, self._process = fresh.reader, fresh.closer, os.getpid()
         try:
             pixels = self.reader(bounds)
@@ -119,15 +121,17 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         return np.ascontiguousarray(pixels, dtype=self.dtype)
 
     def close(self) -> None:
-        """Close the file; the image cannot be read afterwards."""
+        """Close the file, until the next read opens it again."""
         self.closer()
-        self.reader, self.closer = _closed, lambda: None
+        self.reader = self.closer = _closed
+        self._process = 0
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return open_image, (self.path, self.axes_given, self.image_given)
+    def __getstate__(self) -> dict[str, Any]:
+        closed = {"reader": _closed, "closer": _closed, "_process": 0}
+        return self.__dict__ | closed | {"path": self.path.absolute()}  # the current folder may be another there
 
 
 def region_bounds(region: Sequence[slice], shape: Sequence[int], name: str) -> Region:
@@ -215,8 +219,8 @@ def _report(path: Path, place: str, text: str, is_guess: bool) -> None:
     logger.log(logging.WARNING if is_guess else logging.INFO, "%s: %s, %s%s", path.name, place, text, advice)
 
 
-def _closed(region: Region) -> np.ndarray:
-    raise ValueError("the image was closed")
+def _closed(*_: object) -> Any:
+    """In place of the reader and the closer of a closed image."""
 
 
 def _resolved(image: LazyImage, axes_given: str | None) -> LazyImage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,34 +28,32 @@ from pssr2_monai.restoration.estimate import (
     window_seconds,
 )
 from pssr2_monai.restoration.inferer import INT8, SeamlessInferer
-from pssr2_monai.restoration.journal import FolderJournal, begun_settings, journal_of, was_finished
+from pssr2_monai.restoration.journal import FolderJournal, begun_settings, fingerprint, journal_of, was_finished
 from pssr2_monai.restoration.options import RestoreOptions, merge_options
 from pssr2_monai.restoration.restore_file import check_frames, network_settings
 
 logger = logging.getLogger(__name__)
 MapsOf = Callable[[LazyImage, Output], Sequence[Output]]  # written next to the output: ``fidelity.maps.map_outputs``
+OPEN_FILES = 64  # at most; systems allow 256 or more
 
 
 @dataclass(frozen=True)
 class PlannedFile:
     """One file and what it is restored to."""
 
-    source: Path
-    axes: str
-    shape: tuple[int, ...]
-    dtype: str  # of its pixels, and of the output's
-    pixel_size: dict[str, float]  # micrometres along the axes for which it is known
+    image: LazyImage  # the source, open, or closed until it is read where too many would be open
+    state: list[int]  # of the source when it was opened: its ``fingerprint``
     output: Output
     maps: tuple[Output, ...] = ()  # files next to it that say how far to trust it
 
     @property
     def pair(self) -> tuple[Path, Path]:
-        return self.source, self.output.path
+        return self.image.path, self.output.path
 
 
 @dataclass(frozen=True)
-class PreparedRun:
-    """A run of restoring that is checked and ready to begin."""
+class PreparedRun(AbstractContextManager["PreparedRun"]):
+    """A run of restoring that is checked and ready to begin; it closes the files that it has not restored."""
 
     options: RestoreOptions
     network: torch.nn.Module  # in evaluation mode, on its device
@@ -70,6 +68,10 @@ class PreparedRun:
         """The files to write: the restored images, then their maps."""
         return [*(file.output for file in self.files), *(output for file in self.files for output in file.maps)]
 
+    def __exit__(self, *_: object) -> None:
+        for file in self.files:
+            file.image.close()
+
 
 def prepare(
     source: str | Path,
@@ -83,6 +85,7 @@ def prepare(
 ) -> PreparedRun:
     """Load the weights, match the targets, and open and check every source once; see ``restore.restore``.
 
+    The files stay open for the run: no more than ``OPEN_FILES`` of them, so that others are opened again by their turn.
     The network is on ``device``: by default that of the options, or the processor where workers have networks of their
     own. Without ``resume``, nothing that an interrupted run has finished is kept.
     """
@@ -99,8 +102,8 @@ def prepare(
 
 def match_outputs(
     source: str | Path, target: str | Path, record: Record, options: RestoreOptions | None = None
-) -> list[tuple[Path, Path]]:
-    """Each source and the file that it is restored to, every source having been checked.
+) -> list[PlannedFile]:
+    """Each source, opened and checked, and the file that it is restored to.
 
     Args:
         source: an image file, or a folder of them.
@@ -112,7 +115,7 @@ def match_outputs(
         InputError: a source cannot be read or has too few frames, a target exists, or two would be the same.
     """
     options = options or RestoreOptions()
-    return _matched_files(source, target, record, options.inferer(record), options)[0]
+    return _matched_files(source, target, record, options.inferer(record), options)[1]
 
 
 def _matched_files(
@@ -141,21 +144,30 @@ def _matched_files(
             pairs.append((file, output))
             continue
         try:
-            with open_image(file, axes=options.axes) as image:
-                check_frames(image, record)
-                planned = output_of(image, output, record, inferer)
-                mapped = tuple(maps(image, planned)) if maps is not None else ()
-                pixel_size = dict(image.pixel_size)
-                files.append(PlannedFile(file, image.axes, image.shape, str(image.dtype), pixel_size, planned, mapped))
+            files.append(_planned(open_image(file, axes=options.axes), output, record, inferer, maps))
         except InputError as error:
             if not options.skip_bad:
                 raise
             logger.warning("left out: %s", error)
         else:
             pairs.append((file, output))
+            if len(files) > OPEN_FILES:
+                files[-1].image.close()
     if not pairs:
         raise InputError(f"{source}: none of its images can be restored")
     return pairs, files
+
+
+def _planned(
+    image: LazyImage, output: Path, record: Record, inferer: SeamlessInferer, maps: MapsOf | None
+) -> PlannedFile:
+    try:
+        check_frames(image, record)
+        planned = output_of(image, output, record, inferer)
+        return PlannedFile(image, fingerprint(image.path), planned, tuple(maps(image, planned)) if maps else ())
+    except BaseException:
+        image.close()
+        raise
 
 
 @dataclass(frozen=True)
@@ -172,7 +184,8 @@ class RestoringPlan:
         lines = [f"{name:12}{value}" for name, value in self.settings.items()]
         lines += [f"{'finished':12}{self.finished} files, by an interrupted run"] if self.finished else []
         for file in self.files:
-            lines.append(f"{file.source} ({file.axes}, {' x '.join(map(str, file.shape))} {file.dtype})")
+            image = file.image
+            lines.append(f"{image.path} ({image.axes}, {' x '.join(map(str, image.shape))} {image.dtype})")
             lines += [f"  -> {output.path}" for output in (file.output, *file.maps)]
         return "\n".join([*lines, self.table()])
 
@@ -198,16 +211,16 @@ def plan_restoring(
     """
     options = merge_options(options, keywords)
     device = options.device or default_device()
-    run = prepare(source, target, weights, options, device=device, maps=maps)
-    with open_engine(options, weights) if options.scheduler is not None else nullcontext() as engine:
-        workers = (options.workers or 1) if engine is None else engine.workers
-    try:
-        check_output_room(run.outputs)
-        problem = None
-    except InputError as error:
-        problem = str(error)
-    settings = {"weights": str(weights), **_settings(run, device), "workers": workers}
-    estimate = _estimate(run, workers, trial) if run.files else None
+    with prepare(source, target, weights, options, device=device, maps=maps) as run:
+        with open_engine(options, weights) if options.scheduler is not None else nullcontext() as engine:
+            workers = (options.workers or 1) if engine is None else engine.workers
+        try:
+            check_output_room(run.outputs)
+            problem = None
+        except InputError as error:
+            problem = str(error)
+        settings = {"weights": str(weights), **_settings(run, device), "workers": workers}
+        estimate = _estimate(run, workers, trial) if run.files else None
     return RestoringPlan(settings, run.files, len(run.pairs) - len(run.files), estimate, problem)
 
 
@@ -234,6 +247,5 @@ def _estimate(run: PreparedRun, workers: int, trial: bool) -> Estimate:
     if not trial:
         return Estimate(outputs, workers)
     largest = max(run.files, key=lambda file: file.output.windows)
-    with open_image(largest.source, axes=run.options.axes) as image:
-        seconds = window_seconds(image, run.network, run.record, run.inferer)
+    seconds = window_seconds(largest.image, run.network, run.record, run.inferer)
     return Estimate(outputs, workers, seconds, peak_memory())

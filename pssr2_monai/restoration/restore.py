@@ -21,8 +21,8 @@ from pssr2_monai.restoration.estimate import Output, check_output_room
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journal import Unfinished
 from pssr2_monai.restoration.options import RestoreOptions, merge_options
-from pssr2_monai.restoration.plan import PreparedRun, prepare
-from pssr2_monai.restoration.restore_file import restore_file, restore_in_worker
+from pssr2_monai.restoration.plan import PlannedFile, PreparedRun, prepare
+from pssr2_monai.restoration.restore_file import FileRestorer, restore_in_worker
 
 logger = logging.getLogger(__name__)
 PROFILED_PARTS = ("read", "network", "blend", "cast", "write")
@@ -54,15 +54,15 @@ def restore(
 
     Raises:
         InputError: before any work, where an option is wrong, a source cannot be read, a target exists or cannot be
-            written; see ``restore_file``.
+            written; see ``restore_file.FileRestorer``.
 
     Example:
         >>> [path.name for path in restore("scans/cell_0.tif", "restored.tif", "run/model.pt")]
         ['restored.tif']
     """
     options = merge_options(options, keywords)
-    with open_engine(options, weights) as engine:
-        return restore_prepared(prepare(source, target, weights, options), engine)
+    with open_engine(options, weights) as engine, prepare(source, target, weights, options) as run:
+        return restore_prepared(run, engine)
 
 
 def restore_prepared(run: PreparedRun, engine: Engine | None = None, shared_pixels: int = SHARED_PIXELS) -> list[Path]:
@@ -71,17 +71,17 @@ def restore_prepared(run: PreparedRun, engine: Engine | None = None, shared_pixe
     Outputs of more than ``shared_pixels`` HR pixels are divided among the workers.
     """
     check_output_room(run.outputs)
-    left = [file.pair for file in run.files]
-    done = {output for _, output in run.pairs} - {output for _, output in left}
+    left = list(run.files)
+    done = {output for _, output in run.pairs} - {file.output.path for file in left}
     if done:
         logger.info("%s: resumes after %d files", run.pairs[0][1].parent, len(done))
     in_folder = run.journal is not None and all(output.parent == run.journal.path.parent for _, output in run.pairs)
     if run.journal is not None and in_folder:
         run.journal.begin(run.pairs)
     if engine is not None:
-        whole = [file.pair for file in run.files if not is_divided(file.output, engine, shared_pixels)]
-        done.update(_restore_whole_files(whole, engine, run))
-        left = [pair for pair in left if pair not in whole]
+        divided = {file.output.path for file in left if is_divided(file.output, engine, shared_pixels)}
+        done.update(_restore_whole_files([file for file in left if file.output.path not in divided], engine, run))
+        left = [file for file in left if file.output.path in divided]
     steps = restoring_engine(run.network, run.record, run.inferer, run.options, engine)
     steps.add_event_handler(Events.ITERATION_COMPLETED, lambda steps: done.update(steps.state.output))
     if left:
@@ -121,35 +121,34 @@ def restoring_engine(
         names = ", ".join(f"options#{name} instead of evaluator#{name}" for name in removed)
         raise UsageError(f"restoring_engine: takes these as RestoreOptions; in a bundle's configuration give {names}")
     options = options or RestoreOptions()
-    inferer = inferer or options.inferer(record)
-    choices: dict[str, Any] = {"axes": options.axes, "overwrite": options.overwrite, "engine": engine}
+    restorer = FileRestorer(network, record, inferer or options.inferer(record), options.overwrite, engine)
 
-    def step(_: IgniteEngine, pair: tuple[Path, Path]) -> list[Path]:
-        pair[1].parent.mkdir(parents=True, exist_ok=True)
+    def step(_: IgniteEngine, file: PlannedFile) -> list[Path]:
+        file.output.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            restore_file(*pair, network, record, inferer, **choices)
+            restorer.restore(file.image, file.output.path, file.state)
         except InputError as error:
-            return _report(pair, error, options.skip_bad)
-        return _report(pair)
+            return _report(file, error, options.skip_bad)
+        return _report(file)
 
     return IgniteEngine(step)
 
 
-def _restore_whole_files(pairs: list[tuple[Path, Path]], engine: Engine, run: PreparedRun) -> list[Path]:
-    """Restore files, each of them whole by one worker, and return those written."""
-    of_absolute = {(source.absolute(), target.absolute()): (source, target) for source, target in pairs}
-    for _, target in pairs:
+def _restore_whole_files(files: list[PlannedFile], engine: Engine, run: PreparedRun) -> list[Path]:
+    """Restore files, each of them whole by one worker, which opens it, and return those written."""
+    of_target = {file.output.path.absolute(): file for file in files}
+    for target in of_target:
         target.parent.mkdir(parents=True, exist_ok=True)
-    restore_pair = partial(restore_in_worker, engine.network, run.inferer, run.options)
-    results = engine.run(restore_pair, of_absolute)
-    return [path for pair, error in results for path in _report(of_absolute[pair], error, run.options.skip_bad)]
+    restore_pair = partial(restore_in_worker, engine.network, run.inferer, run.options.overwrite)
+    results = engine.run(restore_pair, ((file.image, target) for target, file in of_target.items()))
+    return [path for (_, target), error in results for path in _report(of_target[target], error, run.options.skip_bad)]
 
 
-def _report(pair: tuple[Path, Path], error: InputError | None = None, skip_bad: bool = False) -> list[Path]:
+def _report(file: PlannedFile, error: InputError | None = None, skip_bad: bool = False) -> list[Path]:
     """Log what became of a source, and return the files written: its target, or none where it is left out."""
     if error is None:
-        logger.info("%s -> %s", *pair)
-        return [pair[1]]
+        logger.info("%s -> %s", *file.pair)
+        return [file.output.path]
     if not skip_bad or isinstance(error, Unfinished):
         raise error
     logger.warning("left out: %s", error)

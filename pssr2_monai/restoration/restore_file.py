@@ -9,7 +9,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from monai.inferers import Inferer
 
 from pssr2_monai.errors import InputError, causes
 from pssr2_monai.images.axes import Frames, frames_of, is_volume, scaled_pixel_size, scaled_shape
-from pssr2_monai.images.image import LazyImage, open_image
+from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.windows import fit_image_intensity
 from pssr2_monai.images.writer import Writer, create_writer, part_path, remove
 from pssr2_monai.networks.record import Record
@@ -30,8 +30,7 @@ from pssr2_monai.restoration.engines import Engine, WorkerNetwork, one_at_a_time
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journal import Journal, Unfinished, begun_settings, fingerprint, journal_of, was_finished
 from pssr2_monai.restoration.layout import Layout, LayoutLimits, layout_of
-from pssr2_monai.restoration.options import RestoreOptions
-from pssr2_monai.restoration.restore_image import ImageRestorer, WorkerImage, restore_strip
+from pssr2_monai.restoration.restore_image import ImageRestorer, restore_strip
 
 logger = logging.getLogger(__name__)
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
@@ -58,127 +57,112 @@ def check_frames(image: LazyImage, record: Record) -> Frames:
     return frames
 
 
-def restore_file(
-    source: str | Path,
-    target: str | Path,
-    network: torch.nn.Module,
-    record: Record,
-    inferer: SeamlessInferer | None = None,
-    *,
-    axes: str | None = None,
-    overwrite: bool = False,
-    engine: Engine | None = None,
-    quiet: bool = False,
-    limits: LayoutLimits | None = None,
-) -> Path:
-    """Restore one image file, keeping its axes, dtype and intensity scale; the pixel size is divided by the scale.
+@dataclass(frozen=True)
+class FileRestorer:
+    """Restores image files, keeping their axes, dtype and intensity scale; the pixel size is divided by the scale.
 
     Neither the source nor the target is ever whole in memory. An interrupted run resumes when the same is asked for
-    again, and writes the same file, whichever process restored which part of it; ``overwrite`` discards what a run of
-    other settings has left. Where memory runs out, the file begins anew with half of the windows at a time, then with
-    smaller ones, and says so.
-
-    Raises:
-        InputError: the file cannot be read or written, has fewer frames than the network needs, was changed meanwhile,
-            or a run of other settings was interrupted.
-        Unfinished: the disk is full, or workers were lost; what is done is kept.
+    again, and writes the same file, whichever process restored which part of it. Where memory runs out, the file begins
+    anew with half of the windows at a time, then with smaller ones, and says so.
     """
-    inferer = inferer or SeamlessInferer(volume=is_volume(record.scale))
-    source, path = Path(source).absolute(), Path(target).absolute()
-    if was_finished(path) and not overwrite:
-        remove(journal_of(path))
-    else:
-        _FileRun(source, path, network, record, inferer, axes, overwrite, engine, quiet, limits).restore()
-    return Path(target)
 
-
-@dataclass(frozen=True)
-class _FileRun:
-    """The arguments of ``restore_file``."""
-
-    source: Path
-    target: Path
-    network: torch.nn.Module
+    network: torch.nn.Module  # in evaluation mode, on the device that does the work
     record: Record
     inferer: SeamlessInferer
-    axes: str | None
-    overwrite: bool
-    engine: Engine | None
-    quiet: bool
-    limits: LayoutLimits | None
+    overwrite: bool = False  # also what a run of other settings has left
+    engine: Engine | None = None  # the workers that share a file, if any
+    quiet: bool = False  # whether no progress is shown
+    limits: LayoutLimits | None = None
 
-    def restore(self) -> None:
-        """Restore the file, with smaller windows where memory runs out."""
+    def restore(self, image: LazyImage, target: Path, state: list[int] | None = None) -> None:
+        """Restore an image, and close it.
+
+        Args:
+            image: the source.
+            target: the file to write.
+            state: the ``fingerprint`` of the source when it was opened; by default that of now.
+
+        Raises:
+            InputError: the source cannot be read, or was changed since it was opened; the target cannot be written; the
+                image has fewer frames than the network needs; a run of other settings was interrupted.
+            Unfinished: the disk is full, or workers were lost; what is done is kept.
+        """
+        target = target.absolute()
+        if was_finished(target) and not self.overwrite:
+            remove(journal_of(target))
+            return
+        state = state or fingerprint(image.path)
         halvings = 0
-        while True:
-            try:
-                return self._restore(halvings)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                halvings += 1
-                smaller = self.inferer.halved(halvings)
-                if smaller is None:
-                    message = f"{self.source}: out of memory even for the smallest window; use another device"
-                    raise InputError(message) from error
-                size = f"{smaller.batch_size} of {smaller.window} LR pixels at a time"
-                logger.warning("%s: out of memory; begins anew with %s", self.source, size)
-            # The windows decide a little about the output, so that what larger ones have written does not fit.
-            remove(journal_of(self.target))
+        with image, _full_disk_reported(target):
+            while True:
+                try:
+                    self._restore(image, target, state, halvings)
+                    return
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    halvings += 1
+                    smaller = self.inferer.halved(halvings)
+                    if smaller is None:
+                        message = f"{image.path}: out of memory even for the smallest window; use another device"
+                        raise InputError(message) from error
+                    size = f"{smaller.batch_size} of {smaller.window} LR pixels at a time"
+                    logger.warning("%s: out of memory; begins anew with %s", image.path, size)
+                # The windows decide a little about the output, so that what larger ones have written does not fit.
+                remove(journal_of(target))
 
-    def _restore(self, halvings: int) -> None:
-        """Restore the file, or what an interrupted run has left of it, with windows that were halved some times."""
-        notes = journal_of(self.target)
-        with open_image(self.source, axes=self.axes) as image, _full_disk_reported(self.target):
-            state = fingerprint(self.source)
-            settings, layout = self._settings(image, state, halvings)
-            if self.overwrite and was_finished(self.target) and begun_settings(notes) == settings:
-                remove(notes)
-                return
-            if (self.overwrite and begun_settings(notes) != settings) or not part_path(self.target).exists():
-                remove(notes)
-                settings, layout = self._settings(image, state, halvings)
-            intensity = fit_image_intensity(image, self.record.intensity, self.record.stack)
-            journal = Journal(notes, settings) if notes.exists() else None
-            resume = journal is not None
-            writer = output_writer(self.target, image, self.record, self.overwrite, resume=resume, layout=layout)
-            try:
-                if writer.chunks is not None:
-                    journal = journal or Journal(notes, settings)
-                restorer = ImageRestorer(image, writer, self.network, self.record, layout.inferer, intensity, layout)
-                restorer.quantize()
-                self._run(restorer, journal)
-                if fingerprint(self.source) != state:
-                    raise InputError(f"{self.source}: was changed while it was read; restore it when it is complete")
-                writer.close(keep=True, spread=map if self.engine is None else partial(_spread, self.engine))
-            except BaseException as error:
-                if journal is not None and journal.done and _is_kept(error):
-                    writer.suspend()  # for the same command to resume
-                else:
-                    remove(notes)  # first: with a journal and no part, the target would pass for finished
-                    writer.abort()
-                raise
+    def _restore(self, image: LazyImage, target: Path, state: list[int], halvings: int) -> None:
+        """Restore an image, or what an interrupted run has left of it, with windows that were halved some times."""
+        _check_unchanged(image, state)
+        notes = journal_of(target)
+        settings, layout = self._settings(image, target, state, halvings)
+        if self.overwrite and was_finished(target) and begun_settings(notes) == settings:
             remove(notes)
+            return
+        if (self.overwrite and begun_settings(notes) != settings) or not part_path(target).exists():
+            remove(notes)
+            settings, layout = self._settings(image, target, state, halvings)
+        intensity = fit_image_intensity(image, self.record.intensity, self.record.stack)
+        journal = Journal(notes, settings) if notes.exists() else None
+        writer = output_writer(target, image, self.record, self.overwrite, resume=journal is not None, layout=layout)
+        try:
+            if writer.chunks is not None:
+                journal = journal or Journal(notes, settings)
+            restorer = ImageRestorer(image, writer, self.network, self.record, layout.inferer, intensity, layout)
+            restorer.quantize()
+            self._run(restorer, journal)
+            _check_unchanged(image, state)
+            writer.close(keep=True, spread=map if self.engine is None else partial(_spread, self.engine))
+        except BaseException as error:
+            if journal is not None and journal.done and _is_kept(error):
+                writer.suspend()  # for the same command to resume
+            else:
+                remove(notes)  # first: with a journal and no part, the target would pass for finished
+                writer.abort()
+            raise
+        remove(notes)
 
     @cached_property
     def _network_settings(self) -> dict[str, Any]:
         return network_settings(self.network, self.record, self.inferer)
 
-    def _settings(self, image: LazyImage, state: list[int], halvings: int) -> tuple[dict[str, Any], Layout]:
+    def _settings(
+        self, image: LazyImage, target: Path, state: list[int], halvings: int
+    ) -> tuple[dict[str, Any], Layout]:
         """All that the output depends on, as in a journal, and how it is divided.
 
         How often the windows were halved, and the file to be replaced, are those of the run to be resumed.
         """
-        begun = begun_settings(journal_of(self.target))
+        begun = begun_settings(journal_of(target))
         halvings = begun.get("halvings", halvings)
         inferer = self.inferer.halved(halvings) or self.inferer
-        layout = layout_of(image, self.target, self.record, inferer, self.limits)
-        settings: dict[str, Any] = {"source": [self.source.name, state, image.axes, list(image.shape)]}
+        layout = layout_of(image, target, self.record, inferer, self.limits)
+        settings: dict[str, Any] = {"source": [image.path.name, state, image.axes, list(image.shape)]}
         settings |= self._network_settings
         settings |= {"halvings": halvings, "overwrite": self.overwrite}
         settings["blocks"] = [*layout.chunks, len(layout.columns), *map(len, layout.columns[0])]
         settings["axes"] = [axis.length for axis in layout.axes]
-        replaced = fingerprint(self.target) if self.overwrite and self.target.exists() else None
+        replaced = fingerprint(target) if self.overwrite and target.exists() else None
         settings["replaced"] = begun.get("replaced", replaced)
         return json.loads(json.dumps(settings)), layout
 
@@ -200,10 +184,9 @@ class _FileRun:
                         bar.update(written)
                 return
             assert journal is not None, "several workers need a target that they can write to at once"
-            sent = (restorer.writer, restorer.inferer, restorer.intensity, layout)
-            image = WorkerImage(self.engine.network, self.source, self.axes, *sent)
+            sent = replace(restorer, network=torch.nn.Identity())  # workers load the network themselves
             strips = layout.strips(journal, self.engine.workers)
-            for strip, result in self.engine.run(partial(restore_strip, image), strips):
+            for strip, result in self.engine.run(partial(restore_strip, self.engine.network, sent), strips):
                 if isinstance(result, InputError):
                     raise result
                 journal.note(strip.name, strip.rows)
@@ -211,12 +194,12 @@ class _FileRun:
 
 
 def restore_in_worker(
-    network: WorkerNetwork, inferer: SeamlessInferer, options: RestoreOptions, pair: tuple[Path, Path]
+    network: WorkerNetwork, inferer: SeamlessInferer, overwrite: bool, pair: tuple[LazyImage, Path]
 ) -> InputError | None:
     """Restore a whole file in a worker; return the error that a retry would not mend, if any."""
     with one_at_a_time():
         try:
-            restore_file(*pair, *network.load(), inferer, axes=options.axes, overwrite=options.overwrite, quiet=True)
+            FileRestorer(*network.load(), inferer, overwrite, quiet=True).restore(*pair)
         except InputError as error:
             return error
     return None
@@ -262,6 +245,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: numpy and torch on GPUs have classes for it, torch on processors has words alone."""
     known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     return known or any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def _check_unchanged(image: LazyImage, state: list[int]) -> None:
+    if fingerprint(image.path) != state:
+        raise InputError(f"{image.path}: was changed while it was read; restore it when it is complete")
 
 
 def _spread(engine: Engine, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:

@@ -7,8 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 from uuid import uuid4
 
@@ -18,7 +17,7 @@ from torch.profiler import record_function
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import factors
-from pssr2_monai.images.image import LazyImage, open_image
+from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.intensity import Intensity
 from pssr2_monai.images.windows import Window, read_window, reflect_indices, write_window
 from pssr2_monai.images.writer import Writer
@@ -44,6 +43,7 @@ class ImageRestorer:
     inferer: SeamlessInferer
     intensity: Intensity  # of the source
     layout: Layout
+    key: str = field(default_factory=lambda: uuid4().hex, kw_only=True)  # by which a worker recognises the image
 
     def run(
         self, strips: Iterable[Strip], before_window: Callable[[], None] = lambda: None
@@ -138,38 +138,17 @@ class ImageRestorer:
             write_window(self.writer, order, frame, Window(y, x, height, width), block[:, number])
 
 
-@dataclass(frozen=True)
-class WorkerImage:
-    """What a worker needs, besides the strip, to restore strips of one image; it can be pickled."""
-
-    network: WorkerNetwork
-    source: Path
-    axes: str | None
-    writer: Writer
-    inferer: SeamlessInferer
-    intensity: Intensity
-    layout: Layout
-    number: str = field(default_factory=lambda: uuid4().hex)  # by which a worker recognises the image of its last strip
-
-    def restorer(self) -> ImageRestorer:
-        """The restorer of this image in this process, kept from strip to strip: it may have compiled the network."""
-        global _last
-        if _last is None or _last[0] != self.number:
-            network, record = self.network.load()
-            image = open_image(self.source, axes=self.axes)
-            restorer = ImageRestorer(image, self.writer, network, record, self.inferer, self.intensity, self.layout)
-            _last = self.number, restorer
-        return _last[1]
+_last: ImageRestorer | None = None  # of this worker, kept from strip to strip: it may have compiled the network
 
 
-_last: tuple[str, ImageRestorer] | None = None
-
-
-def restore_strip(image: WorkerImage, strip: Strip) -> int | InputError:
+def restore_strip(network: WorkerNetwork, restorer: ImageRestorer, strip: Strip) -> int | InputError:
     """Restore a strip in a worker; return the number of HR pixels, or the error that a retry would not mend."""
+    global _last
     with one_at_a_time():
         try:
-            return sum(pixels for *_, pixels in image.restorer().run([strip]))
+            if _last is None or _last.key != restorer.key:
+                _last = replace(restorer, network=network.load()[0])
+            return sum(pixels for *_, pixels in _last.run([strip]))
         except InputError as error:
             return error
 

@@ -59,17 +59,31 @@ def test_regions_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         image.read(np.s_[:, :, :])
     with pytest.raises(ValueError, match="step"):
         image.read(np.s_[::2, :])
+
+
+def test_a_closed_image_opens_its_file_again_unless_it_has_changed(tmp_path: Path) -> None:
+    data = ramp(64, 48)
+    tifffile.imwrite(tmp_path / "a.tif", data, compression="zlib")
+    image = open_image(tmp_path / "a.tif")
     image.close()
-    with pytest.raises(ValueError, match="closed"):
+    np.testing.assert_array_equal(image.read(), data)
+    image.close()
+    image.close()
+    tifffile.imwrite(tmp_path / "a.tif", data[:40])
+    with pytest.raises(InputError, match=r"a\.tif: was changed since it was opened"):
         image.read()
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
-def test_a_pickled_image_reads_on(tmp_path: Path, compression: str | None) -> None:
+def test_a_pickled_image_reads_on_in_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str | None
+) -> None:
     data = ramp(64, 48)
     tifffile.imwrite(tmp_path / "a.tif", data, compression=compression, tile=(16, 16))
-    copy = pickle.loads(pickle.dumps(open_image(tmp_path / "a.tif")))
-    np.testing.assert_array_equal(copy.read(np.s_[3:20, 5:25]), data[3:20, 5:25])
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps(open_image("a.tif"))
+    monkeypatch.chdir("/")
+    np.testing.assert_array_equal(pickle.loads(pickled).read(np.s_[3:20, 5:25]), data[3:20, 5:25])
 
 
 def test_forked_child_opens_the_file_anew(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from pssr2_monai.cli.main import main
 from pssr2_monai.errors import InputError
+from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import write_image
 from pssr2_monai.networks import ResUNet
 from pssr2_monai.networks.record import Record
@@ -23,7 +24,7 @@ from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journal import Journal, Unfinished
 from pssr2_monai.restoration.options import RestoreOptions
 from pssr2_monai.restoration.restore import restore
-from pssr2_monai.restoration.restore_file import restore_file
+from pssr2_monai.restoration.restore_file import FileRestorer
 
 INFERER = SeamlessInferer(64, precision="float32")
 
@@ -55,7 +56,9 @@ def folder(_one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _restore(folder: Path, target: Path, engine: engines.Engine | None) -> Path:
-    return restore_file(folder / "in.ome.zarr", target, *load_weights(folder / "model.pt"), INFERER, engine=engine)
+    restorer = FileRestorer(*load_weights(folder / "model.pt"), INFERER, engine=engine)
+    restorer.restore(open_image(folder / "in.ome.zarr"), target)
+    return target
 
 
 def _bytes(path: Path) -> Any:

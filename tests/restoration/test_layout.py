@@ -25,7 +25,7 @@ from pssr2_monai.restoration.blending import WindowAxis
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.journal import Journal
 from pssr2_monai.restoration.layout import BlockAssembler, LayoutLimits, Strip, columns, rows_of_strips, split_rows
-from pssr2_monai.restoration.restore_file import restore_file
+from pssr2_monai.restoration.restore_file import FileRestorer
 from pssr2_monai.restoration.restore_image import ImageRestorer
 
 
@@ -75,8 +75,8 @@ def test_the_division_into_columns_changes_no_bit(
     (tmp_path / "whole").mkdir()
     (tmp_path / "divided").mkdir()
     target = f"out{suffix}"
-    restore_file(source, tmp_path / "whole" / target, network, record, inferer)
-    restore_file(source, tmp_path / "divided" / target, network, record, inferer, limits=SMALL)
+    FileRestorer(network, record, inferer).restore(open_image(source), tmp_path / "whole" / target)
+    FileRestorer(network, record, inferer, limits=SMALL).restore(open_image(source), tmp_path / "divided" / target)
     with (
         open_image(tmp_path / "whole" / target) as whole,
         open_image(tmp_path / "divided" / target) as divided,
@@ -114,19 +114,20 @@ def test_an_interrupted_run_resumes_to_the_same_file(
         return run(self, strips, *rest)
 
     monkeypatch.setattr(Journal, "note", interrupting)
-    straight = restore_file(source, tmp_path / "straight" / target.name, network, record, inferer, limits=SMALL)
+    straight, restorer = tmp_path / "straight" / target.name, FileRestorer(network, record, inferer, limits=SMALL)
+    restorer.restore(open_image(source), straight)
     assert written > 2
     third, first_strip = max(1, written // 3), ("0.0", 0)
     monkeypatch.setattr(ImageRestorer, "run", recording)
     for number in range(2):
         written, after = 0, third
         with pytest.raises(Interrupted):
-            restore_file(source, target, network, record, inferer, limits=SMALL)
+            restorer.restore(open_image(source), target)
         assert not target.exists()
         assert (first_strip in ran) == (number == 0), "what was done is done again"
         ran.clear()
     after = 10**9
-    restore_file(source, target, network, record, inferer, limits=SMALL)
+    restorer.restore(open_image(source), target)
     assert first_strip not in ran
     assert _files(target) == _files(straight)
     assert {path.name for path in tmp_path.iterdir()} == {"in.tif", "straight", target.name}
@@ -141,7 +142,8 @@ def test_many_chunks_are_put_together_in_shards(
     (tmp_path / "shards").mkdir()
     monkeypatch.setattr("pssr2_monai.images.formats.omezarr.SMALLEST_LEVEL", 32)
     limits = LayoutLimits(column_bytes=SMALL.column_bytes, chunk=16)
-    chunked = restore_file(source, tmp_path / "chunks" / "out.ome.zarr", network, record, inferer, limits=limits)
+    chunked, sharded = (tmp_path / name / "out.ome.zarr" for name in ("chunks", "shards"))
+    FileRestorer(network, record, inferer, limits=limits).restore(open_image(source), chunked)
     limits = replace(limits, files=10, shard_bytes=2**15)
     written: list[tuple[slice, ...]] = []
     write = Writer.write
@@ -151,7 +153,7 @@ def test_many_chunks_are_put_together_in_shards(
         write(self, region, array)
 
     monkeypatch.setattr(Writer, "write", recording)
-    sharded = restore_file(source, tmp_path / "shards" / "out.ome.zarr", network, record, inferer, limits=limits)
+    FileRestorer(network, record, inferer, limits=limits).restore(open_image(source), sharded)
     levels = [zarr.open_group(str(path), mode="r") for path in (chunked, sharded)]
     assert len(list(levels[0].array_keys())) == len(list(levels[1].array_keys())) > 2
     for name in levels[0].array_keys():
@@ -172,7 +174,7 @@ def test_many_chunks_are_put_together_in_shards(
 def test_other_settings_do_not_go_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.random.default_rng(0).integers(0, 256, (200, 100)).astype(np.uint8)
     write_image(tmp_path / "in.tif", image, axes="YX", pixel_size={})
-    record, target = Record({}, 2), tmp_path / "out.tif"
+    record, source, target = Record({}, 2), open_image(tmp_path / "in.tif"), tmp_path / "out.tif"
     note = Journal.note
 
     def interrupting(journal: Journal, job: str, rows: range) -> None:
@@ -182,10 +184,10 @@ def test_other_settings_do_not_go_on_with_it(tmp_path: Path, monkeypatch: pytest
     with monkeypatch.context() as patched:
         patched.setattr(Journal, "note", interrupting)
         with pytest.raises(KeyboardInterrupt):
-            restore_file(tmp_path / "in.tif", target, _network(2), record, SeamlessInferer(64))
+            FileRestorer(_network(2), record, SeamlessInferer(64)).restore(source, target)
     with pytest.raises(InputError, match=r"out.tif.journal: a restoring of other settings, or of the input as it was"):
-        restore_file(tmp_path / "in.tif", target, _network(2), record, SeamlessInferer(96))
-    restore_file(tmp_path / "in.tif", target, _network(2), record, SeamlessInferer(96), overwrite=True)
+        FileRestorer(_network(2), record, SeamlessInferer(96)).restore(source, target)
+    FileRestorer(_network(2), record, SeamlessInferer(96), overwrite=True).restore(source, target)
     assert {path.name for path in tmp_path.iterdir()} == {"in.tif", "out.tif"}
 
 

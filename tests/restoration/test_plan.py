@@ -17,8 +17,8 @@ from pssr2_monai.images.writer import write_image
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights
 from pssr2_monai.restoration.options import RestoreOptions
-from pssr2_monai.restoration.plan import match_outputs, plan_restoring, prepare
-from pssr2_monai.restoration.restore import restore
+from pssr2_monai.restoration.plan import OPEN_FILES, match_outputs, plan_restoring, prepare
+from pssr2_monai.restoration.restore import restore, restore_prepared
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         monkeypatch.setattr(f"pssr2_monai.{module}.{function.__name__}", counting)
 
-    for module in ("restoration.plan", "restoration.restore_file", "fidelity.uncertainty", "fidelity.check_fidelity"):
+    for module in ("restoration.plan", "fidelity.uncertainty", "fidelity.check_fidelity", "images.image"):
         count(module, open_image, lambda path, *_: Path(path).name)
     for module in ("restoration.plan", "fidelity.uncertainty"):
         count(module, load_weights, lambda *_: "weights")
@@ -65,11 +65,26 @@ def test_a_plan_opens_each_file_once(scans: Path, tiny_weights: Path, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_opens_each_file_once_to_check_and_once_to_restore(
-    scans: Path, tiny_weights: Path, tmp_path: Path, counts: Counter[str]
-) -> None:
+def test_a_run_opens_each_file_once(scans: Path, tiny_weights: Path, tmp_path: Path, counts: Counter[str]) -> None:
     restore(scans, tmp_path / "out", tiny_weights)
-    assert counts == dict.fromkeys(SOURCES, 2) | dict.fromkeys(["weights", "targets", "room"], 1)
+    assert counts == dict.fromkeys([*SOURCES, "weights", "targets", "room"], 1)
+
+
+def test_of_many_files_a_bounded_number_stays_open(tiny_weights: Path, tmp_path: Path, counts: Counter[str]) -> None:
+    (tmp_path / "scans").mkdir()
+    names = [f"{number}.png" for number in range(OPEN_FILES + 2)]
+    for number, name in enumerate(names):
+        write_image(tmp_path / "scans" / name, np.full((8, 8), number, np.uint8), axes="YX", pixel_size={})
+    with prepare(tmp_path / "scans", tmp_path / "out", tiny_weights, RestoreOptions()) as run:
+        assert [file.image.read()[0, 0] for file in run.files] == list(range(OPEN_FILES + 2))
+    assert {name: counts[name] for name in names} == dict.fromkeys(names[:-2], 1) | dict.fromkeys(names[-2:], 2)
+
+
+def test_a_source_that_changes_before_its_turn_is_refused(scans: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    run = prepare(scans, tmp_path / "out", tiny_weights, RestoreOptions())
+    write_image(scans / "1.tif", np.zeros((40, 50), np.float32), axes="YX", pixel_size={}, overwrite=True)
+    with pytest.raises(InputError, match=r"1\.tif: was changed while it was read; restore it when it is complete"):
+        restore_prepared(run)
 
 
 @pytest.mark.parametrize("uncertainty", [False, True])
@@ -77,8 +92,8 @@ def test_maps_share_the_preparation(
     uncertainty: bool, scans: Path, tiny_weights: Path, tmp_path: Path, counts: Counter[str]
 ) -> None:
     restore_with_maps(scans, tmp_path / "out", tiny_weights, uncertainty=uncertainty)
-    # To check, to restore, and to compare with its output, which has the same name.
-    assert counts == dict.fromkeys(SOURCES, 4) | dict.fromkeys(["weights", "targets", "room"], 1)
+    # To restore, and to compare with its output, which has the same name.
+    assert counts == dict.fromkeys(SOURCES, 3) | dict.fromkeys(["weights", "targets", "room"], 1)
 
 
 def test_each_member_of_an_ensemble_is_loaded_once(
@@ -98,7 +113,7 @@ def test_the_plan_is_what_runs(scans: Path, tiny_weights: Path, tmp_path: Path) 
     expected = {"weights": str(tiny_weights), "scale": 4, "n_frames": [1, 1], "precision": "float32", "window": 64}
     assert plan.settings.items() >= expected.items()
     for file in plan.files:
-        assert (file.axes, file.shape, file.dtype, file.pixel_size) == ("YX", (40, 50), "uint8", {"Y": 0.01, "X": 0.01})
+        assert (file.image.axes, file.image.shape, file.image.dtype) == ("YX", (40, 50), np.uint8)
         with open_image(file.output.path) as image:
             assert image.shape == file.output.shape == (160, 200)
     with pytest.raises(InputError, match="exists already"):
@@ -127,8 +142,10 @@ def test_files_that_cannot_be_restored_are_left_out_where_asked(scans: Path, tmp
     record = Record({}, 2)
     with pytest.raises(InputError, match=r"bad\.tif"):
         match_outputs(scans, tmp_path / "out", record)
-    pairs = match_outputs(scans, tmp_path / "out", record, RestoreOptions(skip_bad=True, format="png"))
-    assert pairs == [(scans / f"{number}.tif", tmp_path / "out" / f"{number}.png") for number in range(3)]
+    files = match_outputs(scans, tmp_path / "out", record, RestoreOptions(skip_bad=True, format="png"))
+    assert [file.pair for file in files] == [
+        (scans / f"{number}.tif", tmp_path / "out" / f"{number}.png") for number in range(3)
+    ]
     deep = Record({}, 2, (5, 1))
     with pytest.raises(InputError, match="none of its images can be restored"):
         match_outputs(scans, tmp_path / "out", deep, RestoreOptions(skip_bad=True))

@@ -20,7 +20,7 @@ from pssr2_monai.networks import ResUNet
 from pssr2_monai.networks.record import Record
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.restore import restore
-from pssr2_monai.restoration.restore_file import restore_file
+from pssr2_monai.restoration.restore_file import FileRestorer
 
 
 class Interpolation(torch.nn.Module):
@@ -40,6 +40,10 @@ def _record(scale: int, n_frames: tuple[int, int] = (1, 1), mode: str | None = N
     return Record(network={}, scale=scale, n_frames=n_frames, intensity=IntensitySettings(mode=mode))
 
 
+def _restore(source: Path, target: Path, network: torch.nn.Module, record: Record, *inferer: SeamlessInferer) -> None:
+    FileRestorer(network, record, *(inferer or [SeamlessInferer()])).restore(open_image(source), target)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize(("height", "width"), [(65, 33), (130, 301)])
 @pytest.mark.parametrize("scale", [1, 3])
@@ -49,7 +53,7 @@ def test_an_identity_network_gives_the_image_back(
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (height, width)).astype(dtype)
     write_image(tmp_path / "in.tif", image, axes="YX", pixel_size={"Y": 0.016, "X": 0.016})
     inferer = SeamlessInferer(window=64, precision="float32")
-    restore_file(tmp_path / "in.tif", tmp_path / "out.tif", Interpolation(scale, 1), _record(scale), inferer)
+    _restore(tmp_path / "in.tif", tmp_path / "out.tif", Interpolation(scale, 1), _record(scale), inferer)
     with open_image(tmp_path / "out.tif") as restored:
         assert (restored.dtype, restored.axes) == (np.dtype(dtype), "YX")
         assert restored.pixel_size == pytest.approx({"Y": 0.016 / scale, "X": 0.016 / scale})
@@ -60,7 +64,7 @@ def test_an_identity_network_gives_the_image_back(
 def test_a_stack_gives_a_whole_stack(n_frames: tuple[int, int], tmp_path: Path) -> None:
     stack = np.random.default_rng(0).integers(0, 65536, (2, 7, 20, 24)).astype(np.uint16)
     write_image(tmp_path / "in.ome.tif", stack, axes="TZYX", pixel_size={"Z": 0.05, "Y": 0.01, "X": 0.01})
-    restore_file(tmp_path / "in.ome.tif", tmp_path / "out.ome.tif", Interpolation(2, n_frames[1]), _record(2, n_frames))
+    _restore(tmp_path / "in.ome.tif", tmp_path / "out.ome.tif", Interpolation(2, n_frames[1]), _record(2, n_frames))
     with open_image(tmp_path / "out.ome.tif") as restored:
         assert restored.axes == "TZYX"
         assert restored.pixel_size == pytest.approx({"Z": 0.05, "Y": 0.005, "X": 0.005})
@@ -75,7 +79,7 @@ def test_five_frames_around_the_end_repeat_the_nearest(tmp_path: Path) -> None:
     levels = np.array([0, 50, 100, 150, 250], np.uint8)
     write_image(tmp_path / "in.tif", np.broadcast_to(levels[:, None, None], (5, 8, 8)), axes="ZYX", pixel_size={})
     record = _record(1, (5, 1))
-    restore_file(tmp_path / "in.tif", tmp_path / "out.tif", Mean(1, 1), record, SeamlessInferer(precision="float32"))
+    _restore(tmp_path / "in.tif", tmp_path / "out.tif", Mean(1, 1), record, SeamlessInferer(precision="float32"))
     restored = tifffile.imread(tmp_path / "out.tif")[:, 0, 0]
     padded = np.pad(levels.astype(float), 2, mode="edge")
     np.testing.assert_array_equal(restored, [round(padded[i : i + 5].mean()) for i in range(5)])
@@ -87,7 +91,7 @@ def test_nan_and_infinity_stay_where_they_are(tmp_path: Path, caplog) -> None:  
     image[5, 5], image[30, 8], image[20, 20] = np.nan, np.inf, -np.inf
     write_image(tmp_path / "in.tif", image, axes="YX", pixel_size={})
     record = Record(network={}, scale=1, intensity=IntensitySettings("fixed", -1, 1))
-    restore_file(tmp_path / "in.tif", tmp_path / "out.tif", Interpolation(1, 1), record)
+    _restore(tmp_path / "in.tif", tmp_path / "out.tif", Interpolation(1, 1), record)
     clean[5, 5], clean[30, 8], clean[20, 20] = -1, 1, -1
     np.testing.assert_allclose(tifffile.imread(tmp_path / "out.tif"), clean, atol=1e-6)
     assert "in.tif: holds NaN or infinite pixels" in caplog.text
@@ -100,7 +104,7 @@ def test_a_failing_network_leaves_no_output(tmp_path: Path) -> None:
 
     write_image(tmp_path / "in.tif", np.zeros((16, 16), np.uint8), axes="YX", pixel_size={})
     with pytest.raises(RuntimeError, match="no"):
-        restore_file(tmp_path / "in.tif", tmp_path / "out.tif", Failing(1, 1), _record(1))
+        _restore(tmp_path / "in.tif", tmp_path / "out.tif", Failing(1, 1), _record(1))
     assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
 
 
