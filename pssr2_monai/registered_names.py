@@ -155,15 +155,16 @@ def short_name(kind: Kind, target: str) -> str:
     return name if module in OLD_MODULES[kind] and find(kind, name) is not None else target
 
 
-def short_names(kind: Kind, config: Any) -> Any:
-    """Return a saved configuration with registered names in the place of dotted ones, at every depth."""
+def short_names(kind: Kind, config: Any, naming: Callable[[Kind, str], str] = short_name) -> Any:
+    """Return a configuration with registered names in the place of dotted ones, at every depth."""
     if isinstance(config, Mapping):
-        inner = INNER.get(kind, kind)
         return {
-            key: short_name(kind, value) if key == "_target_" and isinstance(value, str) else short_names(inner, value)
+            key: naming(kind, value)
+            if key == "_target_" and isinstance(value, str)
+            else short_names(INNER.get(kind, kind), value, naming)
             for key, value in config.items()
         }
-    return [short_names(kind, value) for value in config] if isinstance(config, list) else config
+    return [short_names(kind, value, naming) for value in config] if isinstance(config, list) else config
 
 
 def name_of(kind: Kind, target: str) -> str:

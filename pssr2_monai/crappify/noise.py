@@ -22,6 +22,7 @@ import torch
 from monai.config import NdarrayOrTensor
 from monai.transforms import Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
+from scipy.interpolate import make_interp_spline
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.randomness import Seeded
@@ -103,12 +104,7 @@ class NoiseCurve:
 
     def response(self, grey: FloatArray) -> FloatArray:
         """Return the mean of what clean grey levels become; beyond 0 to 255 the curve continues straight."""
-        (first, second), (before, last) = self.mean[:2], self.mean[-2:]
-        step = self.clean[1] - self.clean[0]
-        inside = np.interp(grey, self.clean, self.mean)
-        below = np.minimum(grey - self.clean[0], 0) * (second - first) / step
-        above = np.maximum(grey - self.clean[-1], 0) * (last - before) / step
-        return np.asarray(inside + below + above)
+        return np.asarray(make_interp_spline(self.clean, self.mean, k=1)(grey))
 
     def variance_at(self, grey: FloatArray) -> FloatArray:
         """Return the variance where the noisy image has these grey levels on average."""

@@ -119,10 +119,7 @@ def _compare(path: str | Path, expected: Shapes, saved: Shapes) -> None:
 
 
 def _recognise(shapes: Shapes, scale: object) -> Recognised:
-    """Return the class and arguments of the network whose tensors have these names and shapes.
-
-    `scale` is the caller's, used where the shapes leave a choice.
-    """
+    """Return the network whose tensors have these shapes; `scale` is the caller's, for where they leave a choice."""
 
     def has(*prefixes: str) -> bool:
         return all(any(name.startswith(prefix) for name in shapes) for prefix in prefixes)
@@ -191,21 +188,15 @@ def _rdresunet(shapes: Shapes) -> Recognised:
     blocks = [f"decoder.{i}" for i in range(_count(shapes, "decoder."))]
     channels = [_shape(shapes, f"{block}.respass.weight")[0] for block in blocks]
     stem = _shape(shapes, "encoder.stem.stem.0.weight")
-    stages = _count(shapes, "encoder.dense_stages.")
-    growth, counts, squeeze, halving = [], [], [], []
-    inner: list[tuple[int, int]] = []
-    kept: list[tuple[int, int]] = []
-    for stage in range(stages):
-        prefix = f"encoder.dense_stages.{stage}."
-        dense = f"{prefix}{2 if stage else 0}.dense_block"
-        counts.append(_count(shapes, dense))
-        growth.append(_shape(shapes, f"{dense}0.gamma", 1)[0])
-        squeeze.append(f"{dense}0.layers.layers.5.fc.weight" in shapes)
-        transition = _shape(shapes, f"{prefix}1.weight") if stage else (1, 1, 1, 1)
-        halving.append(transition[-1] == 2)
-        if stage:
-            kept.append((transition[1], transition[0]))
-        inner += [_shape(shapes, f"{dense}{i}.layers.layers.2.weight")[1::-1] for i in range(counts[-1])]  # type: ignore[misc]
+    stages = range(_count(shapes, "encoder.dense_stages."))
+    dense = [f"encoder.dense_stages.{stage}.{2 if stage else 0}.dense_block" for stage in stages]
+    counts = [_count(shapes, prefix) for prefix in dense]
+    inner = [
+        _shape(shapes, f"{prefix}{i}.layers.layers.2.weight")
+        for prefix, count in zip(dense, counts, strict=True)
+        for i in range(count)
+    ]
+    transitions = [_shape(shapes, f"encoder.dense_stages.{stage}.1.weight") for stage in stages[1:]]
     if not blocks:
         raise InputError("tensor 'decoder.0.respass.weight' is missing")
     arguments = {
@@ -213,23 +204,23 @@ def _rdresunet(shapes: Shapes) -> Recognised:
         "channels": channels,
         **_unet_arguments(shapes, blocks, max(channels[-1] // stem[-1] ** 2, 1)),
         "stem_channels": stem[0],
-        "growth_rates": growth,
-        "downsample": halving,
-        "squeeze_excite": squeeze,
+        "growth_rates": [_shape(shapes, f"{prefix}0.gamma", 1)[0] for prefix in dense],
+        "downsample": [False, *(shape[-1] == 2 for shape in transitions)],
+        "squeeze_excite": [f"{prefix}0.layers.layers.5.fc.weight" in shapes for prefix in dense],
         "n_blocks": counts,
         "patch_size": stem[-1],
         "bottleneck": _ratio(inner),
-        "compression": _ratio(kept),
+        "compression": _ratio(transitions),
     }
     return (RDResUNet if arguments["dilations"] is None else RDResUNetA), arguments
 
 
-def _ratio(widths: Sequence[tuple[int, int]]) -> float:
-    """Return the simplest ratio that, rounded down to multiples of 8, maps each first width to the second."""
-    if not widths:
+def _ratio(weights: Sequence[tuple[int, ...]]) -> float:
+    """Return the simplest ratio that, rounded down to multiples of 8, gives the output widths of all convolutions."""
+    if not weights:
         return 1.0
-    low = max(Fraction(after, before) for before, after in widths)
-    high = min(Fraction(after + 8, before) for before, after in widths)
+    low = max(Fraction(after, before) for after, before, *_ in weights)
+    high = min(Fraction(after + 8, before) for after, before, *_ in weights)
     for parts in range(1, 1000):
         ratio = Fraction(ceil(low * parts), parts)
         if ratio < high:

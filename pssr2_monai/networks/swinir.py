@@ -73,23 +73,13 @@ class WindowAttention(nn.Module):
 class SwinBlock(nn.Module):
     """Window attention, then a two-layer perceptron, each normalised before and added to its input."""
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        window: int,
-        shift: int,
-        mlp_ratio: float,
-        qkv_bias: bool,
-        qk_scale: float | None,
-        drop_path: float,
-    ) -> None:
+    def __init__(self, dim: int, attention: WindowAttention, mlp_ratio: float, drop_path: float) -> None:
         super().__init__()
-        self.window = window
-        self.shift = shift
+        self.window = attention.window
+        self.shift = attention.shift
         self.drop_path = drop_path
         self.norm1 = nn.LayerNorm(dim)
-        self.attention = WindowAttention(dim, heads, window, shift, qkv_bias, qk_scale)
+        self.attention = attention
         self.norm2 = nn.LayerNorm(dim)
         inner = int(dim * mlp_ratio)
         self.mlp = nn.Sequential(nn.Linear(dim, inner), nn.GELU(), nn.Linear(inner, dim))
@@ -231,10 +221,10 @@ class SwinIR(ScaledNetwork):
         shift = window // 2 if shifted else 0
         groups: list[nn.Module] = []
         for depth, count in zip(depths, heads, strict=True):
-            blocks = [
-                SwinBlock(embed_dim, count, window, shift * (i % 2), mlp_ratio, qkv_bias, qk_scale, rates.pop(0))
-                for i in range(depth)
-            ]
+            blocks: list[nn.Module] = []
+            for i in range(depth):
+                attention = WindowAttention(embed_dim, count, window, shift * (i % 2), qkv_bias, qk_scale)
+                blocks.append(SwinBlock(embed_dim, attention, mlp_ratio, rates.pop(0)))
             groups.append(SwinGroup(blocks, body_conv(embed_dim, conv)))
         self.groups = nn.Sequential(*groups)
         self.norm = nn.LayerNorm(embed_dim)

@@ -65,24 +65,20 @@ class WorkerNetwork:
         status = path.stat()
         return cls(path, status.st_size, status.st_mtime_ns, device, imported_packages())
 
+    @lru_cache(maxsize=1)  # noqa: B019 (a process has one)
     def load(self) -> tuple[torch.nn.Module, Record]:
         """The network and its record, loaded once per process."""
-        return _load(self)
-
-
-@lru_cache(maxsize=1)
-def _load(network: WorkerNetwork) -> tuple[torch.nn.Module, Record]:
-    keep_memory()  # Dask sets MALLOC_TRIM_THRESHOLD_, which would return memory to the system after every window
-    if not network.weights.is_file() or network.weights.stat().st_size != network.nbytes:
-        raise InputError(
-            f"{network.weights}: a worker does not find this file, or finds another; all workers must see the weights, "
-            "the input and the output under the same paths"
-        )
-    import_packages(network.packages)
-    device = network.device
-    if device in (None, "cuda"):
-        device = f"cuda:{own_gpu()}" if torch.cuda.is_available() else "cpu"
-    return load_weights(network.weights, device)
+        keep_memory()  # Dask sets MALLOC_TRIM_THRESHOLD_, which would return memory to the system after every window
+        if not self.weights.is_file() or self.weights.stat().st_size != self.nbytes:
+            raise InputError(
+                f"{self.weights}: a worker does not find this file, or finds another; all workers must see the "
+                "weights, the input and the output under the same paths"
+            )
+        import_packages(self.packages)
+        device = self.device
+        if device in (None, "cuda"):
+            device = f"cuda:{own_gpu()}" if torch.cuda.is_available() else "cpu"
+        return load_weights(self.weights, device)
 
 
 _exclusive = threading.Lock()

@@ -21,7 +21,7 @@ from pssr2_monai.errors import InputError, UsageError, nearest
 from pssr2_monai.images.axes import lr_hr_frames
 from pssr2_monai.images.intensity import IntensitySettings
 from pssr2_monai.networks.record import Record
-from pssr2_monai.registered_names import INNER, Kind, name_of
+from pssr2_monai.registered_names import Kind, name_of, short_names
 from pssr2_monai.training.preset_check import check_data, is_shipped
 from pssr2_monai.training.tensorboard import Writers
 
@@ -167,14 +167,18 @@ def record_of_config(
     A config expression sees objects, not the configuration they were made from; that is read from the parser that is
     resolving the expression. ``pixel_size``: micrometres of the HR images; ``crappified``: not of real pairs.
     """
+
+    def recorded_name(kind: Kind, target: str) -> str:
+        return name_of(kind, str(ConfigComponent({"_target_": target}).resolve_module_name()))
+
     parser = resolving_parser()
     return Record(
-        network=_recorded("network", _resolved(parser, "network_def")),
+        network=short_names("network", _resolved(parser, "network_def"), recorded_name),
         scale=list(scale) if isinstance(scale, Sequence) else scale,
         n_frames=lr_hr_frames(n_frames, scale),
         stack=stack,
         intensity=intensity,
-        crappifier=_recorded("crappifier", _resolved(parser, "crappifier")) if crappified else {},
+        crappifier=short_names("crappifier", _resolved(parser, "crappifier"), recorded_name) if crappified else {},
         pixel_size=dict(pixel_size),
         versions={"pssr2_monai": pssr2_monai.__version__, "monai": monai.__version__, "torch": torch.__version__},
     )
@@ -200,18 +204,6 @@ def _resolved(parser: ConfigParser, config_id: str) -> Any:
     if isinstance(raw, list):
         return [_resolved(parser, f"{config_id}::{number}") for number in range(len(raw))]
     return parser.get_parsed_content(config_id) if isinstance(raw, str) and raw.startswith("$") else raw
-
-
-def _recorded(kind: Kind, config: Any) -> Any:
-    if isinstance(config, Mapping):
-        inner = INNER.get(kind, kind)
-        return {
-            key: name_of(kind, str(ConfigComponent(config).resolve_module_name()))
-            if key == "_target_"
-            else _recorded(inner, value)
-            for key, value in config.items()
-        }
-    return [_recorded(kind, value) for value in config] if isinstance(config, list) else config
 
 
 METRICS = ("ssim", "psnr", "loss")  # of the validation, shown with the hyper-parameters

@@ -111,10 +111,7 @@ class MSSSIML1Loss(_Loss):
 
     Args:
         mix: share of MS-SSIM, from 0 (L1 alone) to 1 (MS-SSIM alone).
-        data_range: white level minus black level.
-        kernel_size: side of the Gaussian window in pixels, odd.
-        sigma: standard deviation of that window in pixels.
-        weights: exponent of each scale of MS-SSIM, finest first.
+        data_range, kernel_size, sigma, weights: those of :func:`ms_ssim`.
         reduction: ``"mean"`` or ``"sum"`` over the batch, or ``"none"`` for one value an image.
 
     Raises:

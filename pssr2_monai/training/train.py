@@ -221,24 +221,20 @@ def plan_training(data: str | Path, out: str | Path, **options: Any) -> Training
     parser = training_workflow(data, out, **options).parser
     with plain_errors():
         lists, device, network = (parser.get_parsed_content(name) for name in ("lists", "device", "network_def"))
-        names = ("tile", "batch_size", "epochs", "minutes", "scale", "precision")
-        settings = {name: parser.get_parsed_content(name) for name in names}
+        settings = {name: parser.get_parsed_content(name) for name in ("tile", "batch_size", "minutes", "scale")}
+        epochs, precision = (parser.get_parsed_content(name) for name in ("epochs", "precision"))
     files = dict.fromkeys(item["label"] for item in (*lists.training, *lists.validation))
-    unlimited = settings["epochs"] >= UNLIMITED_EPOCHS
     return TrainingPlan(
         images=tuple(map(Path, files)),
         training_tiles=len(lists.training),
         validation_tiles=len(lists.validation),
-        tile=settings["tile"],
-        batch_size=settings["batch_size"],
         steps=math.ceil(len(lists.training) / settings["batch_size"]),
-        epochs=None if unlimited else settings["epochs"],
-        minutes=settings["minutes"],
+        epochs=None if epochs >= UNLIMITED_EPOCHS else epochs,
         network=f"{type(network).__module__}.{type(network).__qualname__}",
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        scale=settings["scale"],
         device=str(device),
-        precision=str(choose_precision(settings["precision"], device)).removeprefix("torch."),
+        precision=str(choose_precision(precision, device)).removeprefix("torch."),
         outputs=tuple(out / name for name in (BEST, LAST, CONFIG, "tensorboard")),
         config=parser.get(),
+        **settings,
     )

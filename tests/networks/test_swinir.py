@@ -10,7 +10,7 @@ import torch
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks import SwinIR
-from pssr2_monai.networks.swinir import SwinBlock
+from pssr2_monai.networks.swinir import SwinBlock, WindowAttention
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def reach(block: SwinBlock, row: int, column: int, height: int, width: int) -> t
 
 def test_shifted_windows_reach_their_window_and_never_around_the_ends() -> None:
     torch.manual_seed(0)
-    block = SwinBlock(4, 2, window=4, shift=2, mlp_ratio=2, qkv_bias=True, qk_scale=None, drop_path=0)
+    block = SwinBlock(4, WindowAttention(4, 2, 4, 2, True, None), 2, 0)
     # Shifted by 2, windows begin at -2, 2, 6, ...: the first and the last of an axis are half as long.
     spans = {0: (0, 2), 1: (0, 2), 2: (2, 6), 5: (2, 6), 6: (6, 10), 9: (6, 10), 10: (10, 12), 11: (10, 12)}
     for row, (top, bottom) in spans.items():
@@ -59,7 +59,7 @@ def test_shifted_windows_reach_their_window_and_never_around_the_ends() -> None:
 
 def test_one_window_is_cut_by_the_shift_too() -> None:
     torch.manual_seed(0)
-    block = SwinBlock(4, 1, window=8, shift=4, mlp_ratio=1, qkv_bias=False, qk_scale=0.5, drop_path=0)
+    block = SwinBlock(4, WindowAttention(4, 1, 8, 4, False, 0.5), 1, 0)
     expected = torch.zeros(8, 8, dtype=torch.bool)
     expected[4:, :4] = True
     assert torch.equal(reach(block, 6, 1, 8, 8), expected)
@@ -67,7 +67,7 @@ def test_one_window_is_cut_by_the_shift_too() -> None:
 
 def test_stochastic_depth_drops_whole_samples_in_training_only() -> None:
     torch.manual_seed(0)
-    block = SwinBlock(4, 1, window=4, shift=0, mlp_ratio=1, qkv_bias=True, qk_scale=None, drop_path=0.5)
+    block = SwinBlock(4, WindowAttention(4, 1, 4, 0, True, None), 1, 0.5)
     x = torch.rand(64, 4, 4, 4)
     change = (block._dropped(x) / x).flatten(1)
     assert set(change[:, 0].unique().tolist()) == {0.0, 2.0}
