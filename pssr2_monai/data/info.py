@@ -25,6 +25,7 @@ class ImageInfo:
     dtype: str
     pixel_size: dict[str, float]  # micrometres along the axes for which it is known
     channel_names: tuple[str, ...]  # as far as known
+    bar_rows: int  # rows of the data bar below the image, which is no part of the shape
     least: float  # smallest value of a sample of the pixels
     greatest: float  # greatest value of that sample
     noise: float  # estimated standard deviation of the noise in the file's grey levels
@@ -42,6 +43,7 @@ class ImageInfo:
             "shape": " x ".join(map(str, self.shape)),
             "pixel_size": ", ".join([*sizes, *(f"{axis} unknown" for axis in unknown)]) + " (micrometres)",
             "channel_names": ", ".join(self.channel_names) or "unknown",
+            "bar_rows": f"{self.bar_rows} (the data bar below the image, left out)" if self.bar_rows else "none",
         }
         return "\n".join(
             f"{name.replace('_', ' '):14} {f'{value:g}' if isinstance(value, float) else value}"
@@ -87,6 +89,7 @@ def describe(path: str | Path, settings: TileSettings | None = None) -> ImageInf
             dtype=str(image.dtype),
             pixel_size=dict(image.pixel_size),
             channel_names=image.channel_names,
+            bar_rows=image.bar_rows,
             least=float(finite.min()),
             greatest=float(finite.max()),
             noise=float(np.nanmedian(noise)),

@@ -18,6 +18,8 @@ import numpy as np
 from pssr2_monai.errors import InputError, one_line
 from pssr2_monai.images.axes import LETTERS, check_axes
 from pssr2_monai.images.contents import Contents, Entry, chosen, contents_of, divided
+from pssr2_monai.images.data_bar import find_data_bar
+from pssr2_monai.images.metadata import ImageMetadata
 
 logger = logging.getLogger(__name__)
 SUFFIXES = {
@@ -44,6 +46,7 @@ UNREAD = {  # formats of microscopes, by the names for the message
     ".dm4": "Gatan DM4",
     ".lsm": "Zeiss LSM",
 }
+SEARCHED_FOR_BARS = ("tiff", "pillow")  # formats of electron microscopes that may have a data bar in the image
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 Region = tuple[slice, ...]
@@ -57,7 +60,7 @@ class LazyImage(AbstractContextManager["LazyImage"]):
 
     Attributes:
         path: the file or folder.
-        shape: size along each axis.
+        shape: size along each axis, without the rows of a data bar.
         dtype: of the pixels, in native byte order: integers or floats.
         axes: distinct letters out of "TZCYX", one a dimension, in the file's order.
         pixel_size: micrometres along "Z", "Y" and "X"; unknown ones are missing.
@@ -68,6 +71,9 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         axes_given, image_given: what the user gave to `open_image`, if anything.
         number: which image of the file this is, from 1.
         entries: all images of the file.
+        metadata: what else the file states about the image.
+        bar_rows: rows below the image with the data bar of an electron microscope, which are no part of ``shape``.
+        bar_stated: whether the file states ``bar_rows``; otherwise `open_image` looks for a bar.
     """
 
     path: Path
@@ -82,6 +88,9 @@ class LazyImage(AbstractContextManager["LazyImage"]):
     image_given: int | str | None = None
     number: int = 1
     entries: tuple[Entry, ...] = ()
+    metadata: ImageMetadata = field(default_factory=ImageMetadata)
+    bar_rows: int = 0
+    bar_stated: bool = False
     _process: int = field(default_factory=os.getpid, init=False, repr=False)  # which has the file open; 0 for none
 
     @property
@@ -90,19 +99,25 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         name = self.entries[self.number - 1].name if self.entries else ""
         return f"image {self.number} of {len(self.entries) or 1}{f' ({name})' * bool(name)}"
 
-    def read(self, region: Sequence[slice] | None = None) -> np.ndarray:
+    @property
+    def full_shape(self) -> tuple[int, ...]:
+        """The size along each axis with the rows of the data bar, as in the file."""
+        return tuple(size + self.bar_rows * (axis == "Y") for axis, size in zip(self.axes, self.shape, strict=True))
+
+    def read(self, region: Sequence[slice] | None = None, *, with_bar: bool = False) -> np.ndarray:
         """The pixels of a region, or all of them: a new array in native byte order.
 
         Args:
             region: one slice an axis, in the order of ``axes``, without steps; open-ended or negative bounds are
                 those of numpy. Only the chunks, tiles or strips that the region touches are read.
+            with_bar: the region lies in ``full_shape``.
 
         Raises:
             InputError: the pixels are damaged, or a file to be opened again has changed.
             ValueError: the region has another number of slices than the image has axes, or steps.
         """
-        whole = [slice(None)] * len(self.shape)
-        bounds = region_bounds(whole if region is None else region, self.shape, self.path.name)
+        whole, shape = [slice(None)] * len(self.shape), self.full_shape if with_bar else self.shape
+        bounds = region_bounds(whole if region is None else region, shape, self.path.name)
         if self._process != os.getpid():
             # Also in a forked process, which shares the file position of its parent: each would move it for the other.
             fresh = open_image(self.path, self.axes_given, self.image_given)
@@ -155,7 +170,8 @@ def open_image(path: str | Path, axes: str | None = None, image: int | str | Non
 
     A file may hold several images: series, scenes, positions, detectors, thumbnails. By default the largest is opened,
     never a thumbnail, label or overview; which one it is, of how many, is logged. The levels of a pyramid are one
-    image, as are pages of one size and type that were written one by one, and the files of an OME-TIFF set.
+    image, as are pages of one size and type that were written one by one, and the files of an OME-TIFF set. The data
+    bar of an electron microscope below an image is no part of it.
 
     Args:
         path: the file or folder.
@@ -250,7 +266,7 @@ def _resolved(image: LazyImage, axes_given: str | None) -> LazyImage:
             full[i] = part
         return read(tuple(full)).reshape([part.stop - part.start for part in region])
 
-    return LazyImage(
+    resolved = LazyImage(
         path=image.path,
         shape=shape,
         dtype=image.dtype.newbyteorder("="),
@@ -260,7 +276,36 @@ def _resolved(image: LazyImage, axes_given: str | None) -> LazyImage:
         channel_names=image.channel_names if len(image.channel_names) == channels else (),
         closer=image.closer,
         axes_given=axes_given,
+        metadata=image.metadata,
+        bar_stated=True,
     )
+    searched = not image.bar_stated and _module_by_suffix(image.path) in SEARCHED_FOR_BARS
+    rows = _bar_by_content(resolved) if searched else image.bar_rows
+    height = axes.index("Y")
+    resolved.shape = (*shape[:height], shape[height] - rows, *shape[height + 1 :])
+    resolved.bar_rows = rows
+    return resolved
+
+
+def _bar_by_content(image: LazyImage) -> int:
+    """The rows of a data bar that the first and the last frame have."""
+
+    def rows_of(frame: slice) -> int:
+        bounds = dict.fromkeys("TZ", frame) | {"C": slice(0, 1)}
+
+        def read_rows(first: int, last: int) -> np.ndarray:
+            region = [bounds.get(axis, slice(None)) for axis in image.axes]
+            region[image.axes.index("Y")] = slice(first, last)
+            rows = np.moveaxis(image.read(region), image.axes.index("Y"), 0)
+            return rows.reshape(last - first, -1)
+
+        return find_data_bar(read_rows, image.shape[image.axes.index("Y")])
+
+    try:
+        rows = rows_of(slice(0, 1))
+        return rows if rows and rows == rows_of(slice(-1, None)) else 0
+    except InputError:  # damaged pixels, which are reported when they are needed
+        return 0
 
 
 def _known_axes(axes: str, shape: Sequence[int], name: str) -> str:
@@ -303,16 +348,27 @@ def _open_slices(folder: Path, axes: str | None, image: int | str | None) -> Laz
         stack = np.empty(sizes, first.dtype)
         for k in range(sizes[0]):
             with _opened(paths[region[0].start + k], None, image) as slice_:
-                stack[k] = slice_.read(region[1:])
+                stack[k] = slice_.read(region[1:], with_bar=True)
         return stack
 
-    shape = (len(paths), *first.shape)
-    stack = LazyImage(folder, shape, first.dtype, "Z" + first.axes, first.pixel_size, reader, first.channel_names)
+    stack = LazyImage(
+        path=folder,
+        shape=(len(paths), *first.full_shape),
+        dtype=first.dtype,
+        axes="Z" + first.axes,
+        pixel_size=first.pixel_size,
+        reader=reader,
+        channel_names=first.channel_names,
+        metadata=first.metadata,
+        bar_rows=first.bar_rows,
+        bar_stated=True,
+    )
     return replace(_resolved(stack, axes), image_given=image)
 
 
 def _layout(image: LazyImage) -> str:
-    return f"{' x '.join(str(size) for size in image.shape)} {image.dtype} {image.axes}"
+    bar = f" with a data bar of {image.bar_rows} rows" if image.bar_rows else ""
+    return f"{' x '.join(str(size) for size in image.shape)} {image.dtype} {image.axes}{bar}"
 
 
 def list_images(folder: str | Path) -> list[Path]:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.images.formats.maker_text import read_sidecar
 from pssr2_monai.images.formats.units import from_print_resolution, known_sizes
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.writer import ImageSpec, Spread, written_atomically
@@ -42,8 +43,19 @@ def open_file(path: Path) -> LazyImage:
             decoded.append(_decode(path, mode, deep).astype(dtype, copy=False).reshape(shape))
         return decoded[0][region].copy()
 
-    sizes = known_sizes({"Y": from_print_resolution(dpi[1], "inch"), "X": from_print_resolution(dpi[0], "inch")})
-    return LazyImage(path, shape, dtype, "YXC"[: len(shape)], sizes, reader, closer=decoded.clear)
+    by_resolution = {"Y": from_print_resolution(dpi[1], "inch"), "X": from_print_resolution(dpi[0], "inch")}
+    by_maker = read_sidecar(path, height, width)
+    return LazyImage(
+        path,
+        shape,
+        dtype,
+        "YXC"[: len(shape)],
+        by_maker.pixel_size or known_sizes(by_resolution),
+        reader,
+        closer=decoded.clear,
+        bar_rows=by_maker.bar_rows or 0,
+        bar_stated=by_maker.bar_rows is not None,
+    )
 
 
 @contextmanager

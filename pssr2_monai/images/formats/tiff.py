@@ -18,11 +18,11 @@ import zarr
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.contents import Contents
 from pssr2_monai.images.formats.tiff_series import TiffImage, images_of, open_tiff, pages_of
+from pssr2_monai.images.formats.tiff_tags import RESOLUTION_UNITS, resolution, resolution_size, stated_by_maker
 from pssr2_monai.images.formats.units import from_print_resolution, known_sizes, micrometres, read_mapped
 from pssr2_monai.images.image import LazyImage, Region
 from pssr2_monai.images.writer import ImageSpec, Spread, check_room, move_into_place, part_path, remove
 
-RESOLUTION_UNITS = {2: "inch", 3: "cm"}  # of the resolution tags, those that are lengths
 IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 OME_DTYPES = (*IMAGEJ_DTYPES, "int8", "int16", "int32", "uint32", "float64")
 IMAGEJ_BYTES = 2**32 - 2**24  # largest image written as an ImageJ hyperstack: classic TIFF, with room for its header
@@ -48,8 +48,19 @@ def open_file(path: Path) -> Contents:
 def _image(path: Path, tif: tifffile.TiffFile, image: TiffImage) -> LazyImage:
     entry = image.entry
     _check_complete(tif, image.series, path.name)
-    sizes, names = pixel_size(tif, image), channel_names(tif, image)
-    return LazyImage(path, entry.shape, entry.dtype, entry.axes, sizes, _reader(image.series), names, tif.close)
+    stated = stated_by_maker(image.series.keyframe)
+    return LazyImage(
+        path,
+        entry.shape,
+        entry.dtype,
+        entry.axes,
+        pixel_size(tif, image, stated.pixel_size),
+        _reader(image.series),
+        channel_names(tif, image),
+        tif.close,
+        bar_rows=stated.bar_rows or 0,
+        bar_stated=stated.bar_rows is not None,
+    )
 
 
 def _reader(series: tifffile.TiffPageSeries) -> Callable[[Region], np.ndarray]:
@@ -157,17 +168,13 @@ def _in_one_piece(page: Any) -> bool:
     return ends[:-1] == list(offsets[1:]) and sum(counts) == page.nbytes
 
 
-def pixel_size(tif: tifffile.TiffFile, image: TiffImage) -> dict[str, float]:
-    """Micrometres along "Z", "Y" and "X" as far as known, from the first of these sources that states any.
+def pixel_size(tif: tifffile.TiffFile, image: TiffImage, by_maker: Mapping[str, float]) -> Mapping[str, float]:
+    """Micrometres along "Z", "Y" and "X" as far as known, from the first source that states any.
 
-    OME-XML; ImageJ's description; the metadata of Thermo Fisher (FEI) and of Zeiss electron microscopes; the resolution
-    tags, if they are plausible (see `units.from_print_resolution`).
+    OME-XML; ImageJ's description; what the maker of the microscope states; the resolution tags, if they are plausible.
     """
-    for source in (_ome_size, _imagej_size, _fei_size, _zeiss_sem_size, _tag_size):
-        sizes = known_sizes(source(tif, image))
-        if sizes:
-            return sizes
-    return {}
+    by_description = known_sizes(_ome_size(tif, image)) or known_sizes(_imagej_size(tif, image))
+    return by_description or by_maker or resolution_size(image.series.keyframe)
 
 
 def channel_names(tif: tifffile.TiffFile, image: TiffImage) -> tuple[str, ...]:
@@ -208,7 +215,7 @@ def _imagej_size(tif: tifffile.TiffFile, image: TiffImage) -> dict[str, float | 
     units = {axis: str(meta.get(f"{axis.lower()}unit", unit)) for axis in "ZYX"}
     sizes: dict[str, float | None] = {}
     for axis in "YX":
-        per_unit = _resolution(image, axis)
+        per_unit = resolution(image.series.keyframe, axis)
         if units[axis] in RESOLUTION_UNITS.values():
             sizes[axis] = from_print_resolution(per_unit, units[axis])
         else:
@@ -218,35 +225,6 @@ def _imagej_size(tif: tifffile.TiffFile, image: TiffImage) -> dict[str, float | 
     if isinstance(spacing, int | float) and (sizes["X"] or units["Z"] not in RESOLUTION_UNITS.values()):
         sizes["Z"] = micrometres(abs(spacing), units["Z"])
     return sizes
-
-
-def _fei_size(tif: tifffile.TiffFile, image: TiffImage) -> dict[str, float | None]:
-    scan = (tif.fei_metadata or {}).get("Scan", {}) if tif.is_fei else {}
-    return {"Y": micrometres(scan.get("PixelHeight"), "m"), "X": micrometres(scan.get("PixelWidth"), "m")}
-
-
-def _zeiss_sem_size(tif: tifffile.TiffFile, image: TiffImage) -> dict[str, float | None]:
-    meta = (tif.sem_metadata or {}) if tif.is_sem else {}
-    for key in ("ap_image_pixel_size", "ap_pixel_size"):
-        entry = meta.get(key)
-        if isinstance(entry, tuple) and len(entry) == 3:  # (description, value, unit)
-            size = micrometres(entry[1], str(entry[2]))
-            return {"Y": size, "X": size}
-    return {}
-
-
-def _tag_size(tif: tifffile.TiffFile, image: TiffImage) -> dict[str, float | None]:
-    page = image.series.keyframe
-    unit = RESOLUTION_UNITS.get(int(page.tags.valueof("ResolutionUnit", 2)))
-    if unit is None:
-        return {}
-    return {axis: from_print_resolution(_resolution(image, axis), unit) for axis in "YX"}
-
-
-def _resolution(image: TiffImage, axis: str) -> float:
-    """Pixels per unit along an axis, from the resolution tags; 0 where unknown."""
-    value = image.series.keyframe.tags.valueof(f"{axis}Resolution")
-    return value[0] / value[1] if value and value[1] else 0.0
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -173,15 +173,6 @@ def test_imagej_units(tmp_path: Path, unit: str, per_unit: float, size: float | 
     assert open_image(tmp_path / "a.tif").pixel_size == pytest.approx(expected, rel=1e-6)
 
 
-def test_sizes_that_electron_microscopes_write(tmp_path: Path) -> None:
-    fei = "[User]\r\nDate=11/22/2020\r\n[Scan]\r\nPixelWidth=2.5e-9\r\nPixelHeight=3e-9\r\n"
-    tifffile.imwrite(tmp_path / "fei.tif", ramp(20, 30), metadata=None, extratags=[(34682, 2, None, fei, True)])
-    assert open_image(tmp_path / "fei.tif").pixel_size == pytest.approx({"X": 0.0025, "Y": 0.003})
-    zeiss = "\r\n".join(["0", *["0"] * 5, "AP_IMAGE_PIXEL_SIZE", "Image Pixel Size = 2.614 nm", ""])
-    tifffile.imwrite(tmp_path / "zeiss.tif", ramp(20, 30), metadata=None, extratags=[(34118, 2, None, zeiss, True)])
-    assert open_image(tmp_path / "zeiss.tif").pixel_size == pytest.approx({"X": 0.002614, "Y": 0.002614})
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_file_cut_short_is_refused(tmp_path: Path, layout: str) -> None:
     options = {"metadata": {"axes": "ZYX"}, "photometric": "minisblack", **LAYOUTS[layout]}

@@ -1,0 +1,61 @@
+"""What an image file states besides its pixels, axes and pixel size, and what of it holds for a restored image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+
+@dataclass(frozen=True)
+class ImageMetadata:
+    """What a file states about an image, as far as known.
+
+    Attributes:
+        origin: position of the centre of the first pixel in micrometres along "Z", "Y" and "X"; unknown axes missing.
+        time_step: seconds from one frame of a time-lapse to the next.
+        colors: the display colour of each channel, as "RRGGBB".
+        windows: the grey levels that are displayed as black and white, a pair for each channel.
+        luts: ImageJ's lookup table of each channel: 256 levels of red, then of green and of blue, as 768 bytes.
+        labels: ImageJ's label of each plane, channels fastest, then Z, then T.
+        calibration: how ImageJ computes displayed values from pixels: the entries "cf", "c0" and so on, and "vunit", of
+            its description.
+        notes: free text of the microscope.
+    """
+
+    origin: Mapping[str, float] = field(default_factory=dict)
+    time_step: float | None = None
+    colors: tuple[str, ...] = ()
+    windows: tuple[tuple[float, float], ...] = ()
+    luts: tuple[bytes, ...] = ()
+    labels: tuple[str, ...] = ()
+    calibration: Mapping[str, str] = field(default_factory=dict)
+    notes: str = ""
+
+    def scaled(self, pixel_size: Mapping[str, float], scale: Mapping[str, int]) -> ImageMetadata:
+        """The metadata of a restored image that covers the same place with more and smaller pixels.
+
+        The centre of its first pixel lies (scale - 1) / (2 scale) of a pixel of the scan before that of the scan.
+
+        Args:
+            pixel_size: of the scan, micrometres along each axis.
+            scale: the factor of each axis that is scaled.
+        """
+        origin = {
+            axis: position - pixel_size.get(axis, 0.0) * (scale.get(axis, 1) - 1) / (2 * scale.get(axis, 1))
+            for axis, position in self.origin.items()
+        }
+        planes_kept = all(scale.get(axis, 1) == 1 for axis in "TZ")
+        return replace(self, origin=origin, labels=self.labels if planes_kept else ())
+
+    def of_other_values(self) -> ImageMetadata:
+        """The metadata of an image of the same place whose pixels are no grey levels of this one."""
+        return ImageMetadata(origin=self.origin, time_step=self.time_step)
+
+    def lut_colors(self) -> tuple[str, ...]:
+        """The colour of each channel, from its lookup table where none is stated: that of the greatest level."""
+        return self.colors or tuple(bytes(lut[255::256]).hex().upper() for lut in self.luts)
+
+
+def color_ramp(color: str) -> bytes:
+    """The lookup table from black to a colour "RRGGBB"."""
+    return bytes(round(level * part / 255) for part in bytes.fromhex(color) for level in range(256))
