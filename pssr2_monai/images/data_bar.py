@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from pssr2_monai.errors import InputError
 
 LARGEST_SHARE = 0.3  # of the height, at most
 LEAST_ROWS = 8
@@ -16,6 +18,32 @@ IMAGE_ROW_SHARE = 0.1  # of the pixels of an image row that have it by chance, a
 LEAST_EDGES = 16  # from the strip to a letter or back, along all rows
 LEAST_CONTRAST = 0.25  # of text, in the range of the values of strip and image
 NEIGHBOUR_ROWS = 32  # of the image, that must differ from the strip
+
+
+def bar_of_all_frames(read: Callable[[Sequence[slice]], npt.NDArray[Any]], axes: str, shape: Sequence[int]) -> int:
+    """The rows of a data bar that the first and the last frame of an image have.
+
+    Args:
+        read: returns the pixels of a region, one slice an axis.
+        axes: of the image.
+        shape: of the image.
+    """
+    down = axes.index("Y")
+
+    def rows_of(frame: slice) -> int:
+        bounds = dict.fromkeys("TZ", frame) | {"C": slice(0, 1)}
+
+        def read_rows(first: int, last: int) -> npt.NDArray[Any]:
+            rows = read([slice(first, last) if axis == "Y" else bounds.get(axis, slice(None)) for axis in axes])
+            return np.moveaxis(rows, down, 0).reshape(last - first, -1)
+
+        return find_data_bar(read_rows, shape[down])
+
+    try:
+        rows = rows_of(slice(0, 1))
+        return rows if rows and rows == rows_of(slice(-1, None)) else 0
+    except InputError:  # damaged pixels, which are reported when they are needed
+        return 0
 
 
 def find_data_bar(read_rows: Callable[[int, int], npt.NDArray[Any]], height: int) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 from pssr2_monai.errors import InputError, one_line
 from pssr2_monai.images.axes import LETTERS, check_axes
 from pssr2_monai.images.contents import Contents, Entry, chosen, contents_of, divided
-from pssr2_monai.images.data_bar import find_data_bar
+from pssr2_monai.images.data_bar import bar_of_all_frames
 from pssr2_monai.images.metadata import ImageMetadata
 
 logger = logging.getLogger(__name__)
@@ -280,32 +280,11 @@ def _resolved(image: LazyImage, axes_given: str | None) -> LazyImage:
         bar_stated=True,
     )
     searched = not image.bar_stated and _module_by_suffix(image.path) in SEARCHED_FOR_BARS
-    rows = _bar_by_content(resolved) if searched else image.bar_rows
+    rows = bar_of_all_frames(resolved.read, axes, shape) if searched else image.bar_rows
     height = axes.index("Y")
     resolved.shape = (*shape[:height], shape[height] - rows, *shape[height + 1 :])
     resolved.bar_rows = rows
     return resolved
-
-
-def _bar_by_content(image: LazyImage) -> int:
-    """The rows of a data bar that the first and the last frame have."""
-
-    def rows_of(frame: slice) -> int:
-        bounds = dict.fromkeys("TZ", frame) | {"C": slice(0, 1)}
-
-        def read_rows(first: int, last: int) -> np.ndarray:
-            region = [bounds.get(axis, slice(None)) for axis in image.axes]
-            region[image.axes.index("Y")] = slice(first, last)
-            rows = np.moveaxis(image.read(region), image.axes.index("Y"), 0)
-            return rows.reshape(last - first, -1)
-
-        return find_data_bar(read_rows, image.shape[image.axes.index("Y")])
-
-    try:
-        rows = rows_of(slice(0, 1))
-        return rows if rows and rows == rows_of(slice(-1, None)) else 0
-    except InputError:  # damaged pixels, which are reported when they are needed
-        return 0
 
 
 def _known_axes(axes: str, shape: Sequence[int], name: str) -> str:
