@@ -27,7 +27,8 @@ from scipy.ndimage import map_coordinates
 from tqdm import tqdm
 
 from pssr2_monai.calibration.registration.alignment import MIN_SCORE, Alignment, align
-from pssr2_monai.images.image import list_images, open_image
+from pssr2_monai.images.files import list_images
+from pssr2_monai.images.image import open_image
 
 SIDE = 512
 SMALL = 400

@@ -32,7 +32,7 @@ from pssr2_monai.crappify import GaussianNoise, PoissonNoise
 from pssr2_monai.crappify.crappify import Crappify
 from pssr2_monai.evaluation.compare import INTERPOLATIONS, upscale
 from pssr2_monai.evaluation.measures import psnr, ssim
-from pssr2_monai.images.image import list_images
+from pssr2_monai.images.files import list_images
 from pssr2_monai.machine import cores
 
 OURS, ORIGINAL = "pssr2_monai", "pssr 2.4.0"

@@ -21,7 +21,7 @@ from pssr2_monai.calibration.real_pairs import Pairs, Reading, find_scale, read_
 from pssr2_monai.crappify import NOISES
 from pssr2_monai.data.pairs import sheets_of
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.image import list_images
+from pssr2_monai.images.files import list_images
 from pssr2_monai.images.intensity import IntensitySettings
 
 MAX_PIXELS, MAX_PIXELS_OF_TRIAL = 2**20, 2**19  # LR pixels; the latter where a trial needs whole windows

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import factors, frames_of
-from pssr2_monai.images.image import LazyImage, list_images, open_image
+from pssr2_monai.images.files import first_names, list_images, same_name, stem_of
+from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.windows import plane_size
-
-MAX_NAMES = 5  # files that a message names
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def match_names(hr: Sequence[Path], lr: Sequence[Path], pattern: str | None = No
     for paths in (hr, lr):
         names: dict[str, Path] = {}
         for path in paths:
-            name = group_of(path, pattern, "pair_pattern") if pattern else path.stem.removesuffix(".ome")
+            name = same_name(group_of(path, pattern, "pair_pattern") if pattern else stem_of(path))
             if names.setdefault(name, path) != path:
                 raise InputError(f"{path}: is called {name!r} like {names[name].name}; pairs are matched by name")
         by_name.append(names)
@@ -59,7 +58,7 @@ def match_names(hr: Sequence[Path], lr: Sequence[Path], pattern: str | None = No
     if unmatched:
         folders = sorted({str(path.parent) for path in unmatched})
         raise InputError(
-            f"{_first_names(path.name for path in unmatched)} in {' and '.join(folders)}: have no partner; HR and LR "
+            f"{first_names(path.name for path in unmatched)} in {' and '.join(folders)}: have no partner; HR and LR "
             "images are matched by name, or by the group of pair_pattern"
         )
     return {path: lr_names[name] for name, path in hr_names.items()}
@@ -96,7 +95,7 @@ def find_misfits(images: Mapping[str, LazyImage], scale: int | Sequence[int], st
 def refuse_misfits(misfits: Sequence[str], scale: int | Sequence[int]) -> None:
     if misfits:
         raise InputError(
-            f"{_first_names(misfits)}: an LR image times the scale {scale}, and an extra image as it is, must have the "
+            f"{first_names(misfits)}: an LR image times the scale {scale}, and an extra image as it is, must have the "
             "size and the frames of the HR image; crop them, register them, or set scale"
         )
 
@@ -104,15 +103,9 @@ def refuse_misfits(misfits: Sequence[str], scale: int | Sequence[int]) -> None:
 def group_of(path: Path, pattern: str, option: str) -> str:
     """Return the first group of a pattern in a file's name."""
     try:
-        match = re.search(pattern, path.name)
+        match = re.search(same_name(pattern), same_name(path.name))
     except re.error as error:
         raise InputError(f"{option}: {pattern!r} is not a regular expression: {error}") from None
     if match is None or not match.groups():
         raise InputError(f"{path.name}: the pattern {pattern!r} of {option} finds no group in this name")
     return match.group(1)
-
-
-def _first_names(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - MAX_NAMES} more" if len(listed) > MAX_NAMES else ""
-    return f"{', '.join(listed[:MAX_NAMES])}{more}"

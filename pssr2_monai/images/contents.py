@@ -146,12 +146,19 @@ def _at(image: LazyImage, index: Mapping[int, int]) -> LazyImage:
     """The image at an index along some of its axes, which are left out."""
     if not index:
         return image
-    read = image.reader
 
-    def reader(region: Region) -> np.ndarray:
-        parts = iter(region)
-        whole = [slice(index[i], index[i] + 1) if i in index else next(parts) for i in range(len(image.shape))]
-        return read(tuple(whole)).reshape([part.stop - part.start for part in region])
+    def over(read: Callable[[Region], np.ndarray]) -> Callable[[Region], np.ndarray]:
+        def reader(region: Region) -> np.ndarray:
+            parts = iter(region)
+            whole = [slice(index[i], index[i] + 1) if i in index else next(parts) for i in range(len(image.shape))]
+            return read(tuple(whole)).reshape([part.stop - part.start for part in region])
 
-    axes = "".join(_without(image.axes, index))
-    return replace(image, shape=_without(image.shape, index), axes=axes, reader=reader)
+        return reader
+
+    return replace(
+        image,
+        shape=_without(image.shape, index),
+        axes="".join(_without(image.axes, index)),
+        reader=over(image.reader),
+        alpha_reader=image.alpha_reader and over(image.alpha_reader),
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -19,36 +18,11 @@ from pssr2_monai.errors import InputError, one_line
 from pssr2_monai.images.axes import LETTERS, check_axes
 from pssr2_monai.images.contents import Contents, Entry, chosen, contents_of, divided
 from pssr2_monai.images.data_bar import bar_of_all_frames
+from pssr2_monai.images.files import SUFFIXES, UNREAD, format_of, is_zarr, list_images
 from pssr2_monai.images.metadata import ImageMetadata
 
 logger = logging.getLogger(__name__)
-SUFFIXES = {
-    **dict.fromkeys((".tif", ".tiff"), "tiff"),
-    **dict.fromkeys((".png", ".jpg", ".jpeg"), "pillow"),
-    ".zarr": "omezarr",
-    ".czi": "czi",
-    **dict.fromkeys((".mrc", ".map", ".rec", ".st"), "mrc"),
-    **dict.fromkeys((".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz"), "itk"),
-}
-"""The module of ``formats`` that reads files of a suffix: a new format is one module and its line here.
-
-Such a module has ``open_file(path)``, which returns a ``LazyImage`` or, where a file may hold several, their
-``Contents``. The images may keep axes of length 1 and may use the letters "S" for the samples of a colour pixel, "I"
-and "Q" for an axis of unknown meaning, and others for positions, detectors and the like; `open_image` resolves them.
-"""
-UNREAD = {  # formats of microscopes, by the names for the message
-    ".nd2": "Nikon ND2",
-    ".lif": "Leica LIF",
-    ".oib": "Olympus OIB",
-    ".oir": "Olympus OIR",
-    ".ims": "Imaris IMS",
-    ".dm3": "Gatan DM3",
-    ".dm4": "Gatan DM4",
-    ".lsm": "Zeiss LSM",
-}
 SEARCHED_FOR_BARS = ("tiff", "pillow")  # formats of electron microscopes that may have a data bar in the image
-_ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
-
 Region = tuple[slice, ...]
 
 
@@ -68,6 +42,8 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         reader: returns the pixels of a region (one slice with start and stop an axis) as a new array; call it through
             `read`.
         closer: closes the files that the reader keeps open.
+        alpha_reader: as ``reader``, for the opacity of the pixels, with one channel; None where the file has none. Call
+            it through `read_alpha`.
         axes_given, image_given: what the user gave to `open_image`, if anything.
         number: which image of the file this is, from 1.
         entries: all images of the file.
@@ -84,6 +60,7 @@ class LazyImage(AbstractContextManager["LazyImage"]):
     reader: Callable[[Region], np.ndarray]
     channel_names: tuple[str, ...] = ()
     closer: Callable[[], None] = lambda: None
+    alpha_reader: Callable[[Region], np.ndarray] | None = None
     axes_given: str | None = None
     image_given: int | str | None = None
     number: int = 1
@@ -116,18 +93,56 @@ class LazyImage(AbstractContextManager["LazyImage"]):
             InputError: the pixels are damaged, or a file to be opened again has changed.
             ValueError: the region has another number of slices than the image has axes, or steps.
         """
+        bounds = self._bounds(region, with_bar)
+        self._reopen()
+        return self._read(self.reader, bounds)
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the file has opacity (alpha), which is none of the image's channels."""
+        return self.alpha_reader is not None
+
+    def read_alpha(self, region: Sequence[slice] | None = None, *, with_bar: bool = False) -> np.ndarray:
+        """The opacity of a region, or of all, of the image's dtype and axes, with a channel axis of length 1.
+
+        Args:
+            region, with_bar: as for `read`; the slice of the channels is ignored.
+
+        Raises:
+            InputError: the file has no opacity, or damaged pixels.
+        """
+        bounds = [
+            slice(0, 1) if axis == "C" else part
+            for axis, part in zip(self.axes, self._bounds(region, with_bar), strict=True)
+        ]
+        self._reopen()
+        if self.alpha_reader is None:
+            raise InputError(f"{self.path.name}: has no alpha; ask `has_alpha` first")
+        return self._read(self.alpha_reader, tuple(bounds))
+
+    def _bounds(self, region: Sequence[slice] | None, with_bar: bool) -> Region:
         whole, shape = [slice(None)] * len(self.shape), self.full_shape if with_bar else self.shape
-        bounds = region_bounds(whole if region is None else region, shape, self.path.name)
+        return region_bounds(whole if region is None else region, shape, self.path.name)
+
+    def _reopen(self) -> None:
+        """Open the file again where it was closed, and in a forked process.
+
+        A forked process shares the file position of its parent: each would move it for the other.
+        """
         if self._process != os.getpid():
-            # Also in a forked process, which shares the file position of its parent: each would move it for the other.
             fresh = open_image(self.path, self.axes_given, self.image_given)
             if _layout(fresh) != _layout(self):
                 raise InputError(f"{self.path.name}: was changed since it was opened; wait until it is complete")
-            self.reader, self.closer, self._process = fresh.reader, fresh.closer, os.getpid()
+            self.reader, self.closer, self.alpha_reader = fresh.reader, fresh.closer, fresh.alpha_reader
+            self._process = os.getpid()
+
+    def _read(self, reader: Callable[[Region], np.ndarray], bounds: Region) -> np.ndarray:
         try:
-            pixels = self.reader(bounds)
-        except (InputError, MemoryError):
+            pixels = reader(bounds)
+        except InputError:
             raise
+        except MemoryError as error:
+            raise MemoryError(f"{self.path.name}: {error or 'out of memory'}") from error
         except Exception as error:  # decoders raise all kinds of errors on damaged bytes
             raise InputError(
                 f"{self.path.name}: pixels cannot be read ({one_line(error)}); the file may be damaged, save or copy "
@@ -139,6 +154,7 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         """Close the file, until the next read opens it again."""
         self.closer()
         self.reader = self.closer = _closed
+        self.alpha_reader = self.alpha_reader and _closed
         self._process = 0
 
     def __exit__(self, *_: object) -> None:
@@ -146,6 +162,7 @@ class LazyImage(AbstractContextManager["LazyImage"]):
 
     def __getstate__(self) -> dict[str, Any]:
         closed = {"reader": _closed, "closer": _closed, "_process": 0}
+        closed["alpha_reader"] = self.alpha_reader and _closed
         return self.__dict__ | closed | {"path": self.path.absolute()}  # the current folder may be another there
 
 
@@ -198,7 +215,7 @@ def open_image(path: str | Path, axes: str | None = None, image: int | str | Non
 def _opened(path: Path, axes: str | None, image: int | str | None) -> LazyImage:
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
-    module = "omezarr" if is_zarr(path) else _module_by_suffix(path)
+    module = "omezarr" if is_zarr(path) else format_of(path)
     if path.is_dir() and module != "omezarr":
         return _open_slices(path, axes, image)
     if module is None:
@@ -219,8 +236,10 @@ def _opened(path: Path, axes: str | None, image: int | str | None) -> LazyImage:
     except BaseException as error:
         if contents is not None:
             contents.closer()
-        if isinstance(error, InputError | MemoryError) or not isinstance(error, Exception):
+        if isinstance(error, InputError) or not isinstance(error, Exception):
             raise
+        if isinstance(error, MemoryError):
+            raise MemoryError(f"{path.name}: {error or 'out of memory'}") from error
         # Parsers raise all kinds of errors on bytes that are not of their format.
         raise InputError(
             f"{path.name}: cannot be read as {path.suffix.lstrip('.').upper()} ({one_line(error)}); check that the "
@@ -258,13 +277,17 @@ def _resolved(image: LazyImage, axes_given: str | None) -> LazyImage:
         axes = _known_axes(axes, shape, name)
     check_axes(axes, shape, name)
     channels = shape[axes.index("C")] if "C" in axes else 1
-    read = image.reader
 
-    def reader(region: Region) -> np.ndarray:
-        full = [slice(0, 1)] * len(image.shape)
-        for i, part in zip(kept, region, strict=True):
-            full[i] = part
-        return read(tuple(full)).reshape([part.stop - part.start for part in region])
+    def over(read: Callable[[Region], np.ndarray]) -> Callable[[Region], np.ndarray]:
+        """A reader of regions of the axes that are kept."""
+
+        def reader(region: Region) -> np.ndarray:
+            full = [slice(0, 1)] * len(image.shape)
+            for i, part in zip(kept, region, strict=True):
+                full[i] = part
+            return read(tuple(full)).reshape([part.stop - part.start for part in region])
+
+        return reader if len(kept) < len(image.shape) else read
 
     resolved = LazyImage(
         path=image.path,
@@ -272,14 +295,15 @@ def _resolved(image: LazyImage, axes_given: str | None) -> LazyImage:
         dtype=image.dtype.newbyteorder("="),
         axes=axes,
         pixel_size={axis: size for axis, size in image.pixel_size.items() if axis in axes},
-        reader=reader if len(kept) < len(image.shape) else read,
+        reader=over(image.reader),
         channel_names=image.channel_names if len(image.channel_names) == channels else (),
         closer=image.closer,
+        alpha_reader=image.alpha_reader and over(image.alpha_reader),
         axes_given=axes_given,
         metadata=image.metadata,
         bar_stated=True,
     )
-    searched = not image.bar_stated and _module_by_suffix(image.path) in SEARCHED_FOR_BARS
+    searched = not image.bar_stated and format_of(image.path) in SEARCHED_FOR_BARS
     rows = bar_of_all_frames(resolved.read, axes, shape) if searched else image.bar_rows
     height = axes.index("Y")
     resolved.shape = (*shape[:height], shape[height] - rows, *shape[height + 1 :])
@@ -348,43 +372,3 @@ def _open_slices(folder: Path, axes: str | None, image: int | str | None) -> Laz
 def _layout(image: LazyImage) -> str:
     bar = f" with a data bar of {image.bar_rows} rows" if image.bar_rows else ""
     return f"{' x '.join(str(size) for size in image.shape)} {image.dtype} {image.axes}{bar}"
-
-
-def list_images(folder: str | Path) -> list[Path]:
-    """The images of a folder in natural order: cell_2 before cell_10.
-
-    An image is a file, or a Zarr folder, with a known suffix in lower or upper case; hidden ones are left out. If there
-    are none, each folder that contains images is one stack of slices.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        problem = "is a file, not a folder" if folder.exists() else "there is no such folder"
-        raise InputError(f"{folder}: {problem}; give a folder of images")
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    images = [entry for entry in entries if _is_image(entry)]
-    if not images:
-        images = [entry for entry in entries if entry.is_dir() and any(map(_is_image, entry.iterdir()))]
-    if not images:
-        raise InputError(f"{folder}: holds no image; images end in {', '.join(sorted(SUFFIXES))}")
-    return sorted(images, key=lambda path: natural_order(path.name))
-
-
-def _is_image(entry: Path) -> bool:
-    module = _module_by_suffix(entry)
-    return module is not None and entry.is_dir() == (module == "omezarr")
-
-
-def is_zarr(path: Path) -> bool:
-    """Whether this is a Zarr folder, whatever its name."""
-    return any((path / name).is_file() for name in _ZARR_FILES)
-
-
-def _module_by_suffix(path: Path) -> str | None:
-    name = path.name.lower()
-    return next((module for suffix, module in SUFFIXES.items() if name.endswith(suffix)), None)
-
-
-def natural_order(name: str) -> tuple[Any, ...]:
-    """A key that sorts names with their numbers as numbers."""
-    parts = re.split(r"(\d+)", name.lower())
-    return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)], name

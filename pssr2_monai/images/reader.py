@@ -11,7 +11,8 @@ from monai.data import ImageReader
 from monai.utils import MetaKeys, ensure_tuple
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.image import SUFFIXES, LazyImage, open_image
+from pssr2_monai.images.files import SUFFIXES
+from pssr2_monai.images.image import LazyImage, open_image
 
 
 class MicroscopyReader(ImageReader):

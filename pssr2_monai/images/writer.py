@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import check_axes
-from pssr2_monai.images.image import is_zarr, list_images, region_bounds
+from pssr2_monai.images.files import is_zarr, list_images, stem_of
+from pssr2_monai.images.image import Region, region_bounds
 
 WRITTEN = {
     ".tif": ("tiff", "TiffWriter"),
@@ -38,6 +39,7 @@ class ImageSpec:
     axes: str
     pixel_size: Mapping[str, float] = field(default_factory=dict)
     channel_names: tuple[str, ...] = ()
+    alpha: bool = False
 
     def __post_init__(self) -> None:
         name = self.path.name
@@ -63,12 +65,19 @@ class _Format(Protocol):
     """The writer of a format; regions and arrays have been checked."""
 
     chunks: tuple[int, ...] | None
+    holds_alpha: bool
 
     def write(self, region: Sequence[slice], array: np.ndarray) -> None: ...
 
     def close(self, spread: Spread = map) -> None: ...
 
     def abort(self) -> None: ...
+
+
+class _AlphaFormat(_Format, Protocol):
+    """The writer of a format that holds opacity."""
+
+    def write_alpha(self, region: Sequence[slice], array: np.ndarray) -> None: ...
 
 
 class Writer(AbstractContextManager["Writer"]):
@@ -83,11 +92,12 @@ class Writer(AbstractContextManager["Writer"]):
         axes: letters out of "TZCYX", one a dimension.
         chunks: the grid on which several processes may write regions at the same time, each with a pickled copy of the
             writer, one of which closes it; None where one process must write all. Whole chunks are quickest.
+        holds_alpha: whether opacity was asked for and the format holds it.
     """
 
     def __init__(self, spec: ImageSpec, target: _Format) -> None:
         self.path, self.shape, self.dtype, self.axes = spec.path, spec.shape, spec.dtype, spec.axes
-        self.chunks = target.chunks
+        self.chunks, self.holds_alpha = target.chunks, target.holds_alpha
         self._target: _Format | None = target
 
     def write(self, region: Sequence[slice], array: np.ndarray) -> None:
@@ -100,19 +110,37 @@ class Writer(AbstractContextManager["Writer"]):
         Raises:
             ValueError: another shape or dtype, or a region outside the image.
         """
+        target, bounds = self._checked(region, np.asarray(array), self.shape)
+        target.write(bounds, np.asarray(array))
+
+    def write_alpha(self, region: Sequence[slice], array: np.ndarray) -> None:
+        """Write the opacity of a region, which `holds_alpha` says that the image has.
+
+        Args:
+            region: one slice an axis; that of the channels is ``slice(0, 1)``.
+            array: of the region's shape and of the image's dtype.
+
+        Raises:
+            ValueError: another shape or dtype, or a region outside the image.
+        """
+        sizes = [1 if axis == "C" else size for axis, size in zip(self.axes, self.shape, strict=True)]
+        target, bounds = self._checked(region, np.asarray(array), sizes)
+        cast(_AlphaFormat, target).write_alpha(bounds, np.asarray(array))
+
+    def _checked(self, region: Sequence[slice], array: np.ndarray, shape: Sequence[int]) -> tuple[_Format, Region]:
+        """The writer of the format and the bounds of a region of an image of this shape, for an array that fits it."""
         if self._target is None:
             raise ValueError(f"{self.path.name}: the writer was closed")
-        array = np.asarray(array)
         if array.dtype != self.dtype:
             raise ValueError(f"{self.path.name}: holds {self.dtype}, got {array.dtype}; cast the array first")
-        bounds = region_bounds(region, self.shape, self.path.name)
-        for part, size in zip(region, self.shape, strict=True):
+        bounds = region_bounds(region, shape, self.path.name)
+        for part, size in zip(region, shape, strict=True):
             if part.stop is not None and part.stop > size:
                 raise ValueError(f"{self.path.name}: region {part} does not lie in an axis of {size} pixels")
         expected = tuple(part.stop - part.start for part in bounds)
         if array.shape != expected:
             raise ValueError(f"{self.path.name}: the region has shape {expected}, the array {array.shape}")
-        self._target.write(bounds, array)
+        return self._target, bounds
 
     def close(self, keep: bool = False, spread: Spread = map) -> None:
         """Complete the image and move it into place. Pixels that were never written are 0.
@@ -160,6 +188,7 @@ def create_writer(
     in_blocks: bool = False,
     shards: Sequence[int] | None = None,
     chunk: int | None = None,
+    alpha: bool = False,
 ) -> Writer:
     """Create a writer for the format that the suffix names.
 
@@ -177,9 +206,10 @@ def create_writer(
         shards: for OME-Zarr in blocks: pixels along each axis that are stored in one file and written at once; by
             default each chunk has its own file.
         chunk: for OME-Zarr: side of the chunks along Y and X, in pixels; 512 by default.
+        alpha: keep room for the opacity of the pixels if the format can hold it; see `Writer.holds_alpha`.
     """
     path, sizes = Path(path), tuple(int(size) for size in shape)
-    spec = ImageSpec(path, sizes, np.dtype(dtype).newbyteorder("="), axes, pixel_size, tuple(channel_names))
+    spec = ImageSpec(path, sizes, np.dtype(dtype).newbyteorder("="), axes, pixel_size, tuple(channel_names), alpha)
     check_free(path, overwrite)
     suffix = path.suffix.lower()
     if suffix not in WRITTEN:
@@ -281,8 +311,7 @@ def _written_name(file: Path, format: str | None) -> str:
     suffix = "." + (format or "tif").lower().lstrip(".")
     if not suffix.endswith(tuple(WRITTEN)):
         raise InputError(f"format: {format!r} is not written; use tif, ome.tif, ome.zarr or png")
-    stem = file.name.removesuffix(file.suffix)
-    return stem.removesuffix(".ome") + suffix
+    return stem_of(file) + suffix
 
 
 def part_path(path: Path) -> Path:

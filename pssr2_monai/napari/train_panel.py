@@ -29,7 +29,7 @@ from pssr2_monai.bundle import preset_names
 from pssr2_monai.crappify import NOISES
 from pssr2_monai.crappify.noise import Noise, Slider
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.image import list_images
+from pssr2_monai.images.files import list_images
 from pssr2_monai.images.pictures import BLUE, ORANGE, new_figure
 from pssr2_monai.machine import devices
 from pssr2_monai.napari.layers import ImageSource

@@ -14,7 +14,7 @@ from qtpy.QtCore import QTimer
 from pssr2_monai.crappify import PoissonNoise
 from pssr2_monai.crappify.crappify import Crappify
 from pssr2_monai.data.samples import SCALE, cache_dir, generate_images, sample_images
-from pssr2_monai.images.image import list_images
+from pssr2_monai.images.files import list_images
 from pssr2_monai.images.pictures import grey_window
 from pssr2_monai.napari.layers import RESULT, SIZE_UNKNOWN, layer_of_file
 

@@ -17,7 +17,8 @@ import zarr
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import frames_of, is_volume, scaled_shape
-from pssr2_monai.images.image import LazyImage, is_zarr
+from pssr2_monai.images.files import is_zarr
+from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window
 from pssr2_monai.images.writer import part_path
 from pssr2_monai.networks.record import Record

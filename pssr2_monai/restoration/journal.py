@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.image import is_zarr, list_images
+from pssr2_monai.images.files import is_zarr, list_images
 from pssr2_monai.images.writer import part_path, remove, written_atomically
 
 FOLDER_JOURNAL = ".restoring.json"

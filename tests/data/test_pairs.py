@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,14 @@ def test_names_are_matched_whatever_their_order_and_suffix() -> None:
     assert match_names([Path("hr/a.ome.tif")], [Path("lr/a.png")]) == {Path("hr/a.ome.tif"): Path("lr/a.png")}
     long, short = [Path("hr/x_17_long.tif")], [Path("lr/y_17_short.tif")]
     assert match_names(long, short, r"_(\d+)_") == {long[0]: short[0]}
+
+
+@pytest.mark.parametrize("name", ["größe_ä", "é", "한글"])
+@pytest.mark.parametrize("pattern", [None, r"(\w+)\."])
+def test_names_are_matched_however_their_accents_are_written(name: str, pattern: str | None) -> None:
+    hr, lr = (Path(form, unicodedata.normalize(form, name) + ".png") for form in ("NFD", "NFC"))
+    assert hr.name != lr.name
+    assert match_names([hr], [lr], pattern) == {hr: lr}
 
 
 def test_the_odd_ones_out_are_named() -> None:

@@ -16,7 +16,8 @@ from platformdirs.macos import MacOS
 from platformdirs.windows import Windows
 
 from pssr2_monai.data import samples
-from pssr2_monai.images.image import list_images, open_image
+from pssr2_monai.images.files import list_images
+from pssr2_monai.images.image import open_image
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,8 @@ import tifffile
 from PIL import Image
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.image import list_images, open_image
+from pssr2_monai.images.files import list_images
+from pssr2_monai.images.image import open_image
 
 
 def ramp(*shape: int, dtype: str = "uint16") -> np.ndarray:
@@ -165,36 +166,6 @@ def test_the_odd_slice_is_named(tmp_path: Path, shape: tuple[int, ...], dtype: s
         open_image(tmp_path)
 
 
-def test_list_images_in_natural_order(tmp_path: Path) -> None:
-    for name in (
-        "b10.tif",
-        "b2.TIFF",
-        "a 1, [x]'s.tif",
-        "b.tif",
-        "b.tif2.tif",
-        "b2.png",
-        ".hidden.tif",
-        "notes.txt",
-        "b3.tif.part",
-    ):
-        (tmp_path / name).touch()
-    for folder in ("c.zarr", "d.tif", ".e.zarr"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "f.zarr").touch()
-    names = [path.name for path in list_images(tmp_path)]
-    assert names == ["a 1, [x]'s.tif", "b2.png", "b2.TIFF", "b10.tif", "b.tif", "b.tif2.tif", "c.zarr"]
-
-
-def test_list_images_refuses(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no image"):
-        list_images(tmp_path)
-    with pytest.raises(InputError, match="no such folder"):
-        list_images(tmp_path / "nowhere")
-    (tmp_path / "file.tif").touch()
-    with pytest.raises(InputError, match="is a file"):
-        list_images(tmp_path / "file.tif")
-
-
 @pytest.mark.parametrize(
     "name",
     ["with space.tif", "br[ack]et(s).tif", "com,ma.tif", "it's.tif", "UPPER.TIF", "x.Tiff", "µm-größe.tif", "-x.tif"],
@@ -230,5 +201,27 @@ def test_bad_files_are_refused_by_name(tmp_path: Path) -> None:
     refused("line.tif", r"1-D data of shape \(50\) is not an image")
     tifffile.imwrite(tmp_path / "complex.tif", ramp(20, 30, dtype="complex64"))
     refused("complex.tif", "complex numbers")
-    tifffile.imwrite(tmp_path / "bits.tif", ramp(20, 30, dtype="bool"))
-    refused("bits.tif", "type bool")
+
+
+def test_an_error_of_memory_names_its_file(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "large.tif", ramp(20, 30))
+    image = open_image(tmp_path / "large.tif")
+
+    def reader(region: tuple[slice, ...]) -> np.ndarray:
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    image.reader = reader
+    with pytest.raises(MemoryError, match=r"large\.tif: Unable to allocate 9 GiB"):
+        image.read()
+
+
+def test_opacity_survives_pickling_and_is_asked_for(tmp_path: Path) -> None:
+    data = ramp(20, 30, 4, dtype="uint8")
+    Image.fromarray(data).save(tmp_path / "a.png")
+    image = pickle.loads(pickle.dumps(open_image(tmp_path / "a.png")))
+    np.testing.assert_array_equal(image.read_alpha(np.s_[2:5, 3:, 1:2]), data[2:5, 3:, 3:])
+    image.close()
+    np.testing.assert_array_equal(image.read_alpha(), data[..., 3:])
+    Image.fromarray(data[..., 0]).save(tmp_path / "b.png")
+    with pytest.raises(InputError, match=r"b\.png: has no alpha"):
+        open_image(tmp_path / "b.png").read_alpha()

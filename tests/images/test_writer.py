@@ -16,8 +16,9 @@ import tifffile
 import zarr
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.images.files import list_images
 from pssr2_monai.images.formats.tiff import TiffWriter
-from pssr2_monai.images.image import list_images, open_image
+from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import (
     ImageSpec,
     check_free,
@@ -412,3 +413,46 @@ def test_targets_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
             target_files(source, target, False, format)
     assert target_files(scan, tmp_path / "b.tif", True, None) == [(scan, tmp_path / "b.tif")]
     assert target_files(scan, tmp_path / "b.tif", False, None, lambda path: path.name == "b.tif")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "axes"), [("uint8", "YXC"), ("uint16", "ZYXC"), ("uint16", "YX"), ("float32", "ZYX")]
+)
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif"])
+def test_tiff_holds_opacity_as_one_more_sample(tmp_path: Path, name: str, dtype: str, axes: str) -> None:
+    shape = tuple({"Z": 4, "Y": 20, "X": 30, "C": 3}[axis] for axis in axes)
+    data = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    one = (*shape[: axes.index("X") + 1], 1) if "C" in axes else shape
+    alpha = np.arange(np.prod(one))[::-1].reshape(one).astype(dtype)
+    options: dict[str, Any] = {"shape": shape, "dtype": dtype, "axes": axes, "pixel_size": {}, "alpha": True}
+    with create_writer(tmp_path / name, **options) as writer:
+        assert writer.holds_alpha
+        half = axes.index("Y")
+        for part in (slice(0, 7), slice(7, 20)):
+            region = [part if i == half else slice(None) for i in range(len(axes))]
+            writer.write(region, data[tuple(region)])
+            region = [slice(0, 1) if axis == "C" else part for axis, part in zip(axes, region, strict=True)]
+            writer.write_alpha(region, alpha[tuple(region)])
+    with tifffile.TiffFile(tmp_path / name) as tif:
+        stored = np.concatenate([data, alpha], -1) if "C" in axes else np.stack([data, alpha], -1)
+        np.testing.assert_array_equal(tif.asarray(), stored)
+        assert [int(kind) for kind in tif.pages.first.extrasamples] == [2]
+    image = open_image(tmp_path / name)
+    np.testing.assert_array_equal(image.read(), data)
+    np.testing.assert_array_equal(image.read_alpha(), alpha)
+
+
+def test_opacity_is_left_out_where_a_format_has_no_place_for_it(tmp_path: Path) -> None:
+    for name, axes in (("a.ome.zarr", "YX"), ("a.tif", "CYX")):
+        options: dict[str, Any] = {"dtype": "uint8", "axes": axes, "pixel_size": {}, "alpha": True}
+        with create_writer(tmp_path / name, shape=(3, 20, 30)[-len(axes) :], **options) as writer:
+            assert not writer.holds_alpha
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_channels_that_come_last_are_no_opacity(tmp_path: Path, channels: int) -> None:
+    data = np.arange(20 * 30 * channels).reshape(20, 30, channels).astype("uint16")
+    write_image(tmp_path / "a.tif", data, axes="YXC", pixel_size={})
+    image = open_image(tmp_path / "a.tif")
+    assert not image.has_alpha
+    np.testing.assert_array_equal(image.read(), data)

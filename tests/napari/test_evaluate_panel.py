@@ -10,7 +10,8 @@ import numpy as np
 
 from pssr2_monai.evaluation.evaluate import evaluate
 from pssr2_monai.evaluation.measures import METRICS
-from pssr2_monai.images.image import list_images, open_image
+from pssr2_monai.images.files import list_images
+from pssr2_monai.images.image import open_image
 from pssr2_monai.napari.evaluate_panel import CRAPPIFIED
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pssr2_monai.images.image import list_images, open_image
+from pssr2_monai.images.files import list_images
+from pssr2_monai.images.image import open_image
 from pssr2_monai.images.pictures import grey_window
 from pssr2_monai.napari.layers import SELECTED
 from pssr2_monai.napari.train_panel import EPOCHS, parsed_settings

@@ -19,6 +19,7 @@ from pssr2_monai.calibration.registration.matching import MODELS
 from pssr2_monai.data.pairs import Sheet, sheets_of
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import frames_of
+from pssr2_monai.images.files import stem_of
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.windows import Window, plane_size, read_window, write_window
 from pssr2_monai.images.writer import WRITTEN, create_writer, written_atomically
@@ -212,7 +213,7 @@ def _register_pair(
         name, shared = sheet.label.name, alignment.window
         kept = alignment.score >= min_score and shared.height > 0 and shared.width > 0
         if kept:
-            stem = sheet.label.stem.removesuffix(".ome")
+            stem = stem_of(sheet.label)
             write_shared(lr, folder / "LR" / (stem + written_suffix(lr)), alignment, is_hr=False)
             write_shared(hr, folder / "HR" / (stem + written_suffix(hr)), alignment, is_hr=True)
         else:
@@ -278,8 +279,4 @@ def _cast(plane: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 
 def written_suffix(image: LazyImage) -> str:
     """Return the suffix of the image's file where it can be written, else that of TIFF."""
-    suffix = image.path.suffix.lower()
-    deep_colour = suffix == ".png" and image.axes != "YX" and image.dtype.itemsize > 1
-    if suffix not in WRITTEN or deep_colour:
-        return ".tif"
-    return image.path.name.removeprefix(image.path.stem.removesuffix(".ome"))
+    return image.path.name[len(stem_of(image.path)) :] if image.path.suffix.lower() in WRITTEN else ".tif"

@@ -17,8 +17,9 @@ from zarr.codecs import BloscCodec
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.contents import Contents, Entry, contents_of
+from pssr2_monai.images.files import natural_order
 from pssr2_monai.images.formats.units import known_sizes, micrometres
-from pssr2_monai.images.image import LazyImage, natural_order
+from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.windows import rounded_up
 from pssr2_monai.images.writer import ImageSpec, Spread, move_into_place, part_path, remove
 
@@ -186,6 +187,7 @@ class OmeZarrWriter:
         if shards is not None:
             grid = [rounded_up(size, unit) for size, unit in zip(shards, grid, strict=True)]
         self.chunks: tuple[int, ...] | None = tuple(grid)
+        self.holds_alpha = False
         self._grid, self._sharded = [grid[i] for i in self._order], shards is not None
         stored = [spec.shape[i] for i in self._order]
         first = [stored, _halved_shape(stored)] if in_blocks and max(stored[-2:]) > SMALLEST_LEVEL else [stored]

@@ -1,11 +1,14 @@
-"""PNG and JPEG with Pillow: formats that are decoded whole, then kept while the image is open."""
+"""PNG, JPEG and BMP with Pillow: formats that are decoded whole, then kept while the image is open."""
 
 from __future__ import annotations
 
+import struct
 import threading
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -13,49 +16,54 @@ from PIL import Image
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.maker_text import read_sidecar
+from pssr2_monai.images.formats.shown import oriented, without_alpha
 from pssr2_monai.images.formats.units import from_print_resolution, known_sizes
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.writer import ImageSpec, Spread, written_atomically
 
-# Modes whose pixels are taken as they are, with the type that they have in memory.
-_KEPT = {"L": "u1", "LA": "u1", "RGB": "u1", "RGBA": "u1", "I;16": "u2", "I;16B": "u2", "I": "i4", "F": "f4"}
-_SAMPLES = {"LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
-_INCH_UM = 25400.0
+# Modes of one sample that are kept as they are, with the type that they have in memory.
+_DEEP = {"I;16": "u2", "I;16B": "u2", "I": "i4", "F": "f4"}
+_GREY = ("1", "L", "LA", "La")
+_ORIENTATION = 0x0112  # of EXIF
+_HEADER = 33  # bytes of a PNG before the chunks that may state the size of a pixel
 _limit = threading.Lock()
 
 
 def open_file(path: Path) -> LazyImage:
-    """Open a PNG or JPEG, axes YX or YXC.
+    """Open a PNG, JPEG or BMP as it is shown, axes YX or YXS.
 
-    Black-and-white pixels become 0 and 255, those of a palette its colours or greys. The whole image is decoded at the
-    first read and kept until it is closed: these formats cannot be read in part.
+    Black-and-white pixels become 0 and 255, those of a palette its greys or colours, those of CMYK colours, and the
+    orientation of EXIF is applied. Opacity is none of the channels. The whole image is decoded at the first read and
+    kept until it is closed: these formats cannot be read in part.
     """
     with _opened(path) as image:
-        mode, deep = _target_mode(image), _is_deep_colour(image)
-        height, width = image.height, image.width
+        dtype, samples, alpha = _layout(image)
+        stored = (image.height, image.width, samples)
         dpi = image.info.get("dpi") or (0, 0)
-    dtype = np.dtype("u2" if deep else _KEPT[mode])
-    shape = (height, width, _SAMPLES[mode]) if mode in _SAMPLES else (height, width)
+        exif = Image.Exif()  # image.getexif() would decode a PNG
+        exif.load(image.info.get("exif", b""))
+        orientation = int(exif.get(_ORIENTATION, 1))
     decoded: list[np.ndarray] = []
 
     def reader(region: tuple[slice, ...]) -> np.ndarray:
         if not decoded:
-            decoded.append(_decode(path, mode, deep).astype(dtype, copy=False).reshape(shape))
+            decoded.append(_decode(path, samples, alpha).astype(dtype, copy=False).reshape(stored))
         return decoded[0][region].copy()
 
     by_resolution = {"Y": from_print_resolution(dpi[1], "inch"), "X": from_print_resolution(dpi[0], "inch")}
-    by_maker = read_sidecar(path, height, width)
-    return LazyImage(
+    by_maker = read_sidecar(path, *stored[:2])
+    opened = LazyImage(
         path,
-        shape,
+        stored,
         dtype,
-        "YXC"[: len(shape)],
+        "YXS",
         by_maker.pixel_size or known_sizes(by_resolution),
         reader,
         closer=decoded.clear,
         bar_rows=by_maker.bar_rows or 0,
         bar_stated=by_maker.bar_rows is not None,
     )
+    return oriented(without_alpha(opened, samples - 1) if alpha else opened, orientation)
 
 
 @contextmanager
@@ -71,58 +79,82 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
-def _target_mode(image: Image.Image) -> str:
-    """The mode in which pixels are grey levels or colours, not indices."""
-    if image.mode in _KEPT:
-        return image.mode
-    if image.mode == "1":
-        return "L"
+def _layout(image: Image.Image) -> tuple[np.dtype[Any], int, bool]:
+    """The type of the pixels as they are shown, their samples, and whether the last of these is opacity."""
+    alpha = image.has_transparency_data
+    if _is_deep_png(image):
+        grey = _raw_mode(image)[:2] in ("I;", "LA")
+        return np.dtype("u2"), (1 if grey else 3) + alpha, alpha
+    if image.mode in _DEEP:
+        return np.dtype(_DEEP[image.mode]), 1, False
+    grey = image.mode in _GREY
     if image.mode in ("P", "PA"):
         colours = np.reshape(image.getpalette("RGB") or [], (-1, 3))
-        return "L" if (colours == colours[:, :1]).all() else "RGB"
-    return "RGB"
+        grey = bool((colours == colours[:, :1]).all())
+    return np.dtype("u1"), (1 if grey else 3) + alpha, alpha
 
 
-def _is_deep_colour(image: Image.Image) -> bool:
-    """Whether this is a PNG of 16 bits a sample, which Pillow would cut to 8."""
+def _is_deep_png(image: Image.Image) -> bool:
+    """Whether this is a PNG of 16 bits a sample, of which Pillow would keep 8 and leave out the opacity."""
+    return image.format == "PNG" and ";16" in _raw_mode(image)
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the pixels of a PNG are stored, such as ``LA;16B``."""
     tiles = getattr(image, "tile", [])
-    raw = tiles[0].args if tiles else ""
-    return image.mode in _SAMPLES and isinstance(raw, str) and ";16" in raw
+    return str(tiles[0].args) if tiles else ""
 
 
-def _decode(path: Path, mode: str, deep: bool) -> np.ndarray:
-    if deep:
-        return np.asarray(imagecodecs.png_decode(path.read_bytes()))
+def _decode(path: Path, samples: int, alpha: bool) -> np.ndarray:
     with _opened(path) as image:
-        return np.array(image.convert(mode) if image.mode != mode else image)
+        if _is_deep_png(image):
+            return np.asarray(imagecodecs.png_decode(path.read_bytes()))
+        if image.mode in _DEEP:
+            return np.array(image)
+        if alpha:
+            return np.array(image.convert("RGBA"))[..., [0, 3] if samples == 2 else slice(None)]
+        return np.array(image.convert("L" if samples == 1 else "RGB"))
 
 
 class PngWriter:
-    """Collect an image "YX" of 8 or 16 bits, or one "YXC" of 8 bits, and write a PNG when closed.
+    """Collect one image "YX" or "YXC" (red, green, blue) of 8 or 16 bits, and write a PNG when closed.
 
-    Three channels are RGB, four RGB with opacity, two grey with opacity. The pixel size is kept if it is known along Y
-    and X, channel names are not. Nothing is written before the image is complete, so that ``resume`` has no effect.
+    The pixel size is kept if it is known along Y and X, channel names are not. Nothing is written before the image is
+    complete, so that ``resume`` has no effect.
     """
 
     def __init__(self, spec: ImageSpec, resume: bool = False) -> None:
-        grey = spec.axes == "YX" and spec.dtype.name in ("uint8", "uint16")
-        colour = spec.axes == "YXC" and spec.dtype.name == "uint8" and spec.shape[2] in _SAMPLES.values()
-        if not grey and not colour:
+        colours = spec.shape[2] if spec.axes == "YXC" else 1
+        if spec.axes not in ("YX", "YXC") or colours not in (1, 3) or spec.dtype.name not in ("uint8", "uint16"):
             raise InputError(
-                f"{spec.path.name}: a PNG holds one 8- or 16-bit image or 8-bit RGB, not {spec.dtype} of axes "
-                f"{spec.axes!r}; write .tif or .ome.zarr"
+                f"{spec.path.name}: a PNG holds one 8- or 16-bit image or RGB, not {spec.dtype} of axes {spec.axes!r} "
+                f"and shape {' x '.join(map(str, spec.shape))}; write .tif or .ome.zarr"
             )
         self.chunks: tuple[int, ...] | None = None
-        self._path, self._pixels, self._pixel_size = spec.path, np.zeros(spec.shape, spec.dtype), spec.pixel_size
+        self.holds_alpha = spec.alpha
+        self._path, self._pixel_size, self._colours = spec.path, spec.pixel_size, colours
+        self._pixels = np.zeros((*spec.shape[:2], colours + spec.alpha), spec.dtype)
 
     def write(self, region: Sequence[slice], array: np.ndarray) -> None:
-        self._pixels[tuple(region)] = array
+        y, x, c = (*region, slice(0, 1))[:3]
+        self._pixels[y, x, c] = array if array.ndim == 3 else array[..., None]
+
+    def write_alpha(self, region: Sequence[slice], array: np.ndarray) -> None:
+        y, x = region[:2]
+        self._pixels[y, x, self._colours] = array.reshape(array.shape[:2])
 
     def close(self, spread: Spread = map) -> None:
+        encoded = imagecodecs.png_encode(self._pixels if self._pixels.shape[2] > 1 else self._pixels[..., 0])
         sizes = [self._pixel_size.get(axis) for axis in "XY"]
-        options = {"dpi": tuple(_INCH_UM / size for size in sizes if size)} if all(sizes) else {}
+        if all(sizes):
+            per_metre = struct.pack(">IIB", *(round(1e6 / size) for size in sizes if size), 1)
+            encoded = encoded[:_HEADER] + _chunk(b"pHYs", per_metre) + encoded[_HEADER:]
         with written_atomically(self._path) as part:
-            Image.fromarray(self._pixels).save(part, format="PNG", **options)
+            part.write_bytes(encoded)
 
     def abort(self) -> None:
         self._pixels = self._pixels[:0]
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))

@@ -7,6 +7,7 @@ import os
 import struct
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import zarr
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.contents import Contents
+from pssr2_monai.images.formats.tiff_pixels import as_shown
 from pssr2_monai.images.formats.tiff_series import TiffImage, images_of, open_tiff, pages_of
 from pssr2_monai.images.formats.tiff_tags import RESOLUTION_UNITS, resolution, resolution_size, stated_by_maker
 from pssr2_monai.images.formats.units import from_print_resolution, known_sizes, micrometres, read_mapped
@@ -49,7 +51,7 @@ def _image(path: Path, tif: tifffile.TiffFile, image: TiffImage) -> LazyImage:
     entry = image.entry
     _check_complete(tif, image.series, path.name)
     stated = stated_by_maker(image.series.keyframe)
-    return LazyImage(
+    stored = LazyImage(
         path,
         entry.shape,
         entry.dtype,
@@ -61,6 +63,7 @@ def _image(path: Path, tif: tifffile.TiffFile, image: TiffImage) -> LazyImage:
         bar_rows=stated.bar_rows or 0,
         bar_stated=stated.bar_rows is not None,
     )
+    return as_shown(stored, image.series.keyframe)
 
 
 def _reader(series: tifffile.TiffPageSeries) -> Callable[[Region], np.ndarray]:
@@ -237,7 +240,7 @@ class TiffWriter:
 
     Files named ``.ome.tif`` carry OME-XML. Others carry ImageJ's description, which Fiji reads without a plugin, if it
     can describe the image and it has at most ``imagej_bytes``, else OME-XML. Y and X come last, or C after them for
-    interleaved samples.
+    interleaved samples. Opacity is held as one more sample, unless there are planes of channels.
     """
 
     def __init__(self, spec: ImageSpec, resume: bool = False, imagej_bytes: int = IMAGEJ_BYTES) -> None:
@@ -246,8 +249,10 @@ class TiffWriter:
             raise InputError(f"{path.name}: TIFF for microscopy holds no {dtype}; write .ome.zarr, or another dtype")
         if not axes.endswith(("YX", "YXC")):
             raise InputError(f"{path.name}: TIFF keeps Y and X last, not axes {axes!r}; write .ome.zarr")
-        nbytes = math.prod(spec.shape) * dtype.itemsize
-        self._path, self._part, self._shape, self._dtype = path, part_path(path), spec.shape, dtype
+        spec = replace(spec, alpha=spec.alpha and (axes.endswith("C") or "C" not in axes))
+        self.holds_alpha, self._interleaved = spec.alpha, axes.endswith("C")
+        self._path, self._part, self._shape, self._dtype = path, part_path(path), _stored_shape(spec), dtype
+        nbytes = math.prod(self._shape) * dtype.itemsize
         self.chunks: tuple[int, ...] | None = (1,) * len(spec.shape)
         if resume and self._part.is_file():
             with tifffile.TiffFile(self._part) as unfinished:
@@ -267,9 +272,17 @@ class TiffWriter:
         self._offset = place[0]
 
     def write(self, region: Sequence[slice], array: np.ndarray) -> None:
-        # Mapped for this write only: the pages of a map count as memory of the process.
-        pixels = np.memmap(self._part, self._dtype, "r+", self._offset, self._shape)
+        pixels = self._map()
+        pixels = pixels[..., 0] if self.holds_alpha and not self._interleaved else pixels
         pixels[tuple(region)] = array
+
+    def write_alpha(self, region: Sequence[slice], array: np.ndarray) -> None:
+        plane = region[:-1] if self._interleaved else region
+        self._map()[..., -1][tuple(plane)] = array.reshape([part.stop - part.start for part in plane])
+
+    def _map(self) -> np.ndarray:
+        """The stored pixels, mapped for one write only: the pages of a map count as memory of the process."""
+        return np.memmap(self._part, self._dtype, "r+", self._offset, self._shape)
 
     def close(self, spread: Spread = map) -> None:
         move_into_place(self._part, self._path)
@@ -287,21 +300,30 @@ def _reserve(path: Path) -> None:
 
 def _stored_axes(spec: ImageSpec) -> str:
     """The axes as tifffile calls them, with "S" for the samples of a pixel."""
-    return spec.axes[:-1] + "S" if spec.axes.endswith("C") else spec.axes
+    return spec.axes[:-1] + "S" if spec.axes.endswith("C") else spec.axes + "S" * spec.alpha
+
+
+def _stored_shape(spec: ImageSpec) -> tuple[int, ...]:
+    """The shape along these axes, with the opacity of a pixel as the last of its samples."""
+    *sizes, last = spec.shape if spec.axes.endswith("C") else (*spec.shape, 1)
+    return (*sizes, last + spec.alpha) if "S" in _stored_axes(spec) else spec.shape
 
 
 def _samples(spec: ImageSpec) -> dict[str, Any]:
     """tifffile's options for the samples of a pixel."""
-    if not spec.axes.endswith("C"):
+    if "S" not in _stored_axes(spec):
         return {"photometric": "minisblack"}
-    return {"photometric": "rgb" if spec.shape[-1] in (3, 4) else "minisblack", "planarconfig": "contig"}
+    samples = _stored_shape(spec)[-1]
+    rgb = samples - spec.alpha == 3
+    kinds = ["unspecified"] * (samples - (3 if rgb else 1) - spec.alpha) + ["unassalpha"] * spec.alpha
+    return {"photometric": "rgb" if rgb else "minisblack", "planarconfig": "contig", "extrasamples": kinds}
 
 
 def _fits_imagej(spec: ImageSpec) -> bool:
     """Whether ImageJ's description can describe an image: its dtypes, T, Z, C in this order, one unit for all axes."""
     axes, pixel_size = _stored_axes(spec), spec.known_pixel_size
     ordered = [axis for axis in "TZCYXS" if axis in axes] == list(axes)
-    rgb = "S" not in axes or (spec.shape[-1] in (3, 4) and spec.dtype == np.uint8)
+    rgb = "S" not in axes or (axes[:-1] + "C" == spec.axes and spec.shape[-1] == 3 and spec.dtype == np.uint8)
     in_plane = ("Y" in pixel_size) == ("X" in pixel_size) and ("X" in pixel_size or not pixel_size)
     return spec.dtype.name in IMAGEJ_DTYPES and ordered and rgb and in_plane
 

@@ -1,17 +1,18 @@
-"""PNG and JPEG, against Pillow and imagecodecs read directly."""
+"""PNG, JPEG and BMP, against Pillow and imagecodecs read directly."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.image import open_image
-from pssr2_monai.images.writer import write_image
+from pssr2_monai.images.writer import create_writer, write_image
 
 
 def ramp(*shape: int, dtype: str = "uint16") -> np.ndarray:
@@ -76,13 +77,86 @@ def test_black_and_white_and_coloured_palettes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels[1, 2], [1, 2, 3])
 
 
-def test_png_keeps_pixels_and_pixel_size(tmp_path: Path) -> None:
-    kinds = [("uint8", (20, 30)), ("uint16", (20, 30)), *(("uint8", (20, 30, samples)) for samples in (2, 3, 4))]
-    for dtype, shape in kinds:
-        axes = "YXC"[: len(shape)]
-        data = ramp(*shape, dtype=dtype)
-        write_image(tmp_path / "a.png", data, axes=axes, pixel_size={"Y": 0.1, "X": 0.09}, overwrite=True)
-        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), data)
-        assert open_image(tmp_path / "a.png").pixel_size == pytest.approx({"Y": 0.1, "X": 0.09}, rel=1e-6)
-    write_image(tmp_path / "b.png", data, axes=axes, pixel_size={})
+@pytest.mark.parametrize("samples", [2, 4])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_opacity_is_none_of_the_channels(tmp_path: Path, dtype: str, samples: int) -> None:
+    data = ramp(20, 30, samples, dtype=dtype) * 13
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(data))
+    image = open_image(tmp_path / "a.png")
+    assert (image.axes, image.dtype) == ("YX" if samples == 2 else "YXC", dtype)
+    np.testing.assert_array_equal(image.read(), data[..., 0] if samples == 2 else data[..., :3])
+    np.testing.assert_array_equal(image.read_alpha().reshape(20, 30), data[..., -1])
+    part = image.read_alpha([slice(3, 9), slice(4, 5), slice(None)][: len(image.axes)])
+    np.testing.assert_array_equal(part.ravel(), data[3:9, 4, -1])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "I;16"])
+def test_a_transparent_value_of_a_png_is_opacity(tmp_path: Path, mode: str) -> None:
+    data = ramp(20, 30, dtype="uint16" if mode == "I;16" else "uint8") // 3
+    picture = Image.fromarray(data)
+    if mode == "P":
+        picture = Image.fromarray(data, "P")
+        picture.putpalette([(7 * i) % 256 for i in range(768)])
+    elif mode != "I;16":
+        picture = picture.convert(mode)
+    value = (5, 5, 5) if mode == "RGB" else 255 if mode == "1" else 5
+    picture.save(tmp_path / "a.png", transparency=value)
+    with Image.open(tmp_path / "a.png") as saved:
+        expected = np.asarray(saved.convert("RGBA"))
+    image = open_image(tmp_path / "a.png")
+    assert image.has_alpha
+    top = 65535 if mode == "I;16" else 255
+    clear = (data == 5) if mode == "I;16" else expected[..., 3] == 0
+    assert clear.any()
+    assert not clear.all()
+    np.testing.assert_array_equal(image.read_alpha().reshape(20, 30), np.where(clear, 0, top))
+    if mode != "I;16":
+        np.testing.assert_array_equal(image.read(), expected[..., :3] if image.axes == "YXC" else expected[..., 0])
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_the_orientation_of_exif_is_applied(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name in ("a.png", "a.jpg"):
+        Image.fromarray(ramp(16, 24, 3, dtype="uint8")).save(tmp_path / name, exif=exif)
+        with Image.open(tmp_path / name) as stored:
+            expected = np.asarray(ImageOps.exif_transpose(stored))
+        image = open_image(tmp_path / name)
+        assert image.shape == expected.shape
+        np.testing.assert_array_equal(image.read(np.s_[2:9, 3:, :]), expected[2:9, 3:])
+
+
+def test_bmp_and_cmyk(tmp_path: Path) -> None:
+    for mode, samples in (("L", 1), ("RGB", 3)):
+        picture = Image.fromarray(ramp(20, 30, 3, dtype="uint8")).convert(mode)
+        picture.save(tmp_path / "a.bmp")
+        np.testing.assert_array_equal(open_image(tmp_path / "a.bmp").read(), np.asarray(picture))
+        assert len(open_image(tmp_path / "a.bmp").shape) == (2 if samples == 1 else 3)
+    Image.fromarray(ramp(20, 30, 4, dtype="uint8"), "CMYK").save(tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as stored:
+        np.testing.assert_array_equal(open_image(tmp_path / "a.jpg").read(), np.asarray(stored.convert("RGB")))
+
+
+@pytest.mark.parametrize(("dtype", "colours"), [("uint8", 1), ("uint16", 1), ("uint8", 3), ("uint16", 3)])
+def test_png_keeps_pixels_opacity_and_pixel_size(tmp_path: Path, dtype: str, colours: int) -> None:
+    size = {"Y": 0.1, "X": 0.09}
+    axes = "YX" if colours == 1 else "YXC"
+    data, alpha = ramp(20, 30, colours, dtype=dtype).squeeze(), ramp(20, 30, dtype=dtype)[::-1]
+    write_image(tmp_path / "a.png", data, axes=axes, pixel_size=size)
+    np.testing.assert_array_equal(imagecodecs.png_decode((tmp_path / "a.png").read_bytes()), data)
+    assert open_image(tmp_path / "a.png").pixel_size == pytest.approx(size, rel=1e-6)
+    options: dict[str, Any] = {"shape": data.shape, "dtype": dtype, "axes": axes, "pixel_size": {}, "alpha": True}
+    with create_writer(tmp_path / "b.png", **options) as writer:
+        assert writer.holds_alpha
+        writer.write([slice(None)] * len(axes), data)
+        writer.write_alpha([slice(None)] * len(axes), alpha.reshape(alpha.shape + (1,) * (len(axes) - 2)))
+    expected = np.dstack([data, alpha])
+    np.testing.assert_array_equal(imagecodecs.png_decode((tmp_path / "b.png").read_bytes()), expected)
     assert open_image(tmp_path / "b.png").pixel_size == {}
+
+
+@pytest.mark.parametrize("samples", [2, 4])
+def test_channels_that_are_no_colours_are_not_written_as_png(tmp_path: Path, samples: int) -> None:
+    with pytest.raises(InputError, match=r"a\.png: a PNG holds one 8- or 16-bit image or RGB"):
+        write_image(tmp_path / "a.png", ramp(20, 30, samples, dtype="uint8"), axes="YXC", pixel_size={})

@@ -75,19 +75,28 @@ def test_planes_written_one_by_one_are_mapped(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
 @pytest.mark.parametrize("planar", ["contig", "separate"])
-@pytest.mark.parametrize("samples", [3, 4])
-def test_colours_are_channels(tmp_path: Path, samples: int, planar: str, compression: str | None) -> None:
-    data = ramp(20, 30, samples, dtype="uint8")
-    stored = data if planar == "contig" else np.moveaxis(data, -1, 0)
-    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", planarconfig=planar, compression=compression)
-    image = open_image(tmp_path / "a.tif")
-    assert image.axes == ("YXC" if planar == "contig" else "CYX")
-    np.testing.assert_array_equal(image.read(), stored)
-    stack = np.stack([stored, stored[::-1]])
-    tifffile.imwrite(tmp_path / "b.tif", stack, photometric="rgb", planarconfig=planar, compression=compression)
-    image = open_image(tmp_path / "b.tif")
-    assert image.axes == ("ZYXC" if planar == "contig" else "ZCYX")
-    np.testing.assert_array_equal(image.read(np.s_[1:, :9, 2:7, :]), stack[1:, :9, 2:7, :])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_colours_are_channels_and_opacity_is_not(
+    tmp_path: Path, alpha: bool, planar: str, compression: str | None
+) -> None:
+    data = ramp(20, 30, 3 + alpha, dtype="uint8")
+    contig = planar == "contig"
+
+    def stored(data: np.ndarray) -> np.ndarray:
+        return data if contig else np.moveaxis(data, -1, -3)
+
+    options: dict[str, Any] = {"photometric": "rgb", "planarconfig": planar, "compression": compression}
+    for name, pixels, axes in (("a.tif", data, "YX"), ("b.tif", np.stack([data, data[::-1]]), "ZYX")):
+        tifffile.imwrite(tmp_path / name, stored(pixels), **options)
+        image = open_image(tmp_path / name)
+        assert image.axes == (axes + "C" if contig else axes[:-2] + "CYX")
+        np.testing.assert_array_equal(image.read(), stored(pixels[..., :3]))
+        assert image.has_alpha == alpha
+        if alpha:
+            np.testing.assert_array_equal(image.read_alpha(), stored(pixels[..., 3:]))
+    first, window = (slice(1, 2),), (slice(0, 9), slice(2, 7))
+    region = (*first, *window, slice(1, 3)) if contig else (*first, slice(1, 3), *window)
+    np.testing.assert_array_equal(image.read(region), stored(pixels[..., :3])[region])
 
 
 def test_imagej_hyperstack(tmp_path: Path) -> None:
