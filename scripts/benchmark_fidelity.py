@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -29,7 +30,7 @@ from pssr2_monai.crappify import PoissonNoise
 from pssr2_monai.crappify.crappify import Crappify, Downsample
 from pssr2_monai.crappify.noise import noise_curve, noise_range
 from pssr2_monai.fidelity.consistency import SIGMAS, expectation, score_limit, smoothed_spreads, structure_scores
-from pssr2_monai.fidelity.uncertainty import MeanAndSpread, load_ensemble, spread_calibration
+from pssr2_monai.fidelity.uncertainty import MeanAndSpread, load_ensemble
 from pssr2_monai.restoration.inferer import SeamlessInferer
 
 TILE = 64
@@ -164,6 +165,42 @@ def false_alarms(images: list[Restored], scale: int) -> dict[str, Any]:
         "tiles": len(tiles),
         "of_tiles": float(np.mean([score > score_limit(TILE**2) for score in tiles])),
     }
+
+
+@dataclass(frozen=True)
+class SpreadCalibration:
+    """Spread and true error, in bins of equally many pixels by ascending spread."""
+
+    spread: tuple[float, ...]  # root mean square of each bin
+    error: tuple[float, ...]  # likewise
+    factor: float  # overall root mean square error over that of the spread
+    correlation: float  # rank correlation of the bins' spread and error: 1 where more spread always means more error
+
+
+def spread_calibration(spread: np.ndarray, error: np.ndarray, bins: int = 10) -> SpreadCalibration:
+    """Compare the spread with the true error.
+
+    Args:
+        spread: spread of each pixel, in an array of any shape.
+        error: restored minus true image at the same pixels, in the same units.
+        bins: number of bins.
+
+    Raises:
+        ValueError: fewer pixels than bins.
+    """
+    spreads, errors = np.ravel(spread).astype(np.float64), np.ravel(error).astype(np.float64)
+    if spreads.size < bins or spreads.size != errors.size:
+        raise ValueError(f"{spreads.size} spreads and {errors.size} errors for {bins} bins; give as many, more")
+    parts = np.array_split(np.argsort(spreads, kind="stable"), bins)
+    binned_spreads, binned_errors = ([_rms(values[part]) for part in parts] for values in (spreads, errors))
+    ranks = np.argsort(np.argsort(binned_errors))
+    correlation = float(np.corrcoef(np.arange(bins), ranks)[0, 1]) if bins > 1 else 1.0
+    factor = _rms(errors) / _rms(spreads) if spreads.any() else math.inf
+    return SpreadCalibration(tuple(binned_spreads), tuple(binned_errors), factor, correlation)
+
+
+def _rms(values: np.ndarray) -> float:
+    return math.sqrt(float(np.mean(values**2)))
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from pssr2_monai.errors import InputError, one_line
 from pssr2_monai.export import formats
 from pssr2_monai.export.bioimageio import Package
-from pssr2_monai.export.formats import BIOIMAGEIO, FORMATS, TOLERANCE, Case, Run, format_of
+from pssr2_monai.export.formats import BIOIMAGEIO, FORMATS, TOLERANCE, Case, format_of
 from pssr2_monai.export.grey_levels import PackageSettings
 from pssr2_monai.images.axes import is_volume
 from pssr2_monai.images.writer import written_atomically
@@ -114,21 +114,3 @@ def _write(file: SingleFile | Package, path: Path, cases: list[Case], failure: s
         raise
     except Exception as error:  # exporters fail in many ways
         raise InputError(f"{failure}, try another format: {one_line(error)}") from error
-
-
-def load_export(path: str | Path, format: str | None = None) -> tuple[Run, Record]:
-    """Load an exported file as a function from images to restored images on the CPU, and its record."""
-    path = Path(path)
-    kind = format_of(path, format)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
-    if kind not in FORMATS:
-        raise InputError(f"{path}: is a {kind} package; run it with bioimageio.core, or export as {', '.join(FORMATS)}")
-    try:
-        with formats.without_torch_messages():
-            run, record = FORMATS[kind].read(path)
-    except Exception as error:  # a damaged file fails in many ways
-        raise InputError(f"{path}: is not a readable {kind} file; give one that `pssr2 export` wrote") from error
-    if not record:
-        raise InputError(f"{path}: holds no record; give a file that `pssr2 export` wrote")
-    return run, Record.from_state(record, str(path))

@@ -6,13 +6,11 @@ networks of other trainings disagree, the data alone do not determine the result
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from pssr2_monai.errors import InputError
@@ -28,8 +26,6 @@ from pssr2_monai.restoration.journal import journal_of
 from pssr2_monai.restoration.layout import Strip, layout_of
 from pssr2_monai.restoration.restore_file import output_writer
 from pssr2_monai.restoration.restore_image import ImageRestorer
-
-FloatArray = npt.NDArray[np.floating]
 
 
 class MeanAndSpread(torch.nn.Module):
@@ -154,41 +150,3 @@ class _MeanAndSpreadRestorer(ImageRestorer):
         super().write(strip, rows, self.intensity.cast(block[:, 0], self.writer.dtype))
         spread = block[:, 1] * np.float32(self.intensity.high - self.intensity.low)
         ImageRestorer.write(replace(self, writer=self.spreads), strip, rows, spread)
-
-
-@dataclass(frozen=True)
-class SpreadCalibration:
-    """Spread and true error, in bins of equally many pixels by ascending spread."""
-
-    spread: tuple[float, ...]  # root mean square of each bin
-    error: tuple[float, ...]  # likewise
-    factor: float  # overall root mean square error over that of the spread
-    correlation: float  # rank correlation of the bins' spread and error: 1 where more spread always means more error
-
-
-def spread_calibration(spread: FloatArray, error: FloatArray, bins: int = 10) -> SpreadCalibration:
-    """Compare the spread with the true error.
-
-    Args:
-        spread: spread of each pixel, in an array of any shape.
-        error: restored minus true image at the same pixels, in the same units.
-        bins: number of bins.
-
-    Raises:
-        InputError: fewer pixels than bins.
-    """
-    spreads, errors = np.ravel(spread).astype(np.float64), np.ravel(error).astype(np.float64)
-    if spreads.size < bins or spreads.size != errors.size:
-        raise InputError(
-            f"calibration: {spreads.size} spreads and {errors.size} errors for {bins} bins; give as many, more"
-        )
-    parts = np.array_split(np.argsort(spreads, kind="stable"), bins)
-    binned_spreads, binned_errors = ([_rms(values[part]) for part in parts] for values in (spreads, errors))
-    ranks = np.argsort(np.argsort(binned_errors))
-    correlation = float(np.corrcoef(np.arange(bins), ranks)[0, 1]) if bins > 1 else 1.0
-    factor = _rms(errors) / _rms(spreads) if spreads.any() else math.inf
-    return SpreadCalibration(tuple(binned_spreads), tuple(binned_errors), factor, correlation)
-
-
-def _rms(values: FloatArray) -> float:
-    return math.sqrt(float(np.mean(values**2)))

@@ -16,8 +16,7 @@ from pssr2_monai.images.formats import omezarr
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.windows import plane_size
 from pssr2_monai.networks.record import Record
-from pssr2_monai.restoration.blending import WindowAxis
-from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.inferer import SeamlessInferer, WindowAxis
 from pssr2_monai.restoration.journal import Journal
 
 CAST_PIXELS = 2**18  # at a time: casting computes in float64, and what it computes should stay in the cache

@@ -22,9 +22,8 @@ from pssr2_monai.images.intensity import Intensity
 from pssr2_monai.images.windows import Window, read_window, reflect_indices, write_window
 from pssr2_monai.images.writer import Writer
 from pssr2_monai.networks.record import Record
-from pssr2_monai.restoration.blending import Place
 from pssr2_monai.restoration.engines import WorkerNetwork, one_at_a_time
-from pssr2_monai.restoration.inferer import INT8, Read, SeamlessInferer
+from pssr2_monai.restoration.inferer import INT8, Place, Read, SeamlessInferer
 from pssr2_monai.restoration.layout import BlockAssembler, Layout, Strip
 
 logger = logging.getLogger(__name__)

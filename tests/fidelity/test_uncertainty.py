@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.fidelity.uncertainty import MeanAndSpread, load_ensemble, restore_with_uncertainty, spread_calibration
+from pssr2_monai.fidelity.uncertainty import MeanAndSpread, load_ensemble, restore_with_uncertainty
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.intensity import IntensitySettings
 from pssr2_monai.images.windows import oriented
@@ -118,7 +119,9 @@ def test_an_ensemble_restores_the_same_images(tiny_weights: Path, tmp_path: Path
         load_ensemble([tiny_weights, tmp_path / "other.pt"])
 
 
-def test_calibration_of_a_spread_that_tells_the_error() -> None:
+def test_calibration_of_a_spread_that_tells_the_error(project_root: Path) -> None:
+    script = project_root / "scripts" / "benchmark_fidelity.py"
+    spread_calibration = runpy.run_path(str(script))["spread_calibration"]
     rng = np.random.default_rng(0)
     spread = rng.uniform(1, 5, (200, 200))
     found = spread_calibration(spread, 2 * spread * rng.normal(size=spread.shape), bins=8)
@@ -127,5 +130,5 @@ def test_calibration_of_a_spread_that_tells_the_error() -> None:
     assert found.correlation == pytest.approx(1)
     useless = spread_calibration(spread, rng.normal(size=spread.shape), bins=8)
     np.testing.assert_allclose(useless.error, 1, rtol=0.06)
-    with pytest.raises(InputError, match="calibration: 3 spreads and 3 errors for 8 bins"):
+    with pytest.raises(ValueError, match="3 spreads and 3 errors for 8 bins"):
         spread_calibration(spread[0, :3], spread[0, :3], bins=8)

@@ -1,14 +1,22 @@
-"""Sliding windows: no seams inside the image or at its border, and half the memory where it is asked for."""
+"""Sliding windows: no seams inside the image or at its border, and half the memory where asked for; their blending:
+each pixel once, weights that add up to 1, the same bits whatever part is asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.images.windows import reflect_indices
 from pssr2_monai.networks import AsVolume, ResUNet
-from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.inferer import SeamlessInferer, WindowAxis, blended
 
 
 class EdgeMarking(torch.nn.Module):
@@ -112,3 +120,90 @@ def test_less_memory_keeps_the_overlap_that_was_asked_for() -> None:
     assert least is not None
     assert least.overlap == 0.25
     assert SeamlessInferer(window=64).halved() is None
+
+
+def _outputs(image: torch.Tensor, axes: Sequence[WindowAxis], parts: Sequence[range]) -> Iterator[torch.Tensor]:
+    """Windows of a restored image, twice as large as its axes, in which a network has spoilt the ends."""
+    starts = [axis.covering(part.start, part.stop) for axis, part in zip(axes, parts, strict=True)]
+    for corner in product(*starts):
+        window = image
+        for number, (axis, start) in enumerate(zip(axes, corner, strict=True)):
+            index = reflect_indices(2 * start, 2 * axis.length, 2 * axis.size)
+            window = window.index_select(number + 1, torch.from_numpy(index))
+            if len(axis.starts) > 1:
+                for end in (0, 2 * (axis.length - axis.edge)):
+                    window.narrow(number + 1, end, 2 * axis.edge).fill_(1e6)
+        yield window.clone()
+
+
+def _blended(image: torch.Tensor, axes: Sequence[WindowAxis], parts: Sequence[range]) -> torch.Tensor:
+    assembled = torch.full_like(image, torch.nan)
+    for place, piece in blended(_outputs(image, axes, parts), axes, parts):
+        into = assembled[(slice(None), *(slice(2 * part.start, 2 * part.stop) for part in place))]
+        assert into.shape == piece.shape
+        assert into.isnan().all(), "no pixel is given twice"
+        into.copy_(piece)
+    return assembled
+
+
+@given(
+    sizes=st.lists(st.integers(20, 260), min_size=1, max_size=2),
+    overlap=st.sampled_from([None, 0.5, 0.75]),
+    data=st.data(),
+)
+@settings(deadline=None, max_examples=60)
+def test_windows_add_up_to_the_image_and_parts_to_the_whole(
+    sizes: list[int], overlap: float | None, data: st.DataObject
+) -> None:
+    axes = SeamlessInferer(96, overlap).axes([100, *sizes])[-len(sizes) :]
+    image = torch.from_numpy(np.random.default_rng(0).random((2, *(2 * size for size in sizes)), np.float32))
+    whole = _blended(image, axes, [range(size) for size in sizes])
+    torch.testing.assert_close(whole, image, rtol=0, atol=1e-6)
+    cuts = [data.draw(st.integers(1, size - 1)) for size in sizes]
+    for parts in product(*([range(cut), range(cut, size)] for cut, size in zip(cuts, sizes, strict=True))):
+        within = (slice(None), *(slice(2 * part.start, 2 * part.stop) for part in parts))
+        assembled = _blended(image, axes, parts)
+        assert torch.equal(assembled[within], whole[within])
+        assembled[within] = torch.nan
+        assert assembled.isnan().all(), "nothing is given that was not asked for"
+
+
+@st.composite
+def window_axes(draw: st.DrawFn) -> WindowAxis:
+    """Axes of one window or many, with up to three quarters in common; the margin is at least half of that."""
+    window = draw(st.integers(4, 40))
+    shared = draw(st.integers(window // 4 or 1, 3 * window // 4))
+    return WindowAxis(draw(st.integers(1, 300)), window, shared, shared // 2 + draw(st.integers(0, 4)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(window_axes(), st.integers(1, 4))
+def test_weights_of_all_windows_add_up_to_one(axis: WindowAxis, scale: int) -> None:
+    total = np.zeros(scale * (axis.size + 2 * axis.margin + 2 * axis.window))
+    for start in axis.starts:
+        first = scale * (start + axis.margin)
+        total[first : first + scale * axis.length] += axis.weights(start, scale)
+    inside = slice(scale * axis.margin, scale * (axis.margin + axis.size))
+    np.testing.assert_allclose(total[inside], 1, atol=1e-6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(window_axes(), st.data())
+def test_windows_that_cover_a_part_are_all_that_count_there(axis: WindowAxis, data: st.DataObject) -> None:
+    first = data.draw(st.integers(0, axis.size - 1))
+    stop = data.draw(st.integers(first + 1, axis.size))
+    covering = axis.covering(first, stop)
+    for start in axis.starts:
+        here = axis.weights(start)[max(first - start, 0) : max(stop - start, 0)]
+        assert (start in covering) == bool(here.any())
+
+
+def test_weights_are_a_raised_cosine_between_edges_of_nothing() -> None:
+    weights = WindowAxis(size=100, window=16, shared=8, margin=4).weights(20)
+    ramp = [np.sin(np.pi * (i + 0.5) / 8) ** 2 for i in range(4)]
+    np.testing.assert_allclose(weights, [0, 0, *ramp, 1, 1, 1, 1, *ramp[::-1], 0, 0], atol=1e-6)
+
+
+def test_windows_begin_on_one_grid() -> None:
+    assert list(WindowAxis(size=600, window=256, shared=64, margin=32).starts) == [-32, 160, 352, 544]
+    assert list(WindowAxis(size=256, window=256, shared=64, margin=32).starts) == [0]

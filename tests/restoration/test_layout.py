@@ -21,8 +21,7 @@ from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import Writer, write_image
 from pssr2_monai.networks import AsVolume, ResUNet
 from pssr2_monai.networks.record import Record
-from pssr2_monai.restoration.blending import WindowAxis
-from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.inferer import SeamlessInferer, WindowAxis
 from pssr2_monai.restoration.journal import Journal
 from pssr2_monai.restoration.layout import BlockAssembler, LayoutLimits, Strip, columns, rows_of_strips, split_rows
 from pssr2_monai.restoration.restore_file import FileRestorer
