@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,7 @@ class TileDataset(Dataset):
         return super()._transform(index)
 
 
+@dataclass(eq=False)
 class PrepareTiles(PrepareBatch):
     """Makes the inputs and targets of a training step of a batch of tiles, crappifying them on the device if asked.
 
@@ -179,17 +181,10 @@ class PrepareTiles(PrepareBatch):
             ``(batch, frames, Y, X)`` in [0, 1]; a network gets no gradient. None where the batch has its inputs.
     """
 
-    def __init__(
-        self,
-        dataset: TileDataset,
-        targets: Sequence[str] = ("label",),
-        n_frames: int = 1,
-        crappifier: Callable[[NdarrayOrTensor], NdarrayOrTensor] | None = None,
-    ) -> None:
-        self.dataset = dataset
-        self.targets = tuple(targets)
-        self.n_frames = n_frames
-        self.crappifier = crappifier
+    dataset: TileDataset
+    targets: Sequence[str] = ("label",)
+    n_frames: int = 1
+    crappifier: Callable[[NdarrayOrTensor], NdarrayOrTensor] | None = None
 
     def __call__(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class TorchRandomState:
             torch.manual_seed(int(torch.randint(2**62, ())) + idist.get_rank())
 
 
+@dataclass(eq=False)
 class Checkpoints:
     """Saves at the end of each epoch, and resumes.
 
@@ -58,21 +60,14 @@ class Checkpoints:
         resume: a ``last.pt`` to resume from, or None.
     """
 
-    def __init__(
-        self,
-        save_dir: str | Path,
-        state: Mapping[str, Any],
-        evaluator: Engine,
-        key_metric: str = "val_ssim",
-        every: int = 0,
-        resume: str | Path | None = None,
-    ) -> None:
-        self.save_dir = Path(save_dir)
-        self.state = dict(state)
-        self.evaluator = evaluator
-        self.key_metric = key_metric
-        self.every = every
-        self.resume = resume
+    save_dir: str | Path
+    state: Mapping[str, Any]
+    evaluator: Engine
+    key_metric: str = "val_ssim"
+    every: int = 0
+    resume: str | Path | None = None
+
+    def __post_init__(self) -> None:
         self.best_score: float | None = None
         self.best_epoch: int | None = None
 
@@ -89,21 +84,22 @@ class Checkpoints:
 
     @idist.one_rank_only()
     def save(self, engine: Engine) -> None:
-        self.save_dir.mkdir(parents=True, exist_ok=True)
+        folder = Path(self.save_dir)
+        folder.mkdir(parents=True, exist_ok=True)
         weights = {name: self.state[name].state_dict() for name in ("model", "record")}
         validated = self.evaluator.state.epoch == engine.state.epoch
         score = self.evaluator.state.metrics.get(self.key_metric) if validated else None
         if score is not None and math.isfinite(score) and (self.best_score is None or score > self.best_score):
             self.best_score, self.best_epoch = float(score), engine.state.epoch
-            save_atomically(weights, self.save_dir / BEST)
+            save_atomically(weights, folder / BEST)
         elif self.best_score is None:
-            save_atomically(weights, self.save_dir / BEST)
+            save_atomically(weights, folder / BEST)
         rest = {name: part.state_dict() for name, part in self.state.items() if name not in weights}
         everything = weights | rest | {"trainer": engine.state_dict()}
         everything |= {"best_score": self.best_score, "best_epoch": self.best_epoch}
-        save_atomically(everything, self.save_dir / LAST)
+        save_atomically(everything, folder / LAST)
         if self.every and engine.state.epoch % self.every == 0:
-            save_atomically(weights, self.save_dir / f"epoch_{engine.state.epoch:04d}.pt")
+            save_atomically(weights, folder / f"epoch_{engine.state.epoch:04d}.pt")
 
     def load(self, engine: Engine) -> None:
         path = Path(str(self.resume))

@@ -12,7 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import ignite.distributed as idist
 import torch
@@ -99,6 +100,7 @@ class FiniteLoss:
             )
 
 
+@dataclass(eq=False)
 class EarlyStop:
     """Ends a training that has not improved for some epochs: MONAI's handler, attached to the trainer like the others.
 
@@ -108,10 +110,9 @@ class EarlyStop:
         key_metric: the metric; greater is better.
     """
 
-    def __init__(self, evaluator: Engine, patience: int | None, key_metric: str = "val_ssim") -> None:
-        self.evaluator = evaluator
-        self.patience = patience
-        self.key_metric = key_metric
+    evaluator: Engine
+    patience: int | None
+    key_metric: str = "val_ssim"
 
     def attach(self, engine: Engine) -> None:
         if self.patience is not None:
@@ -119,6 +120,7 @@ class EarlyStop:
             stop.attach(self.evaluator)
 
 
+@dataclass(eq=False)
 class ProgressSchedule:
     """Sets the learning rate by the progress in epochs or minutes, and ends the training when the minutes are over.
 
@@ -135,22 +137,16 @@ class ProgressSchedule:
         clock: returns seconds.
     """
 
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        minutes: float | None = None,
-        warmup: float = 0.02,
-        floor: float = 0.01,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.optimizer = optimizer
-        self.minutes = minutes
-        self.warmup = warmup
-        self.floor = floor
-        self.clock = clock
-        self.peaks = [group["lr"] for group in optimizer.param_groups]
+    optimizer: torch.optim.Optimizer
+    minutes: float | None = None
+    warmup: float = 0.02
+    floor: float = 0.01
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.seconds_before = 0.0
-        self._started = self._last_step = clock()
+        self._started = self._last_step = self.clock()
         self._seconds_to_end_epoch = 0.0
         self._time_is_over = False
         self._progress_at_start = self._seconds_at_start = 0.0
@@ -214,6 +210,7 @@ class ProgressSchedule:
         self.seconds_before, self.peaks = state["seconds"], list(state["heights"])
 
 
+@dataclass(eq=False)
 class TrainingProgress:
     """Shows the training: a bar on a terminal and a line after each epoch, with the rate and the time left.
 
@@ -230,21 +227,14 @@ class TrainingProgress:
         clock: returns seconds.
     """
 
-    def __init__(
-        self,
-        schedule: ProgressSchedule,
-        evaluator: Engine,
-        metrics: Sequence[str],
-        batch_size: int = 1,
-        every: int = 1,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.schedule = schedule
-        self.evaluator = evaluator
-        self.metrics = tuple(metrics)
-        self.batch_size = batch_size
-        self.every = every
-        self.clock = clock
+    schedule: ProgressSchedule
+    evaluator: Engine
+    metrics: Sequence[str]
+    batch_size: int = 1
+    every: int = 1
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
         self.logger = logging.getLogger("pssr2_monai")
         self._bar: Any = None
         self._losses: list[torch.Tensor] = []
@@ -308,6 +298,7 @@ def minutes_and_seconds(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
+@dataclass(eq=False)
 class StepProfile:
     """Profiles some steps of a training; see ``profiled``.
 
@@ -322,8 +313,8 @@ class StepProfile:
         steps: number of steps to profile; fewer where the training ends before.
     """
 
-    PARTS = ("load", "  crappify", "forward", "loss", "backward", "optimizer", "handlers", "validation")
-    BEGINNINGS = (
+    PARTS: ClassVar = ("load", "  crappify", "forward", "loss", "backward", "optimizer", "handlers", "validation")
+    BEGINNINGS: ClassVar = (
         (Events.GET_BATCH_STARTED, "load"),
         (Events.GET_BATCH_COMPLETED, "handlers"),
         (Events.ITERATION_STARTED, "forward"),
@@ -333,14 +324,13 @@ class StepProfile:
         (IterationEvents.MODEL_COMPLETED, "handlers"),
     )
 
-    def __init__(
-        self, folder: str, device: torch.device, evaluator: Engine | None = None, skip: int = 5, steps: int = 20
-    ) -> None:
-        self.folder = folder
-        self.device = device
-        self.evaluator = evaluator
-        self.skip = skip
-        self.steps = steps
+    folder: str
+    device: torch.device
+    evaluator: Engine | None = None
+    skip: int = 5
+    steps: int = 20
+
+    def __post_init__(self) -> None:
         self._steps_done = 0
         self._profile = ExitStack()
         self._part = ExitStack()

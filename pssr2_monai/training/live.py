@@ -33,6 +33,7 @@ class Snapshot:
     images: tuple[np.ndarray, np.ndarray, np.ndarray] | None  # LR has the frames of SR; None: as last shown
 
 
+@dataclass(eq=False)
 class LiveTraining:
     """Shows a running training, and stops it when asked; for the ``live`` argument of ``train``.
 
@@ -52,17 +53,12 @@ class LiveTraining:
         (1.0, ['val_loss', 'val_psnr', 'val_ssim'])
     """
 
-    def __init__(
-        self,
-        show: Callable[[Snapshot], None],
-        seconds: float = 0.5,
-        tiles: int = 4,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.show = show
-        self.seconds = seconds
-        self.tiles = tiles
-        self.clock = clock
+    show: Callable[[Snapshot], None]
+    seconds: float = 0.5
+    tiles: int = 4
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
         self._stop = threading.Event()
         self._losses: list[torch.Tensor] = []
         self._loss = float("nan")
