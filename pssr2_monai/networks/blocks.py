@@ -204,13 +204,20 @@ class Reconstruction(nn.Module):
         batch, _, height, width = x.shape
         along_y, along_x = self.shuffle.factors
         padded = F.pad(x, (0, 0, 1, 1))
-        grouped = self._grouped()
+        # Filters and biases of the first convolution, ordered by place in the group, then by feature.
+        weight, bias = (
+            tensor.unflatten(0, (-1, along_y * along_x)).transpose(0, 1).flatten(0, 1)
+            for tensor in (self.pre.weight, self.pre.bias)
+        )
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        kernels = self.conv.weight.permute(2, 3, 0, 1).reshape(-1, self.conv.in_channels)
         summed = torch.zeros(along_y, along_x, frames, batch, height, width, dtype=self.conv.bias.dtype)
         summed += self.conv.bias.view(-1, 1, 1, 1)
         for top in range(0, height, STRIP):
             strip = range(top, min(top + STRIP, height))
-            taps = self._taps(padded[:, :, top : strip.stop + 2], *grouped)
-            taps = taps.view(-1, along_y * along_x * 9 * frames).t().contiguous()
+            y = F.relu(F.conv2d(padded[:, :, top : strip.stop + 2], weight, bias, padding=(0, 1)), inplace=True)
+            y = F.linear(y.permute(0, 2, 3, 1).reshape(-1, self.conv.in_channels), kernels)
+            taps = y.view(-1, along_y * along_x * 9 * frames).t().contiguous()
             taps = taps.view(along_y, along_x, 3, 3, frames, batch, len(strip), width)
             # Along one axis after the other: few large sums, between which other threads do not get in the way.
             across = torch.zeros(along_y, along_x, 3, frames, batch, len(strip), width, dtype=summed.dtype)
@@ -223,25 +230,6 @@ class Reconstruction(nn.Module):
                 to_rows, rows = _shifted(pixel_y, strip, height)
                 summed[i, ..., to_rows, :] += across[from_i, :, down, ..., rows, :]
         return summed.permute(3, 2, 4, 0, 5, 1).reshape(batch, frames, height * along_y, width * along_x)
-
-    def _grouped(self) -> tuple[Tensor, Tensor]:
-        """Filters and biases of the first convolution, ordered by place in the group, then by feature."""
-        group = self.pre.out_channels // self.conv.in_channels
-        weight, bias = (
-            tensor.unflatten(0, (-1, group)).transpose(0, 1).flatten(0, 1)
-            for tensor in (self.pre.weight, self.pre.bias)
-        )
-        return weight.contiguous(memory_format=torch.channels_last), bias
-
-    def _taps(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """Weight the features of each place for the nine around it, ``(batch * Y * X * places, 9 * frames)``.
-
-        ``x`` has one row more at each end.
-        """
-        features = self.conv.in_channels
-        y = F.relu(F.conv2d(x, weight, bias, padding=(0, 1)), inplace=True)
-        kernels = self.conv.weight.permute(2, 3, 0, 1).reshape(-1, features)
-        return F.linear(y.permute(0, 2, 3, 1).reshape(-1, features), kernels)
 
 
 def _shifted(by: int, part: range, size: int) -> tuple[slice, slice]:

@@ -123,9 +123,8 @@ def _checked(content: Any, origin: str) -> Record:
 def _intensity(settings: dict[str, Any]) -> IntensitySettings:
     if settings.get("mode") not in (None, *MODES):
         raise ValueError(f"intensity: the mode is not one of {', '.join(MODES)}")
-    for name in {"low", "high", "offset"} & settings.keys():
-        if settings[name] is not None and (
-            type(settings[name]) not in (int, float) or not math.isfinite(settings[name])
-        ):
+    for name in ("low", "high", "offset"):
+        value = settings.get(name)
+        if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
             raise TypeError(f"intensity: {name} is not a number")
     return IntensitySettings(**settings)
