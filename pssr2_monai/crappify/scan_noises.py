@@ -130,8 +130,10 @@ class LineJitter(Noise):
             (t - 1) * t * t / 2,
         )
         displaced = torch.zeros_like(levels)
+        period = max(2 * (width - 1), 1)  # of a row that is mirrored beyond its ends, without repeating the edge
         for step, weight in enumerate(cubic):
-            displaced += weight * levels.gather(-1, _mirrored(first + step, width))
+            index = (first + step) % period
+            displaced += weight * levels.gather(-1, torch.minimum(index, period - index))
         return displaced
 
     def propagate(self, curve: NoiseCurve, values: Mapping[str, float]) -> NoiseCurve:
@@ -198,11 +200,3 @@ def _filter(levels: torch.Tensor, weights: Sequence[torch.Tensor], axis: int) ->
         before = mirrored.narrow(axis, radius - offset, length)
         filtered += weight * (before + mirrored.narrow(axis, radius + offset, length))
     return filtered
-
-
-def _mirrored(index: torch.Tensor, size: int) -> torch.Tensor:
-    """Indices beyond the ends of an axis, mirrored without repeating the edge."""
-    if size == 1:
-        return torch.zeros_like(index)
-    index = index % (2 * (size - 1))
-    return torch.minimum(index, 2 * (size - 1) - index)

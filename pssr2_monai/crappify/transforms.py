@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -115,9 +116,7 @@ class NoiseTransform(Randomizable, MapTransform):
         return d
 
 
-_FORMS: dict[type[Noise], type[NoiseTransform]] = {}
-
-
+@cache
 def dictionary_form(noise: type[Noise]) -> type[NoiseTransform]:
     """Return the dictionary form of a noise: ``keys``, then the noise's parameters, then ``allow_missing_keys``.
 
@@ -126,8 +125,6 @@ def dictionary_form(noise: type[Noise]) -> type[NoiseTransform]:
         >>> inspect.signature(dictionary_form(Blur)).parameters.keys()
         odict_keys(['keys', 'sigma', 'allow_missing_keys'])
     """
-    if noise in _FORMS:
-        return _FORMS[noise]
     kinds = inspect.Parameter
     parameters = inspect.signature(noise).parameters.values()
     signature = inspect.Signature(
@@ -142,13 +139,12 @@ def dictionary_form(noise: type[Noise]) -> type[NoiseTransform]:
     arguments = "Args:\n    keys: images to add the noise to; all get the same draw.\n"
     document = f"Dictionary form of ``{noise.__name__}``. {summary}\n{details.replace('Args:' + chr(10), arguments)}"
     body = {"noise_type": noise, "__doc__": document.rstrip(), "__signature__": signature, "__module__": __name__}
-    _FORMS[noise] = type(f"{noise.__name__}d", (NoiseTransform,), body)
-    return _FORMS[noise]
+    return type(f"{noise.__name__}d", (NoiseTransform,), body)
 
 
 def _unpickled(noise: type[Noise]) -> NoiseTransform:
     """A dictionary form without its state, which pickle adds: the forms of users' noises have no module."""
-    form = dictionary_form(noise)
+    form = dictionary_form(noise)  # type: ignore[arg-type] # mypy takes a class for not hashable
     return form.__new__(form)
 
 

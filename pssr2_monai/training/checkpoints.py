@@ -29,10 +29,7 @@ class TorchRandomState:
     """The states of torch's generators, for a checkpoint; a network with dropout draws from them."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "cpu": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
+        return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         torch.set_rng_state(state["cpu"].cpu())
