@@ -12,6 +12,7 @@ class ImageMetadata:
 
     Attributes:
         origin: position of the centre of the first pixel in micrometres along "Z", "Y" and "X"; unknown axes missing.
+        shift: along axes of unknown position, micrometres from the first pixel of the scan to that of a restored image.
         time_step: seconds from one frame of a time-lapse to the next.
         colors: the display colour of each channel, as "RRGGBB".
         windows: the grey levels that are displayed as black and white, a pair for each channel.
@@ -23,6 +24,7 @@ class ImageMetadata:
     """
 
     origin: Mapping[str, float] = field(default_factory=dict)
+    shift: Mapping[str, float] = field(default_factory=dict)
     time_step: float | None = None
     colors: tuple[str, ...] = ()
     windows: tuple[tuple[float, float], ...] = ()
@@ -40,16 +42,28 @@ class ImageMetadata:
             pixel_size: of the scan, micrometres along each axis.
             scale: the factor of each axis that is scaled.
         """
-        origin = {
-            axis: position - pixel_size.get(axis, 0.0) * (scale.get(axis, 1) - 1) / (2 * scale.get(axis, 1))
-            for axis, position in self.origin.items()
+        shifts = {
+            axis: -pixel_size[axis] * (factor - 1) / (2 * factor)
+            for axis, factor in scale.items()
+            if axis in pixel_size and factor > 1
         }
+        origin = {axis: position + shifts.get(axis, 0.0) for axis, position in self.origin.items()}
+        shift = {axis: step + self.shift.get(axis, 0.0) for axis, step in shifts.items() if axis not in origin}
         planes_kept = all(scale.get(axis, 1) == 1 for axis in "TZ")
-        return replace(self, origin=origin, labels=self.labels if planes_kept else ())
+        return replace(self, origin=origin, shift={**self.shift, **shift}, labels=self.labels if planes_kept else ())
+
+    def of_channels(self, count: int) -> ImageMetadata:
+        """What is stated for an image of so many channels: without lists of another length."""
+        return replace(
+            self,
+            colors=self.colors if len(self.colors) == count else (),
+            windows=self.windows if len(self.windows) == count else (),
+            luts=self.luts if len(self.luts) == count else (),
+        )
 
     def of_other_values(self) -> ImageMetadata:
         """The metadata of an image of the same place whose pixels are no grey levels of this one."""
-        return ImageMetadata(origin=self.origin, time_step=self.time_step)
+        return ImageMetadata(origin=self.origin, shift=self.shift, time_step=self.time_step)
 
     def lut_colors(self) -> tuple[str, ...]:
         """The colour of each channel, from its lookup table where none is stated: that of the greatest level."""

@@ -17,6 +17,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import check_axes
 from pssr2_monai.images.files import is_zarr, list_images, stem_of
 from pssr2_monai.images.image import Region, region_bounds
+from pssr2_monai.images.metadata import ImageMetadata
 
 WRITTEN = {
     ".tif": ("tiff", "TiffWriter"),
@@ -39,6 +40,7 @@ class ImageSpec:
     axes: str
     pixel_size: Mapping[str, float] = field(default_factory=dict)
     channel_names: tuple[str, ...] = ()
+    metadata: ImageMetadata = field(default_factory=ImageMetadata)
     alpha: bool = False
 
     def __post_init__(self) -> None:
@@ -183,6 +185,7 @@ def create_writer(
     axes: str,
     pixel_size: Mapping[str, float],
     channel_names: Sequence[str] = (),
+    metadata: ImageMetadata | None = None,
     overwrite: bool = False,
     resume: bool = False,
     in_blocks: bool = False,
@@ -198,7 +201,7 @@ def create_writer(
     ends in ``.part``.
 
     Args:
-        path, axes, pixel_size, channel_names, overwrite: as for ``write_image``.
+        path, axes, pixel_size, channel_names, metadata, overwrite: as for ``write_image``.
         shape: size along each axis.
         dtype: of the pixels.
         resume: continue the unfinished image that a writer of the same arguments left, if there is one.
@@ -209,7 +212,17 @@ def create_writer(
         alpha: keep room for the opacity of the pixels if the format can hold it; see `Writer.holds_alpha`.
     """
     path, sizes = Path(path), tuple(int(size) for size in shape)
-    spec = ImageSpec(path, sizes, np.dtype(dtype).newbyteorder("="), axes, pixel_size, tuple(channel_names), alpha)
+    channels = sizes[axes.index("C")] if "C" in axes else 1
+    spec = ImageSpec(
+        path,
+        sizes,
+        np.dtype(dtype).newbyteorder("="),
+        axes,
+        pixel_size,
+        tuple(channel_names),
+        (metadata or ImageMetadata()).of_channels(channels),
+        alpha,
+    )
     check_free(path, overwrite)
     suffix = path.suffix.lower()
     if suffix not in WRITTEN:
@@ -230,6 +243,7 @@ def write_image(
     axes: str,
     pixel_size: Mapping[str, float],
     channel_names: Sequence[str] = (),
+    metadata: ImageMetadata | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a whole array as an image file, which appears when it is complete.
@@ -240,6 +254,7 @@ def write_image(
         axes: letters out of "TZCYX", one a dimension of the array.
         pixel_size: micrometres along "Z", "Y" and "X"; an axis that is missing stays unknown in the file.
         channel_names: one a channel, or none.
+        metadata: what else to state, as far as the format can.
         overwrite: replace an existing image.
 
     Raises:
@@ -258,6 +273,7 @@ def write_image(
         axes=axes,
         pixel_size=pixel_size,
         channel_names=channel_names,
+        metadata=metadata,
         overwrite=overwrite,
         in_blocks=True,
     ) as writer:

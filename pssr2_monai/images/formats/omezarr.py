@@ -18,8 +18,9 @@ from zarr.codecs import BloscCodec
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.contents import Contents, Entry, contents_of
 from pssr2_monai.images.files import natural_order
-from pssr2_monai.images.formats.units import known_sizes, micrometres
+from pssr2_monai.images.formats.omezarr_metadata import image_metadata, stated
 from pssr2_monai.images.image import LazyImage
+from pssr2_monai.images.metadata import ImageMetadata
 from pssr2_monai.images.windows import rounded_up
 from pssr2_monai.images.writer import ImageSpec, Spread, move_into_place, part_path, remove
 
@@ -41,7 +42,6 @@ REGION = 2048  # pixels along Y and X of a level that are written at once, unles
 PIECE = 1024  # pixels along Y and X of a level that are computed at a time, from four times as many
 BATCH = 16  # regions of a level in one task, at most; and tasks of a level, at least
 SMALLEST_LEVEL = 256  # the pyramid ends with the first level of at most so many pixels along Y and X
-TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 
 
 def open_file(path: Path) -> Contents:
@@ -118,22 +118,18 @@ def _multiscale(
         axis if isinstance(axis, Mapping) else {"name": axis} for axis in multiscale.get("axes", list("tczyx"))
     ]
     axes = "".join(_letter(str(axis["name"])) for axis in described)
-    scales = [1.0] * len(axes)
-    for transform in (*level.get("coordinateTransformations", ()), *multiscale.get("coordinateTransformations", ())):
-        if transform.get("type") == "scale" and len(transform.get("scale", ())) == len(axes):
-            scales = [scale * float(factor) for scale, factor in zip(scales, transform["scale"], strict=True)]
-    sizes = {
-        letter: micrometres(scale, axis.get("unit"))
-        for letter, scale, axis in zip(axes, scales, described, strict=True)
-        if letter in "ZYX"
-    }
-    channels = (attributes.get("omero") or {}).get("channels", ())
-    names = tuple(str(channel.get("label") or "") for channel in channels)
-    return _image(path, array, axes, known_sizes(sizes), names if all(names) else ())
+    omero = attributes.get("omero") or {}
+    sizes, names, metadata = stated(axes, described, (level, multiscale), omero.get("channels", ()))
+    return _image(path, array, axes, sizes, names, metadata)
 
 
 def _image(
-    path: Path, array: zarr.Array, axes: str, sizes: Mapping[str, float] | None = None, names: tuple[str, ...] = ()
+    path: Path,
+    array: zarr.Array,
+    axes: str,
+    sizes: Mapping[str, float] | None = None,
+    names: tuple[str, ...] = (),
+    metadata: ImageMetadata | None = None,
 ) -> LazyImage:
     if len(axes) != array.ndim:
         raise InputError(
@@ -141,7 +137,16 @@ def _image(
             "correct the metadata, or open the array within it"
         )
     shape = tuple(int(size) for size in array.shape)
-    return LazyImage(path, shape, array.dtype, axes, sizes or {}, lambda region: array[region], names)
+    return LazyImage(
+        path,
+        shape,
+        array.dtype,
+        axes,
+        sizes or {},
+        lambda region: array[region],
+        names,
+        metadata=metadata or ImageMetadata(),
+    )
 
 
 def _plain_axes(array: zarr.Array) -> str:
@@ -181,7 +186,7 @@ class OmeZarrWriter:
         self._path, self._part = spec.path, part_path(spec.path)
         self._axes = "".join(axis for axis in STORED_ORDER if axis in spec.axes)
         self._order = [spec.axes.index(axis) for axis in self._axes]
-        self._pixel_size, self._channel_names = spec.known_pixel_size, spec.channel_names
+        self._spec = spec
         self._chunk = chunk or CHUNK
         grid = [self._chunk * (1 + in_blocks) if axis in "YX" else 1 for axis in spec.axes]
         if shards is not None:
@@ -223,7 +228,7 @@ class OmeZarrWriter:
         levels = list(self._levels)
         while max(levels[-1].shape[-2:]) > SMALLEST_LEVEL:
             levels.append(self._halved(levels[-1], len(levels), spread))
-        metadata = {"ome": self._metadata(levels)}
+        metadata = {"ome": image_metadata(self._spec, self._axes, levels)}
         zarr.open_group(str(self._part), mode="a", zarr_format=3, attributes=metadata)
         for folder, _, names in os.walk(self._part):
             for name in names:
@@ -265,39 +270,6 @@ class OmeZarrWriter:
         for _ in spread(halve, _batches(coarse.shape, steps)):
             pass
         return coarse
-
-    def _metadata(self, levels: Sequence[zarr.Array]) -> dict[str, Any]:
-        """The metadata of version 0.5: multiscales and, with channel names, omero."""
-        described = [
-            {"name": axis.lower(), "type": TYPES[axis]} | ({"unit": "micrometer"} if axis in self._pixel_size else {})
-            for axis in self._axes
-        ]
-        sizes = [self._pixel_size.get(axis, 1.0) for axis in self._axes]
-        datasets = []
-        for k in range(len(levels)):
-            factors = [2**k if axis in "YX" else 1 for axis in self._axes]
-            scale = [size * factor for size, factor in zip(sizes, factors, strict=True)]
-            transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-            if k:  # the centre of the first pixel, which is wider
-                shift = [size * (factor - 1) / 2 for size, factor in zip(sizes, factors, strict=True)]
-                transforms.append({"type": "translation", "translation": shift})
-            datasets.append({"path": str(k), "coordinateTransformations": transforms})
-        name = self._path.name.split(".")[0]
-        metadata: dict[str, Any] = {
-            "version": "0.5",
-            "multiscales": [{"name": name, "axes": described, "datasets": datasets, "type": "mean of 2 x 2"}],
-        }
-        if self._channel_names:
-            metadata["omero"] = {"channels": [self._channel(i, levels[-1]) for i in range(len(self._channel_names))]}
-        return metadata
-
-    def _channel(self, i: int, coarsest: zarr.Array) -> dict[str, Any]:
-        """The name of a channel, and a grey window from the coarsest level, for viewers."""
-        region = tuple(slice(i, i + 1) if axis == "C" else slice(None) for axis in self._axes)
-        pixels = np.nan_to_num(coarsest[region].astype(np.float64))
-        low, high = float(pixels.min()), float(pixels.max())
-        window = {"min": low, "max": high, "start": low, "end": high}
-        return {"label": self._channel_names[i], "color": "FFFFFF", "active": True, "window": window}
 
 
 def _halve(folder: str, level: int, regions: Sequence[tuple[slice, ...]]) -> None:

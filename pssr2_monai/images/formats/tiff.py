@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 import struct
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,15 +17,26 @@ import zarr
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.contents import Contents
+from pssr2_monai.images.formats.tiff_descriptions import (
+    as_signed,
+    channel_names,
+    fits_imagej,
+    imagej_options,
+    is_signed,
+    metadata_of,
+    ome_options,
+    pixel_size,
+    stored_axes,
+    stored_shape,
+)
 from pssr2_monai.images.formats.tiff_pixels import as_shown
 from pssr2_monai.images.formats.tiff_series import TiffImage, images_of, open_tiff, pages_of
-from pssr2_monai.images.formats.tiff_tags import RESOLUTION_UNITS, resolution, resolution_size, stated_by_maker
-from pssr2_monai.images.formats.units import from_print_resolution, known_sizes, micrometres, read_mapped
+from pssr2_monai.images.formats.tiff_tags import resolution_size, stated_by_maker
+from pssr2_monai.images.formats.units import read_mapped
 from pssr2_monai.images.image import LazyImage, Region
 from pssr2_monai.images.writer import ImageSpec, Spread, check_room, move_into_place, part_path, remove
 
-IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
-OME_DTYPES = (*IMAGEJ_DTYPES, "int8", "int16", "int32", "uint32", "float64")
+OME_DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64")
 IMAGEJ_BYTES = 2**32 - 2**24  # largest image written as an ImageJ hyperstack: classic TIFF, with room for its header
 
 
@@ -50,20 +60,29 @@ def open_file(path: Path) -> Contents:
 def _image(path: Path, tif: tifffile.TiffFile, image: TiffImage) -> LazyImage:
     entry = image.entry
     _check_complete(tif, image.series, path.name)
-    stated = stated_by_maker(image.series.keyframe)
+    by_maker, metadata = stated_by_maker(image.series.keyframe), metadata_of(tif, image)
+    dtype, reader = entry.dtype, _reader(image.series)
+    if is_signed(metadata, dtype):
+        dtype, reader, metadata = np.dtype(np.int16), _signed(reader), as_signed(metadata)
     stored = LazyImage(
         path,
         entry.shape,
-        entry.dtype,
+        dtype,
         entry.axes,
-        pixel_size(tif, image, stated.pixel_size),
-        _reader(image.series),
+        pixel_size(tif, image) or by_maker.pixel_size or resolution_size(image.series.keyframe),
+        reader,
         channel_names(tif, image),
         tif.close,
-        bar_rows=stated.bar_rows or 0,
-        bar_stated=stated.bar_rows is not None,
+        metadata=metadata,
+        bar_rows=by_maker.bar_rows or 0,
+        bar_stated=by_maker.bar_rows is not None,
     )
     return as_shown(stored, image.series.keyframe)
+
+
+def _signed(read: Callable[[Region], np.ndarray]) -> Callable[[Region], np.ndarray]:
+    """A reader of ImageJ's numbers with a sign, which are stored 2**15 greater."""
+    return lambda region: (read(region) ^ 2**15).view(np.int16)
 
 
 def _reader(series: tifffile.TiffPageSeries) -> Callable[[Region], np.ndarray]:
@@ -171,70 +190,6 @@ def _in_one_piece(page: Any) -> bool:
     return ends[:-1] == list(offsets[1:]) and sum(counts) == page.nbytes
 
 
-def pixel_size(tif: tifffile.TiffFile, image: TiffImage, by_maker: Mapping[str, float]) -> Mapping[str, float]:
-    """Micrometres along "Z", "Y" and "X" as far as known, from the first source that states any.
-
-    OME-XML; ImageJ's description; what the maker of the microscope states; the resolution tags, if they are plausible.
-    """
-    by_description = known_sizes(_ome_size(tif, image)) or known_sizes(_imagej_size(tif, image))
-    return by_description or by_maker or resolution_size(image.series.keyframe)
-
-
-def channel_names(tif: tifffile.TiffFile, image: TiffImage) -> tuple[str, ...]:
-    """The names of the channels: from OME-XML, or from ImageJ's labels if each channel has one plane; else none."""
-    if tif.is_ome:
-        channels = _as_list(_ome_pixels(tif, image).get("Channel"))
-        names = [str(channel.get("Name", "")) for channel in channels]
-        return tuple(names) if all(names) else ()
-    meta = tif.imagej_metadata or {}
-    labels = meta.get("Labels")
-    if isinstance(labels, list) and len(labels) == meta.get("channels", 1) == meta.get("images", 1):
-        return tuple(str(label) for label in labels)
-    return ()
-
-
-def _ome_pixels(tif: tifffile.TiffFile, image: TiffImage) -> Mapping[str, Any]:
-    """The Pixels element of an image in the OME-XML."""
-    images = _as_list(tifffile.xml2dict(tif.ome_metadata or "").get("OME", {}).get("Image"))
-    place = image.ome_image
-    return {} if place is None or place >= len(images) else _as_list(images[place].get("Pixels"))[0]
-
-
-def _ome_size(tif: tifffile.TiffFile, image: TiffImage) -> dict[str, float | None]:
-    if not tif.is_ome:
-        return {}
-    pixels = _ome_pixels(tif, image)
-    return {
-        axis: micrometres(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-        for axis in "ZYX"
-    }
-
-
-def _imagej_size(tif: tifffile.TiffFile, image: TiffImage) -> dict[str, float | None]:
-    meta = tif.imagej_metadata or {}
-    unit = meta.get("unit")
-    if unit is None:
-        return {}
-    units = {axis: str(meta.get(f"{axis.lower()}unit", unit)) for axis in "ZYX"}
-    sizes: dict[str, float | None] = {}
-    for axis in "YX":
-        per_unit = resolution(image.series.keyframe, axis)
-        if units[axis] in RESOLUTION_UNITS.values():
-            sizes[axis] = from_print_resolution(per_unit, units[axis])
-        else:
-            sizes[axis] = micrometres(1 / per_unit, units[axis]) if per_unit else None
-    # A stack scanned downwards has a negative spacing; with a print unit, Z is believed only if Y and X are plausible.
-    spacing = meta.get("spacing")
-    if isinstance(spacing, int | float) and (sizes["X"] or units["Z"] not in RESOLUTION_UNITS.values()):
-        sizes["Z"] = micrometres(abs(spacing), units["Z"])
-    return sizes
-
-
-def _as_list(value: Any) -> list[Any]:
-    """An XML element that may occur once or more, as a list."""
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
 class TiffWriter:
     """Write an uncompressed TIFF region by region; BigTIFF where needed.
 
@@ -251,20 +206,22 @@ class TiffWriter:
             raise InputError(f"{path.name}: TIFF keeps Y and X last, not axes {axes!r}; write .ome.zarr")
         spec = replace(spec, alpha=spec.alpha and (axes.endswith("C") or "C" not in axes))
         self.holds_alpha, self._interleaved = spec.alpha, axes.endswith("C")
-        self._path, self._part, self._shape, self._dtype = path, part_path(path), _stored_shape(spec), dtype
+        self._path, self._part, self._shape = path, part_path(path), stored_shape(spec)
         nbytes = math.prod(self._shape) * dtype.itemsize
+        big = nbytes > imagej_bytes
+        imagej = not (big or path.name.lower().endswith((".ome.tif", ".ome.tiff"))) and fits_imagej(spec)
+        self._has_offset = imagej and dtype == np.int16  # which ImageJ stores without a sign
+        self._dtype = np.dtype(np.uint16) if self._has_offset else dtype
         self.chunks: tuple[int, ...] | None = (1,) * len(spec.shape)
         if resume and self._part.is_file():
             with tifffile.TiffFile(self._part) as unfinished:
                 self._offset = unfinished.pages.first.dataoffsets[0]
             return
         check_room(path, nbytes)
-        big = nbytes > imagej_bytes
-        imagej = not (big or path.name.lower().endswith((".ome.tif", ".ome.tiff"))) and _fits_imagej(spec)
-        options = (_imagej if imagej else _ome)(spec) | _samples(spec)
+        options = (imagej_options if imagej else ome_options)(spec) | _samples(spec)
         try:
             with tifffile.TiffWriter(self._part, imagej=imagej, ome=not imagej, bigtiff=big) as tif:
-                place = tif.write(shape=self._shape, dtype=dtype, returnoffset=True, **options)
+                place = tif.write(shape=self._shape, dtype=self._dtype, returnoffset=True, **options)
             _reserve(self._part)
         except BaseException:
             remove(self._part)
@@ -274,7 +231,7 @@ class TiffWriter:
     def write(self, region: Sequence[slice], array: np.ndarray) -> None:
         pixels = self._map()
         pixels = pixels[..., 0] if self.holds_alpha and not self._interleaved else pixels
-        pixels[tuple(region)] = array
+        pixels[tuple(region)] = array.view(np.uint16) ^ 2**15 if self._has_offset else array
 
     def write_alpha(self, region: Sequence[slice], array: np.ndarray) -> None:
         plane = region[:-1] if self._interleaved else region
@@ -298,62 +255,11 @@ def _reserve(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def _stored_axes(spec: ImageSpec) -> str:
-    """The axes as tifffile calls them, with "S" for the samples of a pixel."""
-    return spec.axes[:-1] + "S" if spec.axes.endswith("C") else spec.axes + "S" * spec.alpha
-
-
-def _stored_shape(spec: ImageSpec) -> tuple[int, ...]:
-    """The shape along these axes, with the opacity of a pixel as the last of its samples."""
-    *sizes, last = spec.shape if spec.axes.endswith("C") else (*spec.shape, 1)
-    return (*sizes, last + spec.alpha) if "S" in _stored_axes(spec) else spec.shape
-
-
 def _samples(spec: ImageSpec) -> dict[str, Any]:
     """tifffile's options for the samples of a pixel."""
-    if "S" not in _stored_axes(spec):
+    if "S" not in stored_axes(spec):
         return {"photometric": "minisblack"}
-    samples = _stored_shape(spec)[-1]
+    samples = stored_shape(spec)[-1]
     rgb = samples - spec.alpha == 3
     kinds = ["unspecified"] * (samples - (3 if rgb else 1) - spec.alpha) + ["unassalpha"] * spec.alpha
     return {"photometric": "rgb" if rgb else "minisblack", "planarconfig": "contig", "extrasamples": kinds}
-
-
-def _fits_imagej(spec: ImageSpec) -> bool:
-    """Whether ImageJ's description can describe an image: its dtypes, T, Z, C in this order, one unit for all axes."""
-    axes, pixel_size = _stored_axes(spec), spec.known_pixel_size
-    ordered = [axis for axis in "TZCYXS" if axis in axes] == list(axes)
-    rgb = "S" not in axes or (axes[:-1] + "C" == spec.axes and spec.shape[-1] == 3 and spec.dtype == np.uint8)
-    in_plane = ("Y" in pixel_size) == ("X" in pixel_size) and ("X" in pixel_size or not pixel_size)
-    return spec.dtype.name in IMAGEJ_DTYPES and ordered and rgb and in_plane
-
-
-def _imagej(spec: ImageSpec) -> dict[str, Any]:
-    """tifffile's options for an ImageJ hyperstack; without a pixel size there is no unit, and ImageJ shows pixels."""
-    axes, pixel_size = _stored_axes(spec), spec.known_pixel_size
-    size = dict(zip(axes, spec.shape, strict=True))
-    planes = math.prod(n for axis, n in size.items() if axis in "TZC")
-    metadata: dict[str, Any] = {"axes": axes}
-    options: dict[str, Any] = {"metadata": metadata}
-    if size.get("C", 1) > 1:
-        metadata["mode"] = "composite"
-    if spec.channel_names and planes == len(spec.channel_names):
-        metadata["Labels"] = list(spec.channel_names)
-    if pixel_size:
-        metadata["unit"] = "micron"
-        options |= {"resolution": (1 / pixel_size["X"], 1 / pixel_size["Y"]), "resolutionunit": "NONE"}
-    if "Z" in pixel_size:
-        metadata["spacing"] = pixel_size["Z"]
-    return options
-
-
-def _ome(spec: ImageSpec) -> dict[str, Any]:
-    """tifffile's options for OME-XML; the UUID follows from name and layout, so that equal outputs are equal files."""
-    axes = _stored_axes(spec)
-    identity = f"{spec.path.name} {spec.shape} {axes}"
-    metadata: dict[str, Any] = {"axes": axes, "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, identity))}
-    for axis, size in spec.known_pixel_size.items():
-        metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
-    if spec.channel_names and not axes.endswith("S"):
-        metadata["Channel"] = {"Name": list(spec.channel_names)}
-    return {"metadata": metadata}

@@ -27,22 +27,45 @@ _IN_MICROMETRES = {
 }
 
 
-def micrometres(value: object, unit: str | None) -> float | None:
-    """A length in micrometres, or None if it is not a positive number or its unit is not a length (such as "pixel").
+_IN_SECONDS = {
+    **dict.fromkeys(("h", "hr", "hour"), 3600.0),
+    **dict.fromkeys(("min", "minute"), 60.0),
+    **dict.fromkeys(("s", "sec", "second"), 1.0),
+    **dict.fromkeys(("ms", "msec", "millisecond"), 1e-3),
+    **dict.fromkeys(("us", "usec", "microsecond"), 1e-6),
+    **dict.fromkeys(("ns", "nsec", "nanosecond"), 1e-9),
+    **dict.fromkeys(("d", "day"), 86400.0),
+}
 
-    The unit may have any usual spelling: "nm", "µm", "micron", "micrometre", "Å", ImageJ's "\\\\u00B5m".
+
+def micrometres(value: object, unit: str | None, any_sign: bool = False) -> float | None:
+    """A length in micrometres, or None if it is not a number or its unit is not a length (such as "pixel").
+
+    The unit may have any usual spelling: "nm", "µm", "micron", "micrometre", "Å", ImageJ's "\\\\u00B5m". Sizes are
+    positive; with ``any_sign``, as for positions, 0 and negative numbers are known, too.
     """
+    length = _converted(value, unit, _IN_MICROMETRES)
+    return length if length is not None and (any_sign or length > 0) else None
+
+
+def seconds(value: object, unit: str | None) -> float | None:
+    """A time in seconds, or None if it is not a positive number or its unit is not one of time."""
+    time = _converted(value, unit, _IN_SECONDS)
+    return time if time is not None and time > 0 else None
+
+
+def _converted(value: object, unit: str | None, units: Mapping[str, float]) -> float | None:
     if unit is None or value is None:
         return None
     name = unit.strip().replace("\\u00B5", "u").lower()
     # There are two characters for mu: the micro sign (which lower() keeps) and the Greek letter.
     name = name.replace("\u00b5", "u").replace("\u03bc", "u").replace("metre", "meter")
-    factor = _IN_MICROMETRES.get(name) or _IN_MICROMETRES.get(name.removesuffix("s"))
+    factor = units.get(name) or units.get(name.removesuffix("s"))
     try:
-        length = float(str(value)) * (factor or math.nan)
+        number = float(str(value)) * (factor or math.nan)
     except ValueError:
         return None
-    return length if math.isfinite(length) and length > 0 else None
+    return number if math.isfinite(number) else None
 
 
 def from_print_resolution(per_unit: float, unit: str) -> float | None:
