@@ -91,7 +91,7 @@ def check_fidelity(
         limit = score_limit(math.prod(lr.shape))
         sums = Sums()
         like_lr: Any = {name: getattr(lr, name) for name in ("shape", "axes", "pixel_size", "channel_names")}
-        like_lr |= {"dtype": np.float32, "overwrite": overwrite}
+        like_lr |= {"dtype": np.float32, "metadata": lr.metadata.of_other_values(), "overwrite": overwrite}
         with create_writer(z_path, **like_lr) as z_writer, create_writer(score_path, **like_lr) as score_writer:
             for frames, core in pair.blocks(block_side):
                 z, scores, sizes = pair.scores(expected, spreads, frames, core)

@@ -33,19 +33,19 @@ class ImageMetadata:
     calibration: Mapping[str, str] = field(default_factory=dict)
     notes: str = ""
 
-    def scaled(self, pixel_size: Mapping[str, float], scale: Mapping[str, int]) -> ImageMetadata:
-        """The metadata of a restored image that covers the same place with more and smaller pixels.
+    def scaled(self, pixel_size: Mapping[str, float], scale: Mapping[str, float]) -> ImageMetadata:
+        """The metadata of an image of other pixels that covers the same place, such as a restored one.
 
         The centre of its first pixel lies (scale - 1) / (2 scale) of a pixel of the scan before that of the scan.
 
         Args:
             pixel_size: of the scan, micrometres along each axis.
-            scale: the factor of each axis that is scaled.
+            scale: the factor of each axis that is scaled; below 1 for an image of fewer pixels.
         """
         shifts = {
             axis: -pixel_size[axis] * (factor - 1) / (2 * factor)
             for axis, factor in scale.items()
-            if axis in pixel_size and factor > 1
+            if axis in pixel_size and factor != 1
         }
         origin = {axis: position + shifts.get(axis, 0.0) for axis, position in self.origin.items()}
         shift = {axis: step + self.shift.get(axis, 0.0) for axis, step in shifts.items() if axis not in origin}

@@ -226,6 +226,7 @@ def output_writer(
     """The writer, block by block, of the restored image; a layout of blocks above the default is one of shards."""
     frames = check_frames(image, record)
     scale = frames.scale_by_axis(record.scale)
+    metadata = image.metadata.scaled(image.pixel_size, scale)
     return create_writer(
         path,
         shape=scaled_shape(image.axes, image.shape, scale),
@@ -233,6 +234,7 @@ def output_writer(
         axes=image.axes,
         pixel_size=scaled_pixel_size(image.pixel_size, scale),
         channel_names=image.channel_names,
+        metadata=metadata if dtype is None else metadata.of_other_values(),
         overwrite=overwrite,
         resume=resume,
         in_blocks=True,

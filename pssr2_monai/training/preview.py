@@ -240,6 +240,7 @@ class _Crappifying:
             axes=image.axes,
             pixel_size={axis: size * by_axis.get(axis, 1) for axis, size in image.pixel_size.items()},
             channel_names=image.channel_names,
+            metadata=image.metadata.scaled(image.pixel_size, {axis: 1 / factor for axis, factor in by_axis.items()}),
             overwrite=overwrite,
         ) as writer:
             groups = tqdm(
