@@ -25,37 +25,21 @@ NEGLIGIBLE_GAIN = 0.01  # a gain this near to 1 is left out of a preset
 
 @dataclass(frozen=True)
 class Calibration:
-    """The result of a calibration, and its files.
+    """The result of a calibration, and its files."""
 
-    Attributes:
-        model: names of the noises in their order.
-        values: the parameter of each, in grey levels (see ``noises``).
-        errors: their standard errors.
-        noises: the noises of the preset, each with its ranges.
-        gain: least, median and greatest factor from HR to LR brightness; None without HR images.
-        offset: likewise, grey levels added.
-        black: grey level of the images without signal, which Poisson noise leaves out.
-        before: distance between the real noise and that of the default crappifier; None without HR images.
-        after: distance between the real noise and that of the calibrated crappifier; likewise.
-        trials: evaluations of the search.
-        seconds: duration.
-        notes: advice for the user.
-        files: the preset, the report and the picture.
-    """
-
-    model: tuple[str, ...]
-    values: dict[str, float]
-    errors: dict[str, float]
-    noises: list[dict[str, Any]]
-    gain: tuple[float, float, float] | None = None
-    offset: tuple[float, float, float] | None = None
-    black: float = 0.0
-    before: float | None = None
-    after: float | None = None
-    trials: int = 0
-    seconds: float = 0.0
-    notes: list[str] = field(default_factory=list)
-    files: tuple[Path, ...] = ()
+    model: tuple[str, ...]  # names of the noises in their order
+    values: dict[str, float]  # the parameter of each, in grey levels
+    errors: dict[str, float]  # their standard errors
+    noises: list[dict[str, Any]]  # of the preset, each with its ranges
+    gain: tuple[float, float, float] | None = None  # least, median and greatest from HR to LR; None without HR images
+    offset: tuple[float, float, float] | None = None  # likewise, grey levels added
+    black: float = 0.0  # grey level of the images without signal, which Poisson noise leaves out
+    before: float | None = None  # distance from the real noise to the default crappifier's; None without HR images
+    after: float | None = None  # likewise, to the calibrated crappifier's
+    trials: int = 0  # evaluations of the search
+    seconds: float = 0.0  # duration
+    notes: list[str] = field(default_factory=list)  # advice for the user
+    files: tuple[Path, ...] = ()  # the preset, the report and the picture
 
 
 def noises_of_preset(

@@ -62,7 +62,6 @@ def page(result: Mapping[str, Any], pictures: Mapping[str, Path]) -> str:
         "number": _number,
         "signed": _signed,
         "interval": _interval,
-        "signed_interval": _signed_interval,
         "resolution": partial(_resolution, images=result["images"]),
         "p_value": _p_value,
         "colour": _significance_colour,
@@ -266,10 +265,6 @@ def _signed(value: float | None, digits: int) -> str:
 
 def _interval(interval: Sequence[float] | None, digits: int) -> str:
     return " to ".join(_number(end, digits).replace("-", "−") for end in interval or ())
-
-
-def _signed_interval(interval: Sequence[float] | None, digits: int) -> str:
-    return f"95 %: {' to '.join(_signed(end, digits) for end in interval)}" if interval else ""
 
 
 def _p_value(p: float | None) -> str:

@@ -6,6 +6,7 @@ import json
 import logging
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,25 +35,6 @@ class Exported:
     """The largest difference from the network's output, in grey levels of 255, without that of rounding to integers."""
     shapes: list[tuple[int, ...]]  # of the inputs that were compared
     takes: str = ""  # for packages: the images that they take, in words
-
-
-class SingleFile:
-    """A network in evaluation mode as one file, which takes and returns ``(batch, frames, Y, X)`` in [0, 1]."""
-
-    takes = ""
-
-    def __init__(self, network: nn.Module, record: Record, format: str) -> None:
-        self.network = network
-        self.record = record
-        self.format = FORMATS[format]
-
-    def write(self, path: Path, cases: list[Case]) -> float:
-        """Write and run the file, and return the largest difference from the network in grey levels of 255."""
-        free_axes = {0: "batch", 2: "height", 3: "width"} | ({1: "depth"} if is_volume(self.record.scale) else {})
-        record = json.dumps(self.record.state_dict())
-        self.format.write(deepcopy(self.network), cases[-1][0], free_axes, path, record)
-        logger.info("comparing the file with the network")
-        return formats.largest_difference(self.format.read(path)[0], cases) * 255
 
 
 def export(
@@ -89,28 +71,30 @@ def export(
     if package is not None and kind != BIOIMAGEIO:
         raise InputError(f"{', '.join(package.changed)}: for {BIOIMAGEIO} packages alone, not {kind}; leave out")
     network, record = load_weights(weights)
-    file: SingleFile | Package
-    if kind == BIOIMAGEIO:
-        file = Package(network, record, str(weights), package or PackageSettings())
-    else:
-        file = SingleFile(network, record, kind)
+    whole = Package(network, record, str(weights), package or PackageSettings()) if kind == BIOIMAGEIO else None
+    write = partial(_write_file, network, record, kind) if whole is None else whole.write
     logger.info("writing %s as %s; a large network takes minutes", target, kind)
     cases = formats.make_cases(network, record, str(weights))
     with written_atomically(target, formats.SUFFIXES[kind]) as part:  # torch needs its suffix
-        difference = _write(file, part, cases, f"{weights}: its network cannot be exported as {kind}")
+        try:
+            with formats.without_torch_messages(), torch.no_grad():
+                difference = write(part, cases)
+        except InputError:
+            raise
+        except Exception as error:  # exporters fail in many ways
+            message = f"{weights}: its network cannot be exported as {kind}, try another format: {one_line(error)}"
+            raise InputError(message) from error
         if not difference <= TOLERANCE:  # NaN is refused, too
             raise InputError(
                 f"{weights}: as {kind} it differs from the network by {difference:.3g} grey levels of 255, more than "
                 f"{TOLERANCE}; nothing was written"
             )
-    return Exported(target, kind, difference, [tuple(image.shape) for image, _ in cases], file.takes)
+    return Exported(target, kind, difference, [tuple(image.shape) for image, _ in cases], whole.takes if whole else "")
 
 
-def _write(file: SingleFile | Package, path: Path, cases: list[Case], failure: str) -> float:
-    try:
-        with formats.without_torch_messages(), torch.no_grad():
-            return file.write(path, cases)
-    except InputError:
-        raise
-    except Exception as error:  # exporters fail in many ways
-        raise InputError(f"{failure}, try another format: {one_line(error)}") from error
+def _write_file(network: nn.Module, record: Record, format: str, path: Path, cases: list[Case]) -> float:
+    """Write and run a single file, and return the largest difference from the network in grey levels of 255."""
+    free_axes = {0: "batch", 2: "height", 3: "width"} | ({1: "depth"} if is_volume(record.scale) else {})
+    FORMATS[format].write(deepcopy(network), cases[-1][0], free_axes, path, json.dumps(record.state_dict()))
+    logger.info("comparing the file with the network")
+    return formats.largest_difference(FORMATS[format].read(path)[0], cases) * 255

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -165,21 +165,16 @@ class Engine:
                 future.cancel()
 
 
-@contextmanager
 def open_engine(
     options: RestoreOptions, weights: str | Path, connect_seconds: float = CONNECT_SECONDS
-) -> Iterator[Engine | None]:
+) -> AbstractContextManager[Engine | None]:
     """The engine of ``workers``, ``scheduler`` and ``device``, or None for this process alone."""
     if not options.shared:
-        yield None
-        return
+        return nullcontext()
     network = WorkerNetwork.of(weights, options.device)
     if options.scheduler is not None:
-        opened = _dask(options.scheduler, network, connect_seconds)
-    else:
-        opened = _processes(options.workers or 1, network)
-    with opened as engine:
-        yield engine
+        return _dask(options.scheduler, network, connect_seconds)
+    return _processes(options.workers or 1, network)
 
 
 @contextmanager

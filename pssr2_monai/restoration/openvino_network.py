@@ -33,10 +33,6 @@ class OpenVINONetwork:
             torch's autocast keeps sums in float32, so that it differs by up to a grey level of 255.
         samples: inputs ``(1, frames, Y, X)`` of one size, from whose range the network's convolutions are quantised to
             8-bit integers (NNCF's quantisation after training); None leaves them as they are.
-
-    Example:
-        >>> OpenVINONetwork(network, torch.float32)(torch.rand(1, 1, 64, 64)).shape  # doctest: +SKIP
-        torch.Size([1, 1, 256, 256])
     """
 
     def __init__(
@@ -62,30 +58,22 @@ class OpenVINONetwork:
         return torch.from_numpy(restored)
 
     def _compile(self, image: torch.Tensor) -> Any:
-        openvino = _import_openvino()
+        # The package by which it and NNCF report their use to their makers is left out.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+        import openvino
+
         leading = tuple(image.shape[:-2])
         if leading not in self._models:
-            self._models[leading] = self._convert(leading)
+            # A small example is traced in a fraction of the time; the result is not bound to its size.
+            example = torch.zeros(*leading, EXAMPLE_SIDE_PX, EXAMPLE_SIDE_PX)
+            with torch.inference_mode(False), torch.no_grad():
+                model = openvino.convert_model(self.network, example_input=example)
+            if self.samples is not None:
+                model = quantize(model, [sample[:1].expand(*leading[:1], -1, -1, -1) for sample in self.samples])
+            self._models[leading] = model
         model = self._models[leading].clone()
         model.reshape(list(image.shape))
         return openvino.Core().compile_model(model, "CPU", self.options)
-
-    def _convert(self, leading: tuple[int, ...]) -> Any:
-        # A small example is traced in a fraction of the time; the result is not bound to its size.
-        example = torch.zeros(*leading, EXAMPLE_SIDE_PX, EXAMPLE_SIDE_PX)
-        with torch.inference_mode(False), torch.no_grad():
-            model = _import_openvino().convert_model(self.network, example_input=example)
-        if self.samples is None:
-            return model
-        return quantize(model, [sample[:1].expand(*leading[:1], -1, -1, -1) for sample in self.samples])
-
-
-def _import_openvino() -> Any:
-    """Import OpenVINO without the package by which it and NNCF report their use to their makers."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino
 
 
 def quantize(model: Any, samples: Sequence[torch.Tensor]) -> Any:

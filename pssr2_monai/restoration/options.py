@@ -74,11 +74,7 @@ class RestoreOptions:
         return self.scheduler is not None or (self.workers or 1) > 1
 
     def inferer(self, record: Record) -> SeamlessInferer:
-        """The inferer for a network with this record.
-
-        Raises:
-            InputError: the windows of volumes are too small for the overlap.
-        """
+        """The inferer for a network with this record; windows too small for the overlap are an InputError."""
         return self._inferer(is_volume(record.scale))
 
     def _inferer(self, volume: bool) -> SeamlessInferer:
@@ -88,16 +84,7 @@ class RestoreOptions:
 
 
 def merge_options(options: RestoreOptions | None, keywords: Mapping[str, Any]) -> RestoreOptions:
-    """Options with some of them replaced by keywords.
-
-    Args:
-        options: None for the defaults.
-        keywords: values by the names of ``RestoreOptions``.
-
-    Raises:
-        UsageError: a keyword that is not an option; the message names the most similar one.
-        InputError: see ``RestoreOptions``.
-    """
+    """Options, by default the default ones, with some replaced by keywords; one that is no option is a UsageError."""
     names = [field.name for field in fields(RestoreOptions)]
     for keyword in keywords:
         if keyword not in names:

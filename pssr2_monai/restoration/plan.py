@@ -220,7 +220,11 @@ def plan_restoring(
         except InputError as error:
             problem = str(error)
         settings = {"weights": str(weights), **_settings(run, device), "workers": workers}
-        estimate = _estimate(run, workers, trial) if run.files else None
+        trials: tuple[Any, ...] = ()
+        if trial and run.files:  # of the largest file
+            largest = max(run.files, key=lambda file: file.output.windows)
+            trials = window_seconds(largest.image, run.network, run.record, run.inferer), peak_memory()
+    estimate = Estimate(tuple(run.outputs), workers, *trials) if run.files else None
     return RestoringPlan(settings, run.files, len(run.pairs) - len(run.files), estimate, problem)
 
 
@@ -239,13 +243,3 @@ def _settings(run: PreparedRun, device: str) -> dict[str, Any]:
         "window": run.inferer.window,
         "overlap": run.inferer.overlap,
     }
-
-
-def _estimate(run: PreparedRun, workers: int, trial: bool) -> Estimate:
-    """What the outputs take; a trial measures a few windows of the largest file."""
-    outputs = tuple(run.outputs)
-    if not trial:
-        return Estimate(outputs, workers)
-    largest = max(run.files, key=lambda file: file.output.windows)
-    seconds = window_seconds(largest.image, run.network, run.record, run.inferer)
-    return Estimate(outputs, workers, seconds, peak_memory())

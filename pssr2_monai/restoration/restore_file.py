@@ -75,18 +75,7 @@ class FileRestorer:
     limits: LayoutLimits | None = None
 
     def restore(self, image: LazyImage, target: Path, state: list[int] | None = None) -> None:
-        """Restore an image, and close it.
-
-        Args:
-            image: the source.
-            target: the file to write.
-            state: the ``fingerprint`` of the source when it was opened; by default that of now.
-
-        Raises:
-            InputError: the source cannot be read, or was changed since it was opened; the target cannot be written; the
-                image has fewer frames than the network needs; a run of other settings was interrupted.
-            Unfinished: the disk is full, or workers were lost; what is done is kept.
-        """
+        """Restore an image, and close it; ``state`` is the ``fingerprint`` of its file when it was opened."""
         target = target.absolute()
         if was_finished(target) and not self.overwrite:
             remove(journal_of(target))

@@ -69,18 +69,6 @@ class Alignment:
         """The LR pixels all of whose HR pixels have their centre in the HR image: a rectangle, perhaps an empty one."""
         return _shared(self.matrix, self.lr_size, self.hr_size, self.scale)
 
-    def pair(self, lr: npt.NDArray[Any], hr: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray]:
-        """Return the part of both images ``(Y, X)`` that they share, in sizes whose ratio is the scale.
-
-        LR pixels stay as they are: interpolation would smooth their noise, which calibration measures and networks are
-        to learn. The HR image, the clean one, is interpolated on the LR image's grid (cubic spline), in float32 and in
-        its own grey levels, which the spline may exceed.
-        """
-        window = self.window
-        if not window.height or not window.width:
-            raise InputError("the LR and the HR image share no pixel as they were aligned; check their score")
-        return lr[window.slices()], self.resampled(hr, window)
-
     def source(self, window: Window) -> Window:
         """Return the HR pixels that ``resampled`` needs for a window of LR pixels; some may lie outside the image."""
         ends = (window.y, window.y + window.height), (window.x, window.x + window.width)
@@ -92,6 +80,9 @@ class Alignment:
 
     def resampled(self, hr: npt.NDArray[Any], window: Window, source: Window | None = None) -> FloatArray:
         """Interpolate HR over a window of LR pixels, in float32; what is not finite makes the pixels around it so.
+
+        LR pixels stay as they are: interpolation would smooth their noise, which calibration measures and networks are
+        to learn. The cubic spline on their grid may exceed the HR image's grey levels.
 
         ``hr`` is the image ``(Y, X)``, or the part of it in ``source``: see the method of this name.
         """

@@ -7,10 +7,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from pssr2_monai.calibration.real_pairs import lr_path
@@ -21,6 +19,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import frames_of
 from pssr2_monai.images.files import stem_of
 from pssr2_monai.images.image import LazyImage, open_image
+from pssr2_monai.images.intensity import Intensity
 from pssr2_monai.images.windows import Window, plane_size, read_window, write_window
 from pssr2_monai.images.writer import WRITTEN, create_writer, written_atomically
 
@@ -28,6 +27,7 @@ TABLE = "registration.csv"
 MAX_FRAMES = 5  # frames of a stack that are aligned, at most
 NOTED_DISAGREEMENT_PX = 1.0  # LR pixels between the alignments of frames, from which on a warning is logged
 MAX_SCALE_ERROR = 0.1  # relative, of the ratio of two sizes to a whole scale: fields need not match to the pixel
+GREY_AS_IT_IS = Intensity(0.0, 1.0)
 BAND_PIXELS = 2**22  # HR pixels that are held at a time, about
 logger = logging.getLogger(__name__)
 
@@ -214,16 +214,14 @@ def _register_pair(
         kept = alignment.score >= min_score and shared.height > 0 and shared.width > 0
         if kept:
             stem = stem_of(sheet.label)
-            write_shared(lr, folder / "LR" / (stem + written_suffix(lr)), alignment, is_hr=False)
-            write_shared(hr, folder / "HR" / (stem + written_suffix(hr)), alignment, is_hr=True)
+            for image, kind in ((lr, "LR"), (hr, "HR")):
+                write_shared(image, folder / kind / (stem + _written_suffix(image)), alignment, is_hr=kind == "HR")
         else:
             logger.warning("%s: left out, its score is %.1f", name, alignment.score)
         if kept and disagreement > NOTED_DISAGREEMENT_PX:
             logger.warning(
-                "%s: frames lie differently, by up to %.1f LR pixels; one alignment does not fit them all "
-                "(register them as separate files)",
-                name,
-                disagreement,
+                f"{name}: frames lie differently, by up to {disagreement:.1f} LR pixels; one alignment does not fit "
+                "them all (register them as separate files)"
             )
     return Registered(name, kept, alignment, len(frames), disagreement)
 
@@ -262,21 +260,14 @@ def write_shared(image: LazyImage, path: Path, alignment: Alignment, is_hr: bool
                 if is_hr:
                     source = alignment.source(band)
                     pixels = read_window(image, [frame], source)[0]
-                    plane = _cast(alignment.resampled(pixels, band, source), image.dtype)
+                    # Rounded, and clipped to the range of the dtype, which the spline exceeds at sharp edges.
+                    plane = GREY_AS_IT_IS.cast(alignment.resampled(pixels, band, source), image.dtype)
                 else:
                     plane = read_window(image, [frame], band)[0]
                 place = Window(top * scale, 0, band.height * scale, band.width * scale)
                 write_window(writer, order, frame, place, plane)
 
 
-def _cast(plane: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Round, and clip to the range of the dtype, which the spline exceeds at sharp edges."""
-    if dtype.kind == "f":
-        return plane.astype(dtype)
-    limits = np.iinfo(dtype)
-    return np.clip(np.rint(plane.astype(np.float64)), limits.min, limits.max).astype(dtype)
-
-
-def written_suffix(image: LazyImage) -> str:
-    """Return the suffix of the image's file where it can be written, else that of TIFF."""
+def _written_suffix(image: LazyImage) -> str:
+    """The suffix of the image's file where it can be written, else that of TIFF."""
     return image.path.name[len(stem_of(image.path)) :] if image.path.suffix.lower() in WRITTEN else ".tif"

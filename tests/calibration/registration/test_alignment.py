@@ -109,7 +109,7 @@ def test_other_fields_score_low() -> None:
     assert max(scores) < MIN_SCORE
 
 
-def test_a_pair_keeps_lr_pixels_and_puts_hr_onto_their_grid() -> None:
+def test_hr_is_put_onto_the_grid_of_lr() -> None:
     """Both show the same formula of the place, so that each HR pixel can be computed."""
     scale, true = 4, _map((1.3, -2.2), 1.5, 1.01, size=40)
 
@@ -118,12 +118,9 @@ def test_a_pair_keeps_lr_pixels_and_puts_hr_onto_their_grid() -> None:
 
     y, x = (np.mgrid[:160, :160] + 0.5) / scale - 0.5
     hr = formula(y, x)
-    lr = np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)
     found = Alignment(true, (40, 40), (160, 160), scale, score=9.0, correlation=1.0)
-    lr_part, hr_part = found.pair(lr, hr)
     window = found.window
-    np.testing.assert_array_equal(lr_part, lr[window.slices()])
-    assert lr_part.dtype == lr.dtype
+    hr_part = found.resampled(hr, window)
     assert hr_part.shape == (window.height * scale, window.width * scale)
     y, x = np.mgrid[: hr_part.shape[0], : hr_part.shape[1]]
     places = np.stack([window.y + (y + 0.5) / scale - 0.5, window.x + (x + 0.5) / scale - 0.5, np.ones(y.shape)])
@@ -147,19 +144,18 @@ def test_what_is_shared_is_as_large_as_may_be() -> None:
     assert replace(found, matrix=moved, hr_size=(60, 80)).window == Window(0, 3, 27, 37)
     moved = np.array([[1, 0, 2.2], [0, 1, -3.3]])
     assert replace(found, matrix=moved, hr_size=(60, 80)).window == Window(0, 4, 28, 36)
-    with pytest.raises(InputError, match="share no pixel"):
-        replace(found, matrix=np.add(moved, [[0, 0, 99], [0, 0, 0]])).pair(np.zeros((30, 40)), np.zeros((61, 80)))
+    assert replace(found, matrix=np.add(moved, [[0, 0, 99], [0, 0, 0]])).window.height == 0
 
 
 def test_unknown_pixels_stay_unknown_and_spoil_no_others() -> None:
     field = _field(8)
     lr, hr = _lr(field, _map((0.5, 0.5))), _hr(field).copy()
     found = align(lr, hr, SCALE, "shift")
-    clean = found.pair(lr, hr)[1]
+    clean = found.resampled(hr, found.window)
     hr[100:103, 50:60] = np.nan
     again = align(lr, hr, SCALE, "shift")
     np.testing.assert_allclose(again.matrix, found.matrix, atol=0.02)
-    spoiled = found.pair(lr, hr)[1]
+    spoiled = found.resampled(hr, found.window)
     unknown = np.isnan(spoiled)
     assert 30 <= unknown.sum() <= 60
     far = gaussian_filter(unknown.astype(float), 4) < 1e-6
