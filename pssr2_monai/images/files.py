@@ -51,7 +51,8 @@ def list_images(folder: str | Path) -> list[Path]:
     """The images of a folder in natural order: cell_2 before cell_10.
 
     An image is a file, or a Zarr folder, with a known suffix in lower or upper case; hidden ones are left out. If there
-    are none, each folder that contains images is one stack of slices. Files of other formats are named in the log.
+    are none, each folder that contains images is one stack of slices. Of a set of files that hold planes of one image,
+    the first is listed. Files of other formats are named in the log.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -66,7 +67,14 @@ def list_images(folder: str | Path) -> list[Path]:
         images = [entry for entry in entries if entry.is_dir() and any(map(_is_image, entry.iterdir()))]
     if not images:
         raise InputError(f"{folder}: holds no image; images end in {', '.join(sorted(SUFFIXES))}")
-    return sorted(images, key=lambda path: natural_order(path.name))
+    images.sort(key=lambda path: natural_order(path.name))
+    tiffs = [image for image in images if image.is_file() and format_of(image) == "tiff"]
+    if len(tiffs) < 2:
+        return images
+    from pssr2_monai.images.formats.tiff_series import one_of_each_set  # loads tifffile
+
+    left_out = set(tiffs).difference(one_of_each_set(tiffs))
+    return [image for image in images if image not in left_out]
 
 
 def _is_image(entry: Path) -> bool:

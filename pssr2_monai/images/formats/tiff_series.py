@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,12 +19,10 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import LETTERS
 from pssr2_monai.images.contents import AXIS_NAMES, UNKNOWN, Entry
 
+TIFF_SUFFIXES = (".tif", ".tiff")
 PAGE_NAME, FEI_DETECTOR = 285, 34682
 BY_PAGE = ("uniform", "generic", "shaped")  # kinds of series that say nothing of how pages belong together
 OF_SETS = ("ome", "mmstack", "ndtiff")  # kinds of series whose metadata describe all files of a set
-
-
-_BINARY_ONLY = re.compile(r"<(?:\w+:)?BinaryOnly\b[^>]*\bMetadataFile\s*=\s*[\"']([^\"']+)")
 
 
 @dataclass(frozen=True)
@@ -42,21 +41,81 @@ class TiffImage:
 
 
 def open_tiff(path: Path) -> tifffile.TiffFile:
-    """Open a TIFF; of an OME-TIFF set whose metadata are in another of its files, that file or with its metadata."""
+    """Open a TIFF; one of an OME-TIFF set with the metadata of its own images, which may be in another of the files."""
     tif = tifffile.TiffFile(path)
-    named = _BINARY_ONLY.search(tif.ome_metadata or "") if tif.is_ome else None
-    if named is None:
+    if not tif.is_ome:
+        return tif
+    try:
+        metadata, root, own = _ome_xml(path, tif.ome_metadata or "")
+    except ElementTree.ParseError:  # which tifffile reads as if there were no such metadata
+        return tif
+    except BaseException:
+        tif.close()
+        raise
+    others = [image for image in root.findall("{*}Image") if image not in own] if own else []
+    if metadata == path and not others:
         return tif
     tif.close()
-    metadata = path.with_name(named.group(1))
+    for image in others:  # so that their files need not be opened
+        root.remove(image)
+    is_tiff = metadata.suffix.lower() in TIFF_SUFFIXES
+    return tifffile.TiffFile(metadata if is_tiff else path, omexml=ElementTree.tostring(root, encoding="unicode"))
+
+
+def _ome_xml(path: Path, xml: str) -> tuple[Path, ElementTree.Element, list[ElementTree.Element]]:
+    """The file that holds the OME-XML of a file of a set, the XML, and those of its images with pixels in the file."""
+    root = ElementTree.fromstring(xml)
+    elsewhere = root.find("{*}BinaryOnly")
+    if elsewhere is None:
+        return path, root, [image for image in root.iterfind("{*}Image") if _is_in(image, path.name, root.get("UUID"))]
+    metadata = path.with_name(elsewhere.get("MetadataFile", ""))
     if not metadata.is_file():
         raise InputError(
-            f"{path.name}: the metadata of its set are in {metadata.name}, which is missing; copy all files of the "
-            "set into one folder"
+            f"{path.name}: the metadata of its set are in {metadata.name}, which is missing; copy all files of the set "
+            "into one folder"
         )
-    if metadata.suffix.lower() in (".tif", ".tiff"):
-        return tifffile.TiffFile(metadata)
-    return tifffile.TiffFile(path, omexml=metadata.read_text(encoding="utf-8"))
+    if metadata.suffix.lower() in TIFF_SUFFIXES:
+        with tifffile.TiffFile(metadata) as tif:
+            root = ElementTree.fromstring(tif.ome_metadata or "")
+    else:
+        root = ElementTree.parse(metadata).getroot()
+    return metadata, root, [image for image in root.iterfind("{*}Image") if _is_in(image, path.name, None)]
+
+
+def _is_in(image: ElementTree.Element, name: str, uuid: str | None) -> bool:
+    """Whether an image has pixels in the file of this name or, where it was renamed, of this UUID."""
+    places = list(image.iterfind("{*}Pixels/{*}TiffData/{*}UUID"))
+    same_id = any(place.text == uuid for place in places) if uuid is not None else False
+    return not places or same_id or any(place.get("FileName") == name for place in places)
+
+
+def one_of_each_set(paths: Sequence[Path]) -> list[Path]:
+    """The files without those that only hold other planes of an image of an earlier one."""
+    covered: set[Path] = set()
+    kept = []
+    for path in paths:
+        if path not in covered:
+            kept.append(path)
+            status = path.stat()
+            covered |= _files_of_set(path, status.st_size, status.st_mtime_ns)
+    return kept
+
+
+@lru_cache(2**16)
+def _files_of_set(path: Path, size: int, changed: int) -> frozenset[Path]:
+    """The files that share images with one of this size and time of change; none if it cannot be read."""
+    try:
+        with tifffile.TiffFile(path) as tif:
+            if tif.is_ome:
+                _, _, own = _ome_xml(path, tif.ome_metadata or "")
+                names = {name for image in own for name in _named_files(image)}
+            elif tif.is_mmstack or tif.is_ndtiff:
+                names = {name for image in images_of(tif, path.name) for name in files_of(image.series)}
+            else:
+                return frozenset()
+    except Exception:  # damaged files, which are reported when they are opened
+        return frozenset()
+    return frozenset(path.with_name(name) for name in names)
 
 
 def images_of(tif: tifffile.TiffFile, file: str) -> list[TiffImage]:
