@@ -77,6 +77,7 @@ def calibrate(
     intensity: str | None = None,
     pair_pattern: str | None = None,
     axes: str | None = None,
+    image: int | str | None = None,
 ) -> Calibration:
     """Fit a crappifier to real images and write it as a preset.
 
@@ -102,6 +103,7 @@ def calibrate(
         intensity: how grey levels are found: ``dtype`` or ``percentile``; by default by the files' dtype.
         pair_pattern: regular expression whose group is what the names of partners have in common.
         axes: axes of files that do not state their own.
+        image: number (from 1) or name of the image to read of files that hold several; by default the largest.
 
     Returns:
         The parameters, in grey levels of 0..255, with their standard errors, and the files written.
@@ -115,7 +117,7 @@ def calibrate(
         True
     """
     begun = time.perf_counter()
-    reading = Reading(scale, downsample, register, IntensitySettings(mode=intensity), pair_pattern, axes)
+    reading = Reading(scale, downsample, register, IntensitySettings(mode=intensity), pair_pattern, axes, image)
     noises, partners = NoiseModel.parse(model), None if hr is None else Path(hr)
     options = _Options(Path(lr), partners, Path(out), noises, calls, seed, spread, reading)
     options.validate()
@@ -147,7 +149,7 @@ def summary(calibration: Calibration) -> str:
 def _from_pairs(options: _Options, hr: Path, begun: float) -> Calibration:
     model, reading = options.model, options.reading
     sheets = sheets_of(hr, options.lr, pattern=reading.pair_pattern)
-    scale = find_scale(sheets, reading.axes) if reading.scale is None else reading.scale
+    scale = find_scale(sheets, reading.axes, reading.image) if reading.scale is None else reading.scale
     pairs = read_pairs(sheets, scale, MAX_PIXELS if model.by_pixel else MAX_PIXELS_OF_TRIAL, reading)
     fit = fit_noise(pairs, model, options.calls, options.seed, progress="calibrating")
     gains, offsets = ([getattr(contrast, name) for contrast in pairs.contrasts] for name in ("gain", "offset"))
@@ -192,7 +194,7 @@ def _report_of_fit(pairs: Pairs, fit: Fit, model: NoiseModel) -> dict[str, Any]:
 
 def _from_lr_images(options: _Options, begun: float) -> Calibration:
     model, reading, paths = options.model, options.reading, list_images(options.lr)
-    images, good = read_unpaired(paths, MAX_PIXELS, reading.intensity, reading.axes)
+    images, good = read_unpaired(paths, MAX_PIXELS, reading.intensity, reading.axes, reading.image)
     noise = noise_of_flat_patches(images, good, model.names)
     calibration = Calibration(
         model=model.names,

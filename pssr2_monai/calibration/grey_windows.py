@@ -86,11 +86,13 @@ def grey_windows(
     return np.asarray(intensity.apply(raw) * np.float32(GREY_LEVELS)), saturated
 
 
-def sampling(paths: Sequence[Path], pixels: int, axes: str | None) -> tuple[tuple[int, int], list[int], int]:
+def sampling(
+    paths: Sequence[Path], pixels: int, axes: str | None, choice: int | str | None = None
+) -> tuple[tuple[int, int], list[int], int]:
     """Return the size ``(Y, X)`` of windows, the images to read them from (numbers), and how many from each."""
     sides = [WINDOW_SIDE, WINDOW_SIDE]
     for path in paths:
-        with open_image(path, axes=axes) as image:
+        with open_image(path, axes, choice) as image:
             sides = [min(pair) for pair in zip(sides, plane_size(image), strict=True)]
     area = sides[0] * sides[1]
     numbers = evenly(len(paths), max(1, pixels // area))
@@ -125,13 +127,17 @@ def warn_of_saturation(kind: str, share: float) -> None:
 
 
 def read_unpaired(
-    paths: Sequence[Path], pixels: int, intensity: IntensitySettings, axes: str | None = None
+    paths: Sequence[Path],
+    pixels: int,
+    intensity: IntensitySettings,
+    axes: str | None = None,
+    choice: int | str | None = None,
 ) -> tuple[FloatArray, BoolArray]:
     """Read windows of LR images, ``(windows, Y, X)`` in grey levels, and which of the pixels are not saturated."""
-    side, numbers, count = sampling(paths, pixels, axes)
+    side, numbers, count = sampling(paths, pixels, axes, choice)
     images, good = [], []
     for number in numbers:
-        with open_image(paths[number], axes=axes) as image:
+        with open_image(paths[number], axes, choice) as image:
             grey, saturated = grey_windows(image, fit_image_intensity(image, intensity), places(image, side, count))
         images.append(grey)
         good.append(~saturated)

@@ -49,6 +49,7 @@ class Reading:
     intensity: IntensitySettings
     pair_pattern: str | None
     axes: str | None
+    image: int | str | None
 
     def validate(self) -> None:
         """Raise an InputError for an option that cannot be."""
@@ -173,10 +174,10 @@ class Pairs:
         return self.clean + self.offsets.astype(self.clean.dtype)[:, None, None]
 
 
-def find_scale(sheets: Sequence[Sheet], axes: str | None = None) -> int:
+def find_scale(sheets: Sequence[Sheet], axes: str | None = None, image: int | str | None = None) -> int:
     """Return HR size over LR size, from the first pair."""
     sheet = sheets[0]
-    with open_image(sheet.label, axes=axes) as hr, open_image(lr_path(sheet), axes=axes) as lr:
+    with open_image(sheet.label, axes, image) as hr, open_image(lr_path(sheet), axes, image) as lr:
         (hr_y, hr_x), (lr_y, lr_x) = plane_size(hr), plane_size(lr)
     if hr_y % lr_y or hr_x % lr_x or hr_y // lr_y != hr_x // lr_x:
         raise InputError(
@@ -188,8 +189,8 @@ def find_scale(sheets: Sequence[Sheet], axes: str | None = None) -> int:
 
 def read_pairs(sheets: Sequence[Sheet], scale: int, pixels: int, reading: Reading) -> Pairs:
     """Read windows of pairs, ``pixels`` LR pixels at most, spread over the files, their frames and planes."""
-    check_pairs(sheets, scale, reading.axes)
-    side, numbers, count = sampling([lr_path(sheet) for sheet in sheets], pixels, reading.axes)
+    check_pairs(sheets, scale, reading.axes, image=reading.image)
+    side, numbers, count = sampling([lr_path(sheet) for sheet in sheets], pixels, reading.axes, reading.image)
     chosen, shrink, parts = [sheets[number] for number in numbers], Downsample(scale, reading.downsample), []
     for sheet in tqdm(chosen, desc="reading", unit="pair", disable=None):
         hr, lr, saturated, levels, shares = _read_pair(sheet, scale, side, count, reading)
@@ -241,7 +242,8 @@ def _to_one_contrast(sheets: Sequence[Sheet], parts: Sequence[_Part]) -> Pairs:
 def _read_pair(sheet: Sheet, scale: int, side: tuple[int, int], count: int, reading: Reading) -> _Part:
     """HR and LR windows in grey levels, saturated HR pixels, the LR levels, and the shares of saturated pixels."""
     with ExitStack() as opened:
-        hr, lr = (opened.enter_context(open_image(path, axes=reading.axes)) for path in (sheet.label, lr_path(sheet)))
+        files = (sheet.label, lr_path(sheet))
+        hr, lr = (opened.enter_context(open_image(path, reading.axes, reading.image)) for path in files)
         windows = places(lr, side, count)
         large = [(frame, Window(w.y * scale, w.x * scale, w.height * scale, w.width * scale)) for frame, w in windows]
         lr_range, hr_range = (fit_image_intensity(image, reading.intensity) for image in (lr, hr))

@@ -78,7 +78,7 @@ def restore(
 
 @verb(
     "evaluation.evaluate:evaluate",
-    "restoration.options:RestoreOptions window overlap precision backend device axes",
+    "restoration.options:RestoreOptions window overlap precision backend device axes image",
     example="--hr test/ --weights run/model.pt --out evaluation/",
 )
 def evaluate(**options: Any) -> Answer:
@@ -92,7 +92,7 @@ def evaluate(**options: Any) -> Answer:
 
 
 @verb(
-    "data.datalists:TileSettings tile overlap scale n_frames stack axes",
+    "data.datalists:TileSettings tile overlap scale n_frames stack axes image",
     places="file",
     example="stack.ome.tif --n-frames 5",
 )

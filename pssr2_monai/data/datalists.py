@@ -42,6 +42,8 @@ class TileSettings:
         n_frames: HR frames of a sample, or ``[LR, HR]``.
         stack: order of T and Z.
         axes: axes of files that do not state their own, such as ZYX.
+        image: number (from 1) or name of the image to read of files that hold several; by default the largest that is
+            no thumbnail, label or overview.
         slide: samples of several frames move on by one frame rather than by their length. Volumes that do not slide lie
             anywhere in their run where tiles lie at random positions.
         split: which images are for validation: ``file`` (the last files by name), ``place`` (a part of each sheet), a
@@ -63,6 +65,7 @@ class TileSettings:
     n_frames: int | Sequence[int] = 1
     stack: str = "TZ"
     axes: str | None = None
+    image: int | str | None = None
     slide: bool = True
     split: str = "auto"
     val_fraction: float = 0.2
@@ -174,7 +177,8 @@ def _usable_sheets(sheets: Sequence[Sheet], settings: TileSettings) -> list[_Ope
 
 def _open_sheet(sheet: Sheet, settings: TileSettings, sample_step: int) -> _OpenedSheet:
     with ExitStack() as opened:
-        images = {key: opened.enter_context(open_image(path, settings.axes)) for key, path in sheet.files().items()}
+        files = sheet.files().items()
+        images = {key: opened.enter_context(open_image(path, settings.axes, settings.image)) for key, path in files}
         label = images["label"]
         _check_size(label, sheet, settings)
         refuse_misfits(find_misfits(images, settings.scale, settings.stack), settings.scale)
@@ -194,11 +198,13 @@ def _intensity_sample(image: LazyImage, stack: str) -> np.ndarray:
     return np.concatenate([window.ravel() for window in sample_pixels(image, stack)])
 
 
-def shared_intensity(paths: Sequence[Path], settings: IntensitySettings, stack: str, axes: str | None) -> Intensity:
+def shared_intensity(
+    paths: Sequence[Path], settings: IntensitySettings, stack: str, axes: str | None, choice: int | str | None = None
+) -> Intensity:
     """Fit one scale to several HR images, as a training with the scope "dataset" does."""
     samples = []
     for path in paths:
-        with open_image(path, axes) as image:
+        with open_image(path, axes, choice) as image:
             samples.append({"label": _intensity_sample(image, stack)[:: 1 + 2 * (len(paths) // 8)]})
     return _shared_intensities(samples, settings, paths[0].parent)["label"]
 
@@ -317,7 +323,7 @@ def _with_content(
     places: list[tuple[int, Window]], sheet: Sheet, scale: Intensity, settings: TileSettings
 ) -> list[tuple[int, Window]]:
     """Keep the frames and windows whose standard deviation, in grey levels of 0..255, is above ``min_std``."""
-    with open_image(sheet.label, settings.axes) as label:
+    with open_image(sheet.label, settings.axes, settings.image) as label:
         return [
             (frame, window)
             for frame, window in places

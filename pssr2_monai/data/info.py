@@ -1,4 +1,4 @@
-"""How an image file is read: its axes, pixel size, intensity scale, noise and tiles."""
+"""How an image file is read: which of its images, its axes, pixel size, intensity scale, noise and tiles."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from pssr2_monai.data.datalists import TileSettings
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import frames_of, sample_centres
+from pssr2_monai.images.contents import described
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.noise_estimates import noise_level
 from pssr2_monai.images.windows import fit_image_intensity, grid, plane_size, sample_pixels
@@ -20,6 +21,8 @@ class ImageInfo:
     """How an image file is read."""
 
     path: str
+    image: str  # which of the images of the file this is
+    images: tuple[str, ...]  # all of them: number, name, shape, type and axes
     axes: str  # letters out of TZCYX in the file's order
     shape: tuple[int, ...]  # along these axes
     dtype: str
@@ -44,6 +47,7 @@ class ImageInfo:
             "pixel_size": ", ".join([*sizes, *(f"{axis} unknown" for axis in unknown)]) + " (micrometres)",
             "channel_names": ", ".join(self.channel_names) or "unknown",
             "bar_rows": f"{self.bar_rows} (the data bar below the image, left out)" if self.bar_rows else "none",
+            "images": f"\n{'':15}".join(self.images),
         }
         return "\n".join(
             f"{name.replace('_', ' '):14} {f'{value:g}' if isinstance(value, float) else value}"
@@ -71,7 +75,7 @@ def describe(path: str | Path, settings: TileSettings | None = None) -> ImageInf
         ('YX', (48, 48), 'uint8', {'Y': 0.04, 'X': 0.04})
     """
     settings = settings or TileSettings()
-    with open_image(path, settings.axes) as image:
+    with open_image(path, settings.axes, settings.image) as image:
         windows = list(sample_pixels(image, settings.stack))
         sample = np.concatenate([window.ravel() for window in windows])
         finite = sample[np.isfinite(sample)]
@@ -84,6 +88,8 @@ def describe(path: str | Path, settings: TileSettings | None = None) -> ImageInf
         noise = [noise_level(window) for window in windows]
         return ImageInfo(
             path=str(path),
+            image=image.place.removeprefix("image "),
+            images=tuple(described(image.entries)),
             axes=image.axes,
             shape=image.shape,
             dtype=str(image.dtype),

@@ -39,6 +39,7 @@ class LoadTiled(Seeded, MapTransform):
         random_orientation: draw one of the tile's eight orientations each time, the same for all keys; for pairs whose
             scale differs between Y and X, one of the four that do not swap Y and X.
         axes: axes of files that do not name theirs.
+        image: number or name of the image to read of files that hold several; by default the largest.
         stack: order of T and Z.
         cache_mb: megabytes of decoded frames that each process may keep.
         allow_missing_keys: skip keys that an item does not have.
@@ -52,6 +53,7 @@ class LoadTiled(Seeded, MapTransform):
         random_position: bool = False,
         random_orientation: bool = False,
         axes: str | None = None,
+        image: int | str | None = None,
         stack: str = "TZ",
         cache_mb: int = 512,
         allow_missing_keys: bool = False,
@@ -63,7 +65,7 @@ class LoadTiled(Seeded, MapTransform):
         self.random_position = random_position
         self.random_orientation = random_orientation
         self.stack = stack
-        self.sheets = SheetReader(cache_bytes=cache_mb * 2**20, axes=axes, stack=stack)
+        self.sheets = SheetReader(cache_bytes=cache_mb * 2**20, axes=axes, stack=stack, image=image)
         self._window = Window(0, 0, 0, 0)
         self._frame = 0
         self._orientation = 0

@@ -65,13 +65,17 @@ def match_names(hr: Sequence[Path], lr: Sequence[Path], pattern: str | None = No
 
 
 def check_pairs(
-    sheets: Sequence[Sheet], scale: int | Sequence[int], axes: str | None = None, stack: str = "TZ"
+    sheets: Sequence[Sheet],
+    scale: int | Sequence[int],
+    axes: str | None = None,
+    stack: str = "TZ",
+    image: int | str | None = None,
 ) -> None:
     """Check that sizes and numbers of frames of pairs are in the ratio of the scale."""
     misfits: list[str] = []
     for sheet in sheets:
         with ExitStack() as opened:
-            images = {key: opened.enter_context(open_image(path, axes)) for key, path in sheet.files().items()}
+            images = {key: opened.enter_context(open_image(path, axes, image)) for key, path in sheet.files().items()}
             misfits += find_misfits(images, scale, stack)
     refuse_misfits(misfits, scale)
 

@@ -41,7 +41,15 @@ from pssr2_monai.restoration.options import RestoreOptions
 FREQUENCIES = np.linspace(1 / 128, 0.5, 64)  # of curves of Fourier ring correlation, in periods per HR pixel
 ISOTROPY_TOLERANCE = 0.01
 """Relative difference of pixel sizes along Y and X up to which one resolution in nanometres is given."""
-USED_OPTIONS = ("window", "overlap", "precision", "backend", "device", "axes")  # others are about files and processes
+USED_OPTIONS = (
+    "window",
+    "overlap",
+    "precision",
+    "backend",
+    "device",
+    "axes",
+    "image",
+)  # others are about files and processes
 Scores = dict[str, dict[str, float]]  # by method and metric
 
 
@@ -104,7 +112,7 @@ def evaluate(
         weights: a ``model.pt`` of a training, or the name of bundled weights: ``em``, ``em_denoise``.
         out: folder for ``report.html``, which stands alone, ``metrics.json``, ``metrics.csv`` and the pictures
             LR | bicubic | restored | HR | error.
-        options: how to restore; only window, overlap, precision, backend, device and axes have an effect.
+        options: how to restore; only window, overlap, precision, backend, device, axes and image have an effect.
         lr: folder of their real low-resolution partners, of the same names; by default the HR images are crappified as
             in training.
         seed: of the crappifier and of the bootstrap.
@@ -136,7 +144,7 @@ def evaluate(
     if lr is None and not record.crappifier:
         raise InputError(f"{weights}: was trained on real pairs and holds no crappifier; give the LR images with --lr")
     sheets = sheets_of(hr, lr, pattern=pair_pattern)
-    check_pairs(sheets, record.scale, options.axes, record.stack)
+    check_pairs(sheets, record.scale, options.axes, record.stack, options.image)
     pictures = _picture_paths(sheets, Path(out) / "pictures")
     settings = _settings(weights, record, lr is not None, seed, normalise)
     images = _score_sheets(sheets, pictures, (network, record), options, settings, pixel_size)
@@ -198,8 +206,10 @@ def _score_sheets(
     images = []
     for done, sheet in enumerate(tqdm(sheets, desc="evaluating", unit="image", disable=None)):
         with ExitStack() as files:
-            hr = files.enter_context(open_image(sheet.label, options.axes))
-            lr = files.enter_context(open_image(sheet.image, options.axes)) if sheet.image else None
+            hr = files.enter_context(open_image(sheet.label, options.axes, options.image))
+            lr = None
+            if sheet.image:
+                lr = files.enter_context(open_image(sheet.image, options.axes, options.image))
             image = _ScoredImage(sheet.label.name, _pixel_size_nm(hr, lr, record, pixel_size))
             for comparison in compare(hr, lr, network, record, inferer, settings["seed"]):
                 report_progress(image.name, done / len(sheets))

@@ -61,6 +61,7 @@ def check_fidelity(
     restored: str | Path,
     record: Record,
     axes: str | None = None,
+    image: int | str | None = None,
     overwrite: bool = False,
     block_side: int | None = None,
 ) -> Fidelity:
@@ -77,6 +78,7 @@ def check_fidelity(
         restored: the SR image, restored from it.
         record: record of the weights that restored it.
         axes: axes of a source that does not state its own.
+        image: number or name of the image that was restored of a source that holds several.
         overwrite: replace earlier maps.
         block_side: side of the blocks in LR pixels; by default 256, for volumes 128.
 
@@ -85,7 +87,7 @@ def check_fidelity(
     """
     restored = Path(restored)
     z_path, score_path = map_path(restored, "fidelity"), map_path(restored, "structures")
-    with open_image(source, axes=axes) as lr, open_image(restored) as sr:
+    with open_image(source, axes, image) as lr, open_image(restored) as sr:
         pair = _Pair.of(lr, sr, record)
         expected, spreads, strengths = _fitted(pair)
         limit = score_limit(math.prod(lr.shape))

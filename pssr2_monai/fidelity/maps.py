@@ -81,7 +81,7 @@ def restore_with_maps(
                 raise InputError(f"{path}: exists already; give another output, or ask to overwrite it")
         spreads = dict.fromkeys(restore_prepared(run, engine)) if not uncertainty else _restore_all(run, several)
     # An earlier map of an output that was written or found finished is out of date.
-    check = partial(check_fidelity, record=run.record, axes=options.axes, overwrite=True)
+    check = partial(check_fidelity, record=run.record, axes=options.axes, image=options.image, overwrite=True)
     return [
         Mapped(output, check(file, output) if fidelity else None, spreads[output])
         for file, output in run.pairs

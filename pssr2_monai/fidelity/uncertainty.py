@@ -94,6 +94,7 @@ def restore_with_uncertainty(
     *,
     orientations: int | None = None,
     axes: str | None = None,
+    image: int | str | None = None,
     overwrite: bool = False,
 ) -> tuple[Path, Path]:
     """Restore a file as the mean over orientations and networks, and write their spread next to it.
@@ -110,6 +111,7 @@ def restore_with_uncertainty(
         inferer: applies them to windows.
         orientations: see ``MeanAndSpread``; by default 8, or 4 where Y and X are scaled differently.
         axes: axes of a file that does not state its own.
+        image: number or name of the image to restore of a file that holds several.
         overwrite: replace existing files.
 
     Raises:
@@ -120,16 +122,16 @@ def restore_with_uncertainty(
     orientations = orientations or (ORIENTATIONS if along_y == along_x else 4)
     network = MeanAndSpread(networks, orientations).eval()
     inferer = inferer or SeamlessInferer(volume=is_volume(record.scale))
-    with source if isinstance(source, LazyImage) else open_image(source, axes=axes) as image:
-        intensity = fit_image_intensity(image, record.intensity, record.stack)
+    with source if isinstance(source, LazyImage) else open_image(source, axes, image) as scan:
+        intensity = fit_image_intensity(scan, record.intensity, record.stack)
         spread = map_path(target, "uncertainty")
         with (
-            output_writer(target, image, record, overwrite) as means,
-            output_writer(spread, image, record, overwrite, dtype=np.float32) as spreads,
+            output_writer(target, scan, record, overwrite) as means,
+            output_writer(spread, scan, record, overwrite, dtype=np.float32) as spreads,
         ):
             remove(journal_of(target.absolute()))  # of an interrupted run without uncertainty, which does not resume
-            layout = layout_of(image, target, record, inferer, itemsize=8)  # of both float32 values
-            restorer = _MeanAndSpreadRestorer(image, means, network, record, inferer, intensity, layout, spreads)
+            layout = layout_of(scan, target, record, inferer, itemsize=8)  # of both float32 values
+            restorer = _MeanAndSpreadRestorer(scan, means, network, record, inferer, intensity, layout, spreads)
             restorer.quantize()
             for _ in restorer.run(layout.strips()):
                 pass

@@ -87,9 +87,13 @@ def chosen(entries: Sequence[Entry], image: int | str | None, file: str) -> int:
 
 def inventory(entries: Sequence[Entry]) -> str:
     """The images of a file with their numbers and names, for messages."""
-    listed = [f"{number} {entry.name} ({entry.text})" for number, entry in enumerate(entries[:LISTED], 1)]
     more = f" and {len(entries) - LISTED} more" if len(entries) > LISTED else ""
-    return f"it holds {len(entries)} image{'s' * (len(entries) > 1)}: {'; '.join(listed).replace('  ', ' ')}{more}"
+    return f"it holds {len(entries)} image{'s' * (len(entries) > 1)}: {'; '.join(described(entries[:LISTED]))}{more}"
+
+
+def described(entries: Sequence[Entry]) -> list[str]:
+    """The number, the name and what is known of each image."""
+    return [f"{number}{' ' * bool(entry.name)}{entry.name} ({entry.text})" for number, entry in enumerate(entries, 1)]
 
 
 def contents_of(image: LazyImage) -> Contents:

@@ -130,7 +130,7 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         A forked process shares the file position of its parent: each would move it for the other.
         """
         if self._process != os.getpid():
-            fresh = open_image(self.path, self.axes_given, self.image_given)
+            fresh = open_image(self.path, self.axes_given, self.number if self.entries else self.image_given)
             if _layout(fresh) != _layout(self):
                 raise InputError(f"{self.path.name}: was changed since it was opened; wait until it is complete")
             self.reader, self.closer, self.alpha_reader = fresh.reader, fresh.closer, fresh.alpha_reader

@@ -29,15 +29,16 @@ class MicroscopyReader(ImageReader):
 
     Args:
         axes: letters out of "TZCYX" for files whose axes are missing or wrong.
+        image: number or name of the image to read of files that hold several; by default the largest.
 
     Example:
         >>> from monai.transforms import LoadImaged
         >>> load = LoadImaged(keys="image", reader=MicroscopyReader, ensure_channel_first=True)
     """
 
-    def __init__(self, axes: str | None = None) -> None:
+    def __init__(self, axes: str | None = None, image: int | str | None = None) -> None:
         super().__init__()
-        self.axes = axes
+        self.axes, self.image = axes, image
 
     def verify_suffix(self, filename: Sequence[str | Path] | str | Path) -> bool:
         """Whether every file has a suffix that this package reads."""
@@ -45,7 +46,7 @@ class MicroscopyReader(ImageReader):
 
     def read(self, data: Sequence[str | Path] | str | Path, **kwargs: Any) -> list[LazyImage]:
         """Open the files; `get_data` reads their pixels."""
-        return [open_image(path, self.axes) for path in ensure_tuple(data)]
+        return [open_image(path, self.axes, self.image) for path in ensure_tuple(data)]
 
     def get_data(self, img: Sequence[LazyImage] | LazyImage) -> tuple[np.ndarray, dict[str, Any]]:
         """Return pixels and metadata of an image; several images become channels of one.

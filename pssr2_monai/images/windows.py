@@ -213,13 +213,19 @@ class SheetReader:
         axes: of files whose own are missing or wrong.
         stack: order of T and Z.
         open_files: files to keep open at most.
+        image: number or name of the image to read of files that hold several.
     """
 
     def __init__(
-        self, cache_bytes: int = 2**29, axes: str | None = None, stack: str = "TZ", open_files: int = 64
+        self,
+        cache_bytes: int = 2**29,
+        axes: str | None = None,
+        stack: str = "TZ",
+        open_files: int = 64,
+        image: int | str | None = None,
     ) -> None:
         self.cache_bytes, self.open_files = cache_bytes, open_files
-        self.axes, self.stack = axes, stack
+        self.axes, self.stack, self.image_given = axes, stack, image
         self._images: OrderedDict[str, LazyImage] = OrderedDict()
         self._planes: OrderedDict[tuple[str, int], np.ndarray] = OrderedDict()
         self._cached = 0
@@ -232,7 +238,7 @@ class SheetReader:
         if key not in self._images:
             if len(self._images) >= self.open_files:
                 self._images.popitem(last=False)[1].close()
-            self._images[key] = open_image(path, axes=self.axes)
+            self._images[key] = open_image(path, axes=self.axes, image=self.image_given)
         self._images.move_to_end(key)
         return self._images[key]
 

@@ -28,6 +28,8 @@ class RestoreOptions:
         backend: torch, or openvino, which is faster on some processors.
         device: cpu, cuda, cuda:1 and so on; by default a GPU where there is one, for several workers one each.
         axes: Axes of files that do not state their own, such as ZYX.
+        image: Number (from 1) or name of the image to read of files that hold several; by default the largest that is
+            no thumbnail, label or overview.
         overwrite: Replace existing files, each when the new one is complete.
         skip_bad: Leave out files that cannot be read, with a warning, instead of stopping before any work.
         format: tif, ome.tif, ome.zarr or png for files written into a folder; by default that of the source where it
@@ -52,6 +54,7 @@ class RestoreOptions:
     backend: str = "torch"
     device: str | None = None
     axes: str | None = None
+    image: int | str | None = None
     overwrite: bool = False
     skip_bad: bool = False
     format: str | None = None

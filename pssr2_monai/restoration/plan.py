@@ -94,7 +94,7 @@ def prepare(
     inferer = options.inferer(record)
     journal = None
     if resume:
-        settings = network_settings(network, record, inferer) | {"axes": options.axes}
+        settings = network_settings(network, record, inferer) | {"axes": options.axes, "image": options.image}
         journal = FolderJournal(Path(target), settings, options.overwrite)
     pairs, files = _matched_files(source, target, record, inferer, options, journal, maps)
     return PreparedRun(options, network, record, inferer, journal, tuple(pairs), tuple(files))
@@ -144,7 +144,7 @@ def _matched_files(
             pairs.append((file, output))
             continue
         try:
-            files.append(_planned(open_image(file, axes=options.axes), output, record, inferer, maps))
+            files.append(_planned(open_image(file, options.axes, options.image), output, record, inferer, maps))
         except InputError as error:
             if not options.skip_bad:
                 raise
@@ -185,7 +185,9 @@ class RestoringPlan:
         lines += [f"{'finished':12}{self.finished} files, by an interrupted run"] if self.finished else []
         for file in self.files:
             image = file.image
-            lines.append(f"{image.path} ({image.axes}, {' x '.join(map(str, image.shape))} {image.dtype})")
+            lines.append(
+                f"{image.path} ({image.place}, {image.axes}, {' x '.join(map(str, image.shape))} {image.dtype})"
+            )
             lines += [f"  -> {output.path}" for output in (file.output, *file.maps)]
         return "\n".join([*lines, self.table()])
 

@@ -146,7 +146,7 @@ class FileRestorer:
         halvings = begun.get("halvings", halvings)
         inferer = self.inferer.halved(halvings) or self.inferer
         layout = layout_of(image, target, self.record, inferer, self.limits)
-        settings: dict[str, Any] = {"source": [image.path.name, state, image.axes, list(image.shape)]}
+        settings: dict[str, Any] = {"source": [image.path.name, state, image.number, image.axes, list(image.shape)]}
         settings |= self._network_settings
         settings |= {"halvings": halvings, "overwrite": self.overwrite}
         settings["blocks"] = [*layout.chunks, len(layout.columns), *map(len, layout.columns[0])]

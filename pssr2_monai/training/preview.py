@@ -74,7 +74,7 @@ def crappify_images(
     intensity_of = crappifying.intensities([file for file, _ in pairs])
     for file, output in pairs:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with open_image(file, axes=crappifying.axes) as image:
+        with open_image(file, crappifying.axes, crappifying.image) as image:
             crappifying.write(image, output, intensity_of(image), seed, overwrite)
         logger.info("%s -> %s", file, output)
     return [output for _, output in pairs]
@@ -163,7 +163,7 @@ def preview(
     crappifying = _Crappifying(preset, overrides)
     stack, (along_z, along_y, along_x) = crappifying.stack, factors(crappifying.scale)
     intensity_of = crappifying.intensities([Path(source)])
-    with open_image(source, axes=crappifying.axes) as image:
+    with open_image(source, crappifying.axes, crappifying.image) as image:
         frames = frames_of(image.axes, image.shape, stack)
         count = min(4, frames.run // along_z) * along_z if along_z > 1 else 1
         first = frames.count // 2 // frames.run * frames.run + (frames.run - count) // 2
@@ -195,7 +195,8 @@ class _Crappifying:
 
     def __init__(self, preset: str | Sequence[str] | None, overrides: dict[str, Any], trust: bool = False) -> None:
         config = _training_config(preset, overrides, trust)
-        self.scale, self.stack, self.axes = (_parsed(config, name) for name in ("scale", "stack", "axes"))
+        names = ("scale", "stack", "axes", "image")
+        self.scale, self.stack, self.axes, self.image = (_parsed(config, name) for name in names)
         self.settings: IntensitySettings = _parsed(config, "intensity")
         self.transform = Crappifyd("hr", _parsed(config, "crappifier"), "lr")
 
@@ -206,10 +207,10 @@ class _Crappifying:
     def intensities(self, files: Sequence[Path]) -> Callable[[LazyImage], Intensity]:
         """Check the files, and return what gives a file's scale as training fits it: one for each, or one for all."""
         for file in files:
-            with open_image(file, axes=self.axes) as image:
+            with open_image(file, self.axes, self.image) as image:
                 self.lr_shape(image)
         if self.settings.scope == "dataset":
-            shared = shared_intensity(files, self.settings, self.stack, self.axes)
+            shared = shared_intensity(files, self.settings, self.stack, self.axes, self.image)
             return lambda image: shared
         return lambda image: fit_image_intensity(image, self.settings, self.stack)
 

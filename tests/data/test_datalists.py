@@ -262,9 +262,9 @@ def test_each_file_is_opened_and_sampled_once(
     opened: list[Path] = []
     sampled: list[Path] = []
 
-    def open_and_count(path: Path, axes: str | None = None) -> LazyImage:
+    def open_and_count(path: Path, axes: str | None = None, image: int | str | None = None) -> LazyImage:
         opened.append(path)
-        return open_image(path, axes)
+        return open_image(path, axes, image)
 
     def sample_and_count(image: LazyImage, stack: str = "TZ") -> Iterator[np.ndarray]:
         sampled.append(image.path)

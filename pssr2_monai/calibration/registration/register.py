@@ -73,6 +73,7 @@ def register(
     min_score: float = MIN_SCORE,
     pair_pattern: str | None = None,
     axes: str | None = None,
+    image: int | str | None = None,
 ) -> list[Registered]:
     """Align real LR and HR images of the same fields, and write what they share.
 
@@ -91,6 +92,7 @@ def register(
         min_score: pairs with a lower score are left out, as they do not seem to show the same field.
         pair_pattern: regular expression whose group is what the names of partners have in common.
         axes: axes of files that do not state their own, such as ZYX.
+        image: number (from 1) or name of the image to read of files that hold several; by default the largest.
 
     Returns:
         The result for each pair.
@@ -109,24 +111,30 @@ def register(
     if not min_score >= 0:
         raise InputError(f"min_score: {min_score!r} is below 0; 0 keeps every pair, {MIN_SCORE:g} is the default")
     sheets = sheets_of(hr, lr, pattern=pair_pattern)
-    scale = _common_scale(sheets, scale, axes)
+    scale = _common_scale(sheets, scale, axes, image)
     out = Path(out)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         state = "is a file" if out.is_file() else "holds files already"
         raise InputError(f"{out}: {state}; give a new or an empty folder")
     with written_atomically(out) as part:
-        results = _register_pairs(sheets, part, scale, model, min_score, axes)
+        results = _register_pairs(sheets, part, scale, model, min_score, axes, image)
     _check_kept(results, out, min_score)
     return results
 
 
 def _register_pairs(
-    sheets: Sequence[Sheet], folder: Path, scale: int, model: str, min_score: float, axes: str | None
+    sheets: Sequence[Sheet],
+    folder: Path,
+    scale: int,
+    model: str,
+    min_score: float,
+    axes: str | None,
+    image: int | str | None,
 ) -> list[Registered]:
     for kind in ("HR", "LR"):
         (folder / kind).mkdir(parents=True)
     results = [
-        _register_pair(sheet, folder, scale, model, min_score, axes)
+        _register_pair(sheet, folder, scale, model, min_score, axes, image)
         for sheet in tqdm(sheets, desc="registering", unit="pair", disable=None)
     ]
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
@@ -160,12 +168,12 @@ def summary(results: Sequence[Registered]) -> str:
     return "\n".join(lines)
 
 
-def _common_scale(sheets: Sequence[Sheet], scale: int | None, axes: str | None) -> int:
+def _common_scale(sheets: Sequence[Sheet], scale: int | None, axes: str | None, choice: int | str | None) -> int:
     """Validate every file of the pairs; return their scale."""
     first: tuple[int, str] | None = None
     for sheet in sheets:
         name = sheet.label.name
-        with open_image(sheet.label, axes) as hr, open_image(lr_path(sheet), axes) as lr:
+        with open_image(sheet.label, axes, choice) as hr, open_image(lr_path(sheet), axes, choice) as lr:
             pair_scale = _scale_of(lr, hr) if scale is None else scale
             try:
                 check_fields(plane_size(lr), plane_size(hr), pair_scale)
@@ -199,9 +207,15 @@ def _scale_of(lr: LazyImage, hr: LazyImage) -> int:
 
 
 def _register_pair(
-    sheet: Sheet, folder: Path, scale: int, model: str, min_score: float, axes: str | None
+    sheet: Sheet,
+    folder: Path,
+    scale: int,
+    model: str,
+    min_score: float,
+    axes: str | None,
+    choice: int | str | None,
 ) -> Registered:
-    with open_image(sheet.label, axes) as hr, open_image(lr_path(sheet), axes) as lr:
+    with open_image(sheet.label, axes, choice) as hr, open_image(lr_path(sheet), axes, choice) as lr:
         count = frames_of(lr.axes, lr.shape).count
         frames = sorted(set(np.linspace(0, count - 1, MAX_FRAMES).round().astype(int).tolist()))
         lr_whole, hr_whole = (Window(0, 0, *plane_size(image)) for image in (lr, hr))
