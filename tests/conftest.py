@@ -10,9 +10,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -72,3 +75,30 @@ def tiny_weights(hr_folder: Path, tiny_options: dict[str, object], tmp_path_fact
     from pssr2_monai.training.train import train
 
     return train(hr_folder, tmp_path_factory.mktemp("run") / "run", epochs=2, **tiny_options)
+
+
+@pytest.fixture(scope="session")
+def write_ome_set() -> Callable[..., list[Path]]:
+    """A function that writes a ZYX stack as an OME-TIFF set of one plane a file and returns the files."""
+
+    def write(
+        folder: Path, stack: np.ndarray, names: Sequence[str] = (), layouts: Sequence[Mapping[str, Any]] = ()
+    ) -> list[Path]:
+        folder.mkdir(exist_ok=True)
+        names = names or [f"z{z}.ome.tif" for z in range(len(stack))]
+        depth, height, width = stack.shape
+        places = "".join(
+            f'<TiffData FirstZ="{z}" IFD="0" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{name}</UUID></TiffData>'
+            for z, name in enumerate(names)
+        )
+        for name, plane, layout in zip(names, stack, layouts or [{}] * depth, strict=True):
+            xml = (
+                '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+                f'UUID="urn:uuid:{name}"><Image ID="Image:0" Name="stack"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" '
+                f'Type="{stack.dtype}" SizeX="{width}" SizeY="{height}" SizeZ="{depth}" SizeC="1" SizeT="1">'
+                f'<Channel ID="Channel:0" SamplesPerPixel="1"/>{places}</Pixels></Image></OME>'
+            )
+            tifffile.imwrite(folder / name, plane, description=xml, metadata=None, **layout)
+        return [folder / name for name in names]
+
+    return write

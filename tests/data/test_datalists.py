@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -292,3 +293,27 @@ def test_monai_datasets_and_samplers_take_the_datalists(hr_folder: Path) -> None
         sampler = DistributedSampler(cached, num_replicas=2, rank=rank, shuffle=True, seed=3, even_divisible=False)
         seen += [name for batch in DataLoader(cached, batch_size=4, sampler=sampler) for name in batch["name"]]
     assert sorted(seen) == sorted(item["name"] for item in items)
+
+
+def test_the_files_of_one_image_are_one_sheet(tmp_path: Path, write_ome_set: Callable[..., list[Path]]) -> None:
+    """Each of them opens as the whole stack, so that its pixels would lie on both sides of a split by file."""
+    write_ome_set(tmp_path, np.random.default_rng(0).integers(0, 255, (5, 96, 64), "uint8"))
+    lists = tile_lists(tmp_path, TileSettings(tile=32, scale=2))
+    assert {item["label"] for item in lists.training + lists.validation} == {str(tmp_path / "z0.ome.tif")}
+    places = [{tuple(item["window"]) for item in items} for items in (lists.training, lists.validation)]
+    assert all(places)
+    assert not places[0] & places[1]  # of no frame
+    assert len({item["frame"] for item in lists.training}) == 5
+
+
+def test_tiles_of_a_chosen_image(tmp_path: Path) -> None:
+    snapshot, scan = np.full((64, 64), 7, "uint8"), np.full((96, 96), 9, "uint8")
+    snapshot[::2], scan[::2] = 1, 2
+    for page in (snapshot, scan):
+        tifffile.imwrite(tmp_path / "a.tif", page, append=True)
+    for image, pixels in ((None, scan), (1, snapshot), ("2", scan)):
+        lists = tile_lists(tmp_path, TileSettings(tile=64, scale=2, val_fraction=0, image=image))
+        sample = LoadTiled("label", scale=2, image=image)(lists.training[0])
+        np.testing.assert_allclose(np.asarray(sample["label"][0]) * 255, pixels[:64, :64], atol=1e-4)
+    with pytest.raises(InputError, match=r"a\.tif: there is no image 3; it holds 2 images"):
+        tile_lists(tmp_path, TileSettings(tile=64, scale=2, image=3))

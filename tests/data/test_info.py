@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from pssr2_monai.data.datalists import TileSettings
 from pssr2_monai.data.info import describe
@@ -28,6 +29,23 @@ def test_a_stack_is_described(tmp_path: Path) -> None:
     assert "pixel size     Z 0.3, Y 0.1, X 0.1 (micrometres)" in str(info)
     with pytest.raises(InputError, match="n_frames asks for 9"):
         describe(tmp_path / "s.ome.tif", TileSettings(n_frames=9))
+
+
+def test_all_images_of_a_file_are_listed(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as tif:
+        for name, shape in (("Snapshot", (40, 50)), ("Scan", (3, 64, 70))):
+            tif.write(
+                np.ones(shape, "uint16"),
+                photometric="minisblack",
+                metadata={"axes": "ZYX"[-len(shape) :], "Name": name},
+            )
+    info = describe(tmp_path / "a.ome.tif", TileSettings(tile=32))
+    assert (info.image, info.shape) == ("2 of 2 (Scan)", (3, 64, 70))
+    assert info.images == ("1 Snapshot (40 x 50 uint16 YX)", "2 Scan (3 x 64 x 70 uint16 ZYX)")
+    assert "image          2 of 2 (Scan)\nimages         1 Snapshot (40 x 50 uint16 YX)\n               2 Scan" in str(
+        info
+    )
+    assert describe(tmp_path / "a.ome.tif", TileSettings(tile=32, image="snapshot")).shape == (40, 50)
 
 
 def test_describing_an_image_needs_neither_torch_nor_monai(hr_folder: Path) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from pssr2_monai.errors import InputError, UsageError
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import write_image
 from pssr2_monai.machine import TABLE
 from pssr2_monai.networks.weights import load_weights
+from pssr2_monai.restoration.plan import plan_restoring
 from pssr2_monai.restoration.restore import restore, restoring_engine
 
 
@@ -94,3 +97,38 @@ def test_keywords_of_former_releases_are_refused_with_the_new_ones(tiny_weights:
         restoring_engine(network, record, axes="ZYX", skip_bad=True)
     with pytest.raises(UsageError, match="there is no option 'overwrit'; did you mean 'overwrite'"):
         restoring_engine(network, record, overwrit=True)
+
+
+def test_a_set_of_files_is_restored_once(
+    tiny_weights: Path, tmp_path: Path, write_ome_set: Callable[..., list[Path]]
+) -> None:
+    stack = np.random.default_rng(0).integers(0, 255, (3, 32, 40), "uint8")
+    write_ome_set(tmp_path / "scans", stack)
+    write_image(tmp_path / "whole.ome.tif", stack, axes="ZYX", pixel_size={})
+    (one,) = restore(tmp_path / "scans", tmp_path / "restored", tiny_weights)
+    (whole,) = restore(tmp_path / "whole.ome.tif", tmp_path / "restored", tiny_weights)
+    assert one.name == "z0.ome.tif"
+    with open_image(one) as image, open_image(whole) as expected:
+        assert image.place.startswith("image 1 of 1")
+        np.testing.assert_array_equal(image.read(), expected.read())
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_the_output_of_a_chosen_image_holds_it_alone(tiny_weights: Path, tmp_path: Path, workers: int | None) -> None:
+    snapshot, scan = (np.random.default_rng(1).integers(0, 255, shape, "uint8") for shape in ((40, 44), (48, 64)))
+    for page in (snapshot, scan):
+        tifffile.imwrite(tmp_path / "a.tif", page, append=True)
+    for image, pixels in ((None, scan), (1, snapshot)):
+        tifffile.imwrite(tmp_path / "alone.tif", pixels)
+        (alone,) = restore(tmp_path / "alone.tif", tmp_path / "alone", tiny_weights, overwrite=True)
+        (output,) = restore(
+            tmp_path / "a.tif", tmp_path / "out", tiny_weights, image=image, overwrite=True, workers=workers
+        )
+        np.testing.assert_array_equal(tifffile.imread(output), tifffile.imread(alone))
+    assert "(image 1 of 2, YX, 40 x 44 uint8)" in str(
+        plan_restoring(tmp_path / "a.tif", tmp_path / "new", tiny_weights, image=1)
+    )
+    with pytest.raises(
+        InputError, match=r"a\.tif: there is no image 'x'; it holds 2 images: 1 \(40 x 44 uint8 YX\); 2"
+    ):
+        restore(tmp_path / "a.tif", tmp_path / "new", tiny_weights, image="x")

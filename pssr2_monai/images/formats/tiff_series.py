@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,7 @@ from pssr2_monai.images.axes import LETTERS
 from pssr2_monai.images.contents import AXIS_NAMES, UNKNOWN, Entry
 
 TIFF_SUFFIXES = (".tif", ".tiff")
+logger = logging.getLogger(__name__)
 PAGE_NAME, FEI_DETECTOR = 285, 34682
 BY_PAGE = ("uniform", "generic", "shaped")  # kinds of series that say nothing of how pages belong together
 OF_SETS = ("ome", "mmstack", "ndtiff")  # kinds of series whose metadata describe all files of a set
@@ -94,10 +96,15 @@ def one_of_each_set(paths: Sequence[Path]) -> list[Path]:
     covered: set[Path] = set()
     kept = []
     for path in paths:
-        if path not in covered:
-            kept.append(path)
-            status = path.stat()
-            covered |= _files_of_set(path, status.st_size, status.st_mtime_ns)
+        if path in covered:
+            continue
+        status = path.stat()
+        files = _files_of_set(path, status.st_size, status.st_mtime_ns)
+        if files and path not in files and all(file.exists() for file in files):
+            logger.warning("left out: %s: is a copy of a file of the set of %s", path.name, min(files).name)
+            continue
+        kept.append(path)
+        covered |= files
     return kept
 
 

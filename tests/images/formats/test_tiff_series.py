@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import tifffile
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.image import list_images, open_image
 
+Writer = Callable[..., list[Path]]
 OME = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
 
 
@@ -40,16 +42,6 @@ def write_pages(path: Path, pages: Any, description: str, **options: Any) -> Non
         for number, page in enumerate(pages):
             text = description if number == 0 else None
             tif.write(page, description=text, metadata=None, contiguous=False, **options)
-
-
-def write_planes(folder: Path, names: list[str], layouts: list[dict[str, Any]] | None = None) -> np.ndarray:
-    """Write an OME-TIFF set of one plane a file and return the stack."""
-    data = ramp(len(names), 40, 50)
-    image = ome_image("stack", data, [(name, 0) for name in names], 0.1, "dye")
-    for name, plane, layout in zip(names, data, layouts or [{}] * len(names), strict=True):
-        xml = f'<?xml version="1.0" encoding="UTF-8"?><OME {OME} UUID="urn:uuid:{name}">{image}</OME>'
-        write_pages(folder / name, [plane], xml, **layout)
-    return data
 
 
 LAYOUTS: list[dict[str, Any]] = [
@@ -98,11 +90,12 @@ def test_a_renamed_or_moved_file_of_a_set_of_fields_reads(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("layouts", [[{}] * 4, LAYOUTS])
-def test_planes_in_files_that_are_stored_differently(tmp_path: Path, layouts: list[dict[str, Any]]) -> None:
-    names = [f"z{z}.ome.tif" for z in range(4)]
-    data = write_planes(tmp_path, names, layouts)
-    for name in names:
-        with open_image(tmp_path / name) as image:
+def test_planes_in_files_that_are_stored_differently(
+    tmp_path: Path, layouts: list[dict[str, Any]], write_ome_set: Writer
+) -> None:
+    data = ramp(4, 40, 50)
+    for file in write_ome_set(tmp_path, data, layouts=layouts):
+        with open_image(file) as image:
             assert image.axes == "ZYX"
             np.testing.assert_array_equal(image.read(), data)
             np.testing.assert_array_equal(image.read(np.s_[1:3, 11:30, 2:9]), data[1:3, 11:30, 2:9])
@@ -235,37 +228,39 @@ def test_a_loop_of_pyramids_is_one_stack(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image.read(), data)
 
 
-def test_a_set_of_one_image_is_listed_once(tmp_path: Path) -> None:
+def test_a_set_of_one_image_is_listed_once(tmp_path: Path, write_ome_set: Writer) -> None:
     fields(tmp_path, [{}, {}])
-    write_planes(tmp_path, ["z0.ome.tif", "z1.ome.tif", "z10.ome.tif"])
+    write_ome_set(tmp_path, ramp(3, 40, 50))
     tifffile.imwrite(tmp_path / "alone.tif", ramp(20, 30))
     tifffile.imwrite(tmp_path / "whole.ome.tif", ramp(4, 20, 30))
     (tmp_path / "damaged.tif").write_bytes(b"II*\0")
-    (tmp_path / "damaged.ome.tif").write_bytes((tmp_path / "z1.ome.tif").read_bytes()[:900])
+    (tmp_path / "copy of z1.ome.tif").write_bytes((tmp_path / "z1.ome.tif").read_bytes())
     names = [path.name for path in list_images(tmp_path)]
     assert names == [
         "alone.tif",
-        "damaged.ome.tif",
         "damaged.tif",
         "Pos0.ome.tif",
         "Pos1.ome.tif",
         "whole.ome.tif",
         "z0.ome.tif",
     ]
-    (tmp_path / "z0.ome.tif").unlink()
+    for name in ("copy of z1.ome.tif", "z0.ome.tif"):
+        (tmp_path / name).unlink()
     assert [path.name for path in list_images(tmp_path)][-1] == "z1.ome.tif"  # which tells what is missing
     with pytest.raises(InputError, match=r"z1\.ome\.tif: 1 of the 3 planes"):
         open_image(tmp_path / "z1.ome.tif")
 
 
-def test_a_folder_that_is_a_set_opens_as_its_image(tmp_path: Path) -> None:
-    data = write_planes(tmp_path, ["z0.ome.tif", "z1.ome.tif", "z2.ome.tif"])
+def test_a_folder_that_is_a_set_opens_as_its_image(tmp_path: Path, write_ome_set: Writer) -> None:
+    data = ramp(3, 40, 50)
+    write_ome_set(tmp_path, data)
     image = open_image(tmp_path)
     assert (image.axes, image.path) == ("ZYX", tmp_path)
     np.testing.assert_array_equal(image.read(), data)
 
 
-def test_a_set_with_the_wrong_order_of_names(tmp_path: Path) -> None:
-    data = write_planes(tmp_path, ["b.ome.tif", "c.ome.tif", "a.ome.tif"])
+def test_a_set_whose_names_have_another_order(tmp_path: Path, write_ome_set: Writer) -> None:
+    data = ramp(3, 40, 50)
+    write_ome_set(tmp_path, data, ["b.ome.tif", "c.ome.tif", "a.ome.tif"])
     assert [path.name for path in list_images(tmp_path)] == ["a.ome.tif"]
     np.testing.assert_array_equal(open_image(tmp_path / "a.ome.tif").read(), data)
