@@ -19,6 +19,7 @@ SUFFIXES = {
     ".zarr": "omezarr",
     ".czi": "czi",
     **dict.fromkeys((".mrc", ".mrcs", ".map", ".rec", ".st", ".ali"), "mrc"),
+    **dict.fromkeys((".mrc.gz", ".mrc.bz2", ".map.gz", ".map.bz2", ".rec.gz"), "mrc"),
     **dict.fromkeys((".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz"), "itk"),
 }
 """The module of ``formats`` that reads files of a suffix: a new format is one module and its line here.

@@ -10,6 +10,7 @@ import numpy as np
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.contents import Contents, Entry
+from pssr2_monai.images.formats.shown import with_joined_samples
 from pssr2_monai.images.formats.units import known_sizes, micrometres
 from pssr2_monai.images.image import LazyImage
 
@@ -62,7 +63,8 @@ def _scenes(document: Any) -> list[tuple[str, int | None, Any]]:
 
 def _images(path: Path, document: Any, name: str, scene: int | None, frame: Any) -> list[tuple[str, LazyImage]]:
     """The images of a scene: one for each pixel type of its channels."""
-    types = dict(document.pixel_types)
+    first = _first_indices(document).get("C", 0)
+    types = {first + i: document.get_channel_pixel_type(first + i) for i in range(len(document.pixel_types))}
     kinds = list(dict.fromkeys(types[channel] for channel in sorted(types)))
     unknown = sorted(set(kinds) - set(_PIXELS))
     if unknown or not kinds:
@@ -80,8 +82,8 @@ def _images(path: Path, document: Any, name: str, scene: int | None, frame: Any)
 def _image(path: Path, document: Any, scene: int | None, frame: Any, kind: str, channels: Sequence[int]) -> LazyImage:
     bounds = document.total_bounding_box_no_pyramid
     outer = ["T", "Z", "C", *(axis for axis in bounds if axis not in "TZCYX")]
-    first = {axis: bounds.get(axis, (0, 1))[0] for axis in outer}
-    sizes = {axis: bounds.get(axis, (0, 1))[1] - first[axis] for axis in outer} | {"C": len(channels)}
+    first = dict.fromkeys(outer, 0) | _first_indices(document)
+    sizes = {axis: bounds.get(axis, (0, 1))[1] - bounds.get(axis, (0, 1))[0] for axis in outer} | {"C": len(channels)}
     dtype, samples = np.dtype(_PIXELS[kind][0]), _PIXELS[kind][1]
     shape = (*sizes.values(), frame.h, frame.w, samples)
 
@@ -100,9 +102,25 @@ def _image(path: Path, document: Any, scene: int | None, frame: Any, kind: str, 
 
     metadata = _metadata(document)
     names = _channel_names(metadata)
-    kept = tuple(names[channel] for channel in channels) if channels[-1] < len(names) else ()
+    places = [channel - first["C"] for channel in channels]
+    kept = tuple(names[place] for place in places) if places[-1] < len(names) else ()
     axes = "".join(_LETTERS.get(axis, axis) for axis in outer) + "YXS"
-    return LazyImage(path, shape, dtype, axes, _pixel_size(metadata), reader, kept, document.close)
+    return with_joined_samples(
+        LazyImage(path, shape, dtype, axes, _pixel_size(metadata), reader, kept, document.close)
+    )
+
+
+def _first_indices(document: Any) -> dict[str, int]:
+    """The lowest index along each dimension: the Z of a part of a stack may begin at 3, which the bounds do not say."""
+    lowest: dict[str, int] = {}
+
+    def note(number: int, block: Any) -> bool:
+        for axis, index in block.coordinate.to_dict().items():
+            lowest[axis] = min(lowest.get(axis, index), index)
+        return any(index > 0 for axis, index in lowest.items() if axis != "S")
+
+    document.enumerate_subblocks(note)
+    return {axis: index for axis, index in lowest.items() if axis in document.CZI_DIMS}
 
 
 def _metadata(document: Any) -> Mapping[str, Any]:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.units import known_sizes, micrometres, read_mapped
-from pssr2_monai.images.image import LazyImage
+from pssr2_monai.images.image import LazyImage, Region
 
 HEADER_BYTES = 1024
+IMAGE_STACK = 0  # among the numbers of space groups
 IMOD_STAMP = 1146047817
 IMOD_SIGNED = 1
+_OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open}
 
 
 def open_file(path: Path) -> LazyImage:
@@ -22,37 +28,64 @@ def open_file(path: Path) -> LazyImage:
 
     The voxel size (angstroms in the file) is known along Z for volumes only: the sections of an image stack have no
     distance. A size of 1 x 1 x 1 angstroms, which programs write as a default, is unknown. Bytes are signed, as the
-    format defines, unless IMOD marks them as unsigned.
+    format defines, unless IMOD marks them as unsigned. A compressed file (.gz, .bz2) is decoded whole at the first read
+    and kept until it is closed.
     """
     try:
         import mrcfile
+        from mrcfile import utils
     except ImportError:
         raise InputError(
             f'{path.name}: reading MRC needs mrcfile; install it: pip install "pssr2-monai[mrc]"'
         ) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about headers of older programs, which can be read nevertheless
-        with mrcfile.mmap(path, mode="r", permissive=True) as mrc:
-            if mrc.data is None:
-                raise InputError(f"{path.name}: is not an MRC file, or shorter than its header says; copy it again")
-            header, stored, shape = mrc.header.copy(), mrc.data.dtype, mrc.data.shape
-            volume, voxel = not mrc.is_image_stack(), mrc.voxel_size.copy()
+        with mrcfile.open(path, permissive=True, header_only=True) as mrc:
+            header, voxel = mrc.header.copy(), mrc.voxel_size.copy()
+    stored = utils.data_dtype_from_header(header)
+    shape = tuple(int(size) for size in utils.data_shape_from_header(header))
+    volume = not (int(header.ispg) == IMAGE_STACK and len(shape) == 3)
     if stored == np.int8 and _imod_bytes_are_unsigned(header):
         stored = np.dtype("u1")
-    offset = HEADER_BYTES + int(header.nsymbt)
     sizes = known_sizes({axis: micrometres(float(voxel[axis.lower()]), "angstrom") for axis in "ZYX"})
     if all(float(voxel[axis]) == 1 for axis in "xyz"):
         sizes = {}
     if not volume:
         sizes.pop("Z", None)
-    return LazyImage(
-        path,
-        shape,
-        stored,
-        _axes(header, len(shape), volume),
-        sizes,
-        lambda region: read_mapped(path, stored, offset, shape, region),
-    )
+    layout = (stored, int(header.nsymbt), shape)
+    compressed = _OPENERS.get(path.suffix.lower())
+    if compressed is None:
+        offset = _offset(path.name, path.stat().st_size, *layout)
+        return LazyImage(
+            path,
+            shape,
+            stored,
+            _axes(header, len(shape), volume),
+            sizes,
+            lambda region: read_mapped(path, stored, offset, shape, region),
+        )
+    decoded: list[np.ndarray] = []
+
+    def reader(region: Region) -> np.ndarray:
+        if not decoded:
+            with compressed(path) as file:
+                content = file.read()
+            offset = _offset(path.name, len(content), *layout)
+            decoded.append(np.frombuffer(content, stored, math.prod(shape), offset).reshape(shape))
+        return decoded[0][region].copy()
+
+    axes = _axes(header, len(shape), volume)
+    return LazyImage(path, shape, stored, axes, sizes, reader, closer=decoded.clear)
+
+
+def _offset(name: str, size: int, stored: np.dtype[Any], extended: int, shape: tuple[int, ...]) -> int:
+    """Where the pixels begin in a file of this size: some programs announce an extended header that they do not write."""
+    nbytes = math.prod(shape) * stored.itemsize
+    if size == HEADER_BYTES + nbytes:
+        return HEADER_BYTES
+    if size < HEADER_BYTES + extended + nbytes:
+        raise InputError(f"{name}: is not an MRC file, or shorter than its header says; copy it again")
+    return HEADER_BYTES + extended
 
 
 def _axes(header: Any, ndim: int, volume: bool) -> str:

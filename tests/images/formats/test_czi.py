@@ -79,6 +79,31 @@ def test_written_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image.read(np.s_[1:, 5:30, 6:40]), grey[1:, 5:30, 6:40])
 
 
+@pytest.mark.parametrize("first", [{"Z": 3, "C": 0, "T": 0}, {"Z": 2, "C": 1, "T": 5}])
+def test_a_part_of_a_stack_whose_indices_do_not_begin_at_0(tmp_path: Path, first: dict[str, int]) -> None:
+    czi = pytest.importorskip("pylibCZIrw.czi")
+    data = np.random.default_rng(0).integers(0, 9999, (2, 3, 2, 40, 50)).astype("uint16")
+    with czi.create_czi(str(tmp_path / "part.czi")) as document:
+        for t, z, c in np.ndindex(2, 3, 2):
+            plane = {"T": first["T"] + t, "Z": first["Z"] + z, "C": first["C"] + c}
+            document.write(data[t, z, c][..., None], plane=plane)
+    image = open_image(tmp_path / "part.czi")
+    assert (image.axes, image.shape) == ("TZCYX", data.shape)
+    np.testing.assert_array_equal(image.read(), data)
+    np.testing.assert_array_equal(image.read(np.s_[1:, 2:, 1:, 5:30, 6:40]), data[1:, 2:, 1:, 5:30, 6:40])
+
+
+def test_colours_beside_channels_are_channels(tmp_path: Path) -> None:
+    czi = pytest.importorskip("pylibCZIrw.czi")
+    data = np.random.default_rng(0).integers(0, 255, (2, 40, 50, 3), "uint8")
+    with czi.create_czi(str(tmp_path / "a.czi")) as document:
+        for channel, plane in enumerate(data):
+            document.write(plane[..., ::-1], plane={"C": channel})  # blue, green, red
+    image = open_image(tmp_path / "a.czi")
+    assert (image.axes, image.shape) == ("CYX", (6, 40, 50))
+    np.testing.assert_array_equal(image.read(), np.moveaxis(data, -1, 1).reshape(6, 40, 50))
+
+
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("pylibCZIrw")
     (tmp_path / "a.czi").write_text("This is no image." * 100)

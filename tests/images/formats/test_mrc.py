@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +87,39 @@ def test_extended_headers_and_byte_order(tmp_path: Path) -> None:
     image = open_image(tmp_path / "b.mrc")
     assert image.dtype.isnative
     np.testing.assert_array_equal(image.read(np.s_[1:, 3:9, :]), data[1:, 3:9])
+
+
+@pytest.mark.parametrize("suffix", [".mrcs", ".ali", ".st"])
+def test_an_extended_header_that_is_announced_but_not_there(tmp_path: Path, suffix: str) -> None:
+    data = np.random.default_rng(0).integers(0, 9999, (4, 30, 20)).astype("int16")
+    write(tmp_path / "a.mrc", data, 40.0)
+    raw = bytearray((tmp_path / "a.mrc").read_bytes())
+    raw[92:96] = struct.pack("<i", 768)
+    (tmp_path / f"b{suffix}").write_bytes(raw)
+    np.testing.assert_array_equal(open_image(tmp_path / f"b{suffix}").read(), data)
+    (tmp_path / "c.mrc").write_bytes(raw[:-1])
+    with pytest.raises(InputError, match=r"c\.mrc: is not an MRC file, or shorter than its header says"):
+        open_image(tmp_path / "c.mrc")
+
+
+@pytest.mark.parametrize(("name", "compress"), [("a.map.gz", gzip.compress), ("a.MRC.bz2", bz2.compress)])
+def test_compressed_maps(tmp_path: Path, name: str, compress: Callable[[bytes], bytes]) -> None:
+    data = np.random.default_rng(0).random((4, 30, 20)).astype("float32")
+    write(tmp_path / "plain.mrc", data, 40.0)
+    content = (tmp_path / "plain.mrc").read_bytes()
+    (tmp_path / name).write_bytes(compress(content))
+    image = open_image(tmp_path / name)
+    assert image.pixel_size == open_image(tmp_path / "plain.mrc").pixel_size
+    np.testing.assert_array_equal(image.read(np.s_[1:, 3:9, :]), data[1:, 3:9])
+    (tmp_path / f"short{name}").write_bytes(compress(content[:-7]))
+    with pytest.raises(InputError, match="shorter than its header says"):
+        open_image(tmp_path / f"short{name}").read()
+
+
+@pytest.mark.shared_data
+def test_a_map_of_cryocare(shared_data: Path) -> None:
+    folder = shared_data / "cases" / "mrc_odd"
+    np.testing.assert_array_equal(open_image(folder / "cryocare.mrc").read(), np.load(folder / "truth.npy"))
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
