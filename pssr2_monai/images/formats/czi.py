@@ -105,9 +105,7 @@ def _image(path: Path, document: Any, scene: int | None, frame: Any, kind: str, 
     places = [channel - first["C"] for channel in channels]
     kept = tuple(names[place] for place in places) if places[-1] < len(names) else ()
     axes = "".join(_LETTERS.get(axis, axis) for axis in outer) + "YXS"
-    return with_joined_samples(
-        LazyImage(path, shape, dtype, axes, _pixel_size(metadata), reader, kept, document.close)
-    )
+    return with_joined_samples(LazyImage(path, shape, dtype, axes, _pixel_size(metadata), reader, kept, document.close))
 
 
 def _first_indices(document: Any) -> dict[str, int]:

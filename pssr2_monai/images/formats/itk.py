@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,6 +59,9 @@ def open_file(path: Path) -> LazyImage:
 
 
 def _decode(path: Path, ndim: int, samples: int, component: str) -> np.ndarray:
+    header = _nrrd_header(path)
+    if header.get("encoding") in ("bzip2", "bz2"):  # which ITK does not read
+        return _decode_bzip2(path, header, np.dtype(_COMPONENTS[component][0]))
     kind = getattr(itk, _COMPONENTS[component][1])
     image_type = itk.Image[kind, ndim] if samples == 1 else itk.VectorImage[kind, ndim]
     reader = itk.ImageFileReader[image_type].New(FileName=str(path))
@@ -65,8 +69,20 @@ def _decode(path: Path, ndim: int, samples: int, component: str) -> np.ndarray:
     return itk.GetArrayFromImage(reader.GetOutput())
 
 
+def _decode_bzip2(path: Path, header: Mapping[str, str], dtype: np.dtype[Any]) -> np.ndarray:
+    """The samples of a NRRD compressed with bzip2, which follow its header or lie in one file."""
+    data_file = header.get("data file", header.get("datafile"))
+    content = path.read_bytes()
+    if data_file is not None:
+        content = (path.parent / data_file).read_bytes()
+    else:
+        content = content[re.search(rb"\r?\n\r?\n", content).end() :]  # type: ignore[union-attr]
+    stored = dtype.newbyteorder(">" if header.get("endian") == "big" else "<")
+    return np.frombuffer(bz2.decompress(content), stored)
+
+
 def _pixel_size(path: Path, spacing: Mapping[str, float]) -> dict[str, float]:
-    units = _nrrd_units(path) if path.suffix.lower() in (".nrrd", ".nhdr") else []
+    units = _nrrd_units(path)
     sizes: dict[str, float | None] = {}
     for i, (axis, size) in enumerate(spacing.items()):
         stated = units[i] if i < len(units) else None
@@ -76,7 +92,15 @@ def _pixel_size(path: Path, spacing: Mapping[str, float]) -> dict[str, float]:
 
 def _nrrd_units(path: Path) -> list[str]:
     """The units of a NRRD's axes, fastest axis first, where its header states them."""
+    header = _nrrd_header(path)
+    stated = header.get("space units", header.get("units", ""))
+    return [unit for unit in re.findall(r'"([^"]*)"', stated) if unit]
+
+
+def _nrrd_header(path: Path) -> dict[str, str]:
+    """The fields of a NRRD's header; empty for other formats."""
+    if path.suffix.lower() not in (".nrrd", ".nhdr"):
+        return {}
     with path.open("rb") as file:
-        text = file.read(65536).split(b"\n\n")[0].split(b"\r\n\r\n")[0].decode("utf-8", "replace")
-    stated: Any = re.search(r"^(?:space )?units:\s*(.*)$", text, re.MULTILINE)
-    return [unit for unit in re.findall(r'"([^"]*)"', stated[1]) if unit] if stated else []
+        text = re.split(rb"\r?\n\r?\n", file.read(65536))[0].decode("utf-8", "replace")
+    return {name.strip().lower(): value.strip() for name, value in re.findall(r"(?m)^([\w ]+):(?!=)(.*)$", text)}

@@ -6,9 +6,8 @@ import bz2
 import gzip
 import math
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ HEADER_BYTES = 1024
 IMAGE_STACK = 0  # among the numbers of space groups
 IMOD_STAMP = 1146047817
 IMOD_SIGNED = 1
-_OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open}
+_DECOMPRESS = {".gz": gzip.decompress, ".bz2": bz2.decompress}
 
 
 def open_file(path: Path) -> LazyImage:
@@ -53,8 +52,8 @@ def open_file(path: Path) -> LazyImage:
     if not volume:
         sizes.pop("Z", None)
     layout = (stored, int(header.nsymbt), shape)
-    compressed = _OPENERS.get(path.suffix.lower())
-    if compressed is None:
+    decompress = _DECOMPRESS.get(path.suffix.lower())
+    if decompress is None:
         offset = _offset(path.name, path.stat().st_size, *layout)
         return LazyImage(
             path,
@@ -68,8 +67,7 @@ def open_file(path: Path) -> LazyImage:
 
     def reader(region: Region) -> np.ndarray:
         if not decoded:
-            with compressed(path) as file:
-                content = file.read()
+            content = decompress(path.read_bytes())
             offset = _offset(path.name, len(content), *layout)
             decoded.append(np.frombuffer(content, stored, math.prod(shape), offset).reshape(shape))
         return decoded[0][region].copy()
@@ -79,7 +77,7 @@ def open_file(path: Path) -> LazyImage:
 
 
 def _offset(name: str, size: int, stored: np.dtype[Any], extended: int, shape: tuple[int, ...]) -> int:
-    """Where the pixels begin in a file of this size: some programs announce an extended header that they do not write."""
+    """Where the pixels begin in a file of this size: some programs announce an extended header and write none."""
     nbytes = math.prod(shape) * stored.itemsize
     if size == HEADER_BYTES + nbytes:
         return HEADER_BYTES

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -29,8 +28,9 @@ from pssr2_monai.images.formats.tiff_descriptions import (
     stored_axes,
     stored_shape,
 )
+from pssr2_monai.images.formats.tiff_faults import pages_of, with_byte_counts
 from pssr2_monai.images.formats.tiff_pixels import as_shown
-from pssr2_monai.images.formats.tiff_series import TiffImage, images_of, open_tiff, pages_of
+from pssr2_monai.images.formats.tiff_series import TiffImage, images_of, open_tiff
 from pssr2_monai.images.formats.tiff_tags import resolution_size, stated_by_maker
 from pssr2_monai.images.formats.units import read_mapped
 from pssr2_monai.images.image import LazyImage, Region
@@ -59,7 +59,8 @@ def open_file(path: Path) -> Contents:
 
 def _image(path: Path, tif: tifffile.TiffFile, image: TiffImage) -> LazyImage:
     entry = image.entry
-    _check_complete(tif, image.series, path.name)
+    image = replace(image, series=with_byte_counts(image.series))
+    _check_complete(image.series, path.name)
     by_maker, metadata = stated_by_maker(image.series.keyframe), metadata_of(tif, image)
     dtype, reader = entry.dtype, _reader(image.series)
     if is_signed(metadata, dtype):
@@ -114,7 +115,7 @@ def _by_plane(series: tifffile.TiffPageSeries, pages: Sequence[Any], split: int)
     return reader
 
 
-def _check_complete(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, name: str) -> None:
+def _check_complete(series: tifffile.TiffPageSeries, name: str) -> None:
     """Refuse a truncated file: tifffile would leave frames out, or fill them with zeros."""
     pages = pages_of(series)
     missing = sum(page is None for page in pages)
@@ -134,25 +135,6 @@ def _check_complete(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, nam
             raise InputError(
                 f"{name}: is cut short: its pixels extend to byte {end}, but the file has {size}; copy it again"
             )
-    announced = (tif.imagej_metadata or {}).get("images", 1)
-    if series.kind != "imagej" and announced > len(tif.pages):
-        raise InputError(
-            f"{name}: holds {len(tif.pages)} of the {announced} planes that its ImageJ description announces; copy or "
-            "save it again"
-        )
-    if _next_directory(tif):
-        raise InputError(f"{name}: its list of planes breaks off after {len(tif.pages)}; copy the file again")
-
-
-def _next_directory(tif: tifffile.TiffFile) -> int:
-    """The offset of the next directory according to the last one that could be read: 0 in a complete file."""
-    layout, handle = tif.tiff, tif.filehandle
-    offset = tif.pages[len(tif.pages) - 1].offset
-    handle.seek(offset)
-    (tags,) = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))
-    handle.seek(offset + layout.tagnosize + tags * layout.tagsize)
-    pointer = handle.read(layout.offsetsize)
-    return int(struct.unpack(layout.offsetformat, pointer)[0]) if len(pointer) == layout.offsetsize else -1
 
 
 def _mapped(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from tifffile import TiffPageSeries
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import LETTERS
 from pssr2_monai.images.contents import AXIS_NAMES, UNKNOWN, Entry
+from pssr2_monai.images.formats.tiff_faults import pages_of, series_of, series_without_faults
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 logger = logging.getLogger(__name__)
@@ -131,11 +132,7 @@ def images_of(tif: tifffile.TiffFile, file: str) -> list[TiffImage]:
     Levels of pyramids are no images. Pages that are alike are planes of one image, even where they were written one by
     one; pages of different detectors or names are not. An image of a set has pixels in other files, too.
     """
-    try:
-        series = list(tif.series)
-    except (ValueError, RuntimeError):  # OME-XML or pages that differ in ways which tifffile does not combine
-        tif.pages.useframes = False
-        series = [series_of([page.aspage()]) for page in tif.pages]
+    series = series_without_faults(tif, file)
     if series[0].kind in BY_PAGE:
         return [image for alike in _alike(series) for image in _by_label(alike)]
     if series[0].kind not in OF_SETS:
@@ -149,19 +146,6 @@ def files_of(series: TiffPageSeries) -> dict[str, Path]:
     """The files with pixels of a series, by their names."""
     handles = [page.parent.filehandle for page in pages_of(series) if page is not None]
     return {handle.name: Path(handle.path) for handle in handles}
-
-
-def pages_of(series: TiffPageSeries) -> list[Any]:
-    """The pages of a series: one where all planes lie in one piece after it, None where one is missing."""
-    return list(series) if series.is_multifile or series.dataoffset is None else [series.keyframe]
-
-
-def series_of(pages: Sequence[Any]) -> TiffPageSeries:
-    """A series of pages of one shape, which may be stored differently."""
-    first = pages[0]
-    several = len(pages) > 1
-    shape, axes = ((len(pages), *first.shape), "I" + first.axes) if several else (first.shape, first.axes)
-    return TiffPageSeries(list(pages), shape, first.dtype, axes, kind="generic")
 
 
 def _alike(series: Iterable[TiffPageSeries]) -> list[TiffImage]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import struct
 from pathlib import Path
@@ -125,3 +126,20 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b.nrrd").write_bytes(nrrd(DATA)[:-100])
     with pytest.raises(InputError, match=r"b\.nrrd: "):
         open_image(tmp_path / "b.nrrd").read()
+
+
+@pytest.mark.parametrize("endian", ["little", "big"])
+@pytest.mark.parametrize("detached", [False, True])
+def test_nrrd_of_bzip2(tmp_path: Path, detached: bool, endian: str) -> None:
+    order = DATA.astype("<u2" if endian == "little" else ">u2")
+    header = nrrd(DATA[:0]).split(b"\n\n")[0].replace(b"sizes: 6 5 0", b"sizes: 6 5 4").replace(b"raw", b"bzip2")
+    header = header.replace(b"little", endian.encode())
+    pixels = bz2.compress(order.tobytes())
+    if detached:
+        (tmp_path / "a.nhdr").write_bytes(header + b"\ndata file: a.raw.bz2\n")
+        (tmp_path / "a.raw.bz2").write_bytes(pixels)
+    else:
+        (tmp_path / "a.nrrd").write_bytes(header + b"\n\n" + pixels)
+    image = open_image(tmp_path / ("a.nhdr" if detached else "a.nrrd"))
+    assert (image.axes, image.dtype) == ("ZYX", np.uint16)
+    np.testing.assert_array_equal(image.read(np.s_[1:, 2:4, :]), DATA[1:, 2:4])

@@ -1,0 +1,187 @@
+"""Faults in the directories of a TIFF: those that lose no pixels are mended, as libtiff does, others refused."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import struct
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import tifffile
+from tifffile import TiffPageSeries
+
+from pssr2_monai.errors import InputError
+
+logger = logging.getLogger(__name__)
+SLACK_BYTES = 8  # after all that a file needs, which may be padding, but no plane that was cut short
+
+
+def pages_of(series: TiffPageSeries) -> list[Any]:
+    """The pages of a series: one where all planes lie in one piece after it, None where one is missing."""
+    return list(series) if series.is_multifile or series.dataoffset is None else [series.keyframe]
+
+
+def series_of(pages: Sequence[Any]) -> TiffPageSeries:
+    """A series of pages of one shape, which may be stored differently."""
+    first = pages[0]
+    several = len(pages) > 1
+    shape, axes = ((len(pages), *first.shape), "I" + first.axes) if several else (first.shape, first.axes)
+    return TiffPageSeries(list(pages), shape, first.dtype, axes, kind="generic")
+
+
+def series_without_faults(tif: tifffile.TiffFile, file: str) -> list[TiffPageSeries]:
+    """The series of a file as tifffile finds them, or one a page where its lists of planes contradict the pages.
+
+    Raises:
+        InputError: the list of pages breaks off, or the file ends before the planes that it announces.
+    """
+    offsets, pointer = _directories(tif)
+    if pointer in offsets:
+        _warn_once(tif.filehandle.path, "its list of planes returns to its beginning; each plane is read once")
+        return [series_of([page]) for page in _pages_at(tif, offsets)]
+    if pointer:
+        raise InputError(f"{file}: its list of planes breaks off after {len(offsets)}; copy the file again")
+    try:
+        series = list(tif.series)
+    except (ValueError, RuntimeError):  # OME-XML or pages that differ in ways which tifffile does not combine
+        return _by_page(tif)
+    announced, held = _imagej_planes(tif, series), len(offsets)
+    if announced == held:
+        return series
+    if announced > held and _bytes_after_all(tif) > SLACK_BYTES:
+        raise InputError(
+            f"{file}: holds {held} of the {announced} planes that its ImageJ description announces; copy or save it "
+            "again"
+        )
+    _warn_once(
+        tif.filehandle.path, f"its ImageJ description counts {announced} planes, but it holds {held}; these are read"
+    )
+    return _by_page(tif)
+
+
+@cache
+def _warn_once(path: str, message: str) -> None:
+    """Log a warning about a file once in a process."""
+    logger.warning("%s: %s", os.path.basename(path), message)
+
+
+def _by_page(tif: tifffile.TiffFile) -> list[TiffPageSeries]:
+    tif.pages.useframes = False
+    return [series_of([page.aspage()]) for page in tif.pages]
+
+
+def _directories(tif: tifffile.TiffFile) -> tuple[dict[int, None], int]:
+    """The offsets of the directories, and where the last one points to: 0 in a complete file."""
+    layout, handle = tif.tiff, tif.filehandle
+    offset, offsets = int(tif.pages.first.offset), dict[int, None]()
+    while 0 < offset < handle.size and offset not in offsets:
+        handle.seek(offset)
+        count = handle.read(layout.tagnosize)
+        if len(count) < layout.tagnosize:
+            return offsets, offset
+        handle.seek(offset + layout.tagnosize + struct.unpack(layout.tagnoformat, count)[0] * layout.tagsize)
+        pointer = handle.read(layout.offsetsize)
+        offsets[offset] = None
+        if len(pointer) < layout.offsetsize:
+            return offsets, -1
+        offset = int(struct.unpack(layout.offsetformat, pointer)[0])
+    return offsets, offset
+
+
+def _pages_at(tif: tifffile.TiffFile, offsets: Sequence[int] | dict[int, None]) -> list[tifffile.TiffPage]:
+    pages = []
+    for index, offset in enumerate(offsets):
+        tif.filehandle.seek(offset)
+        pages.append(tifffile.TiffPage(tif, index=index))
+    return pages
+
+
+def _imagej_planes(tif: tifffile.TiffFile, series: Sequence[TiffPageSeries]) -> int:
+    """The number of pages that ImageJ's description asks for; as many as there are where it asks for none."""
+    held = len(tif.pages)
+    if series[0].kind == "imagej":
+        first = series[0]
+        planes = math.prod(first.shape) // max(first.keyframe.size, 1)
+        return held if held == 1 and first.dataoffset is not None else planes
+    announced = int((tif.imagej_metadata or {}).get("images", 1)) if series[0].kind in ("uniform", "generic") else 1
+    return max(announced, held)
+
+
+def _bytes_after_all(tif: tifffile.TiffFile) -> int:
+    """The bytes at the end of a file that belong neither to its directories nor to their planes."""
+    layout, end = tif.tiff, 0
+    for page in tif.pages:
+        page = page.aspage()
+        tags = list(page.tags)
+        directory = page.offset + layout.tagnosize + len(tags) * layout.tagsize + layout.offsetsize
+        values = [tag.valueoffset + tag.valuebytecount for tag in tags]
+        pixels = [sum(strip) for strip in zip(page.dataoffsets, page.databytecounts, strict=True)]
+        end = max(end, directory, *values, *pixels)
+    return int(tif.filehandle.size) - end
+
+
+def with_byte_counts(series: TiffPageSeries) -> TiffPageSeries:
+    """The series with the bytes of its strips or tiles counted anew where the file counts none or too many."""
+    pages, mended = pages_of(series), False
+    for page in pages:
+        if page is not None and (counts := _byte_counts(page)) != tuple(page.databytecounts):
+            page.databytecounts, mended = counts, True
+    if not mended:
+        return series
+    return TiffPageSeries(
+        pages,
+        series.get_shape(False),
+        series.dtype,
+        series.get_axes(False),
+        name=series.name,
+        kind=series.kind,
+        multifile=series.is_multifile,
+        parent=series.parent,
+    )
+
+
+def _byte_counts(page: Any) -> tuple[int, ...]:
+    """The bytes of each strip or tile of a page, in accordance with its size and with the end of the file."""
+    counts = tuple(page.databytecounts)
+    offsets, bytes_ = np.array(page.dataoffsets, np.int64), np.array(counts, np.int64)
+    starts = np.unique(offsets)
+    limits = np.append(starts[1:], page.parent.filehandle.size)  # where the next one begins, or the file ends
+    room = limits[np.searchsorted(starts, offsets)] - offsets
+    keyframe = page.keyframe
+    plain = keyframe.compression == 1
+    if ((bytes_ > 0) & (bytes_ <= room)).all() and not (
+        plain and not keyframe.is_tiled and bytes_.sum() > keyframe.nbytes
+    ):
+        return counts
+    for i in np.flatnonzero(offsets):
+        full = _decoded_bytes(keyframe, int(i))
+        if plain and not 0 < bytes_[i] <= full:
+            bytes_[i] = full
+        elif not plain and not 0 < bytes_[i] <= room[i] and _decodes(page, int(offsets[i]), int(room[i]), full):
+            bytes_[i] = room[i]
+    return tuple(bytes_.tolist())
+
+
+def _decoded_bytes(page: Any, index: int) -> int:
+    """The bytes of a strip or tile when it is decoded."""
+    bits, contig = int(page.bitspersample), page.planarconfig == 1
+    samples = page.samplesperpixel if contig else 1
+    if page.is_tiled:
+        return -(-page.tilewidth * samples * bits // 8) * int(page.tilelength)
+    strips = -(-page.imagelength // page.rowsperstrip)
+    rows = min(page.rowsperstrip, page.imagelength - index % strips * page.rowsperstrip)
+    return -(-page.imagewidth * samples * bits // 8) * int(rows)
+
+
+def _decodes(page: Any, start: int, room: int, full: int) -> bool:
+    """Whether a strip or tile of so many bytes holds all of its pixels: otherwise the file was cut short."""
+    handle = page.parent.filehandle
+    handle.seek(start)
+    try:
+        return len(tifffile.TIFF.DECOMPRESSORS[page.keyframe.compression](handle.read(room))) >= full
+    except Exception:  # decoders raise all kinds of errors on incomplete bytes
+        return False
