@@ -54,6 +54,7 @@ def oriented(image: LazyImage, orientation: int) -> LazyImage:
         pixel_size=sizes,
         reader=over(image.reader),
         alpha_reader=image.alpha_reader and over(image.alpha_reader),
+        metadata=replace(image.metadata, origin={}),  # of a corner that is not the first pixel any more
         bar_rows=0,  # it would lie at another edge
         bar_stated=False,
     )

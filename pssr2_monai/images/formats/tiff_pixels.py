@@ -57,7 +57,7 @@ def _converted(image: LazyImage, page: TiffPage) -> LazyImage:
     unsigned = page.sampleformat == 1 and image.dtype.kind in "ub"
     if photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
         if any(getattr(page, kind) for kind in _MEASURED):
-            return image
+            return _with_display_colors(image, np.asarray(page.colormap))
         return _looked_up(image, _palette(np.asarray(page.colormap)))
     inverted = photometric == PHOTOMETRIC.MINISWHITE
     if unsigned and bits < 8:
@@ -65,13 +65,23 @@ def _converted(image: LazyImage, page: TiffPage) -> LazyImage:
         return _looked_up(image, (greys[::-1] if inverted else greys).astype(np.uint8)[:, None])
     if inverted and image.dtype.kind in "ui":
         white = 2**bits - 1 if unsigned else -1
-        return _mapped(image, lambda pixels: (white - pixels.astype(np.int64)).astype(image.dtype))
+        windows = tuple((white - high, white - low) for low, high in image.metadata.windows)
+        metadata = replace(image.metadata, windows=windows)
+        return _mapped(image, lambda pixels: (white - pixels.astype(np.int64)).astype(image.dtype), metadata=metadata)
     samples = dict(zip(image.axes, image.shape, strict=True)).get("S", 1)
     if photometric == PHOTOMETRIC.SEPARATED and samples == 4:
         return _rgb(image, "CMYK")
     if photometric == PHOTOMETRIC.YCBCR and samples == 3 and page.compression not in _JPEG:
         return _rgb(image, "YCbCr")
     return image
+
+
+def _with_display_colors(image: LazyImage, colormap: np.ndarray) -> LazyImage:
+    """The image with a palette as the lookup table of its one channel, unless it has one."""
+    if image.metadata.luts or colormap.shape != (3, 256):
+        return image
+    lut = (colormap >> 8).astype(np.uint8).tobytes()
+    return replace(image, metadata=replace(image.metadata, luts=(lut,)))
 
 
 def _palette(colormap: np.ndarray) -> np.ndarray:

@@ -98,7 +98,9 @@ def test_the_display_colours_of_a_measurement_are_no_pixels(tmp_path: Path) -> N
     green = np.zeros((3, 256), "uint16")
     green[1] = np.arange(256) * 257
     tifffile.imwrite(tmp_path / "a.tif", data, photometric="palette", colormap=green, description="ImageJ=1.54f\n")
-    check(open_image(tmp_path / "a.tif"), data)
+    image = open_image(tmp_path / "a.tif")
+    check(image, data)
+    assert image.metadata.luts == ((green >> 8).astype("uint8").tobytes(),)
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw"])
