@@ -64,7 +64,7 @@ def restore(
 
         maps = partial(map_outputs, fidelity=fidelity, uncertainty=uncertainty)
         plan = plan_restoring(weights=files[0], **options, trial=estimate, maps=maps)
-        return Answer(plan.table() if estimate else str(plan), plan)
+        return Answer(plan.table() if estimate else str(plan), plan.data)
     if fidelity or uncertainty:
         from pssr2_monai.fidelity.maps import restore_with_maps
 

@@ -191,6 +191,16 @@ class RestoringPlan:
             lines += [f"  -> {output.path}" for output in (file.output, *file.maps)]
         return "\n".join([*lines, self.table()])
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """The plan for programs."""
+        files = [
+            {name: getattr(file.image, name) for name in ("axes", "shape", "dtype", "pixel_size")}
+            | {"source": file.image.path, "output": file.output, "maps": file.maps}
+            for file in self.files
+        ]
+        return vars(self) | {"files": files}
+
     def table(self) -> str:
         """The outputs, a line each, with memory and time after a trial; and the problem, if there is one."""
         table = "nothing is left to do" if self.estimate is None else str(self.estimate)

@@ -218,7 +218,9 @@ def test_a_dry_restoring_reports_what_would_be_written(
     files = report["files"]
     assert isinstance(files, list)
     assert [file["output"]["path"] for file in files] == [str(tmp_path / "out" / f"cell_{n}.tif") for n in range(5)]
-    assert files[0]["shape"] == [96, 112]
+    assert files[0].keys() == {"source", "axes", "shape", "dtype", "pixel_size", "output", "maps"}
+    read = {"source": str(hr_folder / "cell_0.png"), "axes": "YX", "shape": [96, 112], "dtype": "uint8"}
+    assert files[0].items() >= read.items()
     assert files[0]["output"]["shape"] == [4 * 96, 4 * 112]
     assert files[0]["output"]["nbytes"] == 16 * 96 * 112
     assert (report["finished"], report["problem"]) == (0, None)
