@@ -338,13 +338,17 @@ def _open_slices(folder: Path, axes: str | None, image: int | str | None) -> Laz
         raise InputError(
             f"{folder.name}: {paths[0].name} is a stack itself (axes {first.axes!r}); open the files one by one"
         )
+    bars = {first.bar_rows}
     for path in paths[1:]:
         with _opened(path, None, image) as slice_:
+            bars.add(slice_.bar_rows)
             if _layout(slice_) != layout:
                 raise InputError(
                     f"{folder.name}: {path.name} is {_layout(slice_)}, but {paths[0].name} is {layout}; the slices of "
                     "a stack must be alike, remove the one that differs"
                 )
+
+    first.bar_rows *= len(bars) == 1  # bars of only some slices have no place in the stack
 
     def reader(region: Region) -> np.ndarray:
         sizes = [part.stop - part.start for part in region]
@@ -370,5 +374,4 @@ def _open_slices(folder: Path, axes: str | None, image: int | str | None) -> Laz
 
 
 def _layout(image: LazyImage) -> str:
-    bar = f" with a data bar of {image.bar_rows} rows" if image.bar_rows else ""
-    return f"{' x '.join(str(size) for size in image.shape)} {image.dtype} {image.axes}{bar}"
+    return f"{' x '.join(str(size) for size in image.shape)} {image.dtype} {image.axes}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -21,6 +22,7 @@ class ImageMetadata:
         calibration: how ImageJ computes displayed values from pixels: the entries "cf", "c0" and so on, and "vunit", of
             its description.
         notes: free text of the microscope.
+        bar_rows: how many of the rows at the bottom are the data bar of a microscope.
     """
 
     origin: Mapping[str, float] = field(default_factory=dict)
@@ -32,6 +34,7 @@ class ImageMetadata:
     labels: tuple[str, ...] = ()
     calibration: Mapping[str, str] = field(default_factory=dict)
     notes: str = ""
+    bar_rows: int = 0
 
     def scaled(self, pixel_size: Mapping[str, float], scale: Mapping[str, float]) -> ImageMetadata:
         """The metadata of an image of other pixels that covers the same place, such as a restored one.
@@ -50,7 +53,13 @@ class ImageMetadata:
         origin = {axis: position + shifts.get(axis, 0.0) for axis, position in self.origin.items()}
         shift = {axis: step + self.shift.get(axis, 0.0) for axis, step in shifts.items() if axis not in origin}
         planes_kept = all(scale.get(axis, 1) == 1 for axis in "TZ")
-        return replace(self, origin=origin, shift={**self.shift, **shift}, labels=self.labels if planes_kept else ())
+        return replace(
+            self,
+            origin=origin,
+            shift={**self.shift, **shift},
+            labels=self.labels if planes_kept else (),
+            bar_rows=round(self.bar_rows * scale.get("Y", 1)),
+        )
 
     def of_channels(self, count: int) -> ImageMetadata:
         """What is stated for an image of so many channels: without lists of another length."""
@@ -63,7 +72,7 @@ class ImageMetadata:
 
     def of_other_values(self) -> ImageMetadata:
         """The metadata of an image of the same place whose pixels are no grey levels of this one."""
-        return ImageMetadata(origin=self.origin, shift=self.shift, time_step=self.time_step)
+        return ImageMetadata(origin=self.origin, shift=self.shift, time_step=self.time_step, bar_rows=self.bar_rows)
 
     def lut_colors(self) -> tuple[str, ...]:
         """The colour of each channel, from its lookup table where none is stated: that of the greatest level."""
@@ -73,3 +82,17 @@ class ImageMetadata:
 def color_ramp(color: str) -> bytes:
     """The lookup table from black to a colour "RRGGBB"."""
     return bytes(round(level * part / 255) for part in bytes.fromhex(color) for level in range(256))
+
+
+BAR_NOTE = "data bar"  # under which files of this package state their data bar
+
+
+def bar_note(rows: int, height: int) -> str:
+    """What is stated of a data bar: a file that was cropped later does not fit it."""
+    return f"{rows} of {height} rows"
+
+
+def bar_of_note(note: object, height: int) -> int:
+    """The rows of a data bar by its note, in a file of this height; 0 if there is none or if it is of another file."""
+    match = re.fullmatch(r"(\d+) of (\d+) rows", str(note))
+    return int(match[1]) if match and int(match[2]) == height and int(match[1]) < height else 0

@@ -13,6 +13,8 @@ from scipy.ndimage import gaussian_filter
 
 from pssr2_monai.images.data_bar import find_data_bar
 from pssr2_monai.images.image import open_image
+from pssr2_monai.images.metadata import ImageMetadata, bar_note, bar_of_note
+from pssr2_monai.images.writer import write_image
 
 
 def scan(height: int = 300, width: int = 400, seed: int = 0) -> np.ndarray:
@@ -126,6 +128,34 @@ def test_a_folder_of_slices_is_read_without_bars(tmp_path: Path) -> None:
         assert (image.axes, image.shape, image.bar_rows) == ("ZYX", (3, 300, 400), 28)
         np.testing.assert_array_equal(image.read(), whole[:, :300])
         np.testing.assert_array_equal(image.read(with_bar=True), whole)
+
+
+def test_a_bar_of_only_some_slices_is_none_of_the_stack(tmp_path: Path) -> None:
+    planes = [scan(), np.vstack([scan(), bar(28, 400)])]
+    for i, plane in enumerate(planes):
+        Image.fromarray(plane).save(tmp_path / f"{i}.png")
+    with open_image(tmp_path) as image:
+        assert (image.shape, image.bar_rows) == ((2, 300, 400), 0)
+        np.testing.assert_array_equal(image.read(), [plane[:300] for plane in planes])
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif", "a.ome.zarr", "a.png"])
+def test_outputs_state_their_bar(tmp_path: Path, name: str) -> None:
+    """Which may be found by its tags alone: here it has no text."""
+    whole = np.vstack([scan(), np.full((40, 400), 9, np.uint8)])
+    write_image(tmp_path / name, whole, axes="YX", pixel_size={}, metadata=ImageMetadata(bar_rows=40))
+    with open_image(tmp_path / name) as image:
+        assert (image.shape, image.bar_rows) == ((300, 400), 40)
+        np.testing.assert_array_equal(image.read(with_bar=True), whole)
+
+
+@pytest.mark.parametrize(
+    ("note", "rows"), [("40 of 340 rows", 40), ("40 of 339 rows", 0), ("340 of 340 rows", 0), (None, 0)]
+)
+def test_notes_of_a_bar(note: str, rows: int) -> None:
+    """A file that was cropped later does not fit its note."""
+    assert bar_of_note(note, 340) == rows
+    assert not rows or bar_note(rows, 340) == note
 
 
 def test_a_bar_of_only_some_frames_is_none(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from pssr2_monai.images.contents import Contents, Entry, contents_of
 from pssr2_monai.images.files import natural_order
 from pssr2_monai.images.formats.omezarr_metadata import image_metadata, stated
 from pssr2_monai.images.image import LazyImage
-from pssr2_monai.images.metadata import ImageMetadata
+from pssr2_monai.images.metadata import BAR_NOTE, ImageMetadata, bar_of_note
 from pssr2_monai.images.windows import rounded_up
 from pssr2_monai.images.writer import ImageSpec, Spread, move_into_place, part_path, remove
 
@@ -120,6 +121,9 @@ def _multiscale(
     axes = "".join(_letter(str(axis["name"])) for axis in described)
     omero = attributes.get("omero") or {}
     sizes, names, metadata = stated(axes, described, (level, multiscale), omero.get("channels", ()))
+    notes = multiscale.get("metadata")
+    if isinstance(notes, Mapping) and BAR_NOTE in notes:
+        metadata = replace(metadata, bar_rows=bar_of_note(notes[BAR_NOTE], array.shape[axes.index("Y")]))
     return _image(path, array, axes, sizes, names, metadata)
 
 
@@ -146,6 +150,8 @@ def _image(
         lambda region: array[region],
         names,
         metadata=metadata or ImageMetadata(),
+        bar_rows=metadata.bar_rows if metadata is not None else 0,
+        bar_stated=True,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 
 from pssr2_monai.images.formats.units import known_sizes, micrometres, seconds
-from pssr2_monai.images.metadata import ImageMetadata
+from pssr2_monai.images.metadata import BAR_NOTE, ImageMetadata, bar_note
 from pssr2_monai.images.writer import ImageSpec
 
 TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
@@ -89,10 +89,10 @@ def image_metadata(spec: ImageSpec, axes: str, levels: Sequence[zarr.Array]) -> 
             transforms.append({"type": "translation", "translation": shift})
         datasets.append({"path": str(k), "coordinateTransformations": transforms})
     name = spec.path.name.split(".")[0]
-    ome: dict[str, Any] = {
-        "version": "0.5",
-        "multiscales": [{"name": name, "axes": described, "datasets": datasets, "type": "mean of 2 x 2"}],
-    }
+    multiscale: dict[str, Any] = {"name": name, "axes": described, "datasets": datasets, "type": "mean of 2 x 2"}
+    if metadata.bar_rows:
+        multiscale["metadata"] = {BAR_NOTE: bar_note(metadata.bar_rows, spec.shape[spec.axes.index("Y")])}
+    ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
     count = max(len(spec.channel_names), len(metadata.lut_colors()), len(metadata.windows))
     if count:
         ome["omero"] = {"channels": [_channel(spec, axes, i, levels[-1]) for i in range(count)]}

@@ -19,6 +19,7 @@ from pssr2_monai.images.formats.maker_text import read_sidecar
 from pssr2_monai.images.formats.shown import oriented, without_alpha
 from pssr2_monai.images.formats.units import from_print_resolution, known_sizes
 from pssr2_monai.images.image import LazyImage
+from pssr2_monai.images.metadata import BAR_NOTE, bar_note, bar_of_note
 from pssr2_monai.images.writer import ImageSpec, Spread, written_atomically
 
 # Modes of one sample that are kept as they are, with the type that they have in memory.
@@ -43,6 +44,7 @@ def open_file(path: Path) -> LazyImage:
         exif = Image.Exif()  # image.getexif() would decode a PNG
         exif.load(image.info.get("exif", b""))
         orientation = int(exif.get(_ORIENTATION, 1))
+        noted_rows = bar_of_note(image.info.get(BAR_NOTE), image.height)
     decoded: list[np.ndarray] = []
 
     def reader(region: tuple[slice, ...]) -> np.ndarray:
@@ -60,8 +62,8 @@ def open_file(path: Path) -> LazyImage:
         by_maker.pixel_size or known_sizes(by_resolution),
         reader,
         closer=decoded.clear,
-        bar_rows=by_maker.bar_rows or 0,
-        bar_stated=by_maker.bar_rows is not None,
+        bar_rows=noted_rows or by_maker.bar_rows or 0,
+        bar_stated=bool(noted_rows) or by_maker.bar_rows is not None,
     )
     return oriented(without_alpha(opened, samples - 1) if alpha else opened, orientation)
 
@@ -131,7 +133,7 @@ class PngWriter:
                 f"and shape {' x '.join(map(str, spec.shape))}; write .tif or .ome.zarr"
             )
         self.chunks: tuple[int, ...] | None = None
-        self.holds_alpha = spec.alpha
+        self.holds_alpha, self._bar_rows = spec.alpha, spec.metadata.bar_rows
         self._path, self._pixel_size, self._colours = spec.path, spec.pixel_size, colours
         self._pixels = np.zeros((*spec.shape[:2], colours + spec.alpha), spec.dtype)
 
@@ -144,13 +146,17 @@ class PngWriter:
         self._pixels[y, x, self._colours] = array.reshape(array.shape[:2])
 
     def close(self, spread: Spread = map) -> None:
+        chunks = b""
         encoded = imagecodecs.png_encode(self._pixels if self._pixels.shape[2] > 1 else self._pixels[..., 0])
         sizes = [self._pixel_size.get(axis) for axis in "XY"]
         if all(sizes):
             per_metre = struct.pack(">IIB", *(round(1e6 / size) for size in sizes if size), 1)
-            encoded = encoded[:_HEADER] + _chunk(b"pHYs", per_metre) + encoded[_HEADER:]
+            chunks += _chunk(b"pHYs", per_metre)
+        if self._bar_rows:
+            note = bar_note(self._bar_rows, self._pixels.shape[0])
+            chunks += _chunk(b"tEXt", f"{BAR_NOTE}\0{note}".encode("latin-1"))
         with written_atomically(self._path) as part:
-            part.write_bytes(encoded)
+            part.write_bytes(encoded[:_HEADER] + chunks + encoded[_HEADER:])
 
     def abort(self) -> None:
         self._pixels = self._pixels[:0]

@@ -75,8 +75,8 @@ def _image(path: Path, tif: tifffile.TiffFile, image: TiffImage) -> LazyImage:
         channel_names(tif, image),
         tif.close,
         metadata=metadata,
-        bar_rows=by_maker.bar_rows or 0,
-        bar_stated=by_maker.bar_rows is not None,
+        bar_rows=metadata.bar_rows or by_maker.bar_rows or 0,
+        bar_stated=bool(metadata.bar_rows) or by_maker.bar_rows is not None,
     )
     return as_shown(stored, image.series.keyframe)
 

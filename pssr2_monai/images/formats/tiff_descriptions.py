@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ import tifffile
 from pssr2_monai.images.formats.tiff_series import TiffImage
 from pssr2_monai.images.formats.tiff_tags import RESOLUTION_UNITS, resolution
 from pssr2_monai.images.formats.units import from_print_resolution, known_sizes, micrometres, seconds
-from pssr2_monai.images.metadata import ImageMetadata, color_ramp
+from pssr2_monai.images.metadata import BAR_NOTE, ImageMetadata, bar_note, bar_of_note, color_ramp
 from pssr2_monai.images.writer import ImageSpec
 
 IMAGEJ_DTYPES = ("uint8", "uint16", "int16", "float32")
@@ -91,12 +92,14 @@ def _ome_metadata(tif: tifffile.TiffFile, image: TiffImage) -> ImageMetadata:
     )
     # Without a unit, a position is in a frame of reference of the microscope, of unknown length.
     positions = {axis: (first.get(f"Position{axis}"), first.get(f"Position{axis}Unit")) for axis in "ZYX"}
+    notes = dict(re.findall(r'<M K="([^"]*)">([^<]*)</M>', tif.ome_metadata or ""))
     colors = [int(channel["Color"]) for channel in channels if "Color" in channel]
     return ImageMetadata(
         origin=known_sizes({axis: micrometres(*position, any_sign=True) for axis, position in positions.items()}),
         time_step=seconds(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")),
         colors=tuple(f"{color & 0xFFFFFFFF:08X}"[:6] for color in colors) if len(colors) == len(channels) else (),
         notes=str(_ome_image(tif, image).get("Description") or ""),
+        bar_rows=bar_of_note(notes.get(BAR_NOTE), image.series.keyframe.imagelength),
     )
 
 
@@ -141,6 +144,7 @@ def _imagej_metadata(tif: tifffile.TiffFile, image: TiffImage) -> ImageMetadata:
             if key in meta
         },
         notes=str(meta.get("Info", "")),
+        bar_rows=bar_of_note(meta.get(BAR_NOTE), image.series.keyframe.imagelength),
     )
 
 
@@ -198,6 +202,8 @@ def imagej_options(spec: ImageSpec) -> dict[str, Any]:
         metadata |= _imagej_display(stated, spec.dtype)
     if stated.notes:
         metadata["Info"] = stated.notes
+    if stated.bar_rows:
+        metadata[BAR_NOTE] = bar_note(stated.bar_rows, size["Y"])
     return options
 
 
@@ -227,6 +233,8 @@ def ome_options(spec: ImageSpec) -> dict[str, Any]:
         metadata |= {"TimeIncrement": stated.time_step, "TimeIncrementUnit": "s"}
     if stated.notes:
         metadata["Description"] = stated.notes
+    if stated.bar_rows:
+        metadata["MapAnnotation"] = {BAR_NOTE: bar_note(stated.bar_rows, spec.shape[spec.axes.index("Y")])}
     if "S" not in axes:
         channels: dict[str, Sequence[Any]] = {
             "Name": spec.channel_names,
