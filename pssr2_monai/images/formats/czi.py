@@ -11,9 +11,11 @@ import numpy as np
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.contents import Contents, Entry
 from pssr2_monai.images.formats.shown import with_joined_samples
-from pssr2_monai.images.formats.units import known_sizes, micrometres
+from pssr2_monai.images.formats.units import known_sizes, micrometres, seconds
 from pssr2_monai.images.image import LazyImage
+from pssr2_monai.images.metadata import ImageMetadata
 
+STEADY_SHARE = 0.05  # by which the times between frames may differ
 # Pixel types by their names in libCZI: dtype and samples a pixel. Colours are stored as blue, green, red.
 _PIXELS = {
     "Gray8": ("u1", 1),
@@ -105,7 +107,9 @@ def _image(path: Path, document: Any, scene: int | None, frame: Any, kind: str, 
     places = [channel - first["C"] for channel in channels]
     kept = tuple(names[place] for place in places) if places[-1] < len(names) else ()
     axes = "".join(_LETTERS.get(axis, axis) for axis in outer) + "YXS"
-    return with_joined_samples(LazyImage(path, shape, dtype, axes, _pixel_size(metadata), reader, kept, document.close))
+    sizes, shown = _pixel_size(metadata), _shown(metadata, places, dtype)
+    image = LazyImage(path, shape, dtype, axes, sizes, reader, kept, document.close, metadata=shown)
+    return with_joined_samples(image)
 
 
 def _first_indices(document: Any) -> dict[str, int]:
@@ -134,6 +138,33 @@ def _channel_names(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     channels = _inside(metadata, "Information", "Image", "Dimensions", "Channels", "Channel")
     names = tuple(str(channel.get("@Name") or "") for channel in channels)
     return names if all(names) else ()
+
+
+def _shown(metadata: Mapping[str, Any], channels: Sequence[int], dtype: np.dtype[Any]) -> ImageMetadata:
+    """The time step, and colours and grey windows of the channels."""
+    settings = _inside(metadata, "DisplaySetting", "Channels", "Channel")
+    settings = [settings[channel] for channel in channels] if channels[-1] < len(settings) else []
+    colors = [str(setting.get("Color") or "") for setting in settings]
+    windows: list[tuple[float, float]] = []
+    if dtype.kind == "u" and all("High" in setting for setting in settings):
+        top = np.iinfo(dtype).max
+        windows = [(float(setting.get("Low", 0)) * top, float(setting["High"]) * top) for setting in settings]
+    return ImageMetadata(
+        time_step=_time_step(metadata),
+        colors=tuple(color[-6:].upper() for color in colors) if all(len(color) == 9 for color in colors) else (),
+        windows=tuple(windows),
+    )
+
+
+def _time_step(metadata: Mapping[str, Any]) -> float | None:
+    """Seconds between frames, if the times are steady."""
+    positions = ("Information", "Image", "Dimensions", "T", "Positions")
+    for increment in _inside(metadata, *positions, "Interval", "Increment"):
+        return seconds(increment, "s")
+    offsets = " ".join(map(str, _inside(metadata, *positions, "List", "Offsets"))).split()
+    steps = np.diff([float(offset) for offset in offsets])
+    steady = steps.size > 0 and float(np.ptp(steps)) <= STEADY_SHARE * abs(float(steps.mean()))
+    return seconds(float(steps.mean()), "s") if steady else None
 
 
 def _inside(metadata: Any, *keys: str) -> list[Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.units import known_sizes, micrometres
 from pssr2_monai.images.image import LazyImage
+from pssr2_monai.images.metadata import ImageMetadata
 
 # Component types by their names in ITK: the dtype, and the ITK type to read them with (Python's ITK lacks signed char).
 _COMPONENTS = {
@@ -48,6 +49,7 @@ def open_file(path: Path) -> LazyImage:
     dtype = np.dtype(_COMPONENTS[component][0])
     shape = (*(int(header.GetDimensions(i)) for i in reversed(range(ndim))), samples)
     sizes = _pixel_size(path, {axis: float(header.GetSpacing(i)) for i, axis in enumerate("XYZ"[:ndim])})
+    metadata = ImageMetadata(origin=_origin(header, sizes))
     decoded: list[np.ndarray] = []
 
     def reader(region: tuple[slice, ...]) -> np.ndarray:
@@ -55,7 +57,8 @@ def open_file(path: Path) -> LazyImage:
             decoded.append(_decode(path, ndim, samples, component).astype(dtype, copy=False).reshape(shape))
         return decoded[0][region].copy()
 
-    return LazyImage(path, shape, dtype, "TZYX"[-ndim:] + "S", sizes, reader, closer=decoded.clear)
+    axes = "TZYX"[-ndim:] + "S"
+    return LazyImage(path, shape, dtype, axes, sizes, reader, closer=decoded.clear, metadata=metadata)
 
 
 def _decode(path: Path, ndim: int, samples: int, component: str) -> np.ndarray:
@@ -88,6 +91,19 @@ def _pixel_size(path: Path, spacing: Mapping[str, float]) -> dict[str, float]:
         stated = units[i] if i < len(units) else None
         sizes[axis] = micrometres(size, stated or "mm") if stated or size != 1 else None
     return known_sizes(sizes)
+
+
+def _origin(header: Any, sizes: Mapping[str, float]) -> dict[str, float]:
+    """The position of the first pixel in micrometres, if one is stated and the axes are not turned."""
+    axes = dict(enumerate("XYZ"[: int(header.GetNumberOfDimensions())]))
+    turned = any(float(header.GetDirection(i)[i]) != 1 for i in axes)
+    if turned or not any(header.GetOrigin(i) for i in axes):
+        return {}
+    return {
+        axis: float(header.GetOrigin(i)) / float(header.GetSpacing(i)) * sizes[axis]
+        for i, axis in axes.items()
+        if axis in sizes
+    }
 
 
 def _nrrd_units(path: Path) -> list[str]:

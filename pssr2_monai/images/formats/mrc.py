@@ -14,8 +14,10 @@ import numpy as np
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.units import known_sizes, micrometres, read_mapped
 from pssr2_monai.images.image import LazyImage, Region
+from pssr2_monai.images.metadata import ImageMetadata
 
 HEADER_BYTES = 1024
+ANGSTROM_UM = 1e-4
 IMAGE_STACK = 0  # among the numbers of space groups
 IMOD_STAMP = 1146047817
 IMOD_SIGNED = 1
@@ -51,6 +53,7 @@ def open_file(path: Path) -> LazyImage:
         sizes = {}
     if not volume:
         sizes.pop("Z", None)
+    metadata = ImageMetadata(origin=_origin(header, sizes))
     layout = (stored, int(header.nsymbt), shape)
     decompress = _DECOMPRESS.get(path.suffix.lower())
     if decompress is None:
@@ -62,6 +65,7 @@ def open_file(path: Path) -> LazyImage:
             _axes(header, len(shape), volume),
             sizes,
             lambda region: read_mapped(path, stored, offset, shape, region),
+            metadata=metadata,
         )
     decoded: list[np.ndarray] = []
 
@@ -73,7 +77,7 @@ def open_file(path: Path) -> LazyImage:
         return decoded[0][region].copy()
 
     axes = _axes(header, len(shape), volume)
-    return LazyImage(path, shape, stored, axes, sizes, reader, closer=decoded.clear)
+    return LazyImage(path, shape, stored, axes, sizes, reader, closer=decoded.clear, metadata=metadata)
 
 
 def _offset(name: str, size: int, stored: np.dtype[Any], extended: int, shape: tuple[int, ...]) -> int:
@@ -84,6 +88,14 @@ def _offset(name: str, size: int, stored: np.dtype[Any], extended: int, shape: t
     if size < HEADER_BYTES + extended + nbytes:
         raise InputError(f"{name}: is not an MRC file, or shorter than its header says; copy it again")
     return HEADER_BYTES + extended
+
+
+def _origin(header: Any, sizes: dict[str, float]) -> dict[str, float]:
+    """The position of the first voxel in micrometres: the origin or, as in CCP4 maps, the number of that voxel."""
+    origin = {axis: float(header.origin[axis.lower()]) * ANGSTROM_UM for axis in sizes}
+    start = {axis: int(header[f"n{axis.lower()}start"]) * size for axis, size in sizes.items()}
+    straight = [int(header[key]) for key in ("mapc", "mapr", "maps")] in ([0, 0, 0], [1, 2, 3])
+    return origin if any(origin.values()) else start if straight and any(start.values()) else {}
 
 
 def _axes(header: Any, ndim: int, volume: bool) -> str:

@@ -116,3 +116,13 @@ def test_the_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE")
     with pytest.raises(InputError, match=r'a\.czi: .*pip install "pssr2-monai\[czi\]"'):
         open_image(tmp_path / "a.czi")
+
+
+@pytest.mark.shared_data
+def test_colours_windows_and_times(shared_data: Path) -> None:
+    """Against the XML of the file: LED555 and LED470, displayed up to shares of 65535, each 60.075 s."""
+    with open_image(shared_data / "formats/czi/CellDivision_T3_Z5_CH2_X240_Y170.czi") as image:
+        stated = image.metadata
+    assert stated.colors == ("FF7E00", "00FF33")
+    np.testing.assert_allclose(stated.windows, [(0, 0.059830624856946672 * 65535), (0, 0.24975967040512703 * 65535)])
+    assert stated.time_step == pytest.approx(60.075)

@@ -53,6 +53,20 @@ def nifti(data: np.ndarray, spacing: tuple[float, ...], units: int) -> bytes:
     return header.ljust(344, b"\0") + b"n+1\0" + bytes(4) + data.tobytes()
 
 
+@pytest.mark.parametrize(
+    ("lines", "position"),
+    [
+        (["Offset = 5 6 -7", "ElementSpacing = 0.001 0.002 0.003"], {"X": 5000, "Y": 6000, "Z": -7000}),
+        (["Offset = 0 0 0", "ElementSpacing = 0.001 0.002 0.003"], {}),
+        (["Offset = 5 6 7"], {}),  # of pixels of unknown size
+        (["Offset = 5 6 7", "ElementSpacing = 0.1 0.1 0.1", "TransformMatrix = -1 0 0 0 -1 0 0 0 1"], {}),
+    ],
+)
+def test_positions(tmp_path: Path, lines: list[str], position: dict[str, float]) -> None:
+    (tmp_path / "a.mha").write_bytes(mha(DATA, *lines))
+    assert open_image(tmp_path / "a.mha").metadata.origin == pytest.approx(position)
+
+
 def test_nrrd(tmp_path: Path) -> None:
     (tmp_path / "a.nrrd").write_bytes(nrrd(DATA, "spacings: 0.001 0.002 0.003"))
     with open_image(tmp_path / "a.nrrd") as image:

@@ -50,6 +50,25 @@ def test_stacks_planes_and_unknown_sizes(tmp_path: Path) -> None:
         assert open_image(tmp_path / name).pixel_size == {}
 
 
+@pytest.mark.parametrize(
+    ("origin", "start", "position"),
+    [
+        ((100.0, -20.0, 0.0), (0, 0, 0), {"X": 0.01, "Y": -0.002, "Z": 0.0}),
+        ((0.0, 0.0, 0.0), (-2, 3, 0), {"X": -0.008, "Y": 0.015, "Z": 0.0}),
+        ((100.0, 0.0, 0.0), (7, 7, 7), {"X": 0.01, "Y": 0.0, "Z": 0.0}),
+        ((0.0, 0.0, 0.0), (0, 0, 0), {}),
+    ],
+)
+def test_positions(
+    tmp_path: Path, origin: tuple[float, ...], start: tuple[int, ...], position: dict[str, float]
+) -> None:
+    write(tmp_path / "a.mrc", np.zeros((4, 30, 20), "float32"), (40.0, 50.0, 300.0))
+    with mrcfile.mmap(tmp_path / "a.mrc", mode="r+") as mrc:
+        mrc.header.origin = origin
+        mrc.header.nxstart, mrc.header.nystart, mrc.header.nzstart = start
+    assert open_image(tmp_path / "a.mrc").metadata.origin == pytest.approx(position)
+
+
 def test_axes_follow_the_header(tmp_path: Path) -> None:
     data = np.random.default_rng(0).random((4, 30, 20)).astype("float32")
     write(tmp_path / "a.map", data, 10.0)
