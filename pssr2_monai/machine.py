@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pssr2_monai.errors import UsageError
+
 if TYPE_CHECKING:
     import torch
 
@@ -22,10 +24,10 @@ def cores() -> int:
 
 
 def default_device() -> str:
-    """A GPU if there is one, else the processor."""
+    """A GPU if there is one, of NVIDIA or AMD (cuda) or of Apple (mps), else the processor."""
     import torch  # takes seconds, which `cores` does not need
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def devices() -> list[str]:
@@ -36,7 +38,13 @@ def devices() -> list[str]:
     return [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
 
 
-def loader_workers(device: torch.device, processes: int = 1) -> int:
+def check_device(device: str) -> None:
+    """Check that this machine has a device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``."""
+    if device not in {*devices(), default_device()}:
+        raise UsageError(f"device: {device}: this machine has no such device; it has {', '.join(devices())}")
+
+
+def loader_workers(device: torch.device | str, processes: int = 1) -> int:
     """The number of processes that prepare training tiles while the network computes.
 
     With a network on the processor, one worker keeps it from waiting; on a single core there is none. A network on a
@@ -44,7 +52,7 @@ def loader_workers(device: torch.device, processes: int = 1) -> int:
     the cores.
     """
     spare = max(0, cores() // processes - 1)
-    return min(1, spare) if device.type == "cpu" else min(MAX_LOADER_WORKERS, max(1, spare))
+    return min(1, spare) if str(device).startswith("cpu") else min(MAX_LOADER_WORKERS, max(1, spare))
 
 
 def keep_memory() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from typing import Protocol, TypeVar
 
 from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
+COUNT_INTERVAL_S = 30.0
 LOG_INTERVAL_S = 60.0  # between two lines in the log, without a terminal
 BAR = "{desc}: {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} MP, {rate_fmt}, {remaining} left{postfix}"
 Listener = Callable[[str, float], None]
@@ -45,6 +47,29 @@ def listen_to_progress(listener: Listener) -> Iterator[None]:
 def report_progress(name: str, share: float) -> None:
     """Call the listener of this thread, if there is one."""
     _listener.get()(name, share)
+
+
+Item = TypeVar("Item", covariant=True)
+
+
+class SizedIterable(Sized, Protocol[Item]):
+    def __iter__(self) -> Iterator[Item]: ...
+
+
+def counted(
+    items: SizedIterable[Item],
+    name: str,
+    seconds: float = COUNT_INTERVAL_S,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Item]:
+    """Yield items and show how many are done: by a bar on a terminal, otherwise by a line now and then."""
+    logged = clock()
+    bar = tqdm(items, desc=name, leave=False, delay=1.0, disable=not sys.stderr.isatty())
+    for number, item in enumerate(bar):
+        if bar.disable and (now := clock()) - logged >= seconds:
+            logged = now
+            logger.info("%s: %d of %d", name, number, len(items))
+        yield item
 
 
 class Progress(AbstractContextManager["Progress"]):

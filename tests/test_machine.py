@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pssr2_monai import machine
+from pssr2_monai.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,7 @@ from pssr2_monai import machine
 def test_loader_workers(cores: int, device: str, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: range(cores), raising=False)
     assert machine.loader_workers(torch.device(device)) == workers
+    assert machine.loader_workers(device) == workers
 
 
 def test_processes_side_by_side_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,3 +78,17 @@ def test_the_processor_is_the_last_device(monkeypatch: pytest.MonkeyPatch) -> No
     for available, device in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda answer=available: answer)
         assert machine.default_device() == device
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert machine.default_device() == "mps"
+    assert machine.devices() == ["cuda:0", "cuda:1", "mps", "cpu"]
+
+
+def test_devices_that_the_machine_has_not_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for device in ("cpu", "cuda", "cuda:1"):
+        machine.check_device(device)
+    for device in ("cuda:2", "mps", "gpu"):
+        with pytest.raises(UsageError, match=f"device: {device}: .* it has cuda:0, cuda:1, cpu"):
+            machine.check_device(device)

@@ -11,7 +11,7 @@ import pytest
 from pssr2_monai import progress
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import write_image
-from pssr2_monai.progress import Progress, listen_to_progress
+from pssr2_monai.progress import Progress, counted, listen_to_progress
 from pssr2_monai.restoration.restore import restore
 
 
@@ -28,6 +28,13 @@ def test_the_line_shows_share_rate_time_left_and_blocks(
         bar.update(100 * 10**6)
     # 200 MP in 100 s, of which 400 MP are left; what was there before does not count for the rate.
     assert caplog.messages == ["volume: 60%, 2.00 MP/s, 3 min left, 30/50 blocks"]
+
+
+def test_what_is_counted_has_a_line_now_and_then_off_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
+    times = iter(range(0, 1000, 13))
+    with caplog.at_level("INFO"):
+        assert list(counted(range(8), "images read", clock=lambda: next(times))) == list(range(8))
+    assert caplog.messages == ["images read: 2 of 8", "images read: 5 of 8"]
 
 
 def test_a_listener_gets_the_share_and_can_stop_work_that_then_resumes(tiny_weights: Path, tmp_path: Path) -> None:

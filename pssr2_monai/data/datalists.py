@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import zlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass, field
@@ -26,7 +27,9 @@ from pssr2_monai.images.windows import (
     regions_by_place,
     sample_pixels,
 )
+from pssr2_monai.progress import counted
 
+DEFAULT_TILE = 128
 MIN_FILES_TO_SPLIT_BY_FILE = 4  # with fewer, split "auto" divides each of them by place
 logger = logging.getLogger(__name__)
 
@@ -36,7 +39,7 @@ class TileSettings:
     """How sheets become tiles.
 
     Attributes:
-        tile: side of a tile in HR pixels.
+        tile: side of a tile in HR pixels, a multiple of the scale; 128 becomes the next smaller multiple.
         overlap: HR pixels that neighbouring tiles share.
         scale: HR size over LR size; tiles divide by it. Three numbers, for Z, Y and X, make volumes of runs of frames.
         n_frames: HR frames of a sample, or ``[LR, HR]``.
@@ -59,7 +62,7 @@ class TileSettings:
         skip_bad: leave out files that cannot be used, with a warning, instead of stopping.
     """
 
-    tile: int = 128
+    tile: int = DEFAULT_TILE
     overlap: int = 0
     scale: int | Sequence[int] = 4
     n_frames: int | Sequence[int] = 1
@@ -77,8 +80,15 @@ class TileSettings:
     skip_bad: bool = False
 
     def __post_init__(self) -> None:
+        smaller = max(1, self.tile // self.multiple) * self.multiple
+        if self.tile == DEFAULT_TILE != smaller:
+            logger.info("tile: %d pixels, since %d does not divide by the scale %s", smaller, self.tile, self.scale)
+            object.__setattr__(self, "tile", smaller)
         if self.tile < 1 or self.tile % self.multiple:
-            raise InputError(f"tile: {self.tile} does not divide by the scale {self.scale}; take a multiple of it")
+            raise InputError(
+                f"tile: {self.tile} does not divide by the scale {self.scale}; take a multiple of {self.multiple}, "
+                f"such as {smaller}"
+            )
         lr_hr_frames(self.n_frames, self.scale)
         if not 0 <= self.val_fraction < 1:
             raise InputError(f"val_fraction: {self.val_fraction} is not in [0, 1); 0.2 holds out a fifth")
@@ -105,6 +115,7 @@ class TileLists:
     validation: list[dict[str, Any]]
     pixel_size: dict[str, float]
     intensity: IntensitySettings
+    images: str = ""  # identifies them by their names and sizes
 
 
 @dataclass(frozen=True)
@@ -142,20 +153,59 @@ def tile_lists(
         intensity = IntensitySettings("fixed", shared["label"].low, shared["label"].high)
     training: list[dict[str, Any]] = []
     validation: list[dict[str, Any]] = []
+    held_back = False
     for opened in sheets:
         # Tiles of pairs lie on the grid of the LR pixels, so that both images have the tile's corners.
         step = settings.multiple if opened.sheet.image is not None else 1
         regions = _regions(opened, settings, held_out, step)
+        held_back = held_back or regions[1] is not None
         for region, items in zip(regions, (training, validation), strict=True):
             if region is not None:
                 items.extend(_items(opened, region, step, shared or opened.scales, settings))
     if not training:
-        raise InputError(f"{hr_dir}: no tile is left to train on; hold out less (val_fraction) or add images")
+        raise InputError(f"{hr_dir}: {_no_training_tile(settings)}")
+    if not validation and settings.val_fraction > 0:
+        logger.warning("%s", _no_validation(sheets, held_back, settings))
     if settings.val_tiles and len(validation) > settings.val_tiles:
         places = np.linspace(0, len(validation) - 1, settings.val_tiles).round().astype(int)
         validation = [validation[place] for place in places]
     sizes = [opened.pixel_size for opened in sheets]
-    return TileLists(training, validation, sizes[0] if all(size == sizes[0] for size in sizes) else {}, intensity)
+    pixel_size = sizes[0] if all(size == sizes[0] for size in sizes) else {}
+    return TileLists(training, validation, pixel_size, intensity, _identity(sheets))
+
+
+def _identity(sheets: Sequence[_OpenedSheet]) -> str:
+    """Identify images wherever they lie: by names, bytes, pixels and frames."""
+    files = [(path.name, path.stat().st_size) for opened in sheets for path in opened.sheet.files().values()]
+    return f"{zlib.crc32(repr([files, [(opened.plane, opened.frames) for opened in sheets]]).encode()):08x}"
+
+
+def _no_training_tile(settings: TileSettings) -> str:
+    if settings.min_std is not None:
+        return f"no tile to train on is above min_std {settings.min_std:g}; set a smaller one"
+    return "no tile is left to train on; hold out less (val_fraction) or add images"
+
+
+def _no_validation(sheets: Sequence[_OpenedSheet], held_back: bool, settings: TileSettings) -> str:
+    """Say why a training has no validation, and what would give it one."""
+    consequence = "the training has no validation, and model.pt will hold its last weights"
+    if held_back:
+        return (
+            f"no tile of those held out is above min_std {settings.min_std:g}: {consequence}; set a smaller one, or "
+            "another split"
+        )
+    longest = max(max(opened.plane) for opened in sheets)
+    return (
+        f"no image, of {longest} pixels at most, has room for a tile of {settings.tile} to train on and one to "
+        f"validate: {consequence}; for one, set {_to_divide(longest, settings)}, or give "
+        f"{MIN_FILES_TO_SPLIT_BY_FILE} images"
+    )
+
+
+def _to_divide(longest: int, settings: TileSettings) -> str:
+    """What to set so that a sheet of this length can be divided by place, of a pair, too."""
+    largest = (longest - settings.guard - settings.multiple + 1) // 2 // settings.multiple * settings.multiple
+    return f"tile to {largest} or less" if largest > 0 else "guard to less"
 
 
 def _usable_sheets(sheets: Sequence[Sheet], settings: TileSettings) -> list[_OpenedSheet]:
@@ -163,7 +213,7 @@ def _usable_sheets(sheets: Sequence[Sheet], settings: TileSettings) -> list[_Ope
     usable = []
     # A part of each of many files will do; the step is odd, so that it does not follow the rows.
     step = 1 + 2 * (len(sheets) // 8)
-    for sheet in sheets:
+    for sheet in counted(sheets, "images read"):
         try:
             usable.append(_open_sheet(sheet, settings, step))
         except InputError as error:
@@ -262,12 +312,22 @@ def _held_out(paths: Sequence[Path], settings: TileSettings) -> set[Path] | None
 def _regions(
     opened: _OpenedSheet, settings: TileSettings, held_out: set[Path] | None, step: int
 ) -> tuple[Window | None, Window | None]:
-    """Return the parts of a sheet for training and for validation, with corners that are multiples of ``step``."""
+    """Return the parts of a sheet for training and for validation, with corners that are multiples of ``step``.
+
+    A sheet that is too small to be divided is for training, unless the split by place was asked for.
+    """
     height, width = opened.plane
     if held_out is None:
         # At least a tile, so that small sheets can be divided, too.
-        smallest = (settings.tile + step - 1) / max(height, width)
-        fraction = settings.val_fraction and max(settings.val_fraction, smallest)
+        least, longest = settings.tile + step - 1, max(height, width)
+        if settings.val_fraction > 0 and least + settings.guard + settings.tile > longest:
+            if settings.split == "auto":
+                return Window(0, 0, height, width), None
+            raise InputError(
+                f"{opened.sheet.label.name}: split by place: {height} x {width} pixels have no room for a tile of "
+                f"{settings.tile} to train on and one to validate; set {_to_divide(longest, settings)}, or split 'auto'"
+            )
+        fraction = settings.val_fraction and max(settings.val_fraction, least / longest)
         try:
             training, validation = regions_by_place((height, width), settings.tile, fraction, settings.guard)
         except InputError as error:

@@ -229,7 +229,7 @@ class TrainPanel(Panel):
         options: dict[str, Any] = {"minutes": float(self.length.value)}
         if self.unit.value == EPOCHS:
             options = {"epochs": round(self.length.value)}
-        options |= {"device": f"$torch.device('{self.device.value}')", "resume": resume}
+        options |= {"device": self.device.value, "resume": resume}
         if self.device.value == "cpu":
             options["num_workers"] = 0  # a process of its own would occupy the only core that is left
         if not resume:

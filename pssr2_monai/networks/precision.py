@@ -24,13 +24,13 @@ def channels_last(network: torch.nn.Module, device: torch.device | str) -> torch
     return network.to(device)
 
 
-def choose_precision(precision: str, device: torch.device) -> torch.dtype:
+def choose_precision(precision: str, device: torch.device | str) -> torch.dtype:
     """Return the dtype for convolutions and products: ``auto`` is bfloat16 where the device computes in it.
 
     Those are GPUs since Ampere and processors with AVX512-BF16 or AMX.
     """
     if precision == "auto":
-        return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
+        return torch.bfloat16 if _computes_bfloat16(torch.device(device)) else torch.float32
     if precision not in PRECISIONS:
         raise InputError(f"precision: {precision!r} is unknown; use auto, {', '.join(PRECISIONS)}")
     return PRECISIONS[precision]

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: the best weights, the last state to resume from, and one every so many epochs.
+"""Checkpoints of a training: the best weights, a state to resume from now and then, and one every so many epochs.
 
 MONAI's ``CheckpointSaver`` overwrites its files in place and forgets the best score on resuming, and Ignite's does not
 write a file name twice; here each file is a temporary one until it is complete, and the score is part of the state.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,13 @@ class TorchRandomState:
 
 @dataclass(eq=False)
 class Checkpoints:
-    """Saves at the end of each epoch, and resumes.
+    """Saves now and then, and resumes.
 
-    ``model.pt`` holds the weights with the best validation score and their record; ``last.pt`` all that a resumed run
-    needs, as it was when the last epoch ended; ``epoch_0010.pt`` and so on are kept. Of several processes that train
-    together, rank 0 saves and all resume, whatever their number was before. It stands after what validates.
+    ``model.pt`` holds the weights with the best validation score and their record, or the last without a validation;
+    ``last.pt`` all that a resumed run needs to continue as if it had not been interrupted. It is saved after the first
+    epoch, when ``minutes`` are over since the last time, within an epoch too, and at the end. ``epoch_0010.pt`` and so
+    on are kept. Of several processes that train together, rank 0 saves and all resume, whatever their number was
+    before. It stands after what validates.
 
     Args:
         save_dir: folder of the files.
@@ -55,6 +58,9 @@ class Checkpoints:
         key_metric: the metric; greater is better.
         every: epochs between two checkpoints that are kept; 0 for none.
         resume: a ``last.pt`` to resume from, or None.
+        images: identifies the images that are trained on; scores on others are not compared.
+        minutes: time between two states to resume from.
+        clock: returns seconds.
     """
 
     save_dir: str | Path
@@ -63,40 +69,65 @@ class Checkpoints:
     key_metric: str = "val_ssim"
     every: int = 0
     resume: str | Path | None = None
+    images: str = ""
+    minutes: float = 5.0
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
+        self._saved_at = self.clock()
+        self._saved_iteration: int | None = None
         self.best_score: float | None = None
         self.best_epoch: int | None = None
 
     def attach(self, engine: Engine) -> None:
         if self.resume is not None:
             engine.add_event_handler(Events.STARTED, self.load)
+        if idist.get_rank() > 0:
+            return
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._save_in_time)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
-        engine.add_event_handler(Events.COMPLETED, self.report)
+        engine.add_event_handler(Events.COMPLETED, self._end)
 
-    @idist.one_rank_only()
-    def report(self, _: Engine) -> None:
+    def _end(self, engine: Engine) -> None:
+        if self._saved_iteration != engine.state.iteration:
+            self.save_state(engine)
         if self.best_epoch is not None:
             logger.info("%s: of epoch %d, %s %.4f", BEST, self.best_epoch, self.key_metric, self.best_score)
 
-    @idist.one_rank_only()
+    def _due(self) -> bool:
+        return self.clock() - self._saved_at >= 60 * self.minutes
+
+    def _save_in_time(self, engine: Engine) -> None:
+        # The last step of an epoch is followed by its validation.
+        if self._due() and engine.state.iteration % engine.state.epoch_length:
+            self.save_state(engine)
+
+    def _weights(self) -> dict[str, Any]:
+        Path(self.save_dir).mkdir(parents=True, exist_ok=True)
+        return {name: self.state[name].state_dict() for name in ("model", "record")}
+
     def save(self, engine: Engine) -> None:
-        folder = Path(self.save_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: self.state[name].state_dict() for name in ("model", "record")}
+        """Save what the end of an epoch asks for."""
         validated = self.evaluator.state.epoch == engine.state.epoch
         score = self.evaluator.state.metrics.get(self.key_metric) if validated else None
         if score is not None and math.isfinite(score) and (self.best_score is None or score > self.best_score):
             self.best_score, self.best_epoch = float(score), engine.state.epoch
-            save_atomically(weights, folder / BEST)
-        elif self.best_score is None:
-            save_atomically(weights, folder / BEST)
+            save_atomically(self._weights(), Path(self.save_dir) / BEST)
+        if self._saved_iteration is None or self._due():
+            self.save_state(engine)
+        if self.every and engine.state.epoch % self.every == 0:
+            save_atomically(self._weights(), Path(self.save_dir) / f"epoch_{engine.state.epoch:04d}.pt")
+
+    def save_state(self, engine: Engine) -> None:
+        """Save all that a resumed run needs, after any step."""
+        weights = self._weights()
+        if self.best_score is None:
+            save_atomically(weights, Path(self.save_dir) / BEST)
         rest = {name: part.state_dict() for name, part in self.state.items() if name not in weights}
         everything = weights | rest | {"trainer": engine.state_dict()}
-        everything |= {"best_score": self.best_score, "best_epoch": self.best_epoch}
-        save_atomically(everything, folder / LAST)
-        if self.every and engine.state.epoch % self.every == 0:
-            save_atomically(weights, folder / f"epoch_{engine.state.epoch:04d}.pt")
+        everything |= {"best_score": self.best_score, "best_epoch": self.best_epoch, "images": self.images}
+        save_atomically(everything, Path(self.save_dir) / LAST)
+        self._saved_at, self._saved_iteration = self.clock(), engine.state.iteration
 
     def load(self, engine: Engine) -> None:
         path = Path(str(self.resume))
@@ -111,8 +142,10 @@ class Checkpoints:
                 f"{path}: was trained with another network, scale, intensity or crappifier; resume with the options "
                 "that the training was started with"
             )
+        other_images = saved.get("images", self.images) != self.images
         for name, part in self.state.items():
-            part.load_state_dict(saved[name])
+            if not (other_images and name == "early_stop"):
+                part.load_state_dict(saved[name])
         planned, length = engine.state.max_epochs, engine.state.epoch_length
         trainer = dict(saved["trainer"])
         if length is not None and length != trainer["epoch_length"]:
@@ -120,6 +153,9 @@ class Checkpoints:
             trainer |= {"iteration": trainer["iteration"] * length // trainer["epoch_length"], "epoch_length": length}
         engine.load_state_dict(trainer)
         engine.state.max_epochs = planned
-        self.best_score, self.best_epoch = saved["best_score"], saved.get("best_epoch")
+        if other_images:
+            logger.info("%s: of other images; the training continues on those given, and scores begin anew", path)
+        else:
+            self.best_score, self.best_epoch = saved["best_score"], saved.get("best_epoch")
         if planned is not None and engine.state.epoch >= planned:
             raise InputError(f"{path}: {engine.state.epoch} epochs are done already; set epochs to more than that")

@@ -35,17 +35,18 @@ def local_device() -> torch.device:
     return torch.device("cuda", index)
 
 
-def begin(device: torch.device) -> None:
+def begin(device: torch.device | str) -> None:
     """Join the processes that ``torchrun`` started: by nccl on GPUs, by gloo on processors.
 
     From here on, ranks above 0 log warnings and errors only.
     """
     if dist.is_initialized() or "RANK" not in os.environ:
         return
-    if device.type == "cuda":
+    gpu = torch.device(device).type == "cuda"
+    if gpu:
         torch.cuda.set_device(device)
     # Not idist.initialize, which takes a GPU for each process that trains on a processor, too.
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if gpu else "gloo")
     # Ignite would join when a metric first asks, which all ranks must do at once. On SLURM it takes the task's number
     # for the process's, which it is not where torchrun is the task.
     slurm_job = os.environ.pop("SLURM_JOB_ID", None)
@@ -93,7 +94,7 @@ def on_any(flag: bool) -> bool:
     return bool(number)
 
 
-def in_parallel(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+def in_parallel(network: torch.nn.Module, device: torch.device | str) -> torch.nn.Module:
     """Wrap the network so that its gradients become the mean over the ranks.
 
     On GPUs its BatchNorm works on the batches of all ranks from now on; on processors torch has none such. The network
@@ -101,7 +102,7 @@ def in_parallel(network: torch.nn.Module, device: torch.device) -> torch.nn.Modu
     """
     if idist.get_world_size() == 1:
         return network
-    gpu = device.type == "cuda"
+    gpu = torch.device(device).type == "cuda"
     # Not idist.auto_model, which takes a GPU, where the machine has one, for networks on the processor, too.
     # Buffers are synchronised before each validation (SameBuffers), not before each step.
     return torch.nn.parallel.DistributedDataParallel(

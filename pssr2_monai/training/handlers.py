@@ -19,22 +19,23 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
-from monai.handlers import EarlyStopHandler
 from torch.profiler import record_function
 from tqdm import tqdm
 
+from pssr2_monai.data.batches import TileLoader
 from pssr2_monai.errors import InputError
 from pssr2_monai.machine import profiled
 from pssr2_monai.training.distributed import from_first, on_any
 
+LINE_SECONDS = 30.0  # between two lines at most, without a terminal
 UNLIMITED_EPOCHS = 1_000_000  # stands for no bound of epochs, for which Ignite wants a number
 
 
 class HandlerList:
     """Attaches handlers in their order, without those that are disabled.
 
-    For handlers that have ids of their own in a config: MONAI takes a reference to a disabled one for None, which it
-    cannot attach, and checks of bundles expect components, not references, in ``train#handlers``.
+    For handlers with ids of their own in a config: MONAI takes a reference to a disabled one for None, which it cannot
+    attach, and checks of bundles expect components, not references, in ``train#handlers``.
 
     Args:
         handlers: each has ``attach(engine)``, or is None.
@@ -46,6 +47,11 @@ class HandlerList:
     def attach(self, engine: Engine) -> None:
         for handler in self.handlers:
             handler.attach(engine)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, _raise)  # which Ignite leaves to the handlers
+
+
+def _raise(_: Engine, error: BaseException) -> None:
+    raise error
 
 
 class EpochDraws:
@@ -55,7 +61,13 @@ class EpochDraws:
         self.dataset = dataset
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda running: self.dataset.set_epoch(running.state.epoch))
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        state = engine.state
+        self.dataset.set_epoch(state.epoch)
+        if isinstance(state.dataloader, TileLoader):
+            state.dataloader.begin_epoch(state.epoch, state.iteration % state.epoch_length)  # as far as it was trained
 
 
 class ClipGradients:
@@ -101,26 +113,6 @@ class FiniteLoss:
 
 
 @dataclass(eq=False)
-class EarlyStop:
-    """Ends a training that has not improved for some epochs: MONAI's handler, attached to the trainer like the others.
-
-    Args:
-        evaluator: whose metric decides.
-        patience: validations without a better score, or None to train to the end.
-        key_metric: the metric; greater is better.
-    """
-
-    evaluator: Engine
-    patience: int | None
-    key_metric: str = "val_ssim"
-
-    def attach(self, engine: Engine) -> None:
-        if self.patience is not None:
-            stop = EarlyStopHandler(self.patience, lambda scored: scored.state.metrics[self.key_metric], trainer=engine)
-            stop.attach(self.evaluator)
-
-
-@dataclass(eq=False)
 class ProgressSchedule:
     """Sets the learning rate by the progress in epochs or minutes, and ends the training when the minutes are over.
 
@@ -148,7 +140,7 @@ class ProgressSchedule:
         self.seconds_before = 0.0
         self._started = self._last_step = self.clock()
         self._seconds_to_end_epoch = 0.0
-        self._time_is_over = False
+        self._ended_after: float | None = None  # minutes
         self._progress_at_start = self._seconds_at_start = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -194,25 +186,33 @@ class ProgressSchedule:
     def _stop_in_time(self, engine: Engine) -> None:
         self._last_step = self.clock()
         if from_first(self.seconds() + self._seconds_to_end_epoch) >= 60 * (self.minutes or math.inf):
-            self._time_is_over = True
+            self._ended_after = self.minutes
             engine.terminate_epoch()
 
     def _end_epoch(self, engine: Engine) -> None:
         # The time that validating and saving took is reserved for the last epoch.
         self._seconds_to_end_epoch = max(self._seconds_to_end_epoch, self.clock() - self._last_step)
-        if self._time_is_over:
+        if self._ended_after is not None:
             engine.terminate()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds(), "heights": self.peaks}
+        return {"seconds": self.seconds(), "heights": self.peaks, "ended_after": self._ended_after}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.seconds_before, self.peaks = state["seconds"], list(state["heights"])
+        spent = max(self.seconds_before / 60, state.get("ended_after") or 0)
+        if self.minutes is not None and spent >= self.minutes:
+            raise InputError(
+                f"minutes: the {self.minutes:g} minutes are over, after {minutes_and_seconds(self.seconds_before)} of "
+                "training; set minutes to more in all, or set epochs"
+            )
 
 
 @dataclass(eq=False)
 class TrainingProgress:
-    """Shows the training: a bar on a terminal and a line after each epoch, with the rate and the time left.
+    """Shows the training: a bar on a terminal, and lines with the rate and the time left.
+
+    There is a line after each epoch and, without a terminal, one every ``seconds`` while it trains or validates.
 
     Ignite's ``ProgressBar`` knows no time left by minutes and prints nothing readable where there is no terminal. Where
     several processes train together, rank 0 shows its part of the loss. The rate is stored in the trainer's state as
@@ -224,6 +224,7 @@ class TrainingProgress:
         metrics: names of the metrics to show.
         batch_size: tiles in a step of one process.
         every: steps between two readings of the loss, each of which waits for the device.
+        seconds: time between two lines within an epoch.
         clock: returns seconds.
     """
 
@@ -232,17 +233,20 @@ class TrainingProgress:
     metrics: Sequence[str]
     batch_size: int = 1
     every: int = 1
+    seconds: float = LINE_SECONDS
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self.logger = logging.getLogger("pssr2_monai")
         self._bar: Any = None
         self._losses: list[torch.Tensor] = []
-        self._epoch_started = self._last_step = 0.0
+        self._epoch_started = self._last_step = self._last_line = 0.0
 
     def attach(self, engine: Engine) -> None:
         if idist.get_rank() > 0:
             return
+        self._last_line = self.clock()
+        self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._validate, engine)
         engine.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
@@ -265,6 +269,17 @@ class TrainingProgress:
             if engine.state.iteration % self.every == 0:
                 self._bar.set_postfix_str(f"loss {self._losses[-1]:.4f}, {self.time_left(engine)} left", refresh=False)
             self._bar.update()
+        elif self._last_step - self._last_line >= self.seconds:
+            steps = f"step {engine.state.iteration - (engine.state.epoch - 1) * engine.state.epoch_length}"
+            self._line(engine, f"{steps}/{engine.state.epoch_length}", f"loss {self._losses[-1]:.4f}")
+
+    def _validate(self, evaluator: Engine, engine: Engine) -> None:
+        if self._bar is None and self.clock() - self._last_line >= self.seconds:
+            self._line(engine, f"validation {evaluator.state.iteration}/{evaluator.state.epoch_length}")
+
+    def _line(self, engine: Engine, *words: str) -> None:
+        self._last_line = self.clock()
+        self.logger.info(" | ".join([f"epoch {engine.state.epoch}", *words, f"{self.time_left(engine)} left"]))
 
     def _end_epoch(self, engine: Engine) -> None:
         state = engine.state
@@ -277,6 +292,7 @@ class TrainingProgress:
         planned = f"/{state.max_epochs}" if (state.max_epochs or 0) < UNLIMITED_EPOCHS else ""
         words = [f"epoch {state.epoch}{planned}", f"loss {torch.stack(self._losses).mean():.4f}", *shown]
         self._close()
+        self._last_line = self.clock()
         self.logger.info(" | ".join([*words, f"{rate:.1f} tiles/s", f"{self.time_left(engine)} left"]))
 
     def time_left(self, engine: Engine) -> str:
@@ -325,12 +341,13 @@ class StepProfile:
     )
 
     folder: str
-    device: torch.device
+    device: torch.device | str
     evaluator: Engine | None = None
     skip: int = 5
     steps: int = 20
 
     def __post_init__(self) -> None:
+        self._device = torch.device(self.device)
         self._steps_done = 0
         self._profile = ExitStack()
         self._part = ExitStack()
@@ -353,8 +370,8 @@ class StepProfile:
             self._profile.enter_context(profiled(self.folder, self.PARTS, self.steps, "ms a step"))
 
     def _enter(self, engine: Engine, part: str) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
         self._part.close()
         if self.skip <= self._steps_done < self.skip + self.steps:
             self._part.enter_context(record_function(part))

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
 from pssr2_monai.bundle import TEXT, bundle_dir
 from pssr2_monai.errors import InputError, UsageError, causes
+from pssr2_monai.machine import check_device
 from pssr2_monai.networks.precision import choose_precision
 from pssr2_monai.training.checkpoints import BEST, LAST
 from pssr2_monai.training.config import MACHINERY, check_overrides, config_files, read_config
 from pssr2_monai.training.handlers import UNLIMITED_EPOCHS
 from pssr2_monai.training.live import LiveTraining
+from pssr2_monai.training.run_folder import CONFIG, TENSORBOARD
 
-CONFIG = "config.json"
 # Ids that may change in a resumed training; all others stay what they were at its start.
 RESUMABLE = MACHINERY - {"skip_bad"} | {"cache_mb", "device", "epochs", "minutes", "patience"}
 LIVE_IDS = ("train#trainer", "validate#evaluator", "schedule")  # of the arguments of LiveTraining.attach
@@ -47,7 +49,8 @@ def train(
         preset: presets merged over the training config, in turn: names or JSON files; in a string, separated by commas.
         epochs: how long to train; with ``minutes`` alone, without limit.
         minutes: stop after so many minutes, including those before an interruption.
-        resume: resume the training in ``out`` from its ``last.pt``, with its own config.
+        resume: resume the training in ``out`` from its ``last.pt``, with its own config, on ``data``; to the end that
+            it was started with, or to other ``epochs`` or ``minutes``.
         trust: let preset files, and the config of a resumed training, hold expressions and classes that are not
             registered: they are then programs.
         live: shows the training meanwhile, and can stop it.
@@ -59,7 +62,8 @@ def train(
 
     Raises:
         InputError: before any work, for a folder without images, an unknown preset or id, an ``out`` that holds a
-            training already, nothing to resume, or images that cannot be read or tiled.
+            training already, cannot be written to or belongs to another running training, nothing to resume, a device
+            that the machine has not, or images that cannot be read or tiled.
 
     Example:
         >>> train("images", "run", epochs=1, tile=96, batch_size=4).name
@@ -68,14 +72,17 @@ def train(
     out = Path(out).absolute()
     options: dict[str, Any] = {"preset": preset, "epochs": epochs, "minutes": minutes, "resume": resume, "trust": trust}
     workflow = training_workflow(data, out, **options, **overrides)
-    with plain_errors():
+    parts, config = workflow.parser.get_parsed_content, workflow.parser.get()
+    with plain_errors(), ExitStack() as held:
         workflow.initialize()
-        workflow.parser.get_parsed_content("lists")  # reads every image's header, so that errors come before any work
-        if not resume:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / CONFIG).write_text(json.dumps(workflow.parser.get(), indent=4, default=str), encoding="utf-8")
+        folder = parts("run_folder")
+        held.callback(folder.release)
+        folder.take()
+        parts("lists")  # reads every image's header, so that errors come before any work
+        # After the state was loaded: a training that cannot be resumed keeps its config.
+        parts("train#trainer").add_event_handler(Events.STARTED, lambda _: folder.write_config(config))
         if live is not None:
-            live.attach(*map(workflow.parser.get_parsed_content, LIVE_IDS))
+            live.attach(*map(parts, LIVE_IDS))
         workflow.run()
         workflow.finalize()
     return out / BEST
@@ -101,14 +108,17 @@ def training_workflow(
         raise UsageError(f"{listed}: a training takes more than 0 minutes and at least 1 epoch")
     if resume:
         files = _files_to_resume(out, preset, overrides, trust)
-    elif (out / LAST).exists():
+    elif (out / LAST).is_file():
         raise InputError(f"{out}: holds a training already; add --resume to resume it, or give another folder")
     else:
         files = config_files("train", preset, trust)
     check_overrides(files, overrides)
+    if "device" in overrides and str(overrides["device"])[:1] not in tuple("$@%"):
+        overrides["device"] = str(overrides["device"])
+        check_device(overrides["device"])
     if epochs is None and minutes is not None:
         epochs = UNLIMITED_EPOCHS
-    chosen = {
+    chosen: dict[str, Any] = {
         "bundle_root": str(bundle_dir()),
         "dataset_dir": str(Path(data).absolute()),
         "output_dir": str(out),
@@ -120,6 +130,7 @@ def training_workflow(
     calibrated = [Path(file) for file in files if Path(file).with_suffix(".report.json").is_file()]
     if calibrated and "calibration" not in overrides:
         chosen["calibration"] = str(calibrated[-1].with_suffix(".png"))
+    ends = {"minutes": None} if resume and epochs is not None and minutes is None else {}
     return ConfigWorkflow(
         config_file=files,
         meta_file=str(bundle_dir() / "configs" / "metadata.json"),
@@ -128,7 +139,7 @@ def training_workflow(
         run_id="training",
         final_id="finalize",
         workflow_type="train",
-        **overrides | {key: value for key, value in chosen.items() if value is not None},
+        **overrides | ends | {key: value for key, value in chosen.items() if value is not None},
     )
 
 
@@ -221,20 +232,21 @@ def plan_training(data: str | Path, out: str | Path, **options: Any) -> Training
     parser = training_workflow(data, out, **options).parser
     with plain_errors():
         lists, device, network = (parser.get_parsed_content(name) for name in ("lists", "device", "network_def"))
-        settings = {name: parser.get_parsed_content(name) for name in ("tile", "batch_size", "minutes", "scale")}
+        settings = {name: parser.get_parsed_content(name) for name in ("batch_size", "minutes", "scale")}
         epochs, precision = (parser.get_parsed_content(name) for name in ("epochs", "precision"))
     files = dict.fromkeys(item["label"] for item in (*lists.training, *lists.validation))
     return TrainingPlan(
         images=tuple(map(Path, files)),
         training_tiles=len(lists.training),
         validation_tiles=len(lists.validation),
+        tile=parser.get_parsed_content("tiles").tile,
         steps=math.ceil(len(lists.training) / settings["batch_size"]),
         epochs=None if epochs >= UNLIMITED_EPOCHS else epochs,
         network=f"{type(network).__module__}.{type(network).__qualname__}",
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         device=str(device),
         precision=str(choose_precision(precision, device)).removeprefix("torch."),
-        outputs=tuple(out / name for name in (BEST, LAST, CONFIG, "tensorboard")),
+        outputs=tuple(out / name for name in (BEST, LAST, CONFIG, TENSORBOARD)),
         config=parser.get(),
         **settings,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -77,7 +79,10 @@ def test_split_by_field_keeps_a_field_together(tmp_path: Path) -> None:
         ({"split": "f([0-9"}, "split: .* not a regular expression"),
         ({"split": "f([0-9])"}, "cell_0.png: the pattern .* of split finds no group"),
         ({"val_fraction": 0.95}, "cannot be divided"),
-        ({"split": "place", "val_fraction": 0.1, "tile": 64}, "cell_0.png: split by place: .* leaves 48 px for train"),
+        (
+            {"split": "place", "val_fraction": 0.1, "tile": 64},
+            r"cell_0\.png: split by place: 96 x 112 .* tile to 52 or less",
+        ),
         ({"n_frames": 5}, "cell_0.png: .* hold 1 frame, but n_frames asks for 5"),
     ],
 )
@@ -86,9 +91,63 @@ def test_what_cannot_be_tiled_is_named(hr_folder: Path, options: dict, match: st
         tile_lists(hr_folder, TileSettings(**({"tile": 32} | options)))
 
 
-def test_tile_must_divide_by_the_scale() -> None:
-    with pytest.raises(InputError, match="130 does not divide by the scale 4"):
+def test_tile_must_divide_by_the_scale(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(InputError, match="130 does not divide by the scale 4; take a multiple of 4, such as 128"):
         TileSettings(tile=130, scale=4)
+    with pytest.raises(InputError, match="64 does not divide by the scale 3; take a multiple of 3, such as 63"):
+        TileSettings(tile=64, scale=3)
+    caplog.set_level(logging.INFO, "pssr2_monai")
+    assert [TileSettings(scale=scale).tile for scale in (4, 3, [1, 5, 5], 200)] == [128, 126, 125, 200]
+    assert caplog.messages[0] == "tile: 126 pixels, since 128 does not divide by the scale 3"
+
+
+@pytest.mark.parametrize("side", [100, 128, 131, 255])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_images_too_small_to_be_divided_are_trained_on_whole(
+    side: int, count: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A part of each cannot be held out; the advice given gives a validation."""
+    for number in range(count):
+        _save_random(tmp_path / f"{number}.png", (side, 90))
+    caplog.set_level(logging.INFO, "pssr2_monai")
+    lists = tile_lists(tmp_path, TileSettings())
+    assert len(lists.training) == count * len(windows.starts(side, 128, 0))
+    assert len(lists.validation) == 0
+    (line,) = caplog.messages
+    assert f"of {side} pixels at most" in line
+    assert "no validation, and model.pt will hold its last weights" in line
+    (tile,) = map(int, re.findall(r"set tile to (\d+) or less", line))
+    caplog.clear()
+    assert len(tile_lists(tmp_path, TileSettings(tile=tile)).validation) >= count
+    assert caplog.messages == []
+    with pytest.raises(InputError, match=f"0.png: split by place: .* set tile to {tile} or less, or split 'auto'"):
+        tile_lists(tmp_path, TileSettings(split="place"))
+
+
+def test_images_that_can_be_divided_give_the_validation_of_small_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, side in (("large", 300), ("small", 100)):
+        _save_random(tmp_path / f"{name}.png", (side, side))
+    lists = tile_lists(tmp_path, TileSettings())
+    assert {Path(item["label"]).stem for item in lists.training} == {"large", "small"}
+    assert {Path(item["label"]).stem for item in lists.validation} == {"large"}
+    assert caplog.messages == []
+
+
+def test_a_validation_without_content_is_reported(hr_folder: Path, tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
+    for path in hr_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    Image.fromarray(np.zeros((96, 112), np.uint8)).save(tmp_path / "cell_4.png")
+    lists = tile_lists(tmp_path, TileSettings(tile=32, min_std=1))
+    assert (len(lists.training), len(lists.validation)) == (48, 0)
+    assert "no tile of those held out is above min_std 1: the training has no validation" in caplog.text
+    with pytest.raises(InputError, match="no tile to train on is above min_std 200; set a smaller one"):
+        tile_lists(tmp_path, TileSettings(tile=32, min_std=200))
+
+
+def _save_random(path: Path, shape: tuple[int, int]) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)).save(path)
 
 
 def test_tiles_hold_the_pixels_of_their_place(hr_folder: Path) -> None:

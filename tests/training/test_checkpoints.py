@@ -79,6 +79,41 @@ def test_a_resumed_training_keeps_the_epochs_and_the_best_score(tmp_path: Path, 
     assert (_weight(tmp_path / BEST), _weight(tmp_path / LAST)) == (2, 4)
 
 
+def test_states_are_saved_by_time_and_at_the_end(tmp_path: Path) -> None:
+    """Steps of 40 seconds, seven an epoch, and a state after every 5 minutes."""
+    seconds, saved = 0.0, []
+
+    def pass_time(_: Engine) -> None:
+        nonlocal seconds
+        seconds += 40
+
+    evaluator, trainer = Engine(lambda *_: None), Engine(lambda *_: None)
+    checkpoints = Checkpoints(tmp_path, _state(), evaluator, clock=lambda: seconds)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, pass_time)
+    checkpoints.attach(trainer)
+
+    def look(engine: Engine) -> None:
+        iteration = torch.load(tmp_path / LAST, weights_only=True)["trainer"]["iteration"]
+        if not saved or iteration != saved[-1]:
+            saved.append(iteration)
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(event_filter=lambda _, step: step > 7), look)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED | Events.COMPLETED, look)
+    trainer.run(range(7), max_epochs=4)
+    # After the first epoch; 8 steps later, within an epoch, again and again; and at the end.
+    assert saved == [7, 15, 23, 28]
+
+
+def test_scores_on_other_images_are_not_compared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pssr2_monai")
+    _train(tmp_path, [0.1, 0.9], images="a")
+    _train(tmp_path, [0.1, 0.9, 0.5], images="a", resume=tmp_path / LAST)
+    assert (_weight(tmp_path / BEST), "other images" in caplog.text) == (2, False)
+    _train(tmp_path, [0.1, 0.9, 0.5, 0.6], images="b", resume=tmp_path / LAST)
+    assert _weight(tmp_path / BEST) == 4
+    assert "last.pt: of other images; the training continues on those given, and scores begin anew" in caplog.text
+
+
 def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
     _train(tmp_path, [0.1, 0.9])
     last = tmp_path / LAST

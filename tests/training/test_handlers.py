@@ -19,7 +19,6 @@ from pssr2_monai.machine import TABLE, TRACE
 from pssr2_monai.training.handlers import (
     UNLIMITED_EPOCHS,
     ClipGradients,
-    EarlyStop,
     EpochDraws,
     FiniteLoss,
     HandlerList,
@@ -100,7 +99,7 @@ def test_a_resumed_schedule_counts_the_time_before() -> None:
     schedule.load_state_dict({"seconds": 30.0, "heights": [0.1]})
     clock.seconds += 15
     assert schedule.seconds() == 45
-    assert schedule.state_dict() == {"seconds": 45.0, "heights": [0.1]}
+    assert schedule.state_dict() == {"seconds": 45.0, "heights": [0.1], "ended_after": None}
 
 
 def test_the_time_left_follows_from_the_progress_of_this_run() -> None:
@@ -119,20 +118,23 @@ def test_the_time_left_follows_from_the_progress_of_this_run() -> None:
     assert minutes_and_seconds(75.9) == "1:15"
 
 
-@pytest.mark.parametrize(("patience", "epochs"), [(2, 4), (None, 8)])
-def test_a_training_without_a_gain_ends_after_its_patience(patience: int | None, epochs: int) -> None:
-    scores = iter([0.1, 0.5, 0.3, 0.5, 0.4, 0.6, 0.7, 0.8])
-    evaluator, trainer = Engine(lambda engine, batch: None), _engine()
-
-    @evaluator.on(Events.EPOCH_COMPLETED)
-    def score(engine: Engine) -> None:
-        engine.state.metrics["val_ssim"] = next(scores)
-
-    EarlyStop(evaluator, patience).attach(trainer)
-    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda _: evaluator.run([0]))
-    trainer.run([0], max_epochs=8)
-    # An equal score is no gain.
-    assert trainer.state.epoch == epochs
+@pytest.mark.parametrize(
+    ("minutes", "seconds", "ended_after", "over"),
+    [(2, 118, 2, True), (2, 121, None, True), (3, 118, 2, False), (None, 118, 2, False), (2, 60, None, False)],
+)
+def test_minutes_that_are_over_cannot_be_resumed(
+    minutes: float | None, seconds: float, ended_after: float | None, over: bool
+) -> None:
+    """The last minutes end before their time: that of the validation is reserved."""
+    schedule = ProgressSchedule(_optimizer(), minutes=minutes)
+    state = {"seconds": seconds, "heights": [0.1], "ended_after": ended_after}
+    if over:
+        with pytest.raises(
+            InputError, match=r"minutes: the 2 minutes are over, after (1:58|2:01) of training; set minutes to more"
+        ):
+            schedule.load_state_dict(state)
+    else:
+        schedule.load_state_dict(state)
 
 
 def test_handlers_are_attached_in_order_without_the_disabled_ones() -> None:
@@ -183,6 +185,34 @@ def test_progress_is_one_line_an_epoch_off_a_terminal(caplog: pytest.LogCaptureF
     assert lines[0].startswith("epoch 1/2 | loss 0.2500 | val_psnr 20.0000 | ")
     assert "val_psnr" not in lines[1]
     assert lines[1].endswith("| 0:00 left")
+
+
+def test_long_epochs_and_validations_have_a_line_twice_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """Off a terminal; steps of 12 seconds, then a validation of 4 batches of 20 seconds."""
+    clock = Clock()
+
+    def passing(seconds: float) -> Any:
+        return lambda _: setattr(clock, "seconds", clock.seconds + seconds)
+
+    schedule, engine, evaluator = ProgressSchedule(_optimizer(), clock=clock), _engine(), Engine(lambda *_: None)
+    engine.add_event_handler(Events.ITERATION_COMPLETED, passing(12))
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED, passing(20))
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda _: evaluator.run(range(4)))
+    TrainingProgress(schedule, evaluator, [], clock=clock).attach(engine)
+    schedule.attach(engine)
+    with caplog.at_level(logging.INFO, "pssr2_monai"):
+        engine.run(range(10), max_epochs=2)
+    lines = [record.message for record in caplog.records if record.name == "pssr2_monai"]
+    assert [line.split(" | ")[:2] for line in lines[:6]] == [
+        ["epoch 1", "step 3/10"],
+        ["epoch 1", "step 6/10"],
+        ["epoch 1", "step 9/10"],
+        ["epoch 1", "validation 1/4"],
+        ["epoch 1", "validation 3/4"],
+        ["epoch 1/2", "loss 0.5000"],
+    ]
+    assert lines[1].split(" | ")[2:] == ["loss 0.5000", "2:48 left"]
+    assert lines[6].startswith("epoch 2 | step 3/10")
 
 
 def test_epochs_without_a_bound_are_not_counted_down(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks.weights import load_weights
 from pssr2_monai.training.handlers import UNLIMITED_EPOCHS
-from pssr2_monai.training.train import train
+from pssr2_monai.training.train import train, training_workflow
 
 
 def _events(run: Path, part: str = "validation") -> EventAccumulator:
@@ -70,6 +71,7 @@ def test_an_interrupted_training_resumed_equals_an_undisturbed_one(
     assert run.stderr is not None
     for line in run.stderr:
         if line.startswith("epoch 2/4"):
+            time.sleep(0.3)
             run.send_signal(signal.SIGINT)
             break
     rest = run.stderr.read()
@@ -77,7 +79,7 @@ def test_an_interrupted_training_resumed_equals_an_undisturbed_one(
     assert "epoch 3/4" not in rest
     assert "--resume" in rest
     saved = torch.load(tmp_path / "halted" / "last.pt", weights_only=True)
-    assert saved["trainer"]["iteration"] == 2 * saved["trainer"]["epoch_length"]
+    assert 2 < saved["trainer"]["iteration"] / saved["trainer"]["epoch_length"] < 3
 
     # In processes of their own, too: other tests may have left this one with other threads, and so with other rounding.
     begin, out = command[:5], command.index("--out") + 1
@@ -105,6 +107,8 @@ def test_resuming_keeps_the_best_weights(
     before = best.read_bytes()
     train(hr_folder, tmp_path / "run", epochs=2, resume=True)
     assert best.read_bytes() == before
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (written["epochs"], written["resume"]) == (2, None), "what an interruption of this one resumes with"
 
 
 def test_minutes_end_a_training_with_a_validation(
@@ -112,15 +116,32 @@ def test_minutes_end_a_training_with_a_validation(
 ) -> None:
     # A clock that goes on by a second whenever it is read.
     clock = {"schedule#clock": "$__import__('itertools').count().__next__"}
-    weights = train(hr_folder, tmp_path / "run", minutes=2, **clock, **tiny_options)
+    weights = train(hr_folder, tmp_path / "run", minutes=2, device="cpu", **clock, **tiny_options)
     assert load_weights(weights)
     saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     assert saved["trainer"]["max_epochs"] == UNLIMITED_EPOCHS
-    assert 100 < saved["schedule"]["seconds"] <= 120
+    assert 100 < saved["schedule"]["seconds"] <= 121, "saved in the second after the end"
     steps = saved["trainer"]["iteration"]
     assert [event.step for event in _events(tmp_path / "run").Scalars("ssim")][-1] == steps
     rates = [event.value for event in _events(tmp_path / "run", "train").Scalars("learning_rate")]
     assert rates[-1] < 0.1 * max(rates)
+    with pytest.raises(InputError, match="minutes: the 2 minutes are over"):
+        train(hr_folder, tmp_path / "run", resume=True, trust=True)
+    parser = training_workflow(hr_folder, tmp_path / "run", resume=True, epochs=50, trust=True).parser
+    assert (parser.get("epochs"), parser.get("minutes")) == (50, None)
+    parser = training_workflow(hr_folder, tmp_path / "run", resume=True, minutes=3, trust=True).parser
+    assert (parser.get("epochs"), parser.get("minutes")) == (UNLIMITED_EPOCHS, 3)
+
+
+def test_one_image_smaller_than_a_tile_is_trained_on_without_validation(
+    tiny_options: dict[str, object], tmp_path: Path
+) -> None:
+    (tmp_path / "hr").mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (28, 40), np.uint8)).save(tmp_path / "hr" / "one.png")
+    weights = train(tmp_path / "hr", tmp_path / "run", epochs=2, **tiny_options)
+    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert load_weights(weights)[0].state_dict().keys() == last["model"].keys()
+    assert last["best_score"] is None
 
 
 @pytest.mark.parametrize(
@@ -133,6 +154,8 @@ def test_minutes_end_a_training_with_a_validation(
         ({"epochs": 0}, "at least 1 epoch"),
         ({"lr_dir": "slide #3"}, "lr_dir: slide #3: '#'"),
         ({"lr_dir": 2024}, "2024"),
+        ({"device": "cuda:99"}, "device: cuda:99: this machine has no such device; it has .*cpu"),
+        ({"patience": 0}, "patience 0: is not a whole number of at least 1"),
     ],
 )
 def test_wrong_options_are_refused_before_any_work(hr_folder: Path, options: dict, match: str, tmp_path: Path) -> None:

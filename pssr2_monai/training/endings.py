@@ -1,0 +1,119 @@
+"""What ends a training before its epochs or minutes: patience, and Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import ignite.distributed as idist
+from ignite.engine import Engine, Events
+from ignite.handlers import EarlyStopping
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.training.checkpoints import Checkpoints
+
+logger = logging.getLogger(__name__)
+
+
+class EarlyStop:
+    """Ends a training that has not improved for some epochs, those before an interruption included.
+
+    MONAI's handler cannot be saved; this is Ignite's, attached to the trainer like the others.
+
+    Args:
+        evaluator: whose metric decides.
+        patience: validations without a better score, or None to train to the end.
+        key_metric: the metric; greater is better.
+    """
+
+    def __init__(self, evaluator: Engine, patience: int | None, key_metric: str = "val_ssim") -> None:
+        self.evaluator = evaluator
+        self.patience = patience
+        self.key_metric = key_metric
+        self._stop = EarlyStopping(patience or 1, lambda scored: scored.state.metrics[key_metric], trainer=evaluator)
+        self._stop.logger.setLevel(logging.WARNING)  # it would report by its own name and format
+
+    def attach(self, engine: Engine) -> None:
+        self._stop.trainer = engine
+        if self.patience is not None:
+            self.evaluator.add_event_handler(Events.COMPLETED, self._stop)
+            engine.add_event_handler(Events.COMPLETED, self._report)
+
+    def _report(self, engine: Engine) -> None:
+        if self._stop.counter >= self._stop.patience:
+            logger.info(
+                "ended after epoch %d: no better %s in %d validations (patience)",
+                engine.state.epoch,
+                self.key_metric,
+                self._stop.counter,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"validations": self._stop.counter, "best_score": self._stop.best_score}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._stop.counter, self._stop.best_score = state["validations"], state["best_score"]
+        if self.patience is not None and self._stop.counter >= self.patience:
+            raise InputError(
+                f"patience: {self.patience}: there were {self._stop.counter} validations without a better "
+                f"{self.key_metric} already; set patience to more than that"
+            )
+
+
+class Interruption:
+    """Ends a training for Ctrl-C after the current step, or validation, and saves it; a second one ends it at once.
+
+    Several processes that train together end at once, since they would wait for each other.
+
+    Args:
+        checkpoints: what saves.
+    """
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
+        self.asked = False
+        self._replaced = False
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._begin)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._after_step)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._stop)
+        engine.add_event_handler(Events.COMPLETED, self._end)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._end)
+
+    def _begin(self, _: Engine) -> None:
+        self.asked = False
+        main_thread = threading.current_thread() is threading.main_thread()
+        # A handler of another program stays.
+        if (
+            main_thread
+            and idist.get_world_size() == 1
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):
+            signal.signal(signal.SIGINT, self._ask)
+            self._replaced = True
+
+    def _ask(self, *_: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        with suppress(RuntimeError):  # the signal came while another line was written
+            logger.info("stopping after this step, or this validation; press Ctrl-C again to stop at once")
+
+    def _after_step(self, engine: Engine) -> None:
+        if engine.state.iteration % engine.state.epoch_length:  # the last step is followed by the validation
+            self._stop(engine)
+
+    def _stop(self, engine: Engine) -> None:
+        if self.asked:
+            self.checkpoints.save_state(engine)
+            raise KeyboardInterrupt
+
+    def _end(self, *_: Any) -> None:
+        if self._replaced:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._replaced = False

@@ -1,0 +1,97 @@
+"""The folder of a training: one training at a time, and nothing in the way of what it writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.training.run_folder import CONFIG, LOCK, RunFolder
+from pssr2_monai.training.train import train
+
+HOLD = """
+import sys, time
+from pssr2_monai.training.run_folder import RunFolder
+folder = RunFolder(sys.argv[1])
+folder.take()
+print("taken", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_second_training_is_refused_while_the_first_runs(tmp_path: Path) -> None:
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    first.take()
+    first.take()  # as the bundle does after `train`
+    with pytest.raises(InputError, match="run: another training is writing here; give another folder"):
+        second.take()
+    first.write_config({"resume": "last.pt", "epochs": 3})
+    first.release()
+    second.take()
+    second.release()
+    assert json.loads((tmp_path / "run" / CONFIG).read_text()) == {"resume": None, "epochs": 3}
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [CONFIG]
+
+
+def test_a_killed_training_holds_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "taken\n"
+        with pytest.raises(InputError, match="another training is writing here"):
+            RunFolder(tmp_path).take()
+        other.send_signal(signal.SIGKILL)
+    assert (tmp_path / LOCK).exists(), "what the killed one left"
+    folder = RunFolder(tmp_path)
+    folder.take()
+    folder.release()
+
+
+def test_other_ranks_need_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    RunFolder(tmp_path / "run").take()
+    monkeypatch.setattr("ignite.distributed.get_rank", lambda: 1)
+    RunFolder(tmp_path / "run").take()
+
+
+@pytest.mark.parametrize("name", ["", "model.pt", "last.pt", "config.json", "tensorboard"])
+def test_what_is_in_the_way_is_named_before_any_work(name: str, hr_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run" / name
+    path.parent.mkdir(exist_ok=True)
+    path.mkdir() if name.endswith((".pt", ".json")) else path.write_text("mine")
+    with pytest.raises(InputError, match=f"{path.name}: is in the way of what a training writes"):
+        train(hr_folder, tmp_path / "run", epochs=1, tile=32)
+    if not name:
+        with pytest.raises(InputError, match="run: is in the way"):
+            train(hr_folder, tmp_path / "run" / "inside", epochs=1, tile=32)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(30, "Read-only file system")])
+def test_a_folder_that_cannot_be_written_to_ends_in_one_line(
+    error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.raises(InputError, match=rf"b: cannot be written to \({error.strerror}\); give another folder"):
+        RunFolder(tmp_path / "a" / "b").take()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_refused(hr_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(InputError, match=r"run: cannot be written to \(Permission denied\)"):
+        train(hr_folder, tmp_path / "locked" / "run", epochs=1, tile=32)
+
+
+def test_a_training_that_is_refused_leaves_no_folder(hr_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="less than half a tile"):
+        train(hr_folder, tmp_path / "new" / "run", epochs=1, tile=256)
+    assert list(tmp_path.iterdir()) == []
