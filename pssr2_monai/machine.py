@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pssr2_monai.errors import UsageError
-
 if TYPE_CHECKING:
     import torch
 
@@ -36,12 +34,6 @@ def devices() -> list[str]:
 
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     return [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
-
-
-def check_device(device: str) -> None:
-    """Check that this machine has a device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``."""
-    if device not in {*devices(), default_device()}:
-        raise UsageError(f"device: {device}: this machine has no such device; it has {', '.join(devices())}")
 
 
 def loader_workers(device: torch.device | str, processes: int = 1) -> int:

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from pssr2_monai import machine
-from pssr2_monai.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -81,14 +80,3 @@ def test_the_processor_is_the_last_device(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert machine.default_device() == "mps"
     assert machine.devices() == ["cuda:0", "cuda:1", "mps", "cpu"]
-
-
-def test_devices_that_the_machine_has_not_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    for device in ("cpu", "cuda", "cuda:1"):
-        machine.check_device(device)
-    for device in ("cuda:2", "mps", "gpu"):
-        with pytest.raises(UsageError, match=f"device: {device}: .* it has cuda:0, cuda:1, cpu"):
-            machine.check_device(device)

@@ -15,7 +15,7 @@ from monai.bundle import ConfigWorkflow
 
 from pssr2_monai.bundle import TEXT, bundle_dir
 from pssr2_monai.errors import InputError, UsageError, causes
-from pssr2_monai.machine import check_device
+from pssr2_monai.machine import default_device, devices
 from pssr2_monai.networks.precision import choose_precision
 from pssr2_monai.training.checkpoints import BEST, LAST
 from pssr2_monai.training.config import MACHINERY, check_overrides, config_files, read_config
@@ -115,7 +115,10 @@ def training_workflow(
     check_overrides(files, overrides)
     if "device" in overrides and str(overrides["device"])[:1] not in tuple("$@%"):
         overrides["device"] = str(overrides["device"])
-        check_device(overrides["device"])
+        if overrides["device"] not in {*devices(), default_device()}:
+            raise UsageError(
+                f"device: {overrides['device']}: this machine has no such device; it has {', '.join(devices())}"
+            )
     if epochs is None and minutes is not None:
         epochs = UNLIMITED_EPOCHS
     chosen: dict[str, Any] = {

@@ -164,6 +164,21 @@ def test_wrong_options_are_refused_before_any_work(hr_folder: Path, options: dic
     assert not (tmp_path / "run").exists()
 
 
+def test_devices_are_those_of_the_machine(hr_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for device in ("cpu", "cuda", "cuda:1", torch.device("cuda:0")):
+        workflow = training_workflow(hr_folder, tmp_path / "run", device=device)
+        assert workflow.parser.get("device") == str(device)
+    for device in ("cuda:2", "mps", "gpu"):
+        with pytest.raises(InputError, match=f"device: {device}: this machine has no .* it has cuda:0, cuda:1, cpu"):
+            training_workflow(hr_folder, tmp_path / "run", device=device)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert training_workflow(hr_folder, tmp_path / "run").parser.get_parsed_content("device") == "mps"
+
+
 def test_a_training_is_not_overwritten_nor_resumed_otherwise_than_it_was_begun(
     hr_folder: Path, tiny_weights: Path
 ) -> None:
