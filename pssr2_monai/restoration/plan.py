@@ -185,9 +185,9 @@ class RestoringPlan:
         lines += [f"{'finished':12}{self.finished} files, by an interrupted run"] if self.finished else []
         for file in self.files:
             image = file.image
-            lines.append(
-                f"{image.path} ({image.place}, {image.axes}, {' x '.join(map(str, image.shape))} {image.dtype})"
-            )
+            place = f"{image.place}, " if len(image.entries) > 1 else ""
+            shape = " x ".join(map(str, image.shape))
+            lines.append(f"{image.path} ({place}{image.axes}, {shape} {image.dtype})")
             lines += [f"  -> {output.path}" for output in (file.output, *file.maps)]
         return "\n".join([*lines, self.table()])
 
