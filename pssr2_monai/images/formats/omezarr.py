@@ -59,7 +59,7 @@ def open_file(path: Path) -> Contents:
         raise InputError(f"{path.name}: is a plate of many images; open one of them, such as {path.name}/{well}/0")
     named = _series(node, attributes, path)
     images = [
-        (name or str(multiscale.get("name") or group.basename), _multiscale(path, group, ome, multiscale))
+        (name or str(multiscale.get("name") or _name_of(group)), _multiscale(path, group, ome, multiscale))
         for name, group, ome in named
         for multiscale in ome["multiscales"]
     ]
@@ -94,6 +94,11 @@ def _series(
         if "multiscales" in ome:
             found.append((names[number] if len(names) == len(paths) else "", groups[name], ome))
     return found
+
+
+def _name_of(group: zarr.Group) -> str:
+    """The name of the folder of an image, unless it is a number, which could be taken for that of the image."""
+    return "" if group.basename.isdecimal() else group.basename
 
 
 def _names_in_xml(file: Path) -> list[str]:

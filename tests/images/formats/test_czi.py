@@ -104,6 +104,36 @@ def test_colours_beside_channels_are_channels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image.read(), np.moveaxis(data, -1, 1).reshape(6, 40, 50))
 
 
+def test_scenes_and_pixel_types_are_images_of_their_own(tmp_path: Path) -> None:
+    czi = pytest.importorskip("pylibCZIrw.czi")
+    generator = np.random.default_rng(0)
+    sizes = [(40, 50), (60, 70)]
+    grey = [generator.integers(0, 60000, (*size, 1), "uint16") for size in sizes]
+    colours = [generator.integers(0, 255, (*size, 3), "uint8") for size in sizes]
+    with czi.create_czi(str(tmp_path / "a.czi")) as document:
+        for scene, (one, three) in enumerate(zip(grey, colours, strict=True)):
+            document.write(one, plane={"C": 0}, scene=scene, location=(scene * 200, 30))
+            document.write(three, plane={"C": 1}, scene=scene, location=(scene * 200, 30))
+    image = open_image(tmp_path / "a.czi")
+    assert (image.place, image.axes) == ("image 3 of 4 (scene 2 Gray16)", "YX")
+    np.testing.assert_array_equal(image.read(), grey[1][..., 0])
+    for scene in range(2):
+        image = open_image(tmp_path / "a.czi", image=f"scene {scene + 1} Gray16")
+        np.testing.assert_array_equal(image.read(np.s_[3:30, 5:40]), grey[scene][3:30, 5:40, 0])
+        image = open_image(tmp_path / "a.czi", image=2 * scene + 2)
+        np.testing.assert_array_equal(image.read(), colours[scene][..., ::-1])
+
+
+@pytest.mark.shared_data
+def test_the_scenes_of_a_file(shared_data: Path) -> None:
+    pytest.importorskip("pylibCZIrw")
+    scenes = np.load(shared_data / "cases" / "czi_scenes" / "scenes.npy")
+    for number, scene in enumerate(scenes, 1):
+        image = open_image(shared_data / "cases" / "czi_scenes" / "two_scenes.czi", image=number)
+        assert (image.place, image.channel_names) == (f"image {number} of 2 (scene {number})", ("EGFP",))
+        np.testing.assert_array_equal(image.read(), scene)
+
+
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("pylibCZIrw")
     (tmp_path / "a.czi").write_text("This is no image." * 100)

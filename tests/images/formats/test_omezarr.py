@@ -96,12 +96,58 @@ def test_plain_arrays_with_names(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_image(tmp_path / "c.zarr" / "only").read(), data)
 
 
-def test_the_first_series_is_opened(tmp_path: Path) -> None:
-    data = ramp(40, 30)
-    multiscale = {"axes": [axis("y"), axis("x")], "datasets": [{"path": "0"}]}
+@pytest.mark.parametrize("listed", ["series", "XML", "neither"])
+def test_the_series_of_a_converted_file(tmp_path: Path, listed: str) -> None:
+    """In the layout of bioformats2raw, with the label image that many slide scanners add."""
+    arrays = {"0": ramp(40, 30), "1": ramp(3, 60, 50), "10": ramp(999, 9), "2": ramp(3, 60, 50) + 5}
     zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=2, attributes={"bioformats2raw.layout": 3})
-    make(tmp_path / "a.zarr" / "0", 2, {"0": data}, {"multiscales": [multiscale]})
-    np.testing.assert_array_equal(open_image(tmp_path / "a.zarr").read(), data)
+    for path, data in arrays.items():
+        axes = [axis(letter) for letter in "zyx"[-data.ndim :]]
+        name = {"name": "label image"} if path == "10" else {}
+        multiscale = {"axes": axes, "datasets": [{"path": "0"}, {"path": "1"}], **name}
+        levels = {"0": data, "1": data[..., ::2, ::2]}
+        make(tmp_path / "a.zarr" / path, 2, levels, {"multiscales": [multiscale]})
+        make(tmp_path / "a.zarr" / path / "labels" / "cells", 2, {"0": data}, {"multiscales": [multiscale]})
+    order = ["2", "0", "1", "10"] if listed == "series" else ["0", "1", "2", "10"]
+    names = ["", "", "", "label image"]
+    if listed == "series":
+        make(tmp_path / "a.zarr" / "OME", 2, {}, {"series": order})
+    if listed == "XML":
+        names = ["Snap", "Scan 1", "Scan 2", "Slide label"]
+        images = "".join(f'<Image ID="Image:{name}" Name="{name}"/>' for name in names)
+        (tmp_path / "a.zarr" / "OME").mkdir()
+        xml = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{images}</OME>'
+        (tmp_path / "a.zarr" / "OME" / "METADATA.ome.xml").write_text(xml, encoding="utf-8")
+    for number, (path, name) in enumerate(zip(order, names, strict=True), 1):
+        image = open_image(tmp_path / "a.zarr", image=number)
+        assert image.place == f"image {number} of 4{f' ({name})' * bool(name)}"
+        np.testing.assert_array_equal(image.read(), arrays[path])
+        np.testing.assert_array_equal(open_image(tmp_path / "a.zarr", image=name or number).read(), arrays[path])
+    largest = "2" if listed == "series" else "1"  # the first of two
+    np.testing.assert_array_equal(open_image(tmp_path / "a.zarr").read(), arrays[largest])
+
+
+def test_the_fields_of_a_well_and_several_multiscales_of_a_group(tmp_path: Path) -> None:
+    arrays = {"3": ramp(40, 30), "1": ramp(40, 30) + 3}
+    multiscale = {"axes": [axis("y"), axis("x")], "datasets": [{"path": "0"}]}
+    well = {"well": {"images": [{"path": "3"}, {"path": "1"}]}}
+    zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=2, attributes=well)
+    for path, data in arrays.items():
+        make(tmp_path / "a.zarr" / path, 2, {"0": data}, {"multiscales": [multiscale]})
+    for number, data in enumerate(arrays.values(), 1):
+        np.testing.assert_array_equal(open_image(tmp_path / "a.zarr", image=number).read(), data)
+    two = [{**multiscale, "name": name, "datasets": [{"path": path}]} for name, path in (("raw", "a"), ("clean", "b"))]
+    make(tmp_path / "b.zarr", 2, {"a": arrays["3"], "b": arrays["1"]}, {"multiscales": two})
+    np.testing.assert_array_equal(open_image(tmp_path / "b.zarr", image="clean").read(), arrays["1"])
+
+
+def test_positions_in_an_array_are_images(tmp_path: Path) -> None:
+    data = ramp(2, 3, 40, 30)
+    zarr.create_array(str(tmp_path / "a.zarr"), data=data, dimension_names=["position", "z", "y", "x"], zarr_format=3)
+    for number in (1, 2):
+        image = open_image(tmp_path / "a.zarr", image=f"position {number}")
+        assert (image.place, image.axes) == (f"image {number} of 2 (position {number})", "ZYX")
+        np.testing.assert_array_equal(image.read(np.s_[1:, 3:9, 5:]), data[number - 1, 1:, 3:9, 5:])
 
 
 @pytest.mark.parametrize(
