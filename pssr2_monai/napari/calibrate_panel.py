@@ -28,7 +28,7 @@ class CalibratePanel(Panel):
         super().__init__(napari_viewer, "Calibrate")
         self.lr = ImageSource(napari_viewer, "Fast scans", tooltip="Real low-resolution (LR) images")
         tooltip = "High-resolution (HR) images of the same fields; in a folder, of the same names"
-        self.hr = ImageSource(napari_viewer, "Slow scans", optional=WITHOUT_HR, tooltip=tooltip)
+        self.hr = ImageSource(napari_viewer, "Slow scans", optional=WITHOUT_HR, within=False, tooltip=tooltip)
         tooltip = "In the order in which they are added: poisson, gaussian, salt_pepper, blur, line, jitter"
         self.model = LineEdit(label="Noises", value="poisson+gaussian", tooltip=tooltip)
         self.calls = SpinBox(label="Trials", min=12, max=500, value=CALLS, tooltip="Largest number of search steps")
@@ -45,9 +45,10 @@ class CalibratePanel(Panel):
         work = self.folder.path
         lr, hr = self.lr.files(work / "LR", "pair"), self.hr.files(work / "HR", "pair")
         assert lr is not None
+        number = self.lr.number
         model, calls, target = self.model.value, int(self.calls.value), work / "calibrated.json"
         self.save_button.enabled = False
-        self.run(self.watched(lambda: calibrate(lr, target, hr=hr, model=model, calls=calls)), self._show)
+        self.run(self.watched(lambda: calibrate(lr, target, hr=hr, model=model, calls=calls, image=number)), self._show)
         self.say("calibrating: some seconds to a minute …")
 
     def save(self) -> None:

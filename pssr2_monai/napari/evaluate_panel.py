@@ -34,7 +34,7 @@ class EvaluatePanel(Panel):
         tooltip = "High-resolution (HR) images that the training has not seen"
         self.hr = ImageSource(napari_viewer, "Good images", several=True, tooltip=tooltip)
         tooltip = "Real low-resolution (LR) images of the same fields; in a folder, of the same names"
-        self.lr = ImageSource(napari_viewer, "Scans", optional=CRAPPIFIED, tooltip=tooltip)
+        self.lr = ImageSource(napari_viewer, "Scans", optional=CRAPPIFIED, within=False, tooltip=tooltip)
         self.weights = weights_edit()
         self.out = FileEdit(label="Save to", mode="d", nullable=True, tooltip="Folder for the page; optional")
         self.device = ComboBox(label="Device", choices=devices())
@@ -57,9 +57,9 @@ class EvaluatePanel(Panel):
         name = "image" if len(self.hr.layers) == 1 else None
         hr, lr = self.hr.files(folder / "HR", name), self.lr.files(folder / "LR", name)
         out = chosen_path(self.out) or folder / "evaluation"
-        device = self.device.value
+        options = {"device": self.device.value, "image": self.hr.number}
         assert hr is not None
-        work = self.watched(lambda: evaluate(hr, weights, out, lr=lr, device=device))
+        work = self.watched(lambda: evaluate(hr, weights, out, lr=lr, **options))
         self.run(work, lambda result: self._show(result, out))
         self.say("evaluating …")
 

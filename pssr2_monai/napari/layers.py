@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from magicgui.widgets import ComboBox, Container, FileEdit
+from magicgui.widgets import ComboBox, Container, FileEdit, LineEdit
 from napari.layers import Image
 from napari.utils.transforms import Affine
 
@@ -106,15 +106,16 @@ def placement(layer: Image, shape: Sequence[int], part: Part | None = None) -> d
 
 
 def layer_of_file(
-    path: str | Path, in_memory_bytes: int = IN_MEMORY_BYTES, keep: object = None
+    path: str | Path, in_memory_bytes: int = IN_MEMORY_BYTES, keep: object = None, number: int | str | None = None
 ) -> tuple[Any, dict[str, Any]]:
     """Return the pixels of an image file and the arguments with which ``Viewer.add_image`` shows them at their size.
 
-    ``keep``, the temporary folder of the file, lives as long as pixels that are read from it.
+    ``keep``, the temporary folder of the file, lives as long as pixels that are read from it. ``number`` or name choose
+    one of several images of the file.
     """
-    image = open_image(path)
+    image = open_image(path, image=number)
     shown = {
-        "name": image.path.name.split(".")[0],
+        "name": image.path.name.split(".")[0] + f" {image.place}" * (len(image.entries) > 1),
         "scale": [image.pixel_size.get(axis, 1.0) for axis in image.axes],
         "units": ["micrometer" if axis in image.pixel_size else "pixel" for axis in image.axes],
         "axis_labels": [axis.lower() for axis in image.axes],
@@ -146,16 +147,28 @@ class ImageSource(Container):
     """A combo box of the image layers, and a path for images from files.
 
     ``several``: all selected layers may be chosen together; ``optional``: name of the choice of no images; ``folder``:
-    files are chosen by their folder.
+    files are chosen by their folder; ``within``: one of several images of a file may be chosen.
     """
 
     def __init__(
-        self, viewer: Any, label: str, several: bool = False, optional: str = "", folder: bool = True, tooltip: str = ""
+        self,
+        viewer: Any,
+        label: str,
+        several: bool = False,
+        optional: str = "",
+        folder: bool = True,
+        within: bool = True,
+        tooltip: str = "",
     ) -> None:
         self._viewer, self._several, self._optional = viewer, several, optional
         self.choice = ComboBox(label=label, choices=self._choices, tooltip=tooltip)
         self.path = FileEdit(mode="d" if folder else "r", nullable=True, visible=False, tooltip=tooltip)
-        super().__init__(widgets=[self.choice, self.path], labels=False, label=label, layout="vertical")
+        tooltip = "Of files that hold several images: number or name of one; by default the largest"
+        self.within = LineEdit(visible=False, tooltip=tooltip)
+        self.within.native.setPlaceholderText("image in the file: the largest")
+        self._choose_within = within
+        widgets = [self.choice, self.path, self.within]
+        super().__init__(widgets=widgets, labels=False, label=label, layout="vertical")
         self.margins = (0, 0, 0, 0)
         self.choice.changed.connect(self._show_path)
         self._show_path()
@@ -167,6 +180,11 @@ class ImageSource(Container):
         if choice == SELECTED:
             return [layer for layer in self._viewer.layers if layer in selection and _usable(layer)]
         return [choice] if isinstance(choice, Image) else []
+
+    @property
+    def number(self) -> str | None:
+        """The number or name of the chosen image of a file; None for the largest, and for layers."""
+        return self.within.value.strip() or None if self.choice.value == FILES else None
 
     def choose(self, images: Image | str | Path) -> None:
         self.reset_choices()
@@ -210,6 +228,7 @@ class ImageSource(Container):
 
     def _show_path(self, *_: Any) -> None:
         self.path.visible = self.choice.value == FILES
+        self.within.visible = self._choose_within and self.choice.value == FILES
 
 
 def _usable(layer: Any) -> bool:

@@ -68,7 +68,8 @@ class RestorePanel(Panel):
             source, output = files, target
         # For a layer, the target is temporary or was chosen in a dialog that asks before it replaces a file.
         options: dict[str, Any] = {"device": self.device.value, "fidelity": self.check.value}
-        options["overwrite"] = layer is not None
+        number = self.image.number
+        options |= {"overwrite": layer is not None, "image": number}
 
         def restore() -> tuple[list[Mapped], Record]:
             if layer is not None:
@@ -81,7 +82,7 @@ class RestorePanel(Panel):
             if layer is not None:
                 self._show(layer, part or layers.whole(layer), mapped[0], origin, folder)
             elif len(mapped) == 1:
-                pixels, shown = layers.layer_of_file(source)
+                pixels, shown = layers.layer_of_file(source, number=number)
                 scan = self.viewer.add_image(pixels, **shown)
                 self._show(scan, layers.whole(scan), mapped[0], origin, folder)
             self._report_verdicts(mapped, work)

@@ -215,7 +215,8 @@ class TrainPanel(Panel):
 
     def overrides(self) -> dict[str, Any]:
         """Return the ids of the training config that the form sets."""
-        return self.crappifier.overrides | parsed_settings(self.more.value)
+        number = {} if self.images.number is None else {"image": self.images.number}
+        return self.crappifier.overrides | number | parsed_settings(self.more.value)
 
     def begin(self, resume: bool = False) -> None:
         """Train, or resume the training in the same folder."""

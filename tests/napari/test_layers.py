@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from magicgui.widgets import FileEdit
 from napari.layers import Image
 
@@ -169,3 +170,20 @@ def test_weights_are_a_file_or_the_name_of_bundled_ones(tiny_weights: Path) -> N
     assert chosen_weights(edit).name == "model.pt"
     edit.value = tiny_weights
     assert chosen_weights(edit) == tiny_weights
+
+
+def test_one_of_several_images_of_a_file_is_chosen(tmp_path: Path, viewer: Any) -> None:
+    pages = [np.zeros((8, 9), np.uint8), np.ones((12, 14), np.uint8)]
+    for page in pages:
+        tifffile.imwrite(tmp_path / "a.tif", page, append=True)
+    pixels, shown = layer_of_file(tmp_path / "a.tif")
+    assert (shown["name"], pixels.shape) == ("a image 2 of 2", (12, 14))
+    pixels, shown = layer_of_file(tmp_path / "a.tif", number=1)
+    assert (shown["name"], pixels.shape) == ("a image 1 of 2", (8, 9))
+    source = ImageSource(viewer, "Images")
+    source.choose(tmp_path / "a.tif")
+    assert source.number is None
+    source.within.value = " 1 "
+    assert source.number == "1"
+    source.choose(viewer.add_image(pages[1]))
+    assert source.number is None  # of a layer
