@@ -25,6 +25,7 @@ _PIXELS = {
     "Bgr48": ("u2", 3),
     "Bgr96Float": ("f4", 3),
 }
+Bounds = dict[str, tuple[int, int]]
 _LETTERS = {"R": "A"}  # of dimensions that other formats call otherwise: rotations are angles
 
 
@@ -41,7 +42,8 @@ def open_file(path: Path) -> Contents:
         ) from None
     document = czi.CziReader(str(path))
     try:
-        images = [image for place in _scenes(document) for image in _images(path, document, *place)]
+        bounds = _bounds_by_scene(document)
+        images = [image for scene in _scenes(document) for image in _images(path, document, *scene, bounds)]
     except BaseException:
         document.close()
         raise
@@ -63,11 +65,13 @@ def _scenes(document: Any) -> list[tuple[str, int | None, Any]]:
     ]
 
 
-def _images(path: Path, document: Any, name: str, scene: int | None, frame: Any) -> list[tuple[str, LazyImage]]:
+def _images(
+    path: Path, document: Any, name: str, scene: int | None, frame: Any, bounds: Mapping[int | None, Bounds]
+) -> list[tuple[str, LazyImage]]:
     """The images of a scene: one for each pixel type of its channels."""
-    first = _first_indices(document).get("C", 0)
-    types = {first + i: document.get_channel_pixel_type(first + i) for i in range(len(document.pixel_types))}
-    kinds = list(dict.fromkeys(types[channel] for channel in sorted(types)))
+    of_scene = bounds[scene] if scene in bounds else bounds[None]
+    types = {channel: document.get_channel_pixel_type(channel) for channel in range(*of_scene["C"])}
+    kinds = list(dict.fromkeys(types.values()))
     unknown = sorted(set(kinds) - set(_PIXELS))
     if unknown or not kinds:
         raise InputError(
@@ -75,17 +79,26 @@ def _images(path: Path, document: Any, name: str, scene: int | None, frame: Any)
         )
     images = []
     for kind in kinds:
-        channels = [channel for channel in sorted(types) if types[channel] == kind]
+        channels = [channel for channel in types if types[channel] == kind]
         label = kind if len(kinds) > 1 else ""
-        images.append((" ".join(filter(None, [name, label])), _image(path, document, scene, frame, kind, channels)))
+        first_channel = min(first for first, _ in (part["C"] for part in bounds.values()))
+        image = _image(path, document, scene, frame, kind, channels, of_scene, first_channel)
+        images.append((" ".join(filter(None, [name, label])), image))
     return images
 
 
-def _image(path: Path, document: Any, scene: int | None, frame: Any, kind: str, channels: Sequence[int]) -> LazyImage:
-    bounds = document.total_bounding_box_no_pyramid
-    outer = ["T", "Z", "C", *(axis for axis in bounds if axis not in "TZCYX")]
-    first = dict.fromkeys(outer, 0) | _first_indices(document)
-    sizes = {axis: bounds.get(axis, (0, 1))[1] - bounds.get(axis, (0, 1))[0] for axis in outer} | {"C": len(channels)}
+def _image(
+    path: Path,
+    document: Any,
+    scene: int | None,
+    frame: Any,
+    kind: str,
+    channels: Sequence[int],
+    bounds: Bounds,
+    first_channel: int,
+) -> LazyImage:
+    outer = list(bounds)
+    sizes = {axis: stop - first for axis, (first, stop) in bounds.items()} | {"C": len(channels)}
     dtype, samples = np.dtype(_PIXELS[kind][0]), _PIXELS[kind][1]
     shape = (*sizes.values(), frame.h, frame.w, samples)
 
@@ -97,19 +110,46 @@ def _image(path: Path, document: Any, scene: int | None, frame: Any, kind: str, 
         roi = (frame.x + x.start, frame.y + y.start, x.stop - x.start, y.stop - y.start)
         for index in np.ndindex(*out.shape[:-3]):
             place = {axis: region[i].start + index[i] for i, axis in enumerate(outer)}
-            plane = {axis: first[axis] + place[axis] for axis in outer} | {"C": channels[place["C"]]}
+            plane = {axis: bounds[axis][0] + place[axis] for axis in outer} | {"C": channels[place["C"]]}
             pixels = document.read(roi=roi, plane=plane, scene=scene, pixel_type=kind)
             out[index] = pixels[..., ::-1][..., sample]
         return out
 
     metadata = _metadata(document)
     names = _channel_names(metadata)
-    places = [channel - first["C"] for channel in channels]
+    places = [channel - first_channel for channel in channels]
     kept = tuple(names[place] for place in places) if places[-1] < len(names) else ()
     axes = "".join(_LETTERS.get(axis, axis) for axis in outer) + "YXS"
-    sizes, shown = _pixel_size(metadata), _shown(metadata, places, dtype)
-    image = LazyImage(path, shape, dtype, axes, sizes, reader, kept, document.close, metadata=shown)
+    pixel_size, shown = _pixel_size(metadata), _shown(metadata, places, dtype)
+    image = LazyImage(path, shape, dtype, axes, pixel_size, reader, kept, document.close, metadata=shown)
     return with_joined_samples(image)
+
+
+def _bounds_by_scene(document: Any) -> dict[int | None, Bounds]:
+    """The first index along T, Z, C and other dimensions, and the one after the last: of each scene, or of all (None).
+
+    Scenes may have different depths and channels.
+    """
+    whole = {axis: ends for axis, ends in document.total_bounding_box_no_pyramid.items() if axis not in "YX"}
+    order = ["T", "Z", "C", *(axis for axis in whole if axis not in "TZC")]
+    scenes = document.scenes_bounding_rectangle_no_pyramid
+    if len(scenes) < 2:
+        first = _first_indices(document)
+        sizes = {axis: whole[axis][1] - whole[axis][0] if axis in whole else 1 for axis in order}
+        return {None: {axis: (first.get(axis, 0), first.get(axis, 0) + sizes[axis]) for axis in order}}
+    seen: dict[int | None, dict[str, set[int]]] = {scene: {axis: set() for axis in order} for scene in scenes}
+
+    def note(number: int, block: Any) -> bool:
+        place = block.coordinate.to_dict()
+        for axis, indices in seen.get(place.get("S"), {}).items():
+            indices.add(place.get(axis, 0))
+        return True
+
+    document.enumerate_subblocks(note)
+    return {
+        scene: {axis: (min(indices), max(indices) + 1) for axis, indices in by_axis.items()}
+        for scene, by_axis in seen.items()
+    }
 
 
 def _first_indices(document: Any) -> dict[str, int]:

@@ -124,6 +124,23 @@ def test_scenes_and_pixel_types_are_images_of_their_own(tmp_path: Path) -> None:
         np.testing.assert_array_equal(image.read(), colours[scene][..., ::-1])
 
 
+def test_scenes_of_different_depth_and_channels(tmp_path: Path) -> None:
+    czi = pytest.importorskip("pylibCZIrw.czi")
+    data = np.random.default_rng(0).integers(0, 60000, (2, 5, 40, 50), "uint16")
+    with czi.create_czi(str(tmp_path / "a.czi")) as document:
+        for z in range(5):
+            document.write(data[0, z][..., None], plane={"C": 1, "Z": z}, scene=0, location=(0, 0))
+        for channel in range(2):
+            document.write(data[1, channel][..., None], plane={"C": channel, "Z": 2}, scene=1, location=(100, 0))
+        document.write_metadata("a", channel_names={0: "DAPI", 1: "GFP"})
+    image = open_image(tmp_path / "a.czi")
+    assert (image.place, image.axes, image.channel_names) == ("image 1 of 2 (scene 1)", "ZYX", ("GFP",))
+    np.testing.assert_array_equal(image.read(), data[0])
+    image = open_image(tmp_path / "a.czi", image=2)
+    assert (image.axes, image.channel_names) == ("CYX", ("DAPI", "GFP"))
+    np.testing.assert_array_equal(image.read(), data[1, :2])
+
+
 @pytest.mark.shared_data
 def test_the_scenes_of_a_file(shared_data: Path) -> None:
     pytest.importorskip("pylibCZIrw")
