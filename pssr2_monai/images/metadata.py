@@ -13,6 +13,7 @@ class ImageMetadata:
 
     Attributes:
         origin: position of the centre of the first pixel in micrometres along "Z", "Y" and "X"; unknown axes missing.
+        framed: the origin is in a frame of reference of the microscope, probably but not certainly in micrometres.
         shift: along axes of unknown position, micrometres from the first pixel of the scan to that of a restored image.
         time_step: seconds from one frame of a time-lapse to the next.
         colors: the display colour of each channel, as "RRGGBB".
@@ -26,6 +27,7 @@ class ImageMetadata:
     """
 
     origin: Mapping[str, float] = field(default_factory=dict)
+    framed: bool = False
     shift: Mapping[str, float] = field(default_factory=dict)
     time_step: float | None = None
     colors: tuple[str, ...] = ()
@@ -72,7 +74,7 @@ class ImageMetadata:
 
     def of_other_values(self) -> ImageMetadata:
         """The metadata of an image of the same place whose pixels are no grey levels of this one."""
-        return ImageMetadata(origin=self.origin, shift=self.shift, time_step=self.time_step, bar_rows=self.bar_rows)
+        return replace(self, colors=(), windows=(), luts=(), labels=(), calibration={}, notes="")
 
     def lut_colors(self) -> tuple[str, ...]:
         """The colour of each channel, from its lookup table where none is stated: that of the greatest level."""

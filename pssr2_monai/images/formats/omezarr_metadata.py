@@ -76,7 +76,8 @@ def image_metadata(spec: ImageSpec, axes: str, levels: Sequence[zarr.Array]) -> 
         {"name": axis.lower(), "type": TYPES[axis]} | ({"unit": units[axis]} if axis in units else {}) for axis in axes
     ]
     steps = {**known, "T": metadata.time_step or 1.0}
-    starts = {axis: start for axis, start in {**metadata.shift, **metadata.origin}.items() if axis in known}
+    positions = {} if metadata.framed else metadata.origin
+    starts = {axis: start for axis, start in {**metadata.shift, **positions}.items() if axis in known}
     sizes, origin = [steps.get(axis, 1.0) for axis in axes], [starts.get(axis, 0.0) for axis in axes]
     datasets = []
     for k in range(len(levels)):

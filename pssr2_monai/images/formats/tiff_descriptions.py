@@ -20,6 +20,7 @@ from pssr2_monai.images.writer import ImageSpec
 
 IMAGEJ_DTYPES = ("uint8", "uint16", "int16", "float32")
 CALIBRATION_KEYS = ("cf", "c0", "c1", "c2", "c3", "c4", "vunit")
+REFERENCE = "reference frame"  # the unit of positions in OME-XML where none is given
 SIGN_OFFSET = 2**15
 SIGNED = {"cf": "0", "c0": "-32768.0", "c1": "1.0"}  # the function by which ImageJ shows numbers with a sign
 
@@ -90,12 +91,14 @@ def _ome_metadata(tif: tifffile.TiffFile, image: TiffImage) -> ImageMetadata:
     first: Mapping[str, Any] = min(
         planes, key=lambda plane: [int(plane.get(f"The{axis}", 0)) for axis in "TZC"], default={}
     )
-    # Without a unit, a position is in a frame of reference of the microscope, of unknown length.
-    positions = {axis: (first.get(f"Position{axis}"), first.get(f"Position{axis}Unit")) for axis in "ZYX"}
+    positions = {axis: (first.get(f"Position{axis}"), first.get(f"Position{axis}Unit", REFERENCE)) for axis in "ZYX"}
+    framed = any(position is not None and unit == REFERENCE for position, unit in positions.values())
+    lengths = {axis: (position, "µm" if unit == REFERENCE else unit) for axis, (position, unit) in positions.items()}
     notes = dict(re.findall(r'<M K="([^"]*)">([^<]*)</M>', tif.ome_metadata or ""))
     colors = [int(channel["Color"]) for channel in channels if "Color" in channel]
     return ImageMetadata(
-        origin=known_sizes({axis: micrometres(*position, any_sign=True) for axis, position in positions.items()}),
+        origin=known_sizes({axis: micrometres(*position, any_sign=True) for axis, position in lengths.items()}),
+        framed=framed,
         time_step=seconds(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")),
         colors=tuple(f"{color & 0xFFFFFFFF:08X}"[:6] for color in colors) if len(colors) == len(channels) else (),
         notes=str(_ome_image(tif, image).get("Description") or ""),
@@ -194,7 +197,7 @@ def imagej_options(spec: ImageSpec) -> dict[str, Any]:
         options |= {"resolution": (1 / pixel_size["X"], 1 / pixel_size["Y"]), "resolutionunit": "NONE"}
     if "Z" in pixel_size:
         metadata["spacing"] = pixel_size["Z"]
-    for axis in set(stated.origin) & set(pixel_size):
+    for axis in set() if stated.framed else set(stated.origin) & set(pixel_size):
         metadata[f"{axis.lower()}origin"] = -stated.origin[axis] / pixel_size[axis]
     if stated.time_step is not None:
         metadata["finterval"] = stated.time_step
@@ -259,5 +262,5 @@ def _positions(spec: ImageSpec) -> dict[str, list[Any]]:
     for axis, position in spec.metadata.origin.items():
         step = spec.known_pixel_size.get(axis, 0.0) if axis in axes else 0.0
         positions[f"Position{axis}"] = [position + step * (plane[axes.index(axis)] if step else 0) for plane in planes]
-        positions[f"Position{axis}Unit"] = ["µm"] * len(planes)
+        positions[f"Position{axis}Unit"] = [REFERENCE if spec.metadata.framed else "µm"] * len(planes)
     return positions

@@ -93,9 +93,14 @@ def test_ome_is_read(tmp_path: Path) -> None:
     assert stated.notes == "first slide"
 
 
-def test_a_position_in_no_unit_is_unknown(tmp_path: Path) -> None:
+def test_a_position_without_unit_is_kept_without(tmp_path: Path) -> None:
     stated = ome(tmp_path / "a.ome.tif", STACK[0, 0, 0], "YX", Plane={"PositionX": [4.0]})
-    assert stated == ImageMetadata()
+    assert stated == ImageMetadata(origin={"X": 4.0}, framed=True)
+    with written(tmp_path / "b.ome.tif", STACK[0, 0, 0], "YX", stated) as tif:
+        plane = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Pixels"]["Plane"]
+    assert (plane["PositionX"], plane["PositionXUnit"]) == (4, "reference frame")
+    with written(tmp_path / "b.tif", STACK[0, 0, 0], "YX", stated) as tif:
+        assert "xorigin" not in tif.imagej_metadata
 
 
 FULL = ImageMetadata(
