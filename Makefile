@@ -57,5 +57,5 @@ clean:
 	touch $@
 
 .venv/dev: .venv/core
-	$(PIP) --constraint constraints.txt --editable '.[dev,czi,mrc,export,bioimageio,dask,openvino,mlflow,napari,docs]'
+	$(PIP) --constraint constraints.txt --editable '.[dev,czi,mrc,nd2,lif,export,bioimageio,dask,openvino,mlflow,napari,docs]'
 	touch $@

@@ -14,10 +14,13 @@ from pssr2_monai.errors import InputError
 
 logger = logging.getLogger(__name__)
 SUFFIXES = {
-    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), "tiff"),
+    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8", ".lsm"), "tiff"),
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp"), "pillow"),
     ".zarr": "omezarr",
     ".czi": "czi",
+    ".nd2": "nd2",
+    **dict.fromkeys((".lif", ".lof"), "lif"),
+    **dict.fromkeys((".dm3", ".dm4"), "dm"),
     **dict.fromkeys((".mrc", ".mrcs", ".map", ".rec", ".st", ".ali"), "mrc"),
     **dict.fromkeys((".mrc.gz", ".mrc.bz2", ".map.gz", ".map.bz2", ".rec.gz"), "mrc"),
     **dict.fromkeys((".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz"), "itk"),
@@ -29,14 +32,12 @@ Such a module has ``open_file(path)``, which returns a ``image.LazyImage`` or, w
 and "Q" for an axis of unknown meaning, and others for positions, detectors and the like; `open_image` resolves them.
 """
 UNREAD = {  # formats of microscopes, by the names for the message
-    ".nd2": "Nikon ND2",
-    ".lif": "Leica LIF",
     ".oib": "Olympus OIB",
     ".oir": "Olympus OIR",
+    ".vsi": "Olympus VSI",
     ".ims": "Imaris IMS",
-    ".dm3": "Gatan DM3",
-    ".dm4": "Gatan DM4",
-    ".lsm": "Zeiss LSM",
+    ".emd": "EMD",
+    ".ser": "TIA SER",
 }
 SIDECARS = (
     *(".txt", ".log", ".md", ".pdf", ".html", ".docx", ".xlsx", ".csv", ".tsv", ".json", ".xml", ".db", ".zip"),

@@ -31,7 +31,9 @@ def pixel_size(tif: tifffile.TiffFile, image: TiffImage) -> dict[str, float]:
 
 
 def channel_names(tif: tifffile.TiffFile, image: TiffImage) -> tuple[str, ...]:
-    """The names of the channels: from OME-XML, or from ImageJ's labels if each channel has one plane; else none."""
+    """The names of the channels: from OME-XML or LSM, or ImageJ's labels if each channel has one plane; else none."""
+    if tif.is_lsm:
+        return tuple(map(str, _lsm_channels(tif).get("ColorNames", ())))
     if tif.is_ome:
         names = [str(channel.get("Name", "")) for channel in _ome_channels(tif, image)]
         return tuple(names) if all(names) else ()
@@ -41,10 +43,18 @@ def channel_names(tif: tifffile.TiffFile, image: TiffImage) -> tuple[str, ...]:
 
 
 def metadata_of(tif: tifffile.TiffFile, image: TiffImage) -> ImageMetadata:
-    """What OME-XML or ImageJ's description states besides pixel size and names."""
+    """What OME-XML, LSM or ImageJ's description states besides pixel size and names."""
+    if tif.is_lsm:
+        colors = tuple("{:02X}{:02X}{:02X}".format(*color[:3]) for color in _lsm_channels(tif).get("Colors", ()))
+        return ImageMetadata(time_step=seconds((tif.lsm_metadata or {}).get("TimeIntervall"), "s"), colors=colors)
     if tif.is_ome:
         return _ome_metadata(tif, image)
     return _imagej_metadata(tif, image) if tif.is_imagej else ImageMetadata()
+
+
+def _lsm_channels(tif: tifffile.TiffFile) -> Mapping[str, Any]:
+    channels = (tif.lsm_metadata or {}).get("ChannelColors")
+    return channels if isinstance(channels, Mapping) else {}
 
 
 def is_signed(metadata: ImageMetadata, dtype: np.dtype[Any]) -> bool:

@@ -28,6 +28,7 @@ ZEISS, PHENOM, TESCAN, SIS, TVIPS = 34118, 34683, 50431, 33560, 37706
 FEI = (34682, 34680)
 GATAN_UNITS = {"X": 65003, "Y": 65004, "Z": 65005}
 GATAN_SIZES = {"X": 65009, "Y": 65010, "Z": 65011}
+LSM = 34412
 METAMORPH_CALIBRATION, METAMORPH_PLANES = 33628, 33629
 
 
@@ -146,6 +147,12 @@ def _metamorph(page: tifffile.TiffPage) -> Statement:
     return Statement(known_sizes(sizes))
 
 
+def _lsm(page: tifffile.TiffPage) -> Statement:
+    """Zeiss LSM: voxels in metres."""
+    meta = _mapping(page, LSM)
+    return Statement(known_sizes({axis: micrometres(meta.get(f"VoxelSize{axis}"), "m") for axis in "ZYX"}))
+
+
 def _openfibsem(page: tifffile.TiffPage) -> Statement:
     """openFIBSEM: JSON in the description, in metres."""
     try:
@@ -165,6 +172,7 @@ MAKERS: tuple[Callable[[tifffile.TiffPage], Statement], ...] = (
     _tvips,
     _gatan,
     _metamorph,
+    _lsm,
     _openfibsem,
 )
 """One function for each maker; the first one that finds something counts."""

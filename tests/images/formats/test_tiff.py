@@ -244,3 +244,23 @@ def test_real_files(shared_data: Path, name: str) -> None:
         np.testing.assert_array_equal(image.read(), expected)
         window = tuple(slice(n // 3, n // 3 + 17) for n in image.shape)
         np.testing.assert_array_equal(image.read(window), expected[window])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_lsm(tmp_path: Path, channels: int) -> None:
+    """Zeiss LSM: pages of planes, each followed by its thumbnail, and a tag with sizes in metres."""
+    data = ramp(3, channels, 20, 30)
+    fields = {"magic": 0x00400494C, "bytes": 500, "x": 30, "y": 20, "z": 3, "channels": channels, "t": 1, "type": 2}
+    head = np.array([*fields.values(), 8, 8], "<u4").tobytes() + np.array([1e-7, 2e-7, 5e-7], "<f8").tobytes()
+    with tifffile.TiffWriter(tmp_path / "a.lsm") as tif:
+        for z, plane in enumerate(data):
+            tag = (34412, "B", 500, head.ljust(500, b"\0"), True)
+            options: dict[str, Any] = {"metadata": None, "contiguous": False, "photometric": "minisblack"}
+            options |= {"planarconfig": "separate"} if channels > 1 else {}
+            tif.write(plane.squeeze(), extratags=[tag] * (z == 0), **options)
+            tif.write(np.zeros((channels, 8, 8), "uint8").squeeze(), subfiletype=1, **options)
+    image = open_image(tmp_path / "a.lsm")
+    assert image.axes == ("ZCYX" if channels > 1 else "ZYX")
+    assert image.pixel_size == pytest.approx({"X": 0.1, "Y": 0.2, "Z": 0.5})
+    np.testing.assert_array_equal(image.read(), data.squeeze())
+    assert [entry.is_preview for entry in image.entries] == [False, True]
