@@ -6,7 +6,7 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,11 @@ def images_of(tif: tifffile.TiffFile, file: str) -> list[TiffImage]:
         return [TiffImage(part.name or "", part) for part in series]
     ome = _ome_images(tif, series) if series[0].kind == "ome" else [None] * len(series)
     images = [image for part, place in zip(series, ome, strict=True) for image in _by_position(part, place)]
-    return [image for image in images if file in files_of(image.series)] or images
+    images = [image for image in images if file in files_of(image.series)] or images
+    if tif.is_ome and series[0].kind != "ome":  # one image a position, as the XML has
+        count = len(ElementTree.fromstring(tif.ome_metadata or "").findall("{*}Image"))
+        images = [replace(image, ome_image=place if count > place else 0) for place, image in enumerate(images)]
+    return images
 
 
 def files_of(series: TiffPageSeries) -> dict[str, Path]:
@@ -156,8 +160,8 @@ def _alike(series: Iterable[TiffPageSeries]) -> list[TiffImage]:
         if page.is_subifd and page.is_reduced:
             continue
         written_as_one = part.kind == "shaped" and math.prod(part.shape) != page.size
-        looks = (page.shape, page.dtype, page.axes, page.is_reduced, page.is_subifd, _kind_of_name(part.name))
-        stacks.setdefault(number if written_as_one else looks, []).append(part)
+        looks = (page.shape, page.dtype, page.axes, page.photometric, page.is_reduced, page.is_subifd)
+        stacks.setdefault(number if written_as_one else (*looks, _kind_of_name(part.name)), []).append(part)
     images = []
     for first, *others in stacks.values():
         pages = [page for part in (first, *others) for page in part] if others else []
@@ -216,9 +220,18 @@ def _by_position(series: TiffPageSeries, ome_image: int | None) -> list[TiffImag
             multifile=series.is_multifile,
             parent=series.parent,
         )
-        label = " ".join(f"{AXIS_NAMES.get(axes[i], axes[i])} {k + 1}" for i, k in zip(own, index, strict=True))
-        images.append(TiffImage(f"{name} {label}".strip(), part, ome_image))
+        labels = [_position_name(series, axes[i], k) for i, k in zip(own, index, strict=True)]
+        images.append(TiffImage(" ".join(filter(None, [name, *labels])), part, ome_image))
     return images
+
+
+def _position_name(series: TiffPageSeries, axis: str, number: int) -> str:
+    """The name of an index along an axis: of positions the one in Micro-Manager's list, if it has one."""
+    named: list[Any] = []
+    if axis == "R" and series.kind == "mmstack":
+        named = (series.parent.micromanager_metadata or {}).get("Summary", {}).get("StagePositions") or []
+    label = named[number].get("Label") if number < len(named) else None
+    return str(label or f"{AXIS_NAMES.get(axis, axis)} {number + 1}")
 
 
 def _ome_images(tif: tifffile.TiffFile, series: Iterable[TiffPageSeries]) -> list[int | None]:

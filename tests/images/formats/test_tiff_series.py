@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -264,3 +266,66 @@ def test_a_set_whose_names_have_another_order(tmp_path: Path, write_ome_set: Wri
     write_ome_set(tmp_path, data, ["b.ome.tif", "c.ome.tif", "a.ome.tif"])
     assert [path.name for path in list_images(tmp_path)] == ["a.ome.tif"]
     np.testing.assert_array_equal(open_image(tmp_path / "a.ome.tif").read(), data)
+
+
+def write_micromanager(path: Path, stacks: dict[int, np.ndarray], positions: int) -> None:
+    """Write the ZYX stacks of some positions as a Micro-Manager stack file."""
+    depth, height, width = next(iter(stacks.values())).shape
+    summary = {
+        "MicroManagerVersion": "2.0",
+        "Prefix": path.name.split("_MMStack")[0],
+        "Positions": positions,
+        "Slices": depth,
+        "Frames": 1,
+        "Channels": 1,
+        "StagePositions": [{"Label": "A1"}, {"Label": "A2"}],
+    }
+    text = json.dumps(summary).encode()
+    content = bytearray(
+        struct.pack("<2sHI", b"II", 42, 40 + len(text)) + bytes(24) + struct.pack("<II", 2355492, len(text)) + text
+    )
+    index, links = [], []
+    for position, stack in stacks.items():
+        for z, plane in enumerate(stack):
+            start = len(content)
+            index.append((0, z, 0, position, start))
+            after = start + 162 + plane.nbytes
+            tags = [
+                *((256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1)),
+                *((273, 4, 1, start + 162), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, plane.nbytes)),
+                *(
+                    (282, 5, 1, after),
+                    (283, 5, 1, after),
+                    (296, 3, 1, 1),
+                    (51123, 2, 5, after + 8),
+                ),
+            ]
+            content += struct.pack("<H", 13) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+            links.append(len(content))
+            content += bytes(4) + plane.astype("<u2").tobytes() + struct.pack("<II", 1, 1) + b"{}   \0\0\0"
+    for link, (*_, following) in zip(links[:-1], index[1:], strict=True):
+        struct.pack_into("<I", content, link, following)
+    struct.pack_into("<II", content, 8, 54773648, len(content))
+    content += struct.pack("<II", 3453623, len(index)) + b"".join(struct.pack("<5I", *entry) for entry in index)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("files", [1, 3])
+def test_positions_of_micromanager(tmp_path: Path, files: int) -> None:
+    stacks = [ramp(4, 20, 30) + 5000 * position for position in range(3)]
+    names = [f"run_MMStack_Pos{position}.ome.tif" for position in range(3)]
+    if files == 1:
+        write_micromanager(tmp_path / names[0], dict(enumerate(stacks)), positions=3)
+    for position, stack in enumerate(stacks):
+        if files == 3:
+            write_micromanager(tmp_path / names[position], {position: stack}, positions=3)
+    with tifffile.TiffFile(tmp_path / names[0]) as tif:
+        assert tif.series[0].kind == "mmstack"
+    assert [path.name for path in list_images(tmp_path)] == names[:files]
+    for position, stack in enumerate(stacks):
+        number = None if files == 3 else position + 1
+        image = open_image(tmp_path / names[position if files == 3 else 0], image=number)
+        place = f"image {number or 1} of {3 // files} ({['A1', 'A2', 'position 3'][position]})"
+        assert (image.axes, image.place) == ("ZYX", place)
+        np.testing.assert_array_equal(image.read(), stack)
+        np.testing.assert_array_equal(image.read(np.s_[2:3, 4:9, 7:]), stack[2:3, 4:9, 7:])
