@@ -14,7 +14,7 @@ from pssr2_monai.errors import InputError
 
 logger = logging.getLogger(__name__)
 SUFFIXES = {
-    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8", ".lsm"), "tiff"),
+    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8", ".lsm", ".companion.ome"), "tiff"),
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp"), "pillow"),
     ".zarr": "omezarr",
     ".czi": "czi",
@@ -42,6 +42,7 @@ UNREAD = {  # formats of microscopes, by the names for the message
 SIDECARS = (
     *(".txt", ".log", ".md", ".pdf", ".html", ".docx", ".xlsx", ".csv", ".tsv", ".json", ".xml", ".db", ".zip"),
     *(".yaml", ".yml", ".toml", ".ini", ".cfg", ".py", ".ijm", ".roi", ".part", ".tmp"),
+    ".ome",  # OME-XML of a set of files
     *(".raw", ".zraw"),  # pixels of .mhd and .nhdr
 )
 """Files that lie next to images and are left out without a word."""
@@ -73,15 +74,25 @@ def list_images(folder: str | Path) -> list[Path]:
     tiffs = [image for image in images if image.is_file() and format_of(image) == "tiff"]
     if len(tiffs) < 2:
         return images
-    from pssr2_monai.images.formats.tiff_series import one_of_each_set  # loads tifffile
+    from pssr2_monai.images.formats.tiff_sets import one_of_each_set  # loads tifffile
 
     left_out = set(tiffs).difference(one_of_each_set(tiffs))
     return [image for image in images if image not in left_out]
 
 
+def files_of_image(path: Path) -> list[Path]:
+    """The files that an image file shares its images with, and itself: of a set of files, several."""
+    if format_of(path) != "tiff":
+        return [path]
+    from pssr2_monai.images.formats.tiff_sets import files_of_set
+
+    return sorted({path, *filter(Path.exists, files_of_set(path))})
+
+
 def _is_image(entry: Path) -> bool:
     module = format_of(entry)
-    return module is not None and entry.is_dir() == (module == "omezarr")
+    is_companion = entry.suffix.lower() in SIDECARS
+    return module is not None and entry.is_dir() == (module == "omezarr") and not is_companion
 
 
 def _is_sidecar(entry: Path) -> bool:

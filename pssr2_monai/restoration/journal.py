@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.files import is_zarr, list_images
+from pssr2_monai.images.files import files_of_image, is_zarr, list_images
 from pssr2_monai.images.writer import part_path, remove, written_atomically
 
 FOLDER_JOURNAL = ".restoring.json"
@@ -155,16 +155,17 @@ def _advice(begun: Mapping[str, Any]) -> str:
 
 
 def fingerprint(path: Path) -> list[int]:
-    """What shows that an image has changed: size and time of change of a file, or a checksum of those of a folder.
+    """What shows that an image has changed: size and time of change of a file, or a checksum of those of several.
 
     For Zarr the metadata count, not the chunks, which may be millions.
     """
-    if path.is_file():
-        status = path.stat()
-        return [status.st_size, status.st_mtime_ns]
     if is_zarr(path):
         files = [file for name in ZARR_METADATA for file in [*path.glob(name), *path.glob(f"*/{name}")]]
     else:
-        files = list_images(path)
+        images = [path] if path.is_file() else list_images(path)
+        files = [file for image in images for file in files_of_image(image)]
+    if files == [path]:
+        status = path.stat()
+        return [status.st_size, status.st_mtime_ns]
     states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(files)]
     return [len(files), zlib.crc32(json.dumps(states).encode())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -82,3 +83,11 @@ def test_a_change_shows_in_files_slices_and_zarr(tmp_path: Path) -> None:
     write_image(tmp_path / "a.ome.zarr", image.repeat(2, 0), axes="ZYX", pixel_size={}, overwrite=True)
     write_image(tmp_path / "slices" / "2.png", image[0], axes="YX", pixel_size={})
     assert all(fingerprint(path) != state for path, state in zip(paths, before, strict=True))
+
+
+def test_a_change_shows_in_every_file_of_a_set(tmp_path: Path, write_ome_set: Callable[..., list[Path]]) -> None:
+    first, *_, last = write_ome_set(tmp_path, np.zeros((3, 20, 20), np.uint8))
+    before = fingerprint(first)
+    assert fingerprint(first) == before == fingerprint(last)
+    os.utime(last, (1, 1))
+    assert fingerprint(first) != before

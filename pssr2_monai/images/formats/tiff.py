@@ -30,7 +30,8 @@ from pssr2_monai.images.formats.tiff_descriptions import (
 )
 from pssr2_monai.images.formats.tiff_faults import pages_of, with_byte_counts
 from pssr2_monai.images.formats.tiff_pixels import as_shown
-from pssr2_monai.images.formats.tiff_series import TiffImage, images_of, open_tiff
+from pssr2_monai.images.formats.tiff_series import TiffImage, images_of
+from pssr2_monai.images.formats.tiff_sets import open_tiff
 from pssr2_monai.images.formats.tiff_tags import resolution_size, stated_by_maker
 from pssr2_monai.images.formats.units import read_mapped
 from pssr2_monai.images.image import LazyImage, Region

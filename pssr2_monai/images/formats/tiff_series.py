@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,13 +14,10 @@ import numpy as np
 import tifffile
 from tifffile import TiffPageSeries
 
-from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import LETTERS
 from pssr2_monai.images.contents import AXIS_NAMES, UNKNOWN, Entry
 from pssr2_monai.images.formats.tiff_faults import pages_of, series_of, series_without_faults
 
-TIFF_SUFFIXES = (".tif", ".tiff")
-logger = logging.getLogger(__name__)
 PAGE_NAME, FEI_DETECTOR = 285, 34682
 BY_PAGE = ("uniform", "generic", "shaped")  # kinds of series that say nothing of how pages belong together
 OF_SETS = ("ome", "mmstack", "ndtiff")  # kinds of series whose metadata describe all files of a set
@@ -41,89 +36,6 @@ class TiffImage:
         shape, axes = self.series.get_shape(False), self.series.get_axes(False)
         preview = bool(self.series.keyframe.is_reduced) and self.series.kind != "ome"
         return Entry(self.name, tuple(shape), np.dtype(self.series.dtype), axes, preview)
-
-
-def open_tiff(path: Path) -> tifffile.TiffFile:
-    """Open a TIFF; one of an OME-TIFF set with the metadata of its own images, which may be in another of the files."""
-    tif = tifffile.TiffFile(path)
-    if not tif.is_ome:
-        return tif
-    try:
-        metadata, root, own = _ome_xml(path, tif.ome_metadata or "")
-    except ElementTree.ParseError:  # which tifffile reads as if there were no such metadata
-        return tif
-    except BaseException:
-        tif.close()
-        raise
-    others = [image for image in root.findall("{*}Image") if image not in own] if own else []
-    if metadata == path and not others:
-        return tif
-    tif.close()
-    for image in others:  # so that their files need not be opened
-        root.remove(image)
-    is_tiff = metadata.suffix.lower() in TIFF_SUFFIXES
-    return tifffile.TiffFile(metadata if is_tiff else path, omexml=ElementTree.tostring(root, encoding="unicode"))
-
-
-def _ome_xml(path: Path, xml: str) -> tuple[Path, ElementTree.Element, list[ElementTree.Element]]:
-    """The file that holds the OME-XML of a file of a set, the XML, and those of its images with pixels in the file."""
-    root = ElementTree.fromstring(xml)
-    elsewhere = root.find("{*}BinaryOnly")
-    if elsewhere is None:
-        return path, root, [image for image in root.iterfind("{*}Image") if _is_in(image, path.name, root.get("UUID"))]
-    metadata = path.with_name(elsewhere.get("MetadataFile", ""))
-    if not metadata.is_file():
-        raise InputError(
-            f"{path.name}: the metadata of its set are in {metadata.name}, which is missing; copy all files of the set "
-            "into one folder"
-        )
-    if metadata.suffix.lower() in TIFF_SUFFIXES:
-        with tifffile.TiffFile(metadata) as tif:
-            root = ElementTree.fromstring(tif.ome_metadata or "")
-    else:
-        root = ElementTree.parse(metadata).getroot()
-    return metadata, root, [image for image in root.iterfind("{*}Image") if _is_in(image, path.name, None)]
-
-
-def _is_in(image: ElementTree.Element, name: str, uuid: str | None) -> bool:
-    """Whether an image has pixels in the file of this name or, where it was renamed, of this UUID."""
-    places = list(image.iterfind("{*}Pixels/{*}TiffData/{*}UUID"))
-    same_id = any(place.text == uuid for place in places) if uuid is not None else False
-    return not places or same_id or any(place.get("FileName") == name for place in places)
-
-
-def one_of_each_set(paths: Sequence[Path]) -> list[Path]:
-    """The files without those that only hold other planes of an image of an earlier one."""
-    covered: set[Path] = set()
-    kept = []
-    for path in paths:
-        if path in covered:
-            continue
-        status = path.stat()
-        files = _files_of_set(path, status.st_size, status.st_mtime_ns)
-        if files and path not in files and all(file.exists() for file in files):
-            logger.warning("left out: %s: is a copy of a file of the set of %s", path.name, min(files).name)
-            continue
-        kept.append(path)
-        covered |= files
-    return kept
-
-
-@lru_cache(2**16)
-def _files_of_set(path: Path, size: int, changed: int) -> frozenset[Path]:
-    """The files that share images with one of this size and time of change; none if it cannot be read."""
-    try:
-        with tifffile.TiffFile(path) as tif:
-            if tif.is_ome:
-                _, _, own = _ome_xml(path, tif.ome_metadata or "")
-                names = {name for image in own for name in _named_files(image)}
-            elif tif.is_mmstack or tif.is_ndtiff:
-                names = {name for image in images_of(tif, path.name) for name in files_of(image.series)}
-            else:
-                return frozenset()
-    except Exception:  # damaged files, which are reported when they are opened
-        return frozenset()
-    return frozenset(path.with_name(name) for name in names)
 
 
 def images_of(tif: tifffile.TiffFile, file: str) -> list[TiffImage]:
@@ -247,7 +159,7 @@ def _ome_images(tif: tifffile.TiffFile, series: Iterable[TiffPageSeries]) -> lis
             for place, image in enumerate(images)
             if place not in places and (image.get("Name") or "") == (part.name or "") and _has_size(image, size)
         ]
-        in_files = [place for place in fitting if _named_files(images[place]) & set(files)]
+        in_files = [place for place in fitting if named_files(images[place]) & set(files)]
         places.append(next(iter(in_files or fitting), None))
     return places
 
@@ -257,5 +169,5 @@ def _has_size(image: ElementTree.Element, size: dict[str, str]) -> bool:
     return pixels is not None and all(pixels.get(f"Size{axis}") == size.get(axis) for axis in "YX")
 
 
-def _named_files(image: ElementTree.Element) -> set[str]:
+def named_files(image: ElementTree.Element) -> set[str]:
     return {uuid.get("FileName", "") for uuid in image.iterfind("{*}Pixels/{*}TiffData/{*}UUID")}

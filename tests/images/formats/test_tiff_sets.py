@@ -1,0 +1,232 @@
+"""Sets of TIFF files: one field of view a file, one plane a file, metadata in another file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from pssr2_monai.errors import InputError
+from pssr2_monai.images.image import list_images, open_image
+
+Writer = Callable[..., list[Path]]
+OME = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+
+
+def ramp(*shape: int, dtype: str = "uint16") -> np.ndarray:
+    """Pixels that all differ."""
+    return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+
+
+LAYOUTS: list[dict[str, Any]] = [
+    {},
+    {"compression": "lzw"},
+    {"compression": "zlib", "tile": (16, 16)},
+    {"rowsperstrip": 7},
+]
+
+
+def ome_image(name: str, data: np.ndarray, planes: list[tuple[str, int]], size: float, channel: str) -> str:
+    """The OME-XML of a ZYX image whose planes are (file, page)."""
+    depth, height, width = data.shape
+    places = "".join(
+        f'<TiffData FirstZ="{z}" IFD="{page}" PlaneCount="1"><UUID FileName="{file}">urn:uuid:{file}</UUID></TiffData>'
+        for z, (file, page) in enumerate(planes)
+    )
+    return (
+        f'<Image ID="Image:{name}" Name="{name}"><Pixels ID="Pixels:{name}" DimensionOrder="XYZCT" Type="{data.dtype}" '
+        f'SizeX="{width}" SizeY="{height}" SizeZ="{depth}" SizeC="1" SizeT="1" PhysicalSizeX="{size}" '
+        f'PhysicalSizeY="{size}"><Channel ID="Channel:{name}" Name="{channel}" SamplesPerPixel="1"/>{places}'
+        "</Pixels></Image>"
+    )
+
+
+def write_pages(path: Path, pages: Any, description: str, **options: Any) -> None:
+    with tifffile.TiffWriter(path) as tif:
+        for number, page in enumerate(pages):
+            text = description if number == 0 else None
+            tif.write(page, description=text, metadata=None, contiguous=False, **options)
+
+
+def fields(folder: Path, layouts: list[dict[str, Any]]) -> list[np.ndarray]:
+    """Write an OME-TIFF set of one field of view a file, of different sizes, and return the fields."""
+    arrays = [ramp(2, 40 + 8 * i, 50 - i, dtype="uint16") + 1000 * i for i in range(len(layouts))]
+    names = [f"Pos{i}.ome.tif" for i in range(len(layouts))]
+    images = "".join(
+        ome_image(f"Pos{i}", data, [(names[i], z) for z in range(2)], 0.1 * (i + 1), f"dye {i}")
+        for i, data in enumerate(arrays)
+    )
+    for name, data, layout in zip(names, arrays, layouts, strict=True):
+        xml = f'<?xml version="1.0" encoding="UTF-8"?><OME {OME} UUID="urn:uuid:{name}">{images}</OME>'
+        write_pages(folder / name, data, xml, **layout)
+    return arrays
+
+
+@pytest.mark.parametrize("layouts", [[{}] * 3, [{"compression": "zlib"}] * 3, LAYOUTS, LAYOUTS[::-1]])
+def test_a_file_of_a_set_of_fields_has_its_own(tmp_path: Path, layouts: list[dict[str, Any]]) -> None:
+    arrays = fields(tmp_path, layouts)
+    for i, data in enumerate(arrays):
+        with open_image(tmp_path / f"Pos{i}.ome.tif") as image:
+            assert (image.axes, image.shape, image.channel_names) == ("ZYX", data.shape, (f"dye {i}",))
+            assert image.pixel_size == pytest.approx({"Y": 0.1 * (i + 1), "X": 0.1 * (i + 1)})
+            assert image.place == f"image 1 of 1 (Pos{i})"
+            np.testing.assert_array_equal(image.read(), data)
+            np.testing.assert_array_equal(image.read(np.s_[1:, 7:20, 3:30]), data[1:, 7:20, 3:30])
+        with pytest.raises(InputError, match="there is no image 'Pos9'"):
+            open_image(tmp_path / f"Pos{i}.ome.tif", image="Pos9")
+
+
+def test_a_renamed_or_moved_file_of_a_set_of_fields_reads(tmp_path: Path) -> None:
+    arrays = fields(tmp_path, LAYOUTS)
+    (tmp_path / "Pos0.ome.tif").unlink()
+    (tmp_path / "Pos2.ome.tif").rename(tmp_path / "cell.ome.tif")
+    np.testing.assert_array_equal(open_image(tmp_path / "cell.ome.tif").read(), arrays[2])
+    image = open_image(tmp_path / "Pos3.ome.tif")
+    assert (image.shape, image.channel_names) == (arrays[3].shape, ("dye 3",))
+
+
+@pytest.mark.parametrize("layouts", [[{}] * 4, LAYOUTS])
+def test_planes_in_files_that_are_stored_differently(
+    tmp_path: Path, layouts: list[dict[str, Any]], write_ome_set: Writer
+) -> None:
+    data = ramp(4, 40, 50)
+    for file in write_ome_set(tmp_path, data, layouts=layouts):
+        with open_image(file) as image:
+            assert image.axes == "ZYX"
+            np.testing.assert_array_equal(image.read(), data)
+            np.testing.assert_array_equal(image.read(np.s_[1:3, 11:30, 2:9]), data[1:3, 11:30, 2:9])
+
+
+@pytest.mark.parametrize("metadata_file", ["set.companion.ome", "z0.ome.tif"])
+def test_metadata_in_another_file(tmp_path: Path, metadata_file: str) -> None:
+    data = ramp(3, 20, 30)
+    names = [f"z{z}.ome.tif" for z in range(3)]
+    image = ome_image("stack", data, [(name, 0) for name in names], 0.2, "dye")
+    xml = f'<?xml version="1.0" encoding="UTF-8"?><OME {OME} UUID="urn:uuid:{metadata_file}">{image}</OME>'
+    for name, plane in zip(names, data, strict=True):
+        only = (
+            f'<?xml version="1.0" encoding="UTF-8"?><OME {OME} UUID="urn:uuid:{name}">'
+            f'<BinaryOnly MetadataFile="{metadata_file}" UUID="urn:uuid:{metadata_file}"/></OME>'
+        )
+        write_pages(tmp_path / name, [plane], xml if name == metadata_file else only)
+    if metadata_file not in names:
+        (tmp_path / metadata_file).write_text(xml, encoding="utf-8")
+    with open_image(tmp_path / "z1.ome.tif") as image_:
+        assert (image_.axes, image_.channel_names, image_.pixel_size) == ("ZYX", ("dye",), {"Y": 0.2, "X": 0.2})
+        np.testing.assert_array_equal(image_.read(), data)
+    (tmp_path / metadata_file).unlink()
+    with pytest.raises(InputError, match=rf"z1\.ome\.tif: .*{metadata_file}, which is missing"):
+        open_image(tmp_path / "z1.ome.tif")
+
+
+def test_a_set_of_one_image_is_listed_once(tmp_path: Path, write_ome_set: Writer) -> None:
+    fields(tmp_path, [{}, {}])
+    write_ome_set(tmp_path, ramp(3, 40, 50))
+    tifffile.imwrite(tmp_path / "alone.tif", ramp(20, 30))
+    tifffile.imwrite(tmp_path / "whole.ome.tif", ramp(4, 20, 30))
+    (tmp_path / "damaged.tif").write_bytes(b"II*\0")
+    (tmp_path / "copy of z1.ome.tif").write_bytes((tmp_path / "z1.ome.tif").read_bytes())
+    names = [path.name for path in list_images(tmp_path)]
+    assert names == [
+        "alone.tif",
+        "damaged.tif",
+        "Pos0.ome.tif",
+        "Pos1.ome.tif",
+        "whole.ome.tif",
+        "z0.ome.tif",
+    ]
+    for name in ("copy of z1.ome.tif", "z0.ome.tif"):
+        (tmp_path / name).unlink()
+    assert [path.name for path in list_images(tmp_path)][-1] == "z1.ome.tif"  # which tells what is missing
+    with pytest.raises(InputError, match=r"z1\.ome\.tif: 1 of the 3 planes"):
+        open_image(tmp_path / "z1.ome.tif")
+
+
+def test_a_folder_that_is_a_set_opens_as_its_image(tmp_path: Path, write_ome_set: Writer) -> None:
+    data = ramp(3, 40, 50)
+    write_ome_set(tmp_path, data)
+    image = open_image(tmp_path)
+    assert (image.axes, image.path) == ("ZYX", tmp_path)
+    np.testing.assert_array_equal(image.read(), data)
+
+
+def test_a_set_whose_names_have_another_order(tmp_path: Path, write_ome_set: Writer) -> None:
+    data = ramp(3, 40, 50)
+    write_ome_set(tmp_path, data, ["b.ome.tif", "c.ome.tif", "a.ome.tif"])
+    assert [path.name for path in list_images(tmp_path)] == ["a.ome.tif"]
+    np.testing.assert_array_equal(open_image(tmp_path / "a.ome.tif").read(), data)
+
+
+def write_together(folder: Path, image: str, files: dict[str, np.ndarray], uuid: str) -> None:
+    """Write the files of a set with the same OME-XML; ``uuid`` has ``{}`` for the name of a file."""
+    for name, pages in files.items():
+        xml = f'<?xml version="1.0" encoding="UTF-8"?><OME {OME} UUID="{uuid.format(name)}">{image}</OME>'
+        write_pages(folder / name, pages, xml)
+
+
+@pytest.mark.parametrize("layout", ["a channel a file", "a time a file", "two channels of two times a file"])
+def test_other_divisions_into_files(tmp_path: Path, layout: str) -> None:
+    data = ramp(2, 2, 3, 20, 30)  # T, C, Z
+    names = {"a channel a file": "c{c}", "a time a file": "t{t}"}.get(layout, "t{t}c{c}")
+    files: dict[str, list[np.ndarray]] = {}
+    places = ""
+    for t, c, z in np.ndindex(2, 2, 3):
+        name = names.format(t=t, c=c) + ".ome.tif"
+        pages = files.setdefault(name, [])
+        places += f'<TiffData FirstT="{t}" FirstC="{c}" FirstZ="{z}" IFD="{len(pages)}" PlaneCount="1">'
+        places += f'<UUID FileName="{name}">urn:uuid:{name}</UUID></TiffData>'
+        pages.append(data[t, c, z])
+    image = (
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="30" SizeY="20" '
+        'SizeZ="3" SizeC="2" SizeT="2"><Channel ID="Channel:0" Name="a" SamplesPerPixel="1"/>'
+        f'<Channel ID="Channel:1" Name="b" SamplesPerPixel="1"/>{places}</Pixels></Image>'
+    )
+    write_together(tmp_path, image, files, "urn:uuid:{}")
+    assert len(list_images(tmp_path)) == 1
+    for name in files:
+        with open_image(tmp_path / name) as opened:
+            assert (opened.axes, opened.channel_names) == ("TCZYX", ("a", "b"))
+            np.testing.assert_array_equal(opened.read(), data)
+
+
+@pytest.mark.parametrize("text", ["urn:uuid:same", ""])
+def test_files_that_share_a_uuid_or_have_none(tmp_path: Path, text: str) -> None:
+    data = ramp(3, 20, 30)
+    names = [f"z{z}.ome.tif" for z in range(3)]
+    image = re.sub(r"urn:uuid:[^<]*", text, ome_image("stack", data, [(name, 0) for name in names], 0.1, "dye"))
+    write_together(tmp_path, image, {name: data[z : z + 1] for z, name in enumerate(names)}, text or "urn:uuid:{}")
+    for name in names:
+        np.testing.assert_array_equal(open_image(tmp_path / name).read(), data)
+
+
+def test_a_companion_file_opens_as_what_it_describes(tmp_path: Path) -> None:
+    arrays = [ramp(2, 20, 30), ramp(3, 40, 50)]
+    images = ""
+    for number, data in enumerate(arrays):
+        names = [f"s{number}z{z}.tif" for z in range(len(data))]
+        images += ome_image(f"s{number}", data, [(name, 0) for name in names], 0.1, "dye")
+        for name, plane in zip(names, data, strict=True):
+            tifffile.imwrite(tmp_path / name, plane, metadata=None)  # which say nothing of the set
+    xml = f'<?xml version="1.0" encoding="UTF-8"?><OME {OME} UUID="urn:uuid:0">{images}</OME>'
+    (tmp_path / "a.companion.ome").write_text(xml, encoding="utf-8")
+    assert "a.companion.ome" not in [path.name for path in list_images(tmp_path)]
+    for number, data in enumerate(arrays, 1):
+        image = open_image(tmp_path / "a.companion.ome", image=number)
+        assert image.place == f"image {number} of 2 (s{number - 1})"
+        np.testing.assert_array_equal(image.read(), data)
+
+
+@pytest.mark.shared_data
+def test_the_sets_of_the_collection(shared_data: Path) -> None:
+    folder = shared_data / "cases" / "ome_sets"
+    for number, field in enumerate(np.load(folder / "fields.npy")):
+        np.testing.assert_array_equal(open_image(folder / "fields_lzw" / f"Pos{number}.ome.tif").read(), field)
+    (first,) = list_images(folder / "planes5")
+    planes = [tifffile.TiffFile(path, is_ome=False).pages[0].asarray() for path in sorted(first.parent.iterdir())]
+    for path in first.parent.iterdir():
+        np.testing.assert_array_equal(open_image(path).read(), planes)
