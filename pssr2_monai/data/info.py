@@ -28,6 +28,7 @@ class ImageInfo:
     dtype: str
     pixel_size: dict[str, float]  # micrometres along the axes for which it is known
     channel_names: tuple[str, ...]  # as far as known
+    alpha: bool  # whether the file has opacity, which is none of the channels
     bar_rows: int  # rows of the data bar below the image, which is no part of the shape
     least: float  # smallest value of a sample of the pixels
     greatest: float  # greatest value of that sample
@@ -46,6 +47,7 @@ class ImageInfo:
             "shape": " x ".join(map(str, self.shape)),
             "pixel_size": ", ".join([*sizes, *(f"{axis} unknown" for axis in unknown)]) + " (micrometres)",
             "channel_names": ", ".join(self.channel_names) or "unknown",
+            "alpha": "opacity, which is none of the channels" if self.alpha else "none",
             "bar_rows": f"{self.bar_rows} (the data bar below the image, left out)" if self.bar_rows else "none",
             "images": f"\n{'':15}".join(self.images),
         }
@@ -95,6 +97,7 @@ def describe(path: str | Path, settings: TileSettings | None = None) -> ImageInf
             dtype=str(image.dtype),
             pixel_size=dict(image.pixel_size),
             channel_names=image.channel_names,
+            alpha=image.has_alpha,
             bar_rows=image.bar_rows,
             least=float(finite.min()),
             greatest=float(finite.max()),

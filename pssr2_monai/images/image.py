@@ -260,7 +260,10 @@ def _closed(*_: object) -> Any:
 
 def _resolved(image: LazyImage, axes_given: str | None) -> LazyImage:
     """The image with axes out of "TZCYX", those that the user gave if any, and without axes of length 1."""
-    name = image.path.name
+    name, stored = image.path.name, image.reader
+    if image.dtype == bool:
+        dtype = np.dtype(np.uint8)  # black and white
+        image = replace(image, dtype=dtype, reader=lambda region: stored(region).astype(dtype) * np.uint8(255))
     if image.dtype.kind not in "uif":
         kind = "complex numbers" if image.dtype.kind == "c" else f"values of type {image.dtype}"
         raise InputError(f"{name}: the pixels are {kind}; save them as integers or real numbers")

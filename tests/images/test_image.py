@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image
 
 from pssr2_monai.errors import InputError
@@ -225,3 +226,11 @@ def test_opacity_survives_pickling_and_is_asked_for(tmp_path: Path) -> None:
     Image.fromarray(data[..., 0]).save(tmp_path / "b.png")
     with pytest.raises(InputError, match=r"b\.png: has no alpha"):
         open_image(tmp_path / "b.png").read_alpha()
+
+
+def test_truth_values_are_black_and_white(tmp_path: Path) -> None:
+    mask = ramp(20, 30) % 3 == 0
+    zarr.create_array(tmp_path / "mask.zarr", data=mask, chunks=(8, 8))
+    image = open_image(tmp_path / "mask.zarr")
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image.read(np.s_[3:, 5:9]), mask[3:, 5:9] * np.uint8(255))

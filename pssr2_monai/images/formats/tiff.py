@@ -79,7 +79,7 @@ def _image(path: Path, tif: tifffile.TiffFile, image: TiffImage) -> LazyImage:
         bar_rows=metadata.bar_rows or by_maker.bar_rows or 0,
         bar_stated=bool(metadata.bar_rows) or by_maker.bar_rows is not None,
     )
-    return as_shown(stored, image.series.keyframe)
+    return as_shown(stored, pages_of(image.series))
 
 
 def _signed(read: Callable[[Region], np.ndarray]) -> Callable[[Region], np.ndarray]:

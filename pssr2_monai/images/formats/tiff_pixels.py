@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,26 +14,32 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.shown import oriented, with_joined_samples, without_alpha
 from pssr2_monai.images.image import LazyImage, Region
 
+Reader = Callable[[Region], np.ndarray]
 ASSOCIATED, UNASSOCIATED = 1, 2  # opacity, among the kinds of samples beyond grey or colours
 _JPEG = (COMPRESSION.JPEG, COMPRESSION.OJPEG, COMPRESSION.APERIO_JP2000_YCBC)  # whose decoders return RGB
 _MEASURED = ("is_imagej", "is_ome", "is_lsm", "is_fluoview", "is_stk", "is_nih", "is_sis", "is_scn")
 """Kinds of files whose palette is a display colour of a measured grey value, which is the index."""
 
 
-def as_shown(image: LazyImage, page: TiffPage) -> LazyImage:
-    """An image of stored samples as Fiji, Pillow and libtiff show it; ``page`` is one of its pages.
+def as_shown(image: LazyImage, pages: Sequence[Any]) -> LazyImage:
+    """An image of stored samples as Fiji, Pillow and libtiff show it.
 
     Fewer than 8 bits are spread over 0 to 255, those between 8 and 16 are kept; the greys or colours of a palette are
     looked up, unless it only gives a measured value its display colour; black is 0 where the file has white there (of
     integers); CMYK and YCbCr become RGB; opacity is none of the samples; the orientation is applied.
 
+    Args:
+        image: with the axes of tifffile.
+        pages: of the image, of one kind.
+
     Raises:
-        InputError: colours of a kind that has no certain values, such as CIELab.
+        InputError: colours of a kind that has no certain values, such as CIELab; palettes that differ.
     """
+    page = pages[0].keyframe
     alpha, associated = _alpha_sample(page)
     if alpha is not None and "S" in image.axes:
         image = without_alpha(image, alpha, associated)
-    image = _converted(image, page)
+    image = _converted(image, page, pages)
     return oriented(with_joined_samples(image), int(page.tags.valueof("Orientation", 1)))
 
 
@@ -49,7 +55,7 @@ def _alpha_sample(page: TiffPage) -> tuple[int | None, bool]:
     return None, False
 
 
-def _converted(image: LazyImage, page: TiffPage) -> LazyImage:
+def _converted(image: LazyImage, page: TiffPage, pages: Sequence[Any]) -> LazyImage:
     """The image with grey levels or RGB in place of what the samples stand for."""
     photometric, bits = page.photometric, int(page.bitspersample)
     if photometric in (PHOTOMETRIC.CIELAB, PHOTOMETRIC.ICCLAB, PHOTOMETRIC.ITULAB):
@@ -58,6 +64,8 @@ def _converted(image: LazyImage, page: TiffPage) -> LazyImage:
     if photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
         if any(getattr(page, kind) for kind in _MEASURED):
             return _with_display_colors(image, np.asarray(page.colormap))
+        if any(not np.array_equal(other.aspage().colormap, page.colormap) for other in pages[1:]):
+            raise InputError(f"{image.path.name}: its planes have different palettes; save them as RGB")
         return _looked_up(image, _palette(np.asarray(page.colormap)))
     inverted = photometric == PHOTOMETRIC.MINISWHITE
     if unsigned and bits < 8:
@@ -105,15 +113,30 @@ def _looked_up(image: LazyImage, table: np.ndarray) -> LazyImage:
     """The image with the entries of a table ``(entries, samples)`` in place of their indices."""
     if table.shape[1] == 1:
         return _mapped(image, lambda pixels: table[pixels.astype(np.intp), 0], dtype=table.dtype)
+    axis = image.axes.find("S")
+    if axis >= 0 and image.shape[axis] > 1:
+        raise InputError(f"{image.path.name}: has a palette, but {image.shape[axis]} samples a pixel; save it as RGB")
+    kept = [i for i in range(len(image.shape)) if i != axis]
 
-    def reader(region: Region) -> np.ndarray:
-        colours = region[-1]
-        return table[image.reader(region[:-1]).astype(np.intp)][..., colours]
+    def over(read: Reader, colored: bool) -> Reader:
+        def reader(region: Region) -> np.ndarray:
+            stored = list(region[:-1])
+            if axis >= 0:
+                stored.insert(axis, slice(0, 1))
+            pixels = read(tuple(stored))
+            pixels = pixels if axis < 0 else np.take(pixels, 0, axis)
+            return table[pixels.astype(np.intp)][..., region[-1]] if colored else pixels[..., None]
 
-    axes, shape = image.axes, image.shape
-    if "S" in axes:
-        raise InputError(f"{image.path.name}: has a palette, but {shape[axes.index('S')]} samples a pixel")
-    return replace(image, shape=(*shape, table.shape[1]), axes=axes + "S", dtype=table.dtype, reader=reader)
+        return reader
+
+    return replace(
+        image,
+        shape=(*(image.shape[i] for i in kept), table.shape[1]),
+        axes="".join(image.axes[i] for i in kept) + "S",
+        dtype=table.dtype,
+        reader=over(image.reader, True),
+        alpha_reader=image.alpha_reader and over(image.alpha_reader, False),
+    )
 
 
 def _rgb(image: LazyImage, mode: str) -> LazyImage:

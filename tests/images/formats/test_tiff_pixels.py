@@ -75,6 +75,21 @@ def test_palettes(tmp_path: Path, grey: bool, compression: str | None) -> None:
         check(open_image(tmp_path / "a.tif"), np.asarray(saved.convert("L" if grey else "RGB")))
 
 
+def test_stacks_of_one_palette(tmp_path: Path) -> None:
+    colours, stack = noise(256, 3), noise(3, 17, 31)
+    planes = [Image.fromarray(plane, "P") for plane in stack]
+    for plane in planes:
+        plane.putpalette(colours.tobytes())
+    planes[0].save(tmp_path / "a.tif", save_all=True, append_images=planes[1:])
+    image = open_image(tmp_path / "a.tif")
+    assert image.axes == "ZYXC"
+    np.testing.assert_array_equal(image.read(np.s_[1:, 3:9, :5, 1:]), colours[stack][1:, 3:9, :5, 1:])
+    planes[2].putpalette(colours[::-1].tobytes())
+    planes[0].save(tmp_path / "b.tif", save_all=True, append_images=planes[1:])
+    with pytest.raises(InputError, match=r"b\.tif: its planes have different palettes"):
+        open_image(tmp_path / "b.tif")
+
+
 @pytest.mark.parametrize("factor", [1, 256, 257])
 def test_palettes_of_8_and_of_16_bits_and_of_few_bits(tmp_path: Path, factor: int) -> None:
     entries = noise(16, 3, top=255, dtype="uint16")
