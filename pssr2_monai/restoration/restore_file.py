@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "bad allocation")
 """Words of a RuntimeError: of torch on GPUs, on processors of Windows and of Linux, and of C++ libraries."""
+ALPHA_BYTES = 2**26
 PROGRESS_PIXELS = 2**24  # images of more HR pixels show their progress
 
 
@@ -120,6 +121,7 @@ class FileRestorer:
             restorer = ImageRestorer(image, writer, self.network, self.record, layout.inferer, intensity, layout)
             restorer.quantize()
             self._run(restorer, journal)
+            copy_alpha(image, writer, layout.frames.scale_by_axis(self.record.scale))
             _check_unchanged(image, state)
             writer.close(keep=True, spread=map if self.engine is None else partial(_spread, self.engine))
         except BaseException as error:
@@ -227,9 +229,32 @@ def output_writer(
         overwrite=overwrite,
         resume=resume,
         in_blocks=True,
+        alpha=image.has_alpha and dtype is None,
         shards=None if layout is None else layout.shards(image.axes),
         chunk=None if layout is None else layout.limits.chunk,
     )
+
+
+def copy_alpha(image: LazyImage, writer: Writer, scale: Mapping[str, int], nbytes: int = ALPHA_BYTES) -> None:
+    """Repeat the opacity of an image, at most about so many bytes at a time, or log that the output has none."""
+    if not image.has_alpha:
+        return
+    if not writer.holds_alpha:
+        logger.warning("%s: the opacity (alpha) is left out; TIFF and PNG hold it", writer.path)
+        return
+    y = image.axes.index("Y")
+    with_bar = writer.shape[y] == image.full_shape[y] * scale["Y"]
+    height = (image.full_shape if with_bar else image.shape)[y]
+    step = max(1, nbytes * height // (math.prod(writer.shape) * writer.dtype.itemsize))
+    for top in range(0, height, step):
+        region = [slice(None)] * len(image.shape)
+        region[y] = slice(top, min(top + step, height))
+        alpha = image.read_alpha(region, with_bar=with_bar)
+        for i, axis in enumerate(image.axes):
+            alpha = alpha.repeat(scale.get(axis, 1), i)
+        target = [slice(0, size) for size in alpha.shape]
+        target[y] = slice(top * scale["Y"], top * scale["Y"] + alpha.shape[y])
+        writer.write_alpha(target, alpha)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -193,3 +194,35 @@ def test_another_failure_is_not_taken_for_a_lack_of_memory(
     monkeypatch.setattr(ResUNet, "forward", fail)
     with pytest.raises(RuntimeError, match="something else"):
         restore(tmp_path / "lr.tif", tmp_path / "hr.tif", tiny_weights)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize(("suffix", "rows"), [(".png", None), (".tif", None), (".tif", 7)])
+def test_opacity_is_kept_and_not_restored(
+    suffix: str, rows: int | None, colours: int, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, np.iinfo(dtype).max + 1, (33, 45, colours + 1)).astype(dtype)
+    data[5:9, 5:9, -1] = 0
+    (tmp_path / "in.png").write_bytes(imagecodecs.png_encode(data))
+    if rows:
+        monkeypatch.setattr("pssr2_monai.restoration.restore_file.copy_alpha.__defaults__", (rows * 45 * 8 * colours,))
+    inferer = SeamlessInferer(window=64, precision="float32")
+    _restore(tmp_path / "in.png", tmp_path / f"out{suffix}", Interpolation(2, 1), _record(2), inferer)
+    expected = data.repeat(2, 0).repeat(2, 1)
+    image = open_image(tmp_path / f"out{suffix}")
+    np.testing.assert_array_equal(image.read().reshape(66, 90, colours), expected[..., :-1])
+    np.testing.assert_array_equal(image.read_alpha().reshape(66, 90), expected[..., -1])
+
+
+def test_opacity_is_left_out_with_one_line_where_it_cannot_be_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = np.random.default_rng(0).integers(0, 256, (33, 45, 2), "uint8")
+    (tmp_path / "in.png").write_bytes(imagecodecs.png_encode(data))
+    _restore(tmp_path / "in.png", tmp_path / "out.ome.zarr", Interpolation(2, 1), _record(2))
+    assert open_image(tmp_path / "out.ome.zarr").shape == (66, 90)
+    lines = [record.getMessage() for record in caplog.records if "opacity" in record.getMessage()]
+    assert len(lines) == 1
+    assert lines[0].endswith("out.ome.zarr: the opacity (alpha) is left out; TIFF and PNG hold it")
