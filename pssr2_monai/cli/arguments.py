@@ -66,6 +66,7 @@ class Option:
         if bool in self.kinds:
             return f"[{self.flag}]"
         metavar = next((METAVARS[kind] for kind in METAVARS if kind in self.kinds), self.name.upper())
+        metavar += "|NAME" if {int, str} <= self.kinds else ""
         shown = metavar if self.default in (None, "") or " " in str(self.default) else self.default
         return f"{self.flag} {shown}" if self.required else f"[{self.flag} {shown}]"
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from pssr2_monai.cli.arguments import Answer
 from pssr2_monai.cli.main import EVERYWHERE, as_json, main
 from pssr2_monai.cli.verbs import COMMANDS
+from pssr2_monai.images.image import _report
 from pssr2_monai.networks.weights import read_checkpoint
 
 
@@ -229,6 +231,39 @@ def test_a_dry_restoring_reports_what_would_be_written(
     assert f"  -> {tmp_path / 'out' / 'cell_4.tif'}" in out.splitlines()
     assert "time" not in out
     assert not (tmp_path / "out").exists()
+
+
+def test_every_verb_says_which_image_of_a_file_it_reads_and_takes_another(
+    tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    generator = np.random.default_rng(0)
+    for folder, factor in (("hr", 4), ("lr", 1)):
+        (tmp_path / folder).mkdir()
+        for name, side in (("Snapshot", 16), ("Scan", 32)):
+            pixels = generator.integers(0, 255, (side * factor, side * factor), "uint8")
+            tifffile.imwrite(tmp_path / folder / "a.tif", pixels, append=True, metadata={"name": name})
+    hr, lr, out = tmp_path / "hr", tmp_path / "lr", tmp_path / "out"
+    out.mkdir()
+    commands: dict[str, tuple[object, ...]] = {
+        "info": (hr / "a.tif", "--tile", 32),
+        "restore": (lr, out / "restored", "--weights", tiny_weights),
+        "evaluate": ("--hr", hr, "--lr", lr, "--weights", tiny_weights, "--out", out / "scores"),
+        "crappify": (hr, out / "crappified"),
+        "preprocess": (hr, out / "tiles", "--tile", 64, "--val_fraction", 0),
+        "train": (hr, "--out", out / "run", "--epochs", 1, "--tile", 32, "--dry-run"),
+        "calibrate": ("--lr", lr, "--out", out / "scope.json"),
+    }
+    for verb, arguments in commands.items():
+        for image, place in (("Snapshot", "image 1 of 2 (Snapshot)"), (2, "image 2 of 2 (Scan)")):
+            _report.cache_clear()  # what is reported once in a process
+            replace = ("--overwrite",) if verb in ("restore", "crappify", "preprocess") else ()
+            caplog.clear()
+            status, _, err = _run(capsys, verb, *arguments, "--image", image, *replace)
+            assert status == 0 or verb == "calibrate", (verb, err)  # noise has no flat patches to calibrate on
+            assert f"a.tif: {place}, " in caplog.text, verb
+        assert "holds 2 images: 1 Snapshot (" in _refused(capsys, 1, verb, *arguments, "--image", "Other", *replace)
+    assert tifffile.imread(out / "restored" / "a.tif").shape == (128, 128)
+    assert tifffile.imread(out / "crappified" / "a.tif").shape == (32, 32)
 
 
 def test_other_figures_are_data_too(
