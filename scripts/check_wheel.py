@@ -45,6 +45,8 @@ LEFT_BEHIND = re.compile(
 EXTRAS = {
     "czi": ("info", "scan.czi"),
     "mrc": ("info", "scan.mrc"),
+    "nd2": ("info", "scan.nd2"),
+    "lif": ("info", "scan.lif"),
     "openvino": ("restore", "{scans}", "by_openvino", "--weights", "{weights}", "--backend", "openvino"),
     "dask": ("restore", "{scans}", "by_dask", "--weights", "{weights}", "--scheduler", "tcp://127.0.0.1:9"),
     "export": ("export", "{weights}", "model.onnx"),
@@ -103,7 +105,7 @@ def install(wheel: Path, environment: Path) -> Path:
 
 def missing_extras(command: Path, work: Path, scans: str, weights: str) -> dict[str, list[str]]:
     """Return, for each extra, what is wrong with the answer of the command that needs it."""
-    for name in ("scan.czi", "scan.mrc"):
+    for name in ("scan.czi", "scan.mrc", "scan.nd2", "scan.lif"):
         (work / name).write_bytes(b"not an image, but no reader gets to it")
     wrong = {}
     for extra, words in EXTRAS.items():

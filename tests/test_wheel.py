@@ -18,6 +18,8 @@ from pssr2_monai.cli.verbs import COMMANDS
 PACKAGES = {
     "czi": ["pylibCZIrw"],
     "mrc": ["mrcfile"],
+    "nd2": ["nd2"],
+    "lif": ["liffile"],
     "openvino": ["openvino", "nncf"],
     "dask": ["distributed"],
     "export": ["onnx", "onnxscript", "onnxruntime"],
@@ -52,7 +54,8 @@ def test_a_missing_extra_is_named_with_its_pip_command(
     if words[0] not in COMMANDS:
         pytest.skip(f"there is no command {words[0]}")
     monkeypatch.chdir(tmp_path)
-    for name in ("scan.czi", "scan.mrc"):
+    scans = ("scan.czi", "scan.mrc", "scan.nd2", "scan.lif")
+    for name in scans:
         Path(name).write_bytes(b"not an image, but no reader gets to it")
     for package in PACKAGES[extra]:
         for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
@@ -61,7 +64,7 @@ def test_a_missing_extra_is_named_with_its_pip_command(
     with pytest.raises(SystemExit) as exit_:
         main(words)
     assert wheel.wrong_answer(extra, int(str(exit_.value.code)), capsys.readouterr().err) == []
-    assert {path.name for path in tmp_path.iterdir()} <= {"scan.czi", "scan.mrc"}
+    assert {path.name for path in tmp_path.iterdir()} <= set(scans)
 
 
 def test_every_extra_for_users_is_tried(wheel: ModuleType, project_root: Path) -> None:

@@ -231,8 +231,10 @@ def _opened(path: Path, axes: str | None, image: int | str | None) -> LazyImage:
         file = importlib.import_module(f"{__package__}.formats.{module}").open_file(path)
         contents = divided(contents_of(file) if isinstance(file, LazyImage) else file, axes)
         place = chosen(contents.entries, image, path.name)
-        entries = contents.entries
-        return replace(_resolved(contents.open(place), axes), image_given=image, number=place + 1, entries=entries)
+        resolved = _resolved(contents.open(place), axes)
+        entries = list(contents.entries)
+        entries[place] = replace(entries[place], shape=resolved.shape, dtype=resolved.dtype, axes=resolved.axes)
+        return replace(resolved, image_given=image, number=place + 1, entries=tuple(entries))
     except BaseException as error:
         if contents is not None:
             contents.closer()
