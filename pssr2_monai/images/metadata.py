@@ -76,6 +76,11 @@ class ImageMetadata:
         """The metadata of an image of the same place whose pixels are no grey levels of this one."""
         return replace(self, colors=(), windows=(), luts=(), labels=(), calibration={}, notes="")
 
+    @property
+    def lookup_tables(self) -> tuple[bytes, ...]:
+        """The lookup table of each channel: from black to its colour where none is stated."""
+        return self.luts or tuple(color_ramp(color) for color in self.colors)
+
     def lut_colors(self) -> tuple[str, ...]:
         """The colour of each channel, from its lookup table where none is stated: that of the greatest level."""
         return self.colors or tuple(bytes(lut[255::256]).hex().upper() for lut in self.luts)

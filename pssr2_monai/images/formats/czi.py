@@ -11,11 +11,10 @@ import numpy as np
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.contents import Contents, Entry
 from pssr2_monai.images.formats.shown import with_joined_samples
-from pssr2_monai.images.formats.units import known_sizes, micrometres, seconds
+from pssr2_monai.images.formats.units import known_sizes, micrometres, seconds, steady_step
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.metadata import ImageMetadata
 
-STEADY_SHARE = 0.05  # by which the times between frames may differ
 # Pixel types by their names in libCZI: dtype and samples a pixel. Colours are stored as blue, green, red.
 _PIXELS = {
     "Gray8": ("u1", 1),
@@ -202,9 +201,7 @@ def _time_step(metadata: Mapping[str, Any]) -> float | None:
     for increment in _inside(metadata, *positions, "Interval", "Increment"):
         return seconds(increment, "s")
     offsets = " ".join(map(str, _inside(metadata, *positions, "List", "Offsets"))).split()
-    steps = np.diff([float(offset) for offset in offsets])
-    steady = steps.size > 0 and float(np.ptp(steps)) <= STEADY_SHARE * abs(float(steps.mean()))
-    return seconds(float(steps.mean()), "s") if steady else None
+    return steady_step([float(offset) for offset in offsets])
 
 
 def _inside(metadata: Any, *keys: str) -> list[Any]:

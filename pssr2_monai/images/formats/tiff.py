@@ -201,7 +201,7 @@ class TiffWriter:
                 self._offset = unfinished.pages.first.dataoffsets[0]
             return
         check_room(path, nbytes)
-        options = (imagej_options if imagej else ome_options)(spec) | _samples(spec)
+        options = _samples(spec) | (imagej_options if imagej else ome_options)(spec)
         try:
             with tifffile.TiffWriter(self._part, imagej=imagej, ome=not imagej, bigtiff=big) as tif:
                 place = tif.write(shape=self._shape, dtype=self._dtype, returnoffset=True, **options)

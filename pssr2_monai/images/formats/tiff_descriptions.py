@@ -14,13 +14,14 @@ import tifffile
 
 from pssr2_monai.images.formats.tiff_series import TiffImage
 from pssr2_monai.images.formats.tiff_tags import RESOLUTION_UNITS, resolution
-from pssr2_monai.images.formats.units import from_print_resolution, known_sizes, micrometres, seconds
+from pssr2_monai.images.formats.units import from_print_resolution, known_sizes, micrometres, seconds, steady_step
 from pssr2_monai.images.metadata import BAR_NOTE, ImageMetadata, bar_note, bar_of_note, color_ramp
 from pssr2_monai.images.writer import ImageSpec
 
 IMAGEJ_DTYPES = ("uint8", "uint16", "int16", "float32")
 CALIBRATION_KEYS = ("cf", "c0", "c1", "c2", "c3", "c4", "vunit")
 REFERENCE = "reference frame"  # the unit of positions in OME-XML where none is given
+GREYS = color_ramp("FFFFFF")
 SIGN_OFFSET = 2**15
 SIGNED = {"cf": "0", "c0": "-32768.0", "c1": "1.0"}  # the function by which ImageJ shows numbers with a sign
 
@@ -109,11 +110,18 @@ def _ome_metadata(tif: tifffile.TiffFile, image: TiffImage) -> ImageMetadata:
     return ImageMetadata(
         origin=known_sizes({axis: micrometres(*position, any_sign=True) for axis, position in lengths.items()}),
         framed=framed,
-        time_step=seconds(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")),
+        time_step=seconds(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")) or _steady_step(planes),
         colors=tuple(f"{color & 0xFFFFFFFF:08X}"[:6] for color in colors) if len(colors) == len(channels) else (),
         notes=str(_ome_image(tif, image).get("Description") or ""),
         bar_rows=bar_of_note(notes.get(BAR_NOTE), image.series.keyframe.imagelength),
     )
+
+
+def _steady_step(planes: Sequence[Mapping[str, Any]]) -> float | None:
+    """The step between the times of the first plane of each frame."""
+    firsts = [plane for plane in planes if not any(int(plane.get(f"The{axis}", 0)) for axis in "ZC")]
+    times = {int(plane.get("TheT", 0)): (plane.get("DeltaT"), plane.get("DeltaTUnit", "s")) for plane in firsts}
+    return steady_step([seconds(*times[frame], any_sign=True) for frame in sorted(times)])
 
 
 def _imagej_size(tif: tifffile.TiffFile, image: TiffImage) -> dict[str, float | None]:
@@ -213,6 +221,9 @@ def imagej_options(spec: ImageSpec) -> dict[str, Any]:
         metadata["finterval"] = stated.time_step
     if "S" not in axes:
         metadata |= _imagej_display(stated, spec.dtype)
+        if spec.dtype == np.uint8 and len(luts := stated.lookup_tables) == 1 and luts[0] != GREYS:
+            palette = np.frombuffer(luts[0], np.uint8).reshape(3, 256)  # which ImageJ reads in no other form
+            options |= {"photometric": "palette", "colormap": palette.astype(np.uint16) * 257}
     if stated.notes:
         metadata["Info"] = stated.notes
     if stated.bar_rows:
@@ -229,9 +240,8 @@ def _imagej_display(stated: ImageMetadata, dtype: np.dtype[Any]) -> dict[str, An
         display |= {"min": windows[0], "max": windows[1]}
     if len(windows) > 2:
         display["Ranges"] = windows
-    luts = stated.luts or [color_ramp(color) for color in stated.colors]
-    if luts:
-        display["LUTs"] = [np.frombuffer(lut, np.uint8).reshape(3, 256) for lut in luts]
+    if stated.lookup_tables:
+        display["LUTs"] = [np.frombuffer(lut, np.uint8).reshape(3, 256) for lut in stated.lookup_tables]
     return display
 
 

@@ -27,6 +27,7 @@ _IN_MICROMETRES = {
 }
 
 
+STEADY_SHARE = 0.05
 _IN_SECONDS = {
     **dict.fromkeys(("h", "hr", "hour"), 3600.0),
     **dict.fromkeys(("min", "minute"), 60.0),
@@ -48,10 +49,19 @@ def micrometres(value: object, unit: str | None, any_sign: bool = False) -> floa
     return length if length is not None and (any_sign or length > 0) else None
 
 
-def seconds(value: object, unit: str | None) -> float | None:
-    """A time in seconds, or None if it is not a positive number or its unit is not one of time."""
+def seconds(value: object, unit: str | None, any_sign: bool = False) -> float | None:
+    """A time in seconds, or None if it is not a positive number (see `micrometres`) or its unit is not one of time."""
     time = _converted(value, unit, _IN_SECONDS)
-    return time if time is not None and time > 0 else None
+    return time if time is not None and (any_sign or time > 0) else None
+
+
+def steady_step(times: Sequence[float | None]) -> float | None:
+    """The step from one time to the next, None if the steps differ by more than 5 % or a time is unknown."""
+    if None in times or len(times) < 2:
+        return None
+    steps = np.diff(np.array(times, float))
+    mean = float(steps.mean())
+    return mean if mean > 0 and float(np.ptp(steps)) <= STEADY_SHARE * mean else None
 
 
 def _converted(value: object, unit: str | None, units: Mapping[str, float]) -> float | None:

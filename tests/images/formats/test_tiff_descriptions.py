@@ -93,6 +93,12 @@ def test_ome_is_read(tmp_path: Path) -> None:
     assert stated.notes == "first slide"
 
 
+@pytest.mark.parametrize(("times", "step"), [([0.5, 3.0, 5.5], 2.5), ([0.0, 2.5, 9.0], None)])
+def test_times_of_planes_give_the_step(tmp_path: Path, times: list[float], step: float | None) -> None:
+    planes = {"DeltaT": [time * 1000 + c for time in times for c in range(2)], "DeltaTUnit": ["ms"] * 2 * len(times)}
+    assert ome(tmp_path / "a.ome.tif", STACK[:, 0], "TCYX", Plane=planes).time_step == step
+
+
 def test_a_position_without_unit_is_kept_without(tmp_path: Path) -> None:
     stated = ome(tmp_path / "a.ome.tif", STACK[0, 0, 0], "YX", Plane={"PositionX": [4.0]})
     assert stated == ImageMetadata(origin={"X": 4.0}, framed=True)
@@ -161,6 +167,22 @@ def test_what_is_unknown_is_not_written(tmp_path: Path, name: str) -> None:
 def test_lists_of_other_lengths_are_left_out(tmp_path: Path) -> None:
     with written(tmp_path / "a.tif", STACK[0, 0, 0], "YX", FULL) as tif:
         assert not {"LUTs", "Ranges", "min", "Labels"} & set(tif.imagej_metadata)
+
+
+@pytest.mark.parametrize("axes", ["YX", "ZYX"])
+def test_the_lookup_table_of_one_channel_is_a_palette(tmp_path: Path, axes: str) -> None:
+    """Which is all that ImageJ reads for 8 bits; the pixels stay what was measured."""
+    pixels = STACK[0, :, 0].astype(np.uint8)
+    pixels = pixels[0] if axes == "YX" else pixels
+    with written(tmp_path / "a.tif", pixels, axes, ImageMetadata(colors=("FF8000",))) as tif:
+        assert tif.pages.first.photometric == tifffile.PHOTOMETRIC.PALETTE
+        np.testing.assert_array_equal(tif.pages.first.colormap[:, [0, 255]], [[0, 65535], [0, 128 * 257], [0, 0]])
+        assert tif.imagej_metadata.get("slices", 1) == (2 if axes == "ZYX" else 1)
+    with written(tmp_path / "grey.tif", pixels, axes, ImageMetadata(colors=("FFFFFF",))) as tif:
+        assert tif.pages.first.photometric == tifffile.PHOTOMETRIC.MINISBLACK
+    with open_image(tmp_path / "a.tif") as image:
+        assert (image.axes, image.metadata.lut_colors()) == (axes, ("FF8000",))
+        np.testing.assert_array_equal(image.read(), pixels)
 
 
 def test_numbers_with_a_sign(tmp_path: Path) -> None:
