@@ -37,9 +37,8 @@ class Entry:
     def text(self) -> str:
         """Shape, dtype and axes, without axes of length 1."""
         kept = [i for i, size in enumerate(self.shape) if size != 1 or self.axes[i] in "YX"]
-        sizes, axes = " x ".join(str(self.shape[i]) for i in kept), "".join(self.axes[i] for i in kept)
-        known = f" {axes}" if set(axes) <= set(LETTERS) else ""
-        return f"{sizes} {self.dtype}{known}{', preview' * self.is_preview}"
+        sizes, axes = " x ".join(str(self.shape[i]) for i in kept), known_axes("".join(self.axes[i] for i in kept))
+        return f"{sizes} {self.dtype} {axes}{', preview' * self.is_preview}"
 
     @property
     def is_preview(self) -> bool:
@@ -94,6 +93,15 @@ def inventory(entries: Sequence[Entry]) -> str:
 def described(entries: Sequence[Entry]) -> list[str]:
     """The number, the name and what is known of each image."""
     return [f"{number}{' ' * bool(entry.name)}{entry.name} ({entry.text})" for number, entry in enumerate(entries, 1)]
+
+
+def known_axes(axes: str) -> str:
+    """The axes with samples ("S") as channels, and one axis of unknown meaning as Z (T if there is a Z)."""
+    if "C" not in axes:
+        axes = axes.replace("S", "C")
+    unknown = [letter for letter in axes if letter not in LETTERS]
+    free = [letter for letter in "ZT" if letter not in axes]
+    return axes.replace(unknown[0], free[0]) if len(unknown) == 1 and free else axes
 
 
 def contents_of(image: LazyImage) -> Contents:

@@ -16,7 +16,7 @@ import numpy as np
 
 from pssr2_monai.errors import InputError, one_line
 from pssr2_monai.images.axes import LETTERS, check_axes
-from pssr2_monai.images.contents import Contents, Entry, chosen, contents_of, divided
+from pssr2_monai.images.contents import Contents, Entry, chosen, contents_of, divided, known_axes
 from pssr2_monai.images.data_bar import bar_of_all_frames
 from pssr2_monai.images.files import SUFFIXES, UNREAD, format_of, is_zarr, list_images
 from pssr2_monai.images.metadata import ImageMetadata
@@ -279,7 +279,13 @@ def _resolved(image: LazyImage, axes_given: str | None) -> LazyImage:
     if axes_given and axes_given != letters:
         axes = axes_given
     elif not axes_given and len(shape) > 1:
-        axes = _known_axes(axes, shape, name)
+        axes = known_axes(axes)
+        if any(letter not in LETTERS for letter in axes):
+            sizes = " x ".join(str(size) for size in shape)
+            raise InputError(
+                f"{name}: the meaning of the axes is unknown (shape {sizes}, axes {axes!r}); name them, such as "
+                "axes='TZYX'"
+            )
     check_axes(axes, shape, name)
     channels = shape[axes.index("C")] if "C" in axes else 1
 
@@ -314,22 +320,6 @@ def _resolved(image: LazyImage, axes_given: str | None) -> LazyImage:
     resolved.shape = (*shape[:height], shape[height] - rows, *shape[height + 1 :])
     resolved.bar_rows = rows
     return resolved
-
-
-def _known_axes(axes: str, shape: Sequence[int], name: str) -> str:
-    """The axes with samples ("S") as channels and one unknown axis as Z or T."""
-    if "S" in axes and "C" not in axes:
-        axes = axes.replace("S", "C")
-    unknown = [letter for letter in axes if letter not in LETTERS]
-    free = [letter for letter in "ZT" if letter not in axes]
-    if not unknown:
-        return axes
-    if len(unknown) > 1 or not free:
-        sizes = " x ".join(str(size) for size in shape)
-        raise InputError(
-            f"{name}: the meaning of the axes is unknown (shape {sizes}, axes {axes!r}); name them, such as axes='TZYX'"
-        )
-    return axes.replace(unknown[0], free[0])
 
 
 def _open_slices(folder: Path, axes: str | None, image: int | str | None) -> LazyImage:
