@@ -234,6 +234,8 @@ class _Crappifying:
         window = Window(0, 0, lr_window.height * along_y, lr_window.width * along_x)
         if (window.height, window.width) != plane_size(image) or order.count * along_z != frames.count:
             logger.info("%s: cropped to what the scale %s divides", image.path.name, self.scale)
+        if image.has_alpha:
+            logger.info("%s: the opacity (alpha) is left out", image.path.name)
         with create_writer(
             target,
             shape=shape,

@@ -44,6 +44,18 @@ def test_names_are_matched_however_their_accents_are_written(name: str, pattern:
     assert match_names([hr], [lr], pattern) == {hr: lr}
 
 
+@pytest.mark.shared_data
+def test_folders_from_two_systems(shared_data: Path) -> None:
+    names = shared_data / "cases" / "names"
+    sheets = sheets_of(names / "HR", names / "LR")
+    assert len(sheets) == 3
+    assert all(
+        unicodedata.normalize("NFC", sheet.label.name) == unicodedata.normalize("NFC", str(sheet.image.name))
+        for sheet in sheets
+        if sheet.image is not None
+    )
+
+
 def test_the_odd_ones_out_are_named() -> None:
     hr, lr = [Path("hr/a.tif"), Path("hr/b.tif")], [Path("lr/a.png"), Path("lr/c.png")]
     with pytest.raises(InputError, match=r"b\.tif, c\.png in hr and lr: have no partner"):

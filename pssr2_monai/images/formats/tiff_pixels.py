@@ -57,7 +57,8 @@ def _alpha_sample(page: TiffPage) -> tuple[int | None, bool]:
 
 def _converted(image: LazyImage, page: TiffPage, pages: Sequence[Any]) -> LazyImage:
     """The image with grey levels or RGB in place of what the samples stand for."""
-    photometric, bits = page.photometric, int(page.bitspersample)
+    photometric = page.photometric
+    bits = page.bitspersample if isinstance(page.bitspersample, int) else 8 * image.dtype.itemsize
     if photometric in (PHOTOMETRIC.CIELAB, PHOTOMETRIC.ICCLAB, PHOTOMETRIC.ITULAB):
         raise InputError(f"{image.path.name}: the colours are {photometric.name}; save the image as grey levels or RGB")
     unsigned = page.sampleformat == 1 and image.dtype.kind in "ub"
@@ -76,6 +77,8 @@ def _converted(image: LazyImage, page: TiffPage, pages: Sequence[Any]) -> LazyIm
         windows = tuple((white - high, white - low) for low, high in image.metadata.windows)
         metadata = replace(image.metadata, windows=windows)
         return _mapped(image, lambda pixels: (white - pixels.astype(np.int64)).astype(image.dtype), metadata=metadata)
+    if inverted:  # real numbers have no white level: they are shown by a lookup table
+        return _with_display_colors(image, np.tile(np.arange(255, -1, -1) << 8, (3, 1)))
     samples = dict(zip(image.axes, image.shape, strict=True)).get("S", 1)
     if photometric == PHOTOMETRIC.SEPARATED and samples == 4:
         return _rgb(image, "CMYK")

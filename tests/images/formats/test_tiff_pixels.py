@@ -52,9 +52,11 @@ def test_fax_compression_of_one_bit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("dtype", "expected"), [("int16", [-1, -301, 299]), ("float32", [0, 300, -300])])
 def test_white_as_zero_of_signed_and_real_numbers(tmp_path: Path, dtype: str, expected: list[int]) -> None:
-    """Signed integers keep their range; real numbers have no white level, and are kept."""
+    """Signed integers keep their range; real numbers have no white level, and get a lookup table."""
     tifffile.imwrite(tmp_path / "a.tif", np.array([[0, 300, -300]], dtype), photometric="miniswhite")
-    np.testing.assert_array_equal(open_image(tmp_path / "a.tif").read(), [expected])
+    image = open_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(image.read(), [expected])
+    assert [lut[:2] for lut in image.metadata.luts] == ([b"\xff\xfe"] if dtype == "float32" else [])
 
 
 def test_white_as_zero_in_a_stack(tmp_path: Path) -> None:
