@@ -7,13 +7,14 @@ import math
 import zlib
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pssr2_monai.data.pairs import Sheet, find_misfits, group_of, refuse_misfits, sheets_of
+from pssr2_monai.data.tiles import SheetTiles, Tiles
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import Frames, factors, frames_of, is_volume, lr_hr_frames, sample_centres
 from pssr2_monai.images.image import LazyImage, open_image
@@ -21,7 +22,6 @@ from pssr2_monai.images.intensity import Intensity, IntensitySettings
 from pssr2_monai.images.windows import (
     Window,
     fit_image_intensity,
-    grid,
     plane_size,
     read_window,
     regions_by_place,
@@ -107,12 +107,13 @@ class TileSettings:
 class TileLists:
     """Datalists for training and validation, with the pixel size and the intensity of their images.
 
-    Each item names its sheet's files under ``label`` and, for pairs, ``image`` and ``extra``; its ``window``,
-    ``region``, ``frame`` and ``intensity`` (see ``loading.LoadTiled``); and ``name``, which identifies it.
+    Their items are computed when they are asked for. Each names its sheet's files under ``label`` and, for pairs,
+    ``image`` and ``extra``; its ``window``, ``region``, ``frame`` and ``intensity`` (see ``loading.LoadTiled``); and
+    ``name``, which identifies it.
     """
 
-    training: list[dict[str, Any]]
-    validation: list[dict[str, Any]]
+    training: Tiles
+    validation: Tiles
     pixel_size: dict[str, float]
     intensity: IntensitySettings
     images: str = ""  # identifies them by their names and sizes
@@ -151,27 +152,23 @@ def tile_lists(
     if intensity.scope == "dataset":
         shared = _shared_intensities([opened.samples for opened in sheets], intensity, Path(hr_dir))
         intensity = IntensitySettings("fixed", shared["label"].low, shared["label"].high)
-    training: list[dict[str, Any]] = []
-    validation: list[dict[str, Any]] = []
-    held_back = False
+    training: list[SheetTiles] = []
+    validation: list[SheetTiles] = []
     for opened in sheets:
         # Tiles of pairs lie on the grid of the LR pixels, so that both images have the tile's corners.
         step = settings.multiple if opened.sheet.image is not None else 1
         regions = _regions(opened, settings, held_out, step)
-        held_back = held_back or regions[1] is not None
-        for region, items in zip(regions, (training, validation), strict=True):
+        for region, tiles in zip(regions, (training, validation), strict=True):
             if region is not None:
-                items.extend(_items(opened, region, step, shared or opened.scales, settings))
-    if not training:
+                tiles.append(_tiles(opened, region, step, shared or opened.scales, settings))
+    lists = Tiles(training), Tiles(validation, settings.val_tiles)
+    if not lists[0]:
         raise InputError(f"{hr_dir}: {_no_training_tile(settings)}")
-    if not validation and settings.val_fraction > 0:
-        logger.warning("%s", _no_validation(sheets, held_back, settings))
-    if settings.val_tiles and len(validation) > settings.val_tiles:
-        places = np.linspace(0, len(validation) - 1, settings.val_tiles).round().astype(int)
-        validation = [validation[place] for place in places]
+    if not lists[1] and settings.val_fraction > 0:
+        logger.warning("%s", _no_validation(sheets, bool(validation), settings))
     sizes = [opened.pixel_size for opened in sheets]
     pixel_size = sizes[0] if all(size == sizes[0] for size in sizes) else {}
-    return TileLists(training, validation, pixel_size, intensity, _identity(sheets))
+    return TileLists(*lists, pixel_size, intensity, _identity(sheets))
 
 
 def _identity(sheets: Sequence[_OpenedSheet]) -> str:
@@ -341,51 +338,35 @@ def _regions(
     return (None, whole) if opened.sheet.label in held_out else (whole, None)
 
 
-def _items(
+def _tiles(
     opened: _OpenedSheet, region: Window, step: int, scales: dict[str, Intensity], settings: TileSettings
-) -> list[dict[str, Any]]:
+) -> SheetTiles:
     frames, sheet = opened.frames, opened.sheet
-    shape = (region.height // step, region.width // step)
-    windows = [
-        Window(window.y * step + region.y, window.x * step + region.x, settings.tile, settings.tile)
-        for window in grid(shape, settings.tile // step, settings.overlap // step)
-    ]
     frame_step = factors(settings.scale)[0] if sheet.image is not None else 1
     anywhere_in_run = is_volume(settings.scale) and not settings.slide
-    centres = sample_centres(frames, settings.label_frames, settings.slide, step=frame_step)
-    places = [(frame, window) for frame in centres for window in windows]
-    if settings.min_std is not None:
-        places = _with_content(places, sheet, scales["label"], settings)
-    return [
-        {
-            "name": f"{sheet.label.name} frame {frame} y {window.y} x {window.x}",
-            **{key: str(path) for key, path in sheet.files().items()},
-            "frame": frame,
-            **({"run": [frame - frame % frames.run, frames.run]} if anywhere_in_run else {}),
-            "window": list(astuple(window)),
-            "region": list(astuple(_around(window, region, step) if settings.min_std is not None else region)),
-            "intensity": {key: [scale.low, scale.high] for key, scale in scales.items()},
-        }
-        for frame, window in places
-    ]
-
-
-def _around(window: Window, region: Window, step: int) -> Window:
-    """Return where a tile with content may be moved to: a quarter of its side each way, within the region."""
-    reach = window.height // 4 // step * step
-    top, left = max(region.y, window.y - reach), max(region.x, window.x - reach)
-    bottom = min(region.y + region.height, window.y + window.height + reach)
-    right = min(region.x + region.width, window.x + window.width + reach)
-    return Window(top, left, bottom - top, right - left)
+    tiles = SheetTiles(
+        files={key: str(path) for key, path in sheet.files().items()},
+        name=sheet.label.name,
+        region=region,
+        tile=settings.tile,
+        overlap=settings.overlap,
+        step=step,
+        centres=np.asarray(sample_centres(frames, settings.label_frames, settings.slide, step=frame_step)),
+        run=frames.run if anywhere_in_run else None,
+        intensity={key: [scale.low, scale.high] for key, scale in scales.items()},
+    )
+    return tiles if settings.min_std is None else replace(tiles, kept=_with_content(tiles, sheet, scales, settings))
 
 
 def _with_content(
-    places: list[tuple[int, Window]], sheet: Sheet, scale: Intensity, settings: TileSettings
-) -> list[tuple[int, Window]]:
-    """Keep the frames and windows whose standard deviation, in grey levels of 0..255, is above ``min_std``."""
+    tiles: SheetTiles, sheet: Sheet, scales: dict[str, Intensity], settings: TileSettings
+) -> npt.NDArray[np.intp]:
+    """Return the numbers of the tiles whose standard deviation, in grey levels of 0..255, is above ``min_std``."""
+    kept = []
     with open_image(sheet.label, settings.axes, settings.image) as label:
-        return [
-            (frame, window)
-            for frame, window in places
-            if scale.apply(read_window(label, [frame], window, settings.stack)).std() * 255 > (settings.min_std or 0)
-        ]
+        for number in counted(range(len(tiles)), f"tiles read of {sheet.label.name}"):
+            frame, window = tiles.place(number)
+            pixels = scales["label"].apply(read_window(label, [frame], window, settings.stack))
+            if pixels.std() * 255 > (settings.min_std or 0):
+                kept.append(number)
+    return np.asarray(kept, dtype=np.intp)

@@ -237,7 +237,7 @@ def plan_training(data: str | Path, out: str | Path, **options: Any) -> Training
         lists, device, network = (parser.get_parsed_content(name) for name in ("lists", "device", "network_def"))
         settings = {name: parser.get_parsed_content(name) for name in ("batch_size", "minutes", "scale")}
         epochs, precision = (parser.get_parsed_content(name) for name in ("epochs", "precision"))
-    files = dict.fromkeys(item["label"] for item in (*lists.training, *lists.validation))
+    files = dict.fromkeys((*lists.training.files, *lists.validation.files))
     return TrainingPlan(
         images=tuple(map(Path, files)),
         training_tiles=len(lists.training),

@@ -42,7 +42,8 @@ def test_split_by_file_takes_the_last_files_whole(hr_folder: Path) -> None:
     assert {Path(item["label"]).name for item in lists.validation} == {"cell_3.png", "cell_4.png"}
     assert _pixels(lists.training, "cell_0.png", (96, 112)).all()
     assert _pixels(lists.validation, "cell_4.png", (96, 112)).all()
-    assert len({item["name"] for item in lists.training + lists.validation}) == len(lists.training + lists.validation)
+    items = [*lists.training, *lists.validation]
+    assert len({item["name"] for item in items}) == len(items)
 
 
 def test_split_by_place_keeps_training_and_validation_apart(hr_folder: Path) -> None:
@@ -183,7 +184,7 @@ def test_tiles_without_content_are_left_out(tmp_path: Path) -> None:
     kept = tile_lists(tmp_path, TileSettings(**options, min_std=1.0)).training
     assert sorted(item["window"][1] for item in kept) == [0, 0, 32, 32]
     load = LoadTiled("label", random_position=True).set_random_state(0)
-    assert min(load(item)["label"].std() for item in kept * 20) > 0.2  # at random places, too, they have content
+    assert min(load(item)["label"].std() for item in [*kept] * 20) > 0.2  # at random places, too, they have content
 
 
 def test_validation_tiles_are_thinned_evenly(hr_folder: Path) -> None:
@@ -358,7 +359,7 @@ def test_the_files_of_one_image_are_one_sheet(tmp_path: Path, write_ome_set: Cal
     """Each of them opens as the whole stack, so that its pixels would lie on both sides of a split by file."""
     write_ome_set(tmp_path, np.random.default_rng(0).integers(0, 255, (5, 96, 64), "uint8"))
     lists = tile_lists(tmp_path, TileSettings(tile=32, scale=2))
-    assert {item["label"] for item in lists.training + lists.validation} == {str(tmp_path / "z0.ome.tif")}
+    assert {item["label"] for item in (*lists.training, *lists.validation)} == {str(tmp_path / "z0.ome.tif")}
     places = [{tuple(item["window"]) for item in items} for items in (lists.training, lists.validation)]
     assert all(places)
     assert not places[0] & places[1]  # of no frame
