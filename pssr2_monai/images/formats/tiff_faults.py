@@ -41,7 +41,7 @@ def series_without_faults(tif: tifffile.TiffFile, file: str) -> list[TiffPageSer
     """
     offsets, pointer = _directories(tif)
     if pointer in offsets:
-        _warn_once(tif.filehandle.path, "its list of planes returns to its beginning; each plane is read once")
+        warn_once(tif.filehandle.path, "its list of planes returns to its beginning; each plane is read once")
         return [series_of([page]) for page in _pages_at(tif, offsets)]
     if pointer:
         raise InputError(f"{file}: its list of planes breaks off after {len(offsets)}; copy the file again")
@@ -57,14 +57,14 @@ def series_without_faults(tif: tifffile.TiffFile, file: str) -> list[TiffPageSer
             f"{file}: holds {held} of the {announced} planes that its ImageJ description announces; copy or save it "
             "again"
         )
-    _warn_once(
+    warn_once(
         tif.filehandle.path, f"its ImageJ description counts {announced} planes, but it holds {held}; these are read"
     )
     return _by_page(tif)
 
 
 @cache
-def _warn_once(path: str, message: str) -> None:
+def warn_once(path: str, message: str) -> None:
     """Log a warning about a file once in a process."""
     logger.warning("%s: %s", os.path.basename(path), message)
 

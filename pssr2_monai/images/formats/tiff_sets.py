@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
@@ -11,6 +12,7 @@ from xml.etree import ElementTree
 import tifffile
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.images.formats.tiff_faults import warn_once
 from pssr2_monai.images.formats.tiff_series import files_of, images_of, named_files
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ def open_tiff(path: Path) -> tifffile.TiffFile:
     """
     if path.suffix.lower() == COMPANION:
         root = ElementTree.parse(path).getroot()
-        names = [name for image in root.iterfind("{*}Image") for name in sorted(named_files(image))]
+        names = [place.get("FileName") or "" for place in root.iterfind(f"{{*}}Image/{UUIDS}")]
         if not names:
             raise InputError(f"{path.name}: names no file with pixels; open the TIFF files that belong to it")
         _make_ids_distinct(root, names[0])
@@ -37,16 +39,20 @@ def open_tiff(path: Path) -> tifffile.TiffFile:
         metadata, root, own = _ome_xml(path, tif.ome_metadata or "")
     except ElementTree.ParseError:  # which tifffile reads as if there were no such metadata
         return tif
-    except BaseException:
-        tif.close()
-        raise
-    others = [image for image in root.findall("{*}Image") if image not in own] if own else []
+    except FileNotFoundError as error:
+        warn_once(str(path), f"the metadata of its set are in {error.filename}, which is missing; it is read by itself")
+        return tif
+    images = root.findall("{*}Image")
     changed = _make_ids_distinct(root, metadata.name)
-    if metadata == path and not others and not changed:
+    if metadata == path and len(own) == len(images) and not changed:
         return tif
     tif.close()
-    for image in others:  # so that their files need not be opened
-        root.remove(image)
+    if images and not own:
+        warn_once(str(path), "its OME-XML describes other files; its pages are read as they are")
+        return tifffile.TiffFile(path, is_ome=False)
+    for image in images:
+        if image not in own:  # so that the files of the others need not be opened
+            root.remove(image)
     return _opened(path if metadata.suffix.lower() == COMPANION else metadata, root)
 
 
@@ -55,23 +61,28 @@ def _opened(path: Path, root: ElementTree.Element) -> tifffile.TiffFile:
 
 
 def _ome_xml(path: Path, xml: str) -> tuple[Path, ElementTree.Element, list[ElementTree.Element]]:
-    """The file that holds the OME-XML of a file of a set, the XML, and those of its images with pixels in the file."""
-    root = ElementTree.fromstring(xml)
+    """The file that holds the OME-XML of a file of a set, the XML, and those of its images with pixels in the file.
+
+    Raises:
+        FileNotFoundError: the XML is in a file that is missing.
+    """
+    root, metadata = ElementTree.fromstring(xml), path
     elsewhere = root.find("{*}BinaryOnly")
-    if elsewhere is None:
-        return path, root, [image for image in root.iterfind("{*}Image") if _is_in(image, path.name, root.get("UUID"))]
-    metadata = path.with_name(elsewhere.get("MetadataFile", ""))
-    if not metadata.is_file():
-        raise InputError(
-            f"{path.name}: the metadata of its set are in {metadata.name}, which is missing; copy all files of the set "
-            "into one folder"
-        )
-    if metadata.suffix.lower() == COMPANION:
-        root = ElementTree.parse(metadata).getroot()
-    else:
-        with tifffile.TiffFile(metadata) as tif:
-            root = ElementTree.fromstring(tif.ome_metadata or "")
-    return metadata, root, [image for image in root.iterfind("{*}Image") if _is_in(image, path.name, None)]
+    if elsewhere is not None:
+        metadata = path.with_name(elsewhere.get("MetadataFile", ""))
+        if not metadata.is_file():
+            raise FileNotFoundError(errno.ENOENT, "missing metadata", metadata.name)
+        if metadata.suffix.lower() == COMPANION:
+            root = ElementTree.parse(metadata).getroot()
+        else:
+            with tifffile.TiffFile(metadata) as tif:
+                root = ElementTree.fromstring(tif.ome_metadata or "")
+    uuid = root.get("UUID") if metadata == path else None
+    places = root.findall(f"{{*}}Image/{UUIDS}")
+    if metadata == path and len({place.get("FileName") for place in places}) == 1:
+        for place in places:  # one file, which may have been renamed
+            place.set("FileName", path.name)
+    return metadata, root, [image for image in root.iterfind("{*}Image") if _is_in(image, path.name, uuid)]
 
 
 def _is_in(image: ElementTree.Element, name: str, uuid: str | None) -> bool:
@@ -84,13 +95,15 @@ def _is_in(image: ElementTree.Element, name: str, uuid: str | None) -> bool:
 def _make_ids_distinct(root: ElementTree.Element, name: str) -> bool:
     """Give each file named in the XML a UUID of its own, where two share one or have none; return whether they did.
 
-    By its UUID tifffile finds the file of a plane: one with that of another would be read from the other.
+    By its UUID tifffile finds the file of a plane: one with that of another would be read from the other. The file of
+    the XML, by its name, has that of the XML where it is the only one.
     """
-    places = [place for image in root.iterfind("{*}Image") for place in image.iterfind(UUIDS)]
+    places = root.findall(f"{{*}}Image/{UUIDS}")
     names_of: dict[str | None, set[str]] = {}
     for place in places:
         names_of.setdefault(place.text, set()).add(place.get("FileName", ""))
-    if None not in names_of and all(len(names) == 1 for names in names_of.values()):
+    is_known = len(set().union(*names_of.values())) != 1 or root.get("UUID") in names_of
+    if None not in names_of and all(len(names) == 1 for names in names_of.values()) and is_known:
         return False
     for place in places:
         place.text = f"urn:file:{place.get('FileName')}"

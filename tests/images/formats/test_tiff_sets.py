@@ -103,7 +103,7 @@ def test_planes_in_files_that_are_stored_differently(
 
 
 @pytest.mark.parametrize("metadata_file", ["set.companion.ome", "z0.ome.tif"])
-def test_metadata_in_another_file(tmp_path: Path, metadata_file: str) -> None:
+def test_metadata_in_another_file(tmp_path: Path, metadata_file: str, caplog: pytest.LogCaptureFixture) -> None:
     data = ramp(3, 20, 30)
     names = [f"z{z}.ome.tif" for z in range(3)]
     image = ome_image("stack", data, [(name, 0) for name in names], 0.2, "dye")
@@ -120,8 +120,10 @@ def test_metadata_in_another_file(tmp_path: Path, metadata_file: str) -> None:
         assert (image_.axes, image_.channel_names, image_.pixel_size) == ("ZYX", ("dye",), {"Y": 0.2, "X": 0.2})
         np.testing.assert_array_equal(image_.read(), data)
     (tmp_path / metadata_file).unlink()
-    with pytest.raises(InputError, match=rf"z1\.ome\.tif: .*{metadata_file}, which is missing"):
-        open_image(tmp_path / "z1.ome.tif")
+    with caplog.at_level("WARNING", "pssr2_monai"):
+        np.testing.assert_array_equal(open_image(tmp_path / "z1.ome.tif").read(), data[1])
+    assert f"z1.ome.tif: the metadata of its set are in {metadata_file}, which is missing" in caplog.text
+    assert [path.name for path in list_images(tmp_path)][-1] == "z2.ome.tif"  # an image of its own
 
 
 def test_a_set_of_one_image_is_listed_once(tmp_path: Path, write_ome_set: Writer) -> None:
@@ -230,3 +232,23 @@ def test_the_sets_of_the_collection(shared_data: Path) -> None:
     planes = [tifffile.TiffFile(path, is_ome=False).pages[0].asarray() for path in sorted(first.parent.iterdir())]
     for path in first.parent.iterdir():
         np.testing.assert_array_equal(open_image(path).read(), planes)
+
+
+@pytest.mark.parametrize("uuid", ["", ' UUID="urn:uuid:0"'])
+def test_a_renamed_file_without_a_known_uuid_reads_its_own_pixels(tmp_path: Path, uuid: str) -> None:
+    """Neither those of the file that has its former name, nor those of the others of its set."""
+    arrays = [ramp(2, 20, 30) + 1000 * number for number in range(3)]
+    images = [
+        ome_image(f"Pos{n}", data, [(f"{n}.ome.tif", z) for z in range(2)], 0.1, "dye") for n, data in enumerate(arrays)
+    ]
+    start = f'<?xml version="1.0" encoding="UTF-8"?><OME {OME}{uuid}>'
+    write_pages(tmp_path / "0.ome.tif", arrays[0], f"{start}{''.join(images)}</OME>")
+    write_pages(tmp_path / "2.ome.tif", arrays[2], f"{start}{''.join(images)}</OME>")
+    write_pages(tmp_path / "of a set.ome.tif", arrays[1], f"{start}{''.join(images)}</OME>")
+    write_pages(tmp_path / "alone.ome.tif", arrays[1], f"{start}{images[0]}</OME>")
+    for name in ("of a set.ome.tif", "alone.ome.tif"):
+        image = open_image(tmp_path / name)
+        assert (image.axes, len(image.entries)) == ("ZYX", 1)
+        np.testing.assert_array_equal(image.read(), arrays[1])
+    assert image.channel_names == ("dye",)
+    assert len(list_images(tmp_path)) == 4
