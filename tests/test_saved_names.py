@@ -11,7 +11,7 @@ import pytest
 import pssr2_monai
 from pssr2_monai import registered_names
 from pssr2_monai.bundle import bundle_dir, configs_dir
-from pssr2_monai.calibration.fitted_preset import noise_entry, preset_of
+from pssr2_monai.calibration.fitted_preset import Calibration, noise_entry, preset_of
 from pssr2_monai.crappify import NOISES
 from pssr2_monai.networks.weights import load_weights, read_checkpoint
 from pssr2_monai.registered_names import MONAI_NETWORKS, names
@@ -43,7 +43,7 @@ def test_journals_of_restoring_hold_no_module_path(tiny_weights: Path) -> None:
 
 def test_presets_of_calibrations_hold_no_module_path() -> None:
     entries = [noise_entry(name, 0.5) for name in NOISES]
-    text = json.dumps(preset_of(entries, 4, "bilinear", "percentile"))
+    text = json.dumps(preset_of(Calibration((), {}, {}, entries), 4, "bilinear", "percentile"))
     assert text.count("pssr2_monai.") == len(NOISES)
     assert not MODULE_PATH.search(text)
 

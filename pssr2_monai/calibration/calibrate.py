@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from pssr2_monai.calibration.fit import Fit, fit_noise
-from pssr2_monai.calibration.fitted_preset import MAX_SPREAD, Calibration, files_of, noises_of_preset, write_files
+from pssr2_monai.calibration.fitted_preset import (
+    MAX_SPREAD,
+    Calibration,
+    contrast_of_preset,
+    files_of,
+    noises_of_preset,
+    write_files,
+)
 from pssr2_monai.calibration.grey_windows import noise_of_flat_patches, read_unpaired
 from pssr2_monai.calibration.noise_model import NoiseModel
 from pssr2_monai.calibration.noise_profiles import TERMS
@@ -157,9 +164,8 @@ def _from_pairs(options: _Options, hr: Path, begun: float) -> Calibration:
         model=model.names,
         values=fit.values,
         errors=fit.errors,
-        noises=noises_of_preset(
-            model, fit.values, fit.errors, gains, offsets, fit.trials.black, options.spread, fit.unevenness
-        ),
+        noises=noises_of_preset(model, fit.values, fit.errors, fit.trials.black, options.spread, fit.unevenness),
+        contrast=contrast_of_preset(gains, offsets),
         gain=_range_of(gains),
         offset=_range_of(offsets),
         black=fit.trials.black,
@@ -200,7 +206,7 @@ def _from_lr_images(options: _Options, begun: float) -> Calibration:
         model=model.names,
         values=noise.values,
         errors=noise.errors,
-        noises=noises_of_preset(model, noise.values, noise.errors, [1.0], [0.0], noise.black, options.spread, None),
+        noises=noises_of_preset(model, noise.values, noise.errors, noise.black, options.spread, None),
         black=noise.black,
         seconds=time.perf_counter() - begun,
         notes=[

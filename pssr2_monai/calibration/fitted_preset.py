@@ -16,11 +16,11 @@ from PIL import Image
 import pssr2_monai
 from pssr2_monai.calibration.noise_model import NoiseModel
 from pssr2_monai.crappify import NOISES
+from pssr2_monai.crappify.noise import GREY_LEVELS
 from pssr2_monai.images.writer import written_atomically
 
 MIN_UNEVENNESS = 0.1  # relative scatter of the noise's strength from image to image, at least
 MAX_SPREAD = 0.5  # half width of a parameter's range, as a share of the parameter, at most
-NEGLIGIBLE_GAIN = 0.01  # a gain this near to 1 is left out of a preset
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Calibration:
     values: dict[str, float]  # the parameter of each, in grey levels
     errors: dict[str, float]  # their standard errors
     noises: list[dict[str, Any]]  # of the preset, each with its ranges
+    contrast: dict[str, list[float]] = field(default_factory=dict)  # and brightness, of the preset; empty without HR
     gain: tuple[float, float, float] | None = None  # least, median and greatest from HR to LR; None without HR images
     offset: tuple[float, float, float] | None = None  # likewise, grey levels added
     black: float = 0.0  # grey level of the images without signal, which Poisson noise leaves out
@@ -46,31 +47,36 @@ def noises_of_preset(
     model: NoiseModel,
     values: Mapping[str, float],
     errors: Mapping[str, float],
-    gains: Sequence[float],
-    offsets: Sequence[float],
     black: float,
     spread: float | None,
     unevenness: float | None,
 ) -> list[dict[str, Any]]:
-    """Return the noises with the contrast: the gain before them all, the offset where the model has its place.
+    """Return the noises of a preset. Between two changes of the offset lies what leaves the black level out.
 
     ``spread`` is how far the ranges reach to either side, as a share; None for as far as the images differ.
     """
     share = max(MIN_UNEVENNESS, unevenness or 0.0) if spread is None else spread
-    gain, shift = _drawn(gains), _drawn([offset + black for offset in offsets])
     entries = []
     for number, name in enumerate(model.steps):
         entry = noise_entry(name, values.get(name, 0.0), errors.get(name, 0.0), share)
-        if number == model.offset_step:
-            entry["gain" if name == "gaussian" else "offset"] = shift
+        if number == model.offset_step and black:
+            entry["gain" if name == "gaussian" else "offset"] = _round(black)
         entries.append(entry)
-    plain = all(abs(end - 1) <= NEGLIGIBLE_GAIN for end in np.atleast_1d(gain))
-    if model.steps[0] == "detector" and not black:
-        return entries if plain else [entries[0] | {"gain": gain}, *entries[1:]]
-    first = noise_entry("detector") | ({} if plain else {"gain": gain}) | ({"offset": _round(-black)} if black else {})
-    # Without HR images there may be no offset to add.
-    entries = [entry for entry in entries if entry != noise_entry("detector") | {"offset": 0.0}]
-    return entries if plain and not black else [first, *entries]
+    entries = [entry for entry in entries if entry != noise_entry("detector")]
+    return [noise_entry("detector") | {"offset": _round(-black)}, *entries] if black else entries
+
+
+def contrast_of_preset(gains: Sequence[float], offsets: Sequence[float]) -> dict[str, list[float]]:
+    """Return what HR images, targets and inputs alike, are brought to the contrast of LR images by.
+
+    So that restored values lie on the scale of the scan. The ranges are where the middle four fifths of the images lie,
+    and a tenth of the contrast wider.
+    """
+    (least, greatest), (lowest, highest) = np.percentile(gains, [10, 90]), np.percentile(offsets, [10, 90])
+    return {
+        "contrast": [_round(least * (1 - MIN_UNEVENNESS)), _round(greatest * (1 + MIN_UNEVENNESS))],
+        "brightness": [_round(end / GREY_LEVELS) for end in (lowest, highest)],
+    }
 
 
 def noise_entry(name: str, value: float = 0.0, error: float = 0.0, share: float = 0.0) -> dict[str, Any]:
@@ -89,25 +95,20 @@ def noise_entry(name: str, value: float = 0.0, error: float = 0.0, share: float 
     return entry
 
 
-def _drawn(values: Sequence[float]) -> float | list[float]:
-    """What a gain or an offset is drawn from: where the middle four fifths of the images lie."""
-    low, high = (_round(float(end)) for end in np.percentile(values, [10, 90]))
-    return [low, high] if low < high else low
-
-
 def _round(value: float) -> float:
     return float(f"{value:.4g}") if abs(value) >= 1e-4 else 0.0
 
 
 def preset_of(
-    noises: Sequence[Mapping[str, Any]], scale: int | None, downsample: str | None, intensity: str | None
+    calibration: Calibration, scale: int | None, downsample: str | None, intensity: str | None
 ) -> dict[str, Any]:
     preset: dict[str, Any] = {} if scale is None else {"scale": scale}
+    preset |= calibration.contrast
     if intensity is not None:
         preset["intensity#mode"] = intensity
     if downsample is not None:
         preset["crappifier#downsample"] = downsample
-    return preset | {"crappifier#noises": list(noises)}
+    return preset | {"crappifier#noises": calibration.noises}
 
 
 def files_of(target: Path) -> tuple[Path, ...]:
@@ -123,7 +124,7 @@ def write_files(
     picture: Image.Image,
 ) -> None:
     """Write report (with its details), picture and preset, which appear in this order when all are complete."""
-    preset = preset_of(calibration.noises, scale, downsample, intensity)
+    preset = preset_of(calibration, scale, downsample, intensity)
     report = {
         "preset": calibration.files[0].name,
         "scale": scale,

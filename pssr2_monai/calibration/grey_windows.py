@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,8 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import frames_of
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity, IntensitySettings
-from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, black_level, second_difference, variance_line
+from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, black_level, patches, second_difference, variance_line
+from pssr2_monai.images.outliers import mended
 from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window
 
 WINDOW_SIDE = 256  # side of a window in LR pixels, at most
@@ -58,32 +58,54 @@ class Levels:
     def of(self, images: npt.NDArray[np.intp]) -> Levels:
         return Levels(self.zero[images], self.step[images], self.bottom[images], self.top[images])
 
-    @staticmethod
-    def row(image: LazyImage, intensity: Intensity, grey: FloatArray, saturated: BoolArray) -> FloatArray:
-        """Return zero, step, bottom and top of an image, some of whose pixels were read."""
-        unit = GREY_LEVELS / (intensity.high - intensity.low)
-        if image.dtype.kind == "f":
-            return np.array([0.0, 0.0, -np.inf, np.inf])
-        info = np.iinfo(image.dtype)
-        ends = [(float(end) - intensity.low) * unit for end in (info.min, info.max)]
-        # A camera of 12 bits ends before its file's 16 do.
-        top = float(grey.max()) if saturated.any() and saturated[grey == grey.max()].all() else ends[1]
-        return np.array([-intensity.low * unit, unit, ends[0], top])
+    @classmethod
+    def joined(cls, parts: Sequence[Levels]) -> Levels:
+        return cls(*(np.concatenate(values) for values in zip(*map(astuple, parts), strict=True)))
+
+    @classmethod
+    def of_windows(
+        cls, image: LazyImage, scales: Sequence[Intensity], frames: Sequence[int], grey: FloatArray, ends: BoolArray
+    ) -> Levels:
+        """The levels of windows ``(windows, Y, X)`` of an image in these frames; ``ends`` are saturated pixels."""
+        channels = channels_of(image, frames)
+        rows = np.tile([0.0, 0.0, -np.inf, np.inf], (len(grey), 1))
+        for channel in np.unique(channels) if image.dtype.kind in "iu" else ():
+            of_channel = channels == channel
+            scale, pixels, saturated = scales[channel], grey[of_channel], ends[of_channel]
+            unit = GREY_LEVELS / (scale.high - scale.low)
+            bottom, top = (end * GREY_LEVELS for end in scale.limits(image.dtype))
+            # A camera of 12 bits ends before its file's 16 do.
+            if saturated.any() and saturated[pixels == pixels.max()].all():
+                top = float(pixels.max())
+            rows[of_channel] = [-scale.low * unit, unit, bottom, top]
+        return cls(*rows.T)
+
+
+def channels_of(image: LazyImage, frames: Sequence[int]) -> npt.NDArray[np.intp]:
+    order = frames_of(image.axes, image.shape)
+    return np.array([order.channel(frame) for frame in frames])
 
 
 def grey_windows(
-    image: LazyImage, intensity: Intensity, windows: Sequence[tuple[int, Window]]
+    image: LazyImage, scales: Sequence[Intensity], windows: Sequence[tuple[int, Window]]
 ) -> tuple[FloatArray, BoolArray]:
-    """Read windows (frame, place) of an image: ``(windows, Y, X)`` in grey levels, and which pixels are saturated."""
+    """Read windows (frame, place) of an image: ``(windows, Y, X)`` in grey levels, and which pixels are saturated.
+
+    ``scales`` are those of the channels. Hot pixels are mended; missing ones count as saturated.
+    """
     raw = np.stack([read_window(image, [frame], window)[0] for frame, window in windows])
-    saturated = np.zeros(raw.shape, dtype=bool)
-    least, greatest = raw.min(), raw.max()
+    channels = channels_of(image, [frame for frame, _ in windows])
+    grey, saturated = np.empty(raw.shape, np.float32), ~np.isfinite(raw)
     limits = np.iinfo(raw.dtype) if raw.dtype.kind in "iu" else None
-    for value, end in ((least, limits.min if limits else None), (greatest, limits.max if limits else None)):
-        equal = raw == value
-        if value == end or (value == greatest and least < greatest and equal.mean() > CLIPPED_SHARE):
-            saturated |= equal
-    return np.asarray(intensity.apply(raw) * np.float32(GREY_LEVELS)), saturated
+    for channel in np.unique(channels):
+        pixels = np.stack([mended(window, scales[channel].outlier) for window in raw[channels == channel]])
+        grey[channels == channel] = scales[channel].measured(pixels)
+        least, greatest = np.nanmin(pixels), np.nanmax(pixels)
+        for value, end in ((least, limits.min if limits else None), (greatest, limits.max if limits else None)):
+            equal = pixels == value
+            if value == end or (value == greatest and least < greatest and equal.mean() > CLIPPED_SHARE):
+                saturated[channels == channel] |= equal
+    return grey * np.float32(GREY_LEVELS), saturated
 
 
 def sampling(
@@ -169,11 +191,11 @@ def noise_of_flat_patches(
         )
     means, steepness, details = [], [], []
     for image, use in zip(images, good, strict=True):
-        mean, whole = patches(image).mean(axis=2), np.asarray(patches(use).all(axis=2))
+        mean, whole = patches(image, PATCH_SIDE).mean(axis=2), np.asarray(patches(use, PATCH_SIDE).all(axis=2))
         whole[[0, -1]] = whole[:, [0, -1]] = False
         means.append(mean[whole])
         steepness.append(np.hypot(*np.gradient(mean))[whole])
-        details.append(np.abs(patches(np.pad(second_difference(image), 1))[whole]))
+        details.append(np.abs(patches(np.pad(second_difference(image), 1), PATCH_SIDE)[whole]))
     mean, detail = np.concatenate(means), np.concatenate(details)
     if len(mean) < BRIGHTNESS_BINS * MIN_PATCHES:
         raise InputError(
@@ -213,10 +235,3 @@ def _curve(
     chosen = [flat & (bins == number) for number, count in enumerate(np.bincount(bins[flat])) if count >= MIN_PATCHES]
     brightness = np.array([mean[use].mean() for use in chosen])
     return brightness, np.array([np.median(detail[use]) / NORMAL_MEDIAN for use in chosen])
-
-
-def patches(images: npt.NDArray[Any], side: int = PATCH_SIDE) -> npt.NDArray[Any]:
-    """Return all square patches that images ``(..., Y, X)`` hold whole: ``(..., rows, columns, pixels)``."""
-    rows, columns = (length // side for length in images.shape[-2:])
-    whole = images[..., : rows * side, : columns * side].reshape(*images.shape[:-2], rows, side, columns, side)
-    return whole.swapaxes(-3, -2).reshape(*images.shape[:-2], rows, columns, side * side)

@@ -94,7 +94,7 @@ class NoiseModel:
             if number == self.offset_step:
                 noise.drawn["gain" if name == "gaussian" else "offset"] = offsets + black
             chain.append(partial(noise, randomize=False))
-        noisy = Crappify(scale=1, noises=chain)(image)
+        noisy = Crappify(scale=1, noises=chain, clip=False)(image)  # the files' levels clip it
         return np.asarray(noisy[:, 0].numpy() * GREY_LEVELS)
 
 

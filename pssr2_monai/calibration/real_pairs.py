@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,30 +12,24 @@ import numpy.typing as npt
 from scipy.ndimage import binary_dilation
 from tqdm import tqdm
 
-from pssr2_monai.calibration.grey_windows import Levels, grey_windows, patches, places, sampling, warn_of_saturation
+from pssr2_monai.calibration.grey_windows import Levels, grey_windows, places, sampling, warn_of_saturation
 from pssr2_monai.calibration.registration.alignment import MIN_SCORE, MIN_SIDE_PX, align
 from pssr2_monai.crappify.crappify import Downsample
 from pssr2_monai.data.pairs import Sheet, check_pairs
+from pssr2_monai.data.scales import MIN_CORRELATION, Contrast, blocks_of, fit_contrasts
 from pssr2_monai.errors import InputError, nearest
 from pssr2_monai.images.axes import is_volume
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.intensity import IntensitySettings
-from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, second_difference
 from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size
 
-BLOCK_SIDE = 8  # side of the blocks whose means are compared, so that their noise is an eighth of a pixel's
-GAIN_SPREAD, MIN_GAIN_SPREAD = 0.2, 0.002
-"""Relative scatter of the gains of one set's images: assumed where they are too few to measure it, and at least."""
-CLIPPED_DEVIATIONS = 2.5  # of noise that must fit between a block and the ends of the detector's range
-MIN_BLOCKS = 4  # blocks that a line is fitted to, at least
-MIN_CORRELATION = 0.4  # correlation of the block means of LR and HR, below which they are taken for different fields
 MIN_STRUCTURE_LEVELS = 1.0  # structure of an HR image in grey levels, below which its correlation means nothing
 MIN_SHIFT_PX = 0.05  # LR pixels between LR and HR, below which nothing is moved
 MIN_GOOD_SHARE = 0.01  # share of the pixels that must not be saturated
 REGISTERS = ("shift", "none")
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.floating]
-_Part = tuple[FloatArray, FloatArray, BoolArray, FloatArray, tuple[float, float]]
+_Part = tuple[FloatArray, FloatArray, BoolArray, Levels, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -61,98 +54,6 @@ class Reading:
         if self.register not in REGISTERS:
             near = nearest(self.register, REGISTERS)
             raise InputError(f"register: {self.register!r} is unknown{near}; use {' or '.join(REGISTERS)}")
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """LR = gain * HR + offset."""
-
-    gain: float
-    offset: float  # grey levels
-    correlation: float  # of the block means of the two: how far they show one field
-    structure: float  # standard deviation of the HR image's block means, grey levels
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """The blocks of one pair without saturated pixels; grey levels."""
-
-    hr: FloatArray  # means of the downsampled HR image
-    lr: FloatArray  # means of the LR image
-    darkest: FloatArray  # least value of the HR image in each
-    brightest: FloatArray  # greatest value
-    noise: float  # standard deviation of a pixel's noise in the LR image
-
-
-def blocks_of(hr: FloatArray, lr: FloatArray, good: npt.NDArray[np.bool_]) -> Blocks:
-    """Return the blocks of the windows ``(windows, Y, X)`` of a pair in which every pixel is ``good``."""
-    side = min(BLOCK_SIDE, *hr.shape[1:])
-    whole = patches(good, side).all(axis=-1)
-    hr_blocks, lr_blocks = patches(hr, side)[whole], patches(lr, side)[whole]
-    return Blocks(
-        hr=hr_blocks.mean(axis=1, dtype=np.float64),
-        lr=lr_blocks.mean(axis=1, dtype=np.float64),
-        darkest=hr_blocks.min(axis=1),
-        brightest=hr_blocks.max(axis=1),
-        noise=float(np.median(np.abs(second_difference(lr)))) / NORMAL_MEDIAN,
-    )
-
-
-def fit_contrasts(pairs: Sequence[Blocks], limits: tuple[float, float]) -> list[Contrast]:
-    """Fit gain and offset of each image of a set, by least squares over block means.
-
-    A line through single pixels is too flat, since the HR image is noisy, too: its gain is too small by the share of
-    the noise in the variance (Fuller 1987, Measurement Error Models, section 1.1). In the means of 64 pixels that share
-    is a 64th. Blocks with pixels so dark or bright that the LR detector cuts some of their noise off are left out, by
-    their HR brightness, which does not select among the noise. The gain of an image is drawn towards that of all
-    images, the more so the less certain it is and the less the images differ. ``limits`` are the LR detector's.
-    """
-    lines = _fit([(pair.hr, pair.lr) for pair in pairs])
-    inside = []
-    for pair, line in zip(pairs, lines, strict=True):
-        reach = CLIPPED_DEVIATIONS * pair.noise
-        ends = (line.gain * end + line.offset for end in (pair.darkest, pair.brightest))
-        within = (next(ends) > limits[0] + reach) & (next(ends) < limits[1] - reach)
-        enough = within.sum() >= MIN_BLOCKS and pair.hr[within].std() > 0.3 * pair.hr.std()
-        inside.append((pair.hr[within], pair.lr[within]) if enough else (pair.hr, pair.lr))
-    correlations = [(line.correlation, line.structure) for line in lines]
-    return [Contrast(line.gain, line.offset, *whole) for line, whole in zip(_fit(inside), correlations, strict=True)]
-
-
-def _fit(samples: Sequence[tuple[FloatArray, FloatArray]]) -> list[Contrast]:
-    centred = [(x - x.mean(), y - y.mean()) if len(x) else (x, y) for x, y in samples]
-    powers = np.array([float(x @ x) for x, _ in centred])
-    products = np.array([float(x @ y) for x, y in centred])
-    common = float(products.sum() / powers.sum()) if powers.sum() > 0 else 1.0
-    scatter = np.array([float(np.mean((y - common * x) ** 2)) if len(x) else 0.0 for x, y in centred])
-    between = _variance_between(products, powers, scatter, common)
-    contrasts = []
-    for (x, y), (dx, dy), power, product, noise in zip(samples, centred, powers, products, scatter, strict=True):
-        steadying = noise / between if between > 0 else 0.0
-        gain = float((product + steadying * common) / (power + steadying)) if power + steadying > 0 else common
-        norm = math.sqrt(power * float(dy @ dy))
-        offset = float(y.mean() - gain * x.mean()) if len(x) else 0.0
-        contrasts.append(
-            Contrast(gain, offset, float(product) / norm if norm > 0 else 0.0, float(dx.std()) if len(x) else 0.0)
-        )
-    return contrasts
-
-
-def _variance_between(products: FloatArray, powers: FloatArray, scatter: FloatArray, common: float) -> float:
-    """How much the gains of the images differ, beyond what the scatter of their blocks makes of one and the same gain.
-
-    The estimate of DerSimonian and Laird 1986 (Control. Clin. Trials 7:177) for what lies between the studies of a
-    meta-analysis, here images.
-    """
-    tells = (powers > 0) & (scatter > 0)
-    least = (MIN_GAIN_SPREAD * common) ** 2
-    if tells.sum() < 2:
-        return max(least, (GAIN_SPREAD * common) ** 2)
-    weights = powers[tells] / scatter[tells]
-    gains = products[tells] / powers[tells]
-    mean = float(weights @ gains / weights.sum())
-    excess = float(weights @ (gains - mean) ** 2) - (len(gains) - 1)
-    return max(least, excess / float(weights.sum() - (weights @ weights) / weights.sum()))
 
 
 @dataclass(frozen=True)
@@ -210,9 +111,10 @@ def read_pairs(sheets: Sequence[Sheet], scale: int, pixels: int, reading: Readin
 
 def _to_one_contrast(sheets: Sequence[Sheet], parts: Sequence[_Part]) -> Pairs:
     *arrays, shares = zip(*parts, strict=True)
-    hr, lr, good, levels = map(np.concatenate, arrays)
+    hr, lr, good = map(np.concatenate, arrays[:3])
+    levels = Levels.joined(arrays[3])
     image = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
-    limits = float(levels[:, 2].min()), float(levels[:, 3].max())
+    limits = float(levels.bottom.min()), float(levels.top.max())
     contrasts = fit_contrasts([blocks_of(*part[:3]) for part in parts], limits)
     for sheet, contrast in zip(sheets, contrasts, strict=True):
         _check_field(sheet, contrast)
@@ -231,7 +133,7 @@ def _to_one_contrast(sheets: Sequence[Sheet], parts: Sequence[_Part]) -> Pairs:
         lr=lr,
         good=good,
         offsets=offsets[image],
-        levels=Levels(*levels.T),
+        levels=levels,
         image=image,
         names=[lr_path(sheet).name for sheet in sheets],
         contrasts=contrasts,
@@ -246,10 +148,12 @@ def _read_pair(sheet: Sheet, scale: int, side: tuple[int, int], count: int, read
         hr, lr = (opened.enter_context(open_image(path, reading.axes, reading.image)) for path in files)
         windows = places(lr, side, count)
         large = [(frame, Window(w.y * scale, w.x * scale, w.height * scale, w.width * scale)) for frame, w in windows]
-        lr_range, hr_range = (fit_image_intensity(image, reading.intensity) for image in (lr, hr))
-        lr_grey, lr_saturated = grey_windows(lr, lr_range, windows)
-        hr_grey, hr_saturated = grey_windows(hr, hr_range, large)
-        levels = np.tile(Levels.row(lr, lr_range, lr_grey, lr_saturated), (len(lr_grey), 1))
+        lr_scales = fit_image_intensity(lr, reading.intensity)
+        # As a training scales the HR images.
+        hr_scales = fit_image_intensity(hr, reading.intensity, shrink=(scale, scale))
+        lr_grey, lr_saturated = grey_windows(lr, lr_scales, windows)
+        hr_grey, hr_saturated = grey_windows(hr, hr_scales, large)
+        levels = Levels.of_windows(lr, lr_scales, [frame for frame, _ in windows], lr_grey, lr_saturated)
     return hr_grey, lr_grey, hr_saturated, levels, (float(lr_saturated.mean()), float(hr_saturated.mean()))
 
 

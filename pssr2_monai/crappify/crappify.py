@@ -92,8 +92,8 @@ class Crappify(Seeded, Transform):
     Args:
         scale: HR size over LR size, one number or one for each of Z, Y and X; 1 for denoising alone.
         noises: transforms that take and return an image in [0, 1] at LR size, applied in turn.
-        clip: whether to clip to the detector's range after each noise: [0, 1], or as far beyond it as the clean image
-            reaches, where 1 is a percentile and not the detector's limit. Each image of a batch has its own range.
+        clip: whether to clip to the detector's range after each noise: by default [0, 1], or as far beyond it as the
+            clean image reaches. Each image of a batch has its own range.
         downsample: ``bilinear``, ``area`` or ``nearest``; see ``Downsample``.
 
     Raises:
@@ -139,10 +139,14 @@ class Crappify(Seeded, Transform):
                 noise.set_random_state(seed=int(self.R.randint(_SEED_END, dtype=np.uint32)))
         return self
 
-    def __call__(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
-        """Crappify ``img``, ``(frames, Y, X)`` or ``(batch, frames, Y, X)`` in [0, 1]."""
+    def __call__(self, img: NdarrayOrTensor, limits: NdarrayOrTensor | Sequence[float] = (0.0, 1.0)) -> NdarrayOrTensor:
+        """Crappify ``img``, ``(frames, Y, X)`` or ``(batch, frames, Y, X)`` in [0, 1].
+
+        ``limits`` are the ends of the detector's range, ``(2,)`` or ``(batch, 2)``: where 0 and 1 are percentiles of
+        the image, an integer file ends beyond them, and a file of floats does not end.
+        """
         lr = self.downsample(img)
-        low, high = _limits(lr)
+        low, high = _limits(lr, limits)
         for noise in self.noises:
             lr = noise(lr)
             if self.clip:
@@ -150,10 +154,21 @@ class Crappify(Seeded, Transform):
         return lr
 
 
-def _limits(clean: NdarrayOrTensor) -> tuple[Any, Any]:
+def crappified(
+    crappifier: Callable[..., NdarrayOrTensor], images: NdarrayOrTensor, limits: NdarrayOrTensor | None = None
+) -> NdarrayOrTensor:
+    """Images through any crappifier; a ``Crappify`` learns the limits of the detector where they are known."""
+    if limits is not None and isinstance(crappifier, Crappify):
+        return crappifier(images, limits)
+    return crappifier(images)
+
+
+def _limits(clean: NdarrayOrTensor, detector: NdarrayOrTensor | Sequence[float]) -> tuple[Any, Any]:
     """The range that each image of a batch is clipped to, its own alone, to broadcast against it; without NaN."""
     axes = tuple(range(1 if clean.ndim >= 4 else 0, clean.ndim))
+    ends = torch.as_tensor(detector, dtype=torch.float32)
+    low, high = (end.reshape(end.shape + (1,) * (clean.ndim - end.ndim)) for end in (ends[..., 0], ends[..., 1]))
     if isinstance(clean, torch.Tensor):
-        zero, one = clean.new_zeros(()), clean.new_ones(())
-        return torch.fmin(clean.amin(axes, keepdim=True), zero), torch.fmax(clean.amax(axes, keepdim=True), one)
-    return np.fmin(clean.min(axes, keepdims=True), 0), np.fmax(clean.max(axes, keepdims=True), 1)
+        low, high = low.to(clean), high.to(clean)
+        return torch.fmin(clean.amin(axes, keepdim=True), low), torch.fmax(clean.amax(axes, keepdim=True), high)
+    return np.fmin(clean.min(axes, keepdims=True), low.numpy()), np.fmax(clean.max(axes, keepdims=True), high.numpy())

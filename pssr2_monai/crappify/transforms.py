@@ -14,7 +14,7 @@ from monai.transforms import MapTransform, Randomizable
 from monai.utils import ensure_tuple_rep
 from torch.profiler import record_function
 
-from pssr2_monai.crappify.crappify import Downsample
+from pssr2_monai.crappify.crappify import Downsample, crappified
 from pssr2_monai.crappify.noise import Noise, Parameter
 from pssr2_monai.crappify.pixel_noises import Detector, Gamma, GaussianNoise, PoissonNoise, SaltPepperNoise
 from pssr2_monai.crappify.scan_noises import Blur, Drift, LineJitter, LineNoise
@@ -50,6 +50,7 @@ class Crappifyd(Randomizable, MapTransform):
         crappifier: a ``Crappify``; or any callable that takes and returns an image ``(frames, Y, X)`` in [0, 1]; or a
             network from and to ``(batch, frames, Y, X)`` on the images' device, which gets no gradient.
         output_keys: where the LR images go, as a rule ``image``.
+        limits_key: where an item has the ends of the detector's range, if it has them; see ``Crappify``.
         allow_missing_keys: skip keys that an item does not have.
 
     Example:
@@ -66,10 +67,12 @@ class Crappifyd(Randomizable, MapTransform):
         keys: KeysCollection,
         crappifier: Callable[[NdarrayOrTensor], NdarrayOrTensor],
         output_keys: KeysCollection = "image",
+        limits_key: str = "limits",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.crappifier = crappifier
+        self.limits_key = limits_key
         self.output_keys = ensure_tuple_rep(output_keys, len(self.keys))
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Crappifyd:
@@ -86,7 +89,7 @@ class Crappifyd(Randomizable, MapTransform):
                     with torch.no_grad():
                         d[output_key] = self.crappifier(torch.as_tensor(d[key])[None])[0]
                 else:
-                    d[output_key] = self.crappifier(d[key])
+                    d[output_key] = crappified(self.crappifier, d[key], d.get(self.limits_key))
         return d
 
 

@@ -7,25 +7,27 @@ import math
 import zlib
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pssr2_monai.data.pairs import Sheet, find_misfits, group_of, refuse_misfits, sheets_of
+from pssr2_monai.data.scales import Blocks, Scales, blocks_of_pair, scale_of_samples, shared_sample, to_lr_levels
 from pssr2_monai.data.tiles import SheetTiles, Tiles
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import Frames, factors, frames_of, is_volume, lr_hr_frames, sample_centres
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity, IntensitySettings
+from pssr2_monai.images.padding import without_data
 from pssr2_monai.images.windows import (
     Window,
     fit_image_intensity,
     plane_size,
     read_window,
     regions_by_place,
-    sample_pixels,
 )
 from pssr2_monai.progress import counted
 
@@ -43,7 +45,7 @@ class TileSettings:
         overlap: HR pixels that neighbouring tiles share.
         scale: HR size over LR size; tiles divide by it. Three numbers, for Z, Y and X, make volumes of runs of frames.
         n_frames: HR frames of a sample, or ``[LR, HR]``.
-        stack: order of T and Z.
+        stack: order of T and Z; C for joint channels, which make the frames of a sample: a network takes all of them.
         axes: axes of files that do not state their own, such as ZYX.
         image: number (from 1) or name of the image to read of files that hold several; by default the largest that is
             no thumbnail, label or overview.
@@ -54,9 +56,11 @@ class TileSettings:
             else by place).
         val_fraction: share of files, fields or area for validation, at least a file, field or tile; 0 for none.
         guard: HR pixels left out between training and validation in a split by place.
-        intensity: how pixel values become [0, 1]; one scale for each file.
-        min_std: leave out tiles whose standard deviation, in grey levels of 0..255, is not above this: flat padding.
-            All tiles are read for it; None leaves nothing out.
+        intensity: how pixel values become [0, 1]; one scale for each channel of a file. It is that of the LR image:
+            for HR images alone, that of an image downsampled from it; for pairs, HR is brought to the grey levels of
+            LR by the gain and offset between the two, unless the mode is "fixed".
+        min_std: leave out tiles whose standard deviation, in grey levels of 0..255, is not above this. All tiles are
+            read for it; None leaves out only tiles of which padding is more than half.
         val_tiles: greatest number of validation tiles, which are spread evenly over the images; None for all.
         pair_pattern: regular expression whose group is the part of the name that partners share.
         skip_bad: leave out files that cannot be used, with a warning, instead of stopping.
@@ -108,8 +112,9 @@ class TileLists:
     """Datalists for training and validation, with the pixel size and the intensity of their images.
 
     Their items are computed when they are asked for. Each names its sheet's files under ``label`` and, for pairs,
-    ``image`` and ``extra``; its ``window``, ``region``, ``frame`` and ``intensity`` (see ``loading.LoadTiled``); and
-    ``name``, which identifies it.
+    ``image`` and ``extra``; its ``window``, ``region``, ``frame``, ``intensity`` and ``limits`` (see
+    ``loading.LoadTiled``); and ``name``, which identifies it. ``contrast`` has, for pairs, the median gain and offset
+    from HR to LR, in grey levels of the files.
     """
 
     training: Tiles
@@ -117,6 +122,7 @@ class TileLists:
     pixel_size: dict[str, float]
     intensity: IntensitySettings
     images: str = ""  # identifies them by their names and sizes
+    contrast: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -127,8 +133,10 @@ class _OpenedSheet:
     plane: tuple[int, int]  # height and width of the label in pixels
     frames: Frames
     pixel_size: dict[str, float]
-    scales: dict[str, Intensity]  # of each key
-    samples: dict[str, np.ndarray]  # pixels of each key, where one scale is fitted to all files
+    scales: Scales
+    lr_dtype: np.dtype[Any]
+    samples: list[np.ndarray]  # windows of the label, where one scale is fitted to all files
+    blocks: dict[str, list[Blocks]]  # for pairs: of each key but ``image``, for each channel
 
 
 def tile_lists(
@@ -148,10 +156,19 @@ def tile_lists(
         raise InputError("intensity: scope 'dataset' is for HR images alone, since pairs have two scales; use 'file'")
     sheets = _usable_sheets(sheets_of(hr_dir, lr_dir, extra_dir, settings.pair_pattern), settings)
     held_out = _held_out([opened.sheet.label for opened in sheets], settings)
-    intensity, shared = settings.intensity, {}
+    intensity, contrast = settings.intensity, dict[str, float]()
     if intensity.scope == "dataset":
-        shared = _shared_intensities([opened.samples for opened in sheets], intensity, Path(hr_dir))
-        intensity = IntensitySettings("fixed", shared["label"].low, shared["label"].high)
+        shared = scale_of_samples([o.samples for o in sheets], intensity, factors(settings.scale)[1:], Path(hr_dir))
+        sheets = [replace(opened, scales=dict.fromkeys(opened.sheet.files(), (shared,))) for opened in sheets]
+        intensity = IntensitySettings("fixed", shared.low, shared.high)
+    elif lr_dir is not None and intensity.mode != "fixed":
+        scales, contrast = to_lr_levels(
+            [opened.scales for opened in sheets],
+            [opened.blocks for opened in sheets],
+            [opened.lr_dtype for opened in sheets],
+            [{key: path.name for key, path in opened.sheet.files().items()} for opened in sheets],
+        )
+        sheets = [replace(opened, scales=new, blocks={}) for opened, new in zip(sheets, scales, strict=True)]
     training: list[SheetTiles] = []
     validation: list[SheetTiles] = []
     for opened in sheets:
@@ -160,7 +177,7 @@ def tile_lists(
         regions = _regions(opened, settings, held_out, step)
         for region, tiles in zip(regions, (training, validation), strict=True):
             if region is not None:
-                tiles.append(_tiles(opened, region, step, shared or opened.scales, settings))
+                tiles.append(_tiles(opened, region, step, settings))
     lists = Tiles(training), Tiles(validation, settings.val_tiles)
     if not lists[0]:
         raise InputError(f"{hr_dir}: {_no_training_tile(settings)}")
@@ -168,7 +185,7 @@ def tile_lists(
         logger.warning("%s", _no_validation(sheets, bool(validation), settings))
     sizes = [opened.pixel_size for opened in sheets]
     pixel_size = sizes[0] if all(size == sizes[0] for size in sizes) else {}
-    return TileLists(*lists, pixel_size, intensity, _identity(sheets))
+    return TileLists(*lists, pixel_size, intensity, _identity(sheets), contrast)
 
 
 def _identity(sheets: Sequence[_OpenedSheet]) -> str:
@@ -208,11 +225,9 @@ def _to_divide(longest: int, settings: TileSettings) -> str:
 def _usable_sheets(sheets: Sequence[Sheet], settings: TileSettings) -> list[_OpenedSheet]:
     """Open each sheet once; the first that cannot be tiled stops the job unless bad ones are skipped."""
     usable = []
-    # A part of each of many files will do; the step is odd, so that it does not follow the rows.
-    step = 1 + 2 * (len(sheets) // 8)
     for sheet in counted(sheets, "images read"):
         try:
-            usable.append(_open_sheet(sheet, settings, step))
+            usable.append(_open_sheet(sheet, settings, len(sheets)))
         except InputError as error:
             if not settings.skip_bad:
                 raise
@@ -222,53 +237,29 @@ def _usable_sheets(sheets: Sequence[Sheet], settings: TileSettings) -> list[_Ope
     return usable
 
 
-def _open_sheet(sheet: Sheet, settings: TileSettings, sample_step: int) -> _OpenedSheet:
+def _open_sheet(sheet: Sheet, settings: TileSettings, sheets: int) -> _OpenedSheet:
+    stack, scales, samples, blocks = settings.stack, {}, [], {}
     with ExitStack() as opened:
         files = sheet.files().items()
         images = {key: opened.enter_context(open_image(path, settings.axes, settings.image)) for key, path in files}
         label = images["label"]
+        lr = images.get("image", label)
         _check_size(label, sheet, settings)
-        refuse_misfits(find_misfits(images, settings.scale, settings.stack), settings.scale)
-        samples, scales = {}, {}
-        for key, image in images.items():
-            if settings.intensity.scope == "dataset":
-                pixels = _intensity_sample(image, settings.stack)
-                scales[key] = settings.intensity.fit(pixels, image.dtype, image.path.name)
-                samples[key] = pixels[::sample_step]
-            else:
-                scales[key] = fit_image_intensity(image, settings.intensity, settings.stack)
-        frames = frames_of(label.axes, label.shape, settings.stack)
-        return _OpenedSheet(sheet, plane_size(label), frames, dict(label.pixel_size), scales, samples)
-
-
-def _intensity_sample(image: LazyImage, stack: str) -> np.ndarray:
-    return np.concatenate([window.ravel() for window in sample_pixels(image, stack)])
-
-
-def shared_intensity(
-    paths: Sequence[Path], settings: IntensitySettings, stack: str, axes: str | None, choice: int | str | None = None
-) -> Intensity:
-    """Fit one scale to several HR images, as a training with the scope "dataset" does."""
-    samples = []
-    for path in paths:
-        with open_image(path, axes, choice) as image:
-            samples.append({"label": _intensity_sample(image, stack)[:: 1 + 2 * (len(paths) // 8)]})
-    return _shared_intensities(samples, settings, paths[0].parent)["label"]
-
-
-def _shared_intensities(
-    samples: Sequence[dict[str, np.ndarray]], settings: IntensitySettings, folder: Path
-) -> dict[str, Intensity]:
-    scales = {}
-    for key in samples[0]:
-        pixels = [sample[key] for sample in samples]
-        if len({sample.dtype for sample in pixels}) > 1:
-            raise InputError(
-                f"{folder}: files of different types cannot share one intensity scale; convert them, or set "
-                "intensity#scope to 'file'"
-            )
-        scales[key] = settings.fit(np.concatenate(pixels), pixels[0].dtype, f"{key} images")
-    return scales
+        refuse_misfits(find_misfits(images, settings.scale, stack), settings.scale)
+        frames = frames_of(label.axes, label.shape, stack)
+        fitted = settings.intensity.scope == "file"
+        if not fitted:
+            samples = shared_sample(label, stack, sheets)
+        for key, image in images.items() if fitted else ():
+            shrink = (1, 1) if key == "image" else factors(settings.scale)[1:]
+            scales[key] = fit_image_intensity(image, settings.intensity, stack, shrink)
+        for key in images.keys() - {"image"} if "image" in images else ():
+            outliers = [(image.outlier, own.outlier) for image, own in zip(scales["image"], scales[key], strict=True)]
+            blocks[key] = [
+                blocks_of_pair(lr, images[key], settings.scale, stack, channel, pair)
+                for channel, pair in enumerate(outliers)
+            ]
+        return _OpenedSheet(sheet, plane_size(label), frames, dict(label.pixel_size), scales, lr.dtype, samples, blocks)
 
 
 def _check_size(image: LazyImage, sheet: Sheet, settings: TileSettings) -> None:
@@ -338,9 +329,7 @@ def _regions(
     return (None, whole) if opened.sheet.label in held_out else (whole, None)
 
 
-def _tiles(
-    opened: _OpenedSheet, region: Window, step: int, scales: dict[str, Intensity], settings: TileSettings
-) -> SheetTiles:
+def _tiles(opened: _OpenedSheet, region: Window, step: int, settings: TileSettings) -> SheetTiles:
     frames, sheet = opened.frames, opened.sheet
     frame_step = factors(settings.scale)[0] if sheet.image is not None else 1
     anywhere_in_run = is_volume(settings.scale) and not settings.slide
@@ -353,20 +342,28 @@ def _tiles(
         step=step,
         centres=np.asarray(sample_centres(frames, settings.label_frames, settings.slide, step=frame_step)),
         run=frames.run if anywhere_in_run else None,
-        intensity={key: [scale.low, scale.high] for key, scale in scales.items()},
+        intensity={key: [astuple(scale) for scale in channels] for key, channels in opened.scales.items()},
+        limits=[scale.limits(opened.lr_dtype) for scale in opened.scales.get("image", opened.scales["label"])],
     )
-    return tiles if settings.min_std is None else replace(tiles, kept=_with_content(tiles, sheet, scales, settings))
+    scales = opened.scales["label"]
+    if settings.min_std is None and all(scale.padding is None for scale in scales):
+        return tiles
+    return replace(tiles, kept=_with_content(tiles, sheet, scales, settings))
 
 
 def _with_content(
-    tiles: SheetTiles, sheet: Sheet, scales: dict[str, Intensity], settings: TileSettings
+    tiles: SheetTiles, sheet: Sheet, scales: Sequence[Intensity], settings: TileSettings
 ) -> npt.NDArray[np.intp]:
-    """Return the numbers of the tiles whose standard deviation, in grey levels of 0..255, is above ``min_std``."""
-    kept = []
+    """Return the numbers of the tiles most of whose pixels hold data, which vary by more than ``min_std``."""
+    kept, least = [], settings.min_std
     with open_image(sheet.label, settings.axes, settings.image) as label:
+        order = frames_of(label.axes, label.shape, settings.stack)
         for number in counted(range(len(tiles)), f"tiles read of {sheet.label.name}"):
             frame, window = tiles.place(number)
-            pixels = scales["label"].apply(read_window(label, [frame], window, settings.stack))
-            if pixels.std() * 255 > (settings.min_std or 0):
+            scale = scales[order.channel(frame)]
+            pixels = read_window(label, [frame], window, settings.stack)
+            missing = without_data(pixels, scale.padding)
+            data = scale.apply(pixels if missing is None else pixels[~missing])
+            if data.size >= pixels.size / 2 and (least is None or data.std() * 255 > least):
                 kept.append(number)
     return np.asarray(kept, dtype=np.intp)

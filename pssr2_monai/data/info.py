@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from pssr2_monai.data.datalists import TileSettings
-from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import frames_of, sample_centres
 from pssr2_monai.images.contents import described
 from pssr2_monai.images.image import open_image
@@ -30,11 +29,11 @@ class ImageInfo:
     channel_names: tuple[str, ...]  # as far as known
     alpha: bool  # whether the file has opacity, which is none of the channels
     bar_rows: int  # rows of the data bar below the image, which is no part of the shape
-    least: float  # smallest value of a sample of the pixels
-    greatest: float  # greatest value of that sample
-    noise: float  # estimated standard deviation of the noise in the file's grey levels
-    black: float  # value that becomes 0
-    white: float  # value that becomes 1
+    least: tuple[float, ...]  # smallest value of a sample of the pixels, of each channel
+    greatest: tuple[float, ...]  # greatest value of that sample
+    noise: tuple[float, ...]  # estimated standard deviation of the noise in the file's grey levels
+    black: tuple[float, ...]  # value that becomes 0
+    white: tuple[float, ...]  # value that becomes 1
     frames: int  # number of planes
     run: int  # number of neighbouring frames, which limits n_frames
     tiles: int  # of a frame
@@ -52,7 +51,7 @@ class ImageInfo:
             "images": f"\n{'':15}".join(self.images),
         }
         return "\n".join(
-            f"{name.replace('_', ' '):14} {f'{value:g}' if isinstance(value, float) else value}"
+            f"{name.replace('_', ' '):14} {', '.join(f'{v:g}' for v in value) if isinstance(value, tuple) else value}"
             for name, value in words.items()
         )
 
@@ -78,16 +77,12 @@ def describe(path: str | Path, settings: TileSettings | None = None) -> ImageInf
     """
     settings = settings or TileSettings()
     with open_image(path, settings.axes, settings.image) as image:
-        windows = list(sample_pixels(image, settings.stack))
-        sample = np.concatenate([window.ravel() for window in windows])
-        finite = sample[np.isfinite(sample)]
-        if not finite.size:
-            raise InputError(f"{image.path.name}: holds no finite value")
-        intensity = fit_image_intensity(image, settings.intensity, settings.stack)
+        scales = fit_image_intensity(image, settings.intensity, settings.stack)
         frames = frames_of(image.axes, image.shape, settings.stack)
+        samples = [list(sample_pixels(image, settings.stack, channel)) for channel in range(frames.channels)]
+        finite = [np.concatenate([window[np.isfinite(window)] for window in windows]) for windows in samples]
         frames.check_n_frames(settings.label_frames, image.path.name)
         tiles = len(grid(plane_size(image), settings.tile, settings.overlap))
-        noise = [noise_level(window) for window in windows]
         return ImageInfo(
             path=str(path),
             image=image.place.removeprefix("image "),
@@ -99,11 +94,11 @@ def describe(path: str | Path, settings: TileSettings | None = None) -> ImageInf
             channel_names=image.channel_names,
             alpha=image.has_alpha,
             bar_rows=image.bar_rows,
-            least=float(finite.min()),
-            greatest=float(finite.max()),
-            noise=float(np.nanmedian(noise)),
-            black=intensity.low,
-            white=intensity.high,
+            least=tuple(float(values.min()) for values in finite),
+            greatest=tuple(float(values.max()) for values in finite),
+            noise=tuple(float(np.nanmedian([noise_level(window) for window in windows])) for windows in samples),
+            black=tuple(scale.low for scale in scales),
+            white=tuple(scale.high for scale in scales),
             frames=frames.count,
             run=frames.run,
             tiles=tiles,

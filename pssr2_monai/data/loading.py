@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from monai.engines import PrepareBatch
 from monai.transforms import MapTransform, Randomizable
 from torch.profiler import record_function
 
+from pssr2_monai.crappify.crappify import crappified
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import central, factors, frames_of
 from pssr2_monai.images.intensity import Intensity
-from pssr2_monai.images.windows import ORIENTATIONS, SheetReader, Window, oriented
+from pssr2_monai.images.windows import ORIENTATIONS, SheetReader, Window, oriented, scaled_frames
 from pssr2_monai.randomness import Seeded
 
 
@@ -26,10 +28,11 @@ class LoadTiled(Seeded, MapTransform):
     """Reads the pixels of the tiles that a datalist item names, and no others, scaled to [0, 1].
 
     An item holds for each key the path of a sheet, and ``name``, ``window`` (y, x, height, width in pixels of the
-    label), ``frame`` (number of the central frame of the label), ``intensity`` (for each key, low and high) and, for
+    label), ``frame`` (number of the central frame of the label), ``intensity`` (for each key and channel, the fields
+    of an ``Intensity``), ``limits`` (for each channel, the ends of the range of LR files, scaled like them) and, for
     tiles at random positions, ``region`` (the window within which the tile may lie) and ``run`` (first frame and number
     of frames within which it may lie; without it, it keeps its frames). The result holds the keys as float32 tensors
-    ``(frames, Y, X)``, and ``name``.
+    ``(frames, Y, X)``, ``name``, and ``limits`` of the channel of the central frame.
 
     Args:
         keys: keys to read: ``label``; for pairs also ``image``; and ``extra`` where there is a third image.
@@ -38,6 +41,9 @@ class LoadTiled(Seeded, MapTransform):
         random_position: draw a new position of the tile within the item's region each time.
         random_orientation: draw one of the tile's eight orientations each time, the same for all keys; for pairs whose
             scale differs between Y and X, one of the four that do not swap Y and X.
+        contrast: range of the factor that all keys of a tile are multiplied by, drawn each time, evenly in its
+            logarithm.
+        brightness: range of what is added to them afterwards, 1 being the white level.
         axes: axes of files that do not name theirs.
         image: number or name of the image to read of files that hold several; by default the largest.
         stack: order of T and Z.
@@ -52,6 +58,8 @@ class LoadTiled(Seeded, MapTransform):
         scale: int | Sequence[int] = 1,
         random_position: bool = False,
         random_orientation: bool = False,
+        contrast: Sequence[float] = (1.0, 1.0),
+        brightness: Sequence[float] = (0.0, 0.0),
         axes: str | None = None,
         image: int | str | None = None,
         stack: str = "TZ",
@@ -64,6 +72,10 @@ class LoadTiled(Seeded, MapTransform):
         self.label_frames = n_frames * self.factors[0]
         self.random_position = random_position
         self.random_orientation = random_orientation
+        self.contrast, self.brightness = checked_range(contrast, "contrast"), checked_range(brightness, "brightness")
+        if self.contrast[0] <= 0:
+            raise InputError(f"contrast: {contrast!r} is a range of factors, which are above 0; such as [0.8, 1.25]")
+        self._gain, self._shift = 1.0, 0.0
         self.stack = stack
         self.sheets = SheetReader(cache_bytes=cache_mb * 2**20, axes=axes, stack=stack, image=image)
         self._window = Window(0, 0, 0, 0)
@@ -71,10 +83,14 @@ class LoadTiled(Seeded, MapTransform):
         self._orientation = 0
 
     def randomize(self, data: Mapping[str, Any]) -> None:
-        """Draw the position, on a pixel of all keys, and the orientation of the tile, as far as they are random."""
+        """Draw the tile's position, on a pixel of all keys, orientation and contrast, as far as they are random."""
         if self.random_orientation:
             square = "image" not in self.keys or self.factors[1] == self.factors[2]
             self._orientation = int(self.R.randint(ORIENTATIONS if square else ORIENTATIONS // 2))
+        if self.contrast != (1.0, 1.0) or self.brightness != (0.0, 0.0):
+            low, high = map(math.log, self.contrast)
+            self._gain = math.exp(self.R.uniform(low, high))
+            self._shift = self.R.uniform(*self.brightness)
         window, self._frame = Window(*data["window"]), data["frame"]
         if self.random_position and "region" in data:
             region = Window(*data["region"])
@@ -100,6 +116,10 @@ class LoadTiled(Seeded, MapTransform):
         item: dict[str, Any] = dict(data)  # type: ignore[arg-type]
         self.randomize(item)
         tile: dict[Hashable, Any] = {"name": item["name"]}
+        if "limits" in item:
+            image = self.sheets.image(item[self.keys[0]])
+            channel = frames_of(image.axes, image.shape, self.stack).channel(self._frame)
+            tile["limits"] = torch.tensor(item["limits"][channel], dtype=torch.float32)
         for key in self.key_iterator(item):
             window, frame, count = self._window, self._frame, self.label_frames
             image = self.sheets.image(item[key])
@@ -110,9 +130,20 @@ class LoadTiled(Seeded, MapTransform):
                     window.y // along_y, window.x // along_x, window.height // along_y, window.width // along_x
                 )
                 frame, count = (frame - count // 2) // along_run + self.n_frames // 2, self.n_frames
-            pixels = oriented(self.sheets.read(item[key], order.window(frame, count), window), self._orientation)
-            tile[key] = torch.from_numpy(Intensity(*item["intensity"][key]).apply(pixels))
+            numbers, scales = order.window(frame, count), [Intensity(*levels) for levels in item["intensity"][key]]
+            pixels = oriented(self.sheets.read(item[key], numbers, window), self._orientation)
+            tile[key] = torch.from_numpy(scaled_frames(pixels, numbers, order, scales))
+            if (self._gain, self._shift) != (1.0, 0.0):
+                tile[key].mul_(self._gain).add_(self._shift)
         return tile
+
+
+def checked_range(values: Sequence[float], name: str) -> tuple[float, float]:
+    """A range of two numbers, the lower first."""
+    low, high = (float(value) for value in values) if len(values) == 2 else (1.0, 0.0)
+    if not low <= high:
+        raise InputError(f"{name}: {values!r} is not a range; give the lower and the higher end, such as [0.8, 1.25]")
+    return low, high
 
 
 class CentralFramesd(MapTransform):
@@ -204,7 +235,7 @@ class PrepareTiles(PrepareBatch):
             if isinstance(self.crappifier, Randomizable):
                 self.crappifier.set_random_state(seed=self.dataset.seed_of("".join(batchdata["name"])))
             with record_function("crappify"), torch.no_grad():
-                batch["image"] = self.crappifier(batch["label"])
+                batch["image"] = crappified(self.crappifier, batch["label"], batchdata.get("limits"))
             for key in self.targets:
                 batch[key] = batch[key][:, central(batch[key].shape[1], self.n_frames)]
         if len(self.targets) == 1:

@@ -29,6 +29,7 @@ class SheetTiles:
         centres: central frame of each sample.
         run: length of the runs within which samples may lie anywhere; None where they keep their frames.
         intensity: the items' entry of this name.
+        limits: likewise.
         kept: numbers of the tiles with content, which may only be moved a little; None for all.
     """
 
@@ -41,6 +42,7 @@ class SheetTiles:
     centres: npt.NDArray[np.intp]
     run: int | None
     intensity: Mapping[str, Any]
+    limits: Sequence[tuple[float, float]]
     kept: npt.NDArray[np.intp] | None = None
 
     @cached_property
@@ -80,6 +82,7 @@ class SheetTiles:
             "window": list(astuple(window)),
             "region": list(astuple(self.region if self.kept is None else self._around(window))),
             "intensity": dict(self.intensity),
+            "limits": list(self.limits),
         }
 
     def _around(self, window: Window) -> Window:

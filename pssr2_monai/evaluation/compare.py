@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.measures import MIN_FRC_SIDE_PX, RingCorrelation, ring_correlation
-from pssr2_monai.images.axes import central, factors, frames_of, is_volume, sample_centres
+from pssr2_monai.images.axes import factors, frames_of, is_volume
 from pssr2_monai.images.image import LazyImage
-from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window
+from pssr2_monai.images.intensity import Intensity
+from pssr2_monai.images.windows import (
+    Window,
+    inside,
+    plane_size,
+    read_window,
+    sample_pixels,
+    scaled_window,
+    widened,
+)
 from pssr2_monai.networks.record import Record
-from pssr2_monai.restoration.inferer import SeamlessInferer
-from pssr2_monai.restoration.restore_file import restore_frames
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 METHODS = (*INTERPOLATIONS, "model")
@@ -28,6 +32,9 @@ BLOCK_VOXELS = 2**24
 """HR pixels that are restored and scored at once, a plane of 4096 x 4096; a larger one is divided into equal blocks.
 Scoring a block of this size takes up to 1.9 GB."""
 MIN_BLOCK_SIDE_PX = 512  # of HR; blocks of volumes with many frames are not divided further
+INTERPOLATION_REACH_PX = 2  # LR pixels around a block, on which its interpolation depends
+SCORED_PERCENTILES = (0.1, 99.9)
+GREY = Intensity(0.0, 1.0)  # rounds grey levels to those of a dtype
 
 
 def upscale(
@@ -99,75 +106,83 @@ class Comparison:
         return {method: ring_correlation(self.detail_planes(planes), hr) for method, planes in self.restored.items()}
 
 
+def scoring_scales(hr: LazyImage, stack: str = "TZ") -> list[Intensity]:
+    """The grey levels of each channel of an image that scores count as 0 and 1.
+
+    They are the range of the dtype for 8 bits, otherwise p0.1 and p99.9 of its finite pixels, from a sample of bounded
+    size; what the network was given does not matter.
+    """
+    scales = []
+    for channel in range(frames_of(hr.axes, hr.shape, stack).channels):
+        if hr.dtype.kind in "iu" and hr.dtype.itemsize == 1:
+            info = np.iinfo(hr.dtype)
+            low, high = float(info.min), float(info.max)
+        else:
+            pixels = np.concatenate([window[np.isfinite(window)] for window in sample_pixels(hr, stack, channel)])
+            if not pixels.size:
+                raise InputError(f"{hr.path.name}: holds only NaN or infinite pixels; check the file")
+            low, high = (float(level) for level in np.percentile(pixels.astype(np.float64), SCORED_PERCENTILES))
+            if not low < high:
+                low, high = float(pixels.min()), float(pixels.max())
+        scales.append(Intensity(low, max(high, math.nextafter(low, math.inf))))
+    return scales
+
+
 def compare(
     hr: LazyImage,
-    lr: LazyImage | None,
-    network: torch.nn.Module,
+    lr: LazyImage,
+    sr: LazyImage,
     record: Record,
-    inferer: SeamlessInferer,
-    seed: int = 0,
+    sampled: str = "bilinear",
     block_voxels: int = BLOCK_VOXELS,
     min_block_side: int = MIN_BLOCK_SIDE_PX,
 ) -> Iterator[Comparison]:
-    """Restore each sample of an image with known ground truth; a run of frames of a volume is one sample.
+    """Compare what is in three files: each frame is a sample, or each run of frames of a volume.
 
-    Planes of more than 4096 x 4096 pixels are divided into blocks, each a sample that every method restores as an
-    image of its own, so that no more than a block is held in memory. Without LR images, which ``check_pairs``
-    validates, the HR images are crappified as in training.
+    Planes of more than 4096 x 4096 pixels are divided into blocks, each a sample, so that no more than a block is held
+    in memory. Interpolated images are rounded to the grey levels of the LR file, as the restored file is.
+
+    Args:
+        hr: the truth; what the scale does not divide is left out at the end of an axis.
+        lr: the input.
+        sr: what ``restore`` wrote for it.
+        record: of the weights.
+        sampled: how the input was downsampled; see ``upscale``.
     """
     scale, stack = record.scale, record.stack
-    along_run = factors(scale)[0]
-    target_scale = fit_image_intensity(hr, record.intensity, stack)
-    input_scale = target_scale if lr is None else fit_image_intensity(lr, record.intensity, stack)
-    crappify: Any = record.build_crappifier() if lr is None else None
-    # The pixels that a decimating crappifier keeps are not in the middle of those that they represent.
-    sampled = getattr(getattr(crappify, "downsample", None), "mode", "bilinear")
-    device = next(network.parameters()).device
-    for sample, frames, central_frames in _samples(hr, record):
-        largest_side = max(min_block_side, math.isqrt(block_voxels // len(frames)))
-        for block, (lr_window, hr_window) in enumerate(_blocks(plane_size(hr), factors(scale)[1:], largest_side)):
-            targets = target_scale.apply(read_window(hr, frames, hr_window, stack))
-            if lr is None:
-                # The draws follow from the seed and the sample's identity.
-                entropy = [seed, zlib.crc32(hr.path.name.encode()), sample, *([block] if block else [])]
-                crappify.set_random_state(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-                inputs = target_scale.apply(target_scale.cast(crappify(targets), hr.dtype))
-            else:
-                lr_frames = [frame // along_run for frame in frames[::along_run]]
-                inputs = input_scale.apply(read_window(lr, lr_frames, lr_window, stack))
-            shown = inputs if is_volume(scale) else inputs[central_frames]
-            restored = {mode: upscale(shown, scale, mode, sampled) for mode in INTERPOLATIONS}
-            restored["model"] = restore_frames(inputs, network, inferer, device)
-            rounded = {
-                method: target_scale.apply(target_scale.cast(planes, hr.dtype)) for method, planes in restored.items()
-            }
-            yield Comparison(shown, targets[central_frames], rounded)
+    volume, (along_run, along_y, along_x) = is_volume(scale), factors(scale)
+    lr_order, hr_order = (frames_of(image.axes, image.shape, stack) for image in (lr, hr))
+    levels, plane = scoring_scales(hr, stack), plane_size(lr)
+    length = lr_order.run if volume else 1
+    largest_side = max(min_block_side, math.isqrt(block_voxels // (length * along_run)))
+    for first in range(0, lr_order.count, length):
+        lr_frames = range(first, first + length)
+        sr_frames = range(first * along_run, (first + length) * along_run)
+        # Runs of HR may be longer by what the scale does not divide.
+        start = first // lr_order.run * hr_order.run + first % lr_order.run * along_run
+        hr_frames = range(start, start + len(sr_frames))
+        level = levels[hr_order.channel(start)]
+        for window in _blocks(plane, (along_y, along_x), largest_side):
+            around = widened(window, INTERPOLATION_REACH_PX, plane)
+            inner = scaled_window(inside(window, around), along_y, along_x)
+            grey = read_window(lr, lr_frames, around, stack).astype(np.float32)
+            restored = {}
+            for mode in INTERPOLATIONS:
+                enlarged = upscale(grey, scale, mode, sampled)[(slice(None), *inner.slices())]
+                restored[mode] = level.apply(GREY.cast(enlarged, lr.dtype))
+            large = scaled_window(window, along_y, along_x)
+            restored["model"] = level.apply(read_window(sr, sr_frames, large, stack))
+            shown = level.apply(grey[(slice(None), *inside(window, around).slices())])
+            yield Comparison(shown, level.apply(read_window(hr, hr_frames, large, stack)), restored)
 
 
-def _samples(hr: LazyImage, record: Record) -> Iterator[tuple[int, list[int], slice]]:
-    """The number of each sample, the HR frames that it is made from, and which of them are compared."""
-    frames = frames_of(hr.axes, hr.shape, record.stack)
-    lr_count, hr_count = record.n_frames
-    if is_volume(record.scale):
-        along_run = factors(record.scale)[0]
-        frames.check_n_frames(2 * along_run, hr.path.name)
-        for first in range(0, frames.count, frames.run):
-            yield first, list(range(first, first + frames.run // along_run * along_run)), slice(None)
-        return
-    frames.check_n_frames(lr_count, hr.path.name)
-    for centre in sample_centres(frames, hr_count, slide=False, edges=hr_count == 1):
-        yield centre, frames.window(centre, lr_count), central(lr_count, hr_count)
-
-
-def _blocks(hr_size: tuple[int, int], scale: tuple[int, int], largest_side: int) -> Iterator[tuple[Window, Window]]:
-    """LR and HR windows of at most ``largest_side`` HR pixels each way that divide a plane without overlap."""
+def _blocks(plane: tuple[int, int], scale: tuple[int, int], largest_side: int) -> Iterator[Window]:
+    """LR windows of at most ``largest_side`` HR pixels each way that divide a plane without overlap."""
     edges = []
-    for size, factor in zip(hr_size, scale, strict=True):
-        length = size // factor
+    for length, factor in zip(plane, scale, strict=True):
         count = min(length, math.ceil(length * factor / largest_side))
         edges.append([length * number // count for number in range(count + 1)])
-    (along_y, along_x), (rows, columns) = scale, edges
+    rows, columns = edges
     for top, bottom in pairwise(rows):
         for left, right in pairwise(columns):
-            lr = Window(top, left, bottom - top, right - left)
-            yield lr, Window(top * along_y, left * along_x, lr.height * along_y, lr.width * along_x)
+            yield Window(top, left, bottom - top, right - left)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -19,7 +21,7 @@ from tqdm import tqdm
 
 from pssr2_monai.data.pairs import Sheet, check_pairs, sheets_of
 from pssr2_monai.errors import InputError, UsageError, nearest
-from pssr2_monai.evaluation.compare import INTERPOLATIONS, METHODS, Comparison, compare
+from pssr2_monai.evaluation.compare import INTERPOLATIONS, METHODS, Comparison, compare, scoring_scales
 from pssr2_monai.evaluation.measures import (
     METRICS,
     MIN_FRC_SIDE_PX,
@@ -37,6 +39,8 @@ from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights
 from pssr2_monai.progress import report_progress
 from pssr2_monai.restoration.options import RestoreOptions
+from pssr2_monai.restoration.restore_file import FileRestorer
+from pssr2_monai.training.preview import ImageCrappifier
 
 FREQUENCIES = np.linspace(1 / 128, 0.5, 64)  # of curves of Fourier ring correlation, in periods per HR pixel
 ISOTROPY_TOLERANCE = 0.01
@@ -59,6 +63,7 @@ class _ScoredImage:
 
     name: str
     pixel_size_nm: float | None
+    ranges: list[tuple[float, float]]  # for each channel, the grey levels of HR that scores count as 0 and 1
     samples: list[Scores] = field(default_factory=list)
     curves: dict[str, list[np.ndarray]] = field(default_factory=dict)
     single_image_resolutions: dict[str, list[float]] = field(default_factory=dict)
@@ -84,12 +89,12 @@ class _ScoredImage:
                 self.single_image_resolutions.setdefault(name, []).append(resolution)
 
     def mean(self) -> Scores:
-        return {method: _mean([sample[method] for sample in self.samples]) for method in METHODS}
+        return {method: mean_scores([sample[method] for sample in self.samples]) for method in METHODS}
 
     def described(self) -> dict[str, Any]:
         alone = {name: float(np.mean(values)) for name, values in self.single_image_resolutions.items()}
         entry = {"name": self.name, "samples": len(self.samples), "pixel_size_nm": self.pixel_size_nm}
-        return {**entry, "single_image_resolution": alone, **self.mean()}
+        return {**entry, "range": self.ranges, "single_image_resolution": alone, **self.mean()}
 
 
 def evaluate(
@@ -106,6 +111,8 @@ def evaluate(
     **keywords: Any,
 ) -> dict[str, Any]:
     """Compare weights with bilinear and bicubic interpolation on images with known ground truth.
+
+    What is scored are the files that ``restore`` writes for the LR images, in the grey levels of the HR files.
 
     Args:
         hr: folder of high-resolution images.
@@ -125,7 +132,8 @@ def evaluate(
 
     Returns:
         The content of ``metrics.json``: ``images`` (name, and the metrics by method), ``mean``, ``interval`` (95 % of
-        the mean), ``against`` (the network's difference from each interpolation with interval and p), ``frc`` (mean
+        the mean), ``scored`` (of how many images a mean is, where it is not of all: a constant image has no FRC),
+        ``against`` (the network's difference from each interpolation with interval and p), ``frc`` (mean
         curves against the HR images), ``verdict``, ``record`` and ``settings``. The scores of an image with several
         samples are their means; if there is a single image, its samples count as images, which ``settings`` states.
 
@@ -138,11 +146,9 @@ def evaluate(
         True
     """
     options = _merge(options, keywords)
-    check_normalisation(normalise)
-    _check_pixel_size(pixel_size)
+    _check_options(normalise, pixel_size)
     network, record = load_weights(weights, options.device or default_device())
-    if lr is None and not record.crappifier:
-        raise InputError(f"{weights}: was trained on real pairs and holds no crappifier; give the LR images with --lr")
+    _check_crappifier(record, lr, weights)
     sheets = sheets_of(hr, lr, pattern=pair_pattern)
     check_pairs(sheets, record.scale, options.axes, record.stack, options.image)
     pictures = _picture_paths(sheets, Path(out) / "pictures")
@@ -164,6 +170,9 @@ def table(result: Mapping[str, Any]) -> str:
             for name, title in zip(shown, titles, strict=True)
         )
         rows.append(f"{method:10}" + "".join(cells))
+    for method, counts in result["scored"].items():
+        lacking = [f"{METRICS[name].label} of {counts[name]}" for name in shown if name in counts]
+        rows += [f"{method}: {', '.join(lacking)} of {result['settings']['compared']}"] if lacking else []
     return "\n".join([*rows, "", result["verdict"]["headline"]])
 
 
@@ -175,9 +184,15 @@ def _merge(options: RestoreOptions | None, keywords: Mapping[str, Any]) -> Resto
     return replace(options or RestoreOptions(), **keywords)
 
 
-def _check_pixel_size(pixel_size: float | None) -> None:
+def _check_options(normalise: str, pixel_size: float | None) -> None:
+    check_normalisation(normalise)
     if pixel_size is not None and not 0 < pixel_size < math.inf:
         raise InputError(f"pixel_size: {pixel_size} is not a size; give micrometres of the HR pixels, such as 0.004")
+
+
+def _check_crappifier(record: Record, lr: str | Path | None, weights: str | Path) -> None:
+    if lr is None and not record.crappifier:
+        raise InputError(f"{weights}: was trained on real pairs and holds no crappifier; give the LR images with --lr")
 
 
 def _settings(weights: str | Path, record: Record, real_inputs: bool, seed: int, normalise: str) -> dict[str, Any]:
@@ -187,7 +202,7 @@ def _settings(weights: str | Path, record: Record, real_inputs: bool, seed: int,
         "input": "real LR images" if real_inputs else "crappified HR images",
         "crappifier": None if real_inputs else record.crappifier,
         "seed": seed,
-        "data_range": "1.0 after scaling to [0, 1]; nothing else is normalised but for the fitted metrics",
+        "data_range": "of the HR file: its dtype's for 8 bits, else p0.1 to p99.9 of its pixels (range of each image)",
         "normalise": normalise,
     }
 
@@ -200,18 +215,31 @@ def _score_sheets(
     settings: Mapping[str, Any],
     pixel_size: float | None,
 ) -> list[_ScoredImage]:
-    """Score every image, save the picture of its first sample, and report progress."""
+    """Restore and score every image, save the picture of its first sample, and report progress."""
     network, record = model
     inferer = options.inferer(record)
+    crappifying = _crappifier_of(record, options) if sheets[0].image is None else None
+    # The pixels that a decimating crappifier keeps are not in the middle of those that they represent.
+    sampled = getattr(getattr(crappifying and crappifying.crappifier, "downsample", None), "mode", "bilinear")
     images = []
     for done, sheet in enumerate(tqdm(sheets, desc="evaluating", unit="image", disable=None)):
         with ExitStack() as files:
+            folder = Path(files.enter_context(tempfile.TemporaryDirectory()))
             hr = files.enter_context(open_image(sheet.label, options.axes, options.image))
-            lr = None
-            if sheet.image:
+            if sheet.image is not None:
                 lr = files.enter_context(open_image(sheet.image, options.axes, options.image))
-            image = _ScoredImage(sheet.label.name, _pixel_size_nm(hr, lr, record, pixel_size))
-            for comparison in compare(hr, lr, network, record, inferer, settings["seed"]):
+            else:
+                assert crappifying is not None
+                crappifying.write(hr, folder / "lr.tif", crappifying.scales([sheet.label])(hr), settings["seed"])
+                lr = files.enter_context(open_image(folder / "lr.tif"))
+            FileRestorer(network, record, inferer, quiet=True).restore(lr, folder / "sr.tif")
+            sr = files.enter_context(open_image(folder / "sr.tif"))
+            image = _ScoredImage(
+                name=sheet.label.name,
+                pixel_size_nm=_pixel_size_nm(hr, lr if sheet.image else None, record, pixel_size),
+                ranges=[(level.low, level.high) for level in scoring_scales(hr, record.stack)],
+            )
+            for comparison in compare(hr, lr, sr, record, sampled):
                 report_progress(image.name, done / len(sheets))
                 if not image.samples:
                     _picture(comparison, image.pixel_size_nm).save(pictures[image.name])
@@ -221,20 +249,36 @@ def _score_sheets(
     return images
 
 
+def _crappifier_of(record: Record, options: RestoreOptions) -> ImageCrappifier:
+    return ImageCrappifier(
+        record.build_crappifier(), record.scale, record.stack, options.axes, options.image, record.intensity
+    )
+
+
 def _summary(images: Sequence[_ScoredImage], settings: Mapping[str, Any], record: Record) -> dict[str, Any]:
     """The content of ``metrics.json``."""
     single_file = len(images) == 1 and len(images[0].samples) > 1
     units = images[0].samples if single_file else [image.mean() for image in images]
     seed = int(settings["seed"])
     columns = {method: {name: [unit[method][name] for unit in units] for name in METRICS} for method in METHODS}
-    curves = {
-        method: np.mean([np.mean(image.curves[method], axis=0) for image in images if image.curves], axis=0).tolist()
-        for method in METHODS
-        if any(image.curves for image in images)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a frequency at which no image has a correlation
+        curves = {
+            method: np.nanmean([np.nanmean(i.curves[method], axis=0) for i in images if i.curves], axis=0).tolist()
+            for method in METHODS
+            if any(image.curves for image in images)
+        }
+    scored = {
+        method: {name: int((~np.isnan(values)).sum()) for name, values in metrics.items()}
+        for method, metrics in columns.items()
     }
     result: dict[str, Any] = {
         "images": [image.described() for image in images],
-        "mean": {method: _mean([unit[method] for unit in units]) for method in METHODS},
+        "mean": {method: mean_scores([unit[method] for unit in units]) for method in METHODS},
+        "scored": {
+            method: {name: count for name, count in counts.items() if count < len(units)}
+            for method, counts in scored.items()
+        },
         "interval": {
             method: {name: mean_interval(columns[method][name], seed) for name in METRICS} for method in METHODS
         },
@@ -290,8 +334,13 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _mean(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([sample[name] for sample in samples])) for name in samples[0]}
+def mean_scores(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each metric over the samples that have it: an FRC of a constant image is no number."""
+    means = {}
+    for name in samples[0]:
+        values = np.array([sample[name] for sample in samples])
+        means[name] = float(values[~np.isnan(values)].mean()) if not np.isnan(values).all() else math.nan
+    return means
 
 
 def _picture_paths(sheets: Sequence[Sheet], folder: Path) -> dict[str, Path]:

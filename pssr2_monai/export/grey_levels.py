@@ -103,7 +103,7 @@ def grey_scale(record: Record, settings: PackageSettings, name: str) -> tuple[In
             pixels = image.dtype.name
             if pixels not in DTYPES or dtype not in (None, pixels):
                 raise InputError(f"{image.path.name}: its pixels are {pixels}, not {dtype or ' or '.join(DTYPES)}")
-            return fixed or fit_image_intensity(image, record.intensity, record.stack), pixels
+            return fixed or fit_image_intensity(image, record.intensity, record.stack)[0], pixels
     levels = (fixed.low, fixed.high) if fixed else (record.intensity.low, record.intensity.high)
     dtype = dtype or _smallest_dtype(*levels)
     if fixed:

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,16 @@ from pssr2_monai.fidelity.figures import FidelityVerdict, Figures, Structure, Su
 from pssr2_monai.images.axes import Frames, factors, frames_of, scaled_shape
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity
-from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window, write_window
+from pssr2_monai.images.windows import (
+    Window,
+    fit_image_intensity,
+    inside,
+    plane_size,
+    read_scaled,
+    scaled_window,
+    widened,
+    write_window,
+)
 from pssr2_monai.images.writer import WRITTEN, create_writer
 from pssr2_monai.networks.record import Record
 
@@ -132,7 +141,7 @@ class _Pair:
     sr: LazyImage
     record: Record
     frames: Frames  # of the LR
-    intensity: Intensity  # of the LR, which the SR shares
+    scales: tuple[Intensity, ...]  # of the LR's channels, which the SR shares
     downsample: Downsample
 
     @classmethod
@@ -156,13 +165,14 @@ class _Pair:
         if along_z > 1:
             start = first - first % self.frames.run
             first, last = max(first - 1, start), min(last + 1, start + self.frames.run)
-        outer = _widened(window, DOWNSAMPLING_REACH_PX, plane_size(self.lr))
-        large = Window(outer.y * along_y, outer.x * along_x, outer.height * along_y, outer.width * along_x)
-        pixels = read_window(self.sr, range(first * along_z, last * along_z), large, self.record.stack)
-        seen = np.asarray(self.downsample(self.intensity.apply(pixels)))
-        rows, columns = _within(window, outer)
+        outer = widened(window, DOWNSAMPLING_REACH_PX, plane_size(self.lr))
+        large = scaled_window(outer, along_y, along_x)
+        as_they_are = [replace(scale, outlier=math.inf) for scale in self.scales]
+        pixels = read_scaled(self.sr, range(first * along_z, last * along_z), large, as_they_are, self.record.stack)
+        seen = np.asarray(self.downsample(pixels))
+        rows, columns = inside(window, outer).slices()
         kept = slice(frames.start - first, frames.stop - first)
-        lr = self.intensity.apply(read_window(self.lr, frames, window, self.record.stack))
+        lr = read_scaled(self.lr, frames, window, self.scales, self.record.stack)
         return lr * GREY_LEVELS, seen[kept, rows, columns] * GREY_LEVELS
 
     def blocks(self, side: int | None) -> Iterator[tuple[range, Window]]:
@@ -191,14 +201,14 @@ class _Pair:
     ) -> tuple[FloatArray, FloatArray, npt.NDArray[np.intp]]:
         """Z-scores, structure scores and their sizes ``(frames, Y, X)``, with a margin of ``PEAK_SIDE_PX``."""
         plane = plane_size(self.lr)
-        around = _widened(core, PEAK_SIDE_PX + HALO + math.ceil(4 * expected.curve.blur), plane)
+        around = widened(core, PEAK_SIDE_PX + HALO + math.ceil(4 * expected.curve.blur), plane)
         z = expected.z_scores(*self.read(frames, around))
         scores, sizes = (np.stack(part) for part in zip(*(structure_scores(f, spreads) for f in z), strict=True))
-        rows, columns = _within(_widened(core, PEAK_SIDE_PX, plane), around)
+        rows, columns = inside(widened(core, PEAK_SIDE_PX, plane), around).slices()
         return z[:, rows, columns], scores[:, rows, columns], sizes[:, rows, columns]
 
     def inside(self, core: Window) -> tuple[slice, slice]:
-        return _within(core, _widened(core, PEAK_SIDE_PX, plane_size(self.lr)))
+        return inside(core, widened(core, PEAK_SIDE_PX, plane_size(self.lr))).slices()
 
     def structures(
         self, frame: int, core: Window, scores: FloatArray, sizes: npt.NDArray[np.intp], limit: float
@@ -223,7 +233,8 @@ def _fitted(pair: _Pair) -> tuple[Expectation, list[float], tuple[float, float] 
     """The image's expectation, the spreads of its smoothed z-scores, and the training's range of noise."""
     windows = [pair.read(range(frame, frame + 1), window) for frame, window in pair.samples()]
     lr, seen = [real[0] for real, _ in windows], [downsampled[0] for _, downsampled in windows]
-    step = GREY_LEVELS / (pair.intensity.high - pair.intensity.low) if pair.lr.dtype.kind in "iu" else 0.0
+    spans = [scale.high - scale.low for scale in pair.scales]
+    step = GREY_LEVELS / float(np.median(spans)) if pair.lr.dtype.kind in "iu" else 0.0
     crappifier = pair.record.build_crappifier() if pair.record.crappifier else None
     strengths = None
     if isinstance(crappifier, Crappify) and crappifier.noises:
@@ -239,16 +250,3 @@ def _pixel_size_ratio(pair: _Pair) -> float | None:
     """The LR's pixel size over that of the training's LR, along X."""
     trained, actual = pair.record.pixel_size.get("X"), pair.lr.pixel_size.get("X")
     return actual / (trained * factors(pair.record.scale)[2]) if trained and actual else None
-
-
-def _widened(window: Window, margin: int, plane: tuple[int, int]) -> Window:
-    """A window enlarged by a margin on each side, within the plane."""
-    top, left = max(window.y - margin, 0), max(window.x - margin, 0)
-    bottom, right = min(window.y + window.height + margin, plane[0]), min(window.x + window.width + margin, plane[1])
-    return Window(top, left, bottom - top, right - left)
-
-
-def _within(inner: Window, outer: Window) -> tuple[slice, slice]:
-    """The slices of a window within another."""
-    y, x = inner.y - outer.y, inner.x - outer.x
-    return slice(y, y + inner.height), slice(x, x + inner.width)

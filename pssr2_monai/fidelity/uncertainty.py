@@ -123,7 +123,7 @@ def restore_with_uncertainty(
     network = MeanAndSpread(networks, orientations).eval()
     inferer = inferer or SeamlessInferer(volume=is_volume(record.scale))
     with source if isinstance(source, LazyImage) else open_image(source, axes, image) as scan:
-        intensity = fit_image_intensity(scan, record.intensity, record.stack)
+        scales = fit_image_intensity(scan, record.intensity, record.stack)
         spread = map_path(target, "uncertainty")
         with (
             output_writer(target, scan, record, overwrite) as means,
@@ -131,7 +131,7 @@ def restore_with_uncertainty(
         ):
             remove(journal_of(target.absolute()))  # of an interrupted run without uncertainty, which does not resume
             layout = layout_of(scan, target, record, inferer, itemsize=8)  # of both float32 values
-            restorer = _MeanAndSpreadRestorer(scan, means, network, record, inferer, intensity, layout, spreads)
+            restorer = _MeanAndSpreadRestorer(scan, means, network, record, inferer, scales, layout, spreads)
             restorer.quantize()
             for _ in restorer.run(layout.strips()):
                 pass
@@ -144,11 +144,12 @@ class _MeanAndSpreadRestorer(ImageRestorer):
 
     spreads: Writer
 
-    def cast(self, pixels: np.ndarray) -> np.ndarray:
+    def cast(self, strip: Strip, pixels: np.ndarray) -> np.ndarray:
         """Leave both as they are: ``(rows, 2, frames, X)`` for planes, ``(frames, 2, Y, X)`` for volumes."""
         return pixels
 
     def write(self, strip: Strip, rows: range, block: np.ndarray) -> None:
-        super().write(strip, rows, self.intensity.cast(block[:, 0], self.writer.dtype))
-        spread = block[:, 1] * np.float32(self.intensity.high - self.intensity.low)
+        super().write(strip, rows, super().cast(strip, block[:, 0]))
+        spans = np.array([self.scales[channel].high - self.scales[channel].low for channel in self.channels(strip)])
+        spread = block[:, 1] * np.float32(spans[0] if self.inferer.volume else spans[:, np.newaxis])
         ImageRestorer.write(replace(self, writer=self.spreads), strip, rows, spread)

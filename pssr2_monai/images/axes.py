@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pssr2_monai.errors import InputError
 
 LETTERS = "TZCYX"
-FRAME_ORDERS = {"TZ": "CTZ", "ZT": "CZT"}
+FRAME_ORDERS = {"TZ": "CTZ", "ZT": "CZT", "C": "TZC"}  # by the name of a stack; the last axis runs fastest
 USUAL_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TZCYX"}
 
 
@@ -50,26 +50,47 @@ class Frames:
 
     order: str  # the axes but Y and X, slowest first
     sizes: tuple[int, ...]  # along each of them
+    joint: bool = False  # whether the channels, the fastest axis then, make the runs
 
     @property
     def count(self) -> int:
         return math.prod(self.sizes)
 
     @property
-    def run(self) -> int:
-        """The number of consecutive frames that are neighbours: the size of the fastest axis longer than 1, or 1."""
-        return next((size for size in reversed(self.sizes) if size > 1), 1)
+    def run_axis(self) -> str | None:
+        """The axis along which the frames of a sample lie; None if every run has one frame.
+
+        It is the fastest of Z and T that is longer than 1: channels are no neighbours, unless they are joint.
+        """
+        if self.joint:
+            return "C" if "C" in self.order else None
+        pairs = zip(reversed(self.order), reversed(self.sizes), strict=True)
+        return next((axis for axis, size in pairs if size > 1 and axis != "C"), None)
 
     @property
-    def run_axis(self) -> str | None:
-        """The axis along which consecutive frames are neighbours; None if every run has one frame."""
-        pairs = zip(reversed(self.order), reversed(self.sizes), strict=True)
-        return next((axis for axis, size in pairs if size > 1), None)
+    def run(self) -> int:
+        """The number of consecutive frames that are neighbours."""
+        return 1 if self.run_axis is None else self.sizes[self.order.index(self.run_axis)]
+
+    @property
+    def channels(self) -> int:
+        return self.sizes[self.order.index("C")] if "C" in self.order else 1
+
+    def channel(self, i: int) -> int:
+        return self.position(i).get("C", 0)
+
+    def of_channel(self, channel: int) -> range:
+        """The numbers of the frames of a channel."""
+        if self.joint:
+            return range(channel, self.count, self.channels)
+        length = self.count // self.channels
+        return range(channel * length, (channel + 1) * length)
 
     def scaled(self, factor: int) -> Frames:
         """The frames of an image with ``factor`` times as many along the run."""
         sizes = zip(self.order, self.sizes, strict=True)
-        return Frames(self.order, tuple(size * (factor if axis == self.run_axis else 1) for axis, size in sizes))
+        scaled = tuple(size * (factor if axis == self.run_axis else 1) for axis, size in sizes)
+        return Frames(self.order, scaled, self.joint)
 
     def scale_by_axis(self, scale: int | Sequence[int]) -> dict[str, int]:
         """The factor of each axis that is scaled: Y, X and, for volumes, the axis of the run."""
@@ -100,12 +121,18 @@ class Frames:
 
     def check_n_frames(self, n: int, name: str) -> None:
         """Check that a run has enough frames for a sample of ``n``; ``name`` is the file's, for the message."""
-        if n <= self.run:
+        if n == self.run or (n < self.run and not self.joint):
             return
         axes = f"axes '{self.order}YX'"
+        if self.joint:
+            raise InputError(
+                f"{name}: holds {self.run} channel{'s' * (self.run > 1)} ({axes}), but joint channels and n_frames {n} "
+                f"take {n}; set n_frames to {self.run}, or give images of {n} channels"
+            )
+        channels = f"; its {self.channels} channels make no stack" if self.channels > 1 else ""
         if self.run == 1:
             raise InputError(
-                f"{name}: {axes} hold 1 frame, but n_frames asks for {n}; give a stack, or set n_frames to 1"
+                f"{name}: {axes} hold 1 frame, but n_frames asks for {n}{channels}; give a stack, or set n_frames to 1"
             )
         raise InputError(
             f"{name}: {axes} hold {self.run} frames in a row (along {self.run_axis}), but n_frames asks for {n}; "
@@ -116,14 +143,17 @@ class Frames:
 def frames_of(axes: str, shape: Sequence[int], stack: str = "TZ") -> Frames:
     """The frames of an image; ``stack`` "TZ" numbers them with Z running fastest, "ZT" with T.
 
-    C is slowest in both, so that each channel is complete before the next begins.
+    C is slowest in both, so that each channel is complete before the next begins. With "C" the channels are joint:
+    those of one plane make a run, which a network of several channels takes together.
     """
     check_axes(axes, shape, "image")
     if stack not in FRAME_ORDERS:
-        raise InputError(f"stack: {stack!r} is unknown; use 'TZ' (Z runs fastest) or 'ZT' (T runs fastest)")
+        raise InputError(
+            f"stack: {stack!r} is unknown; use 'TZ' (Z runs fastest), 'ZT' (T runs fastest), or 'C' (joint channels)"
+        )
     size = dict(zip(axes, shape, strict=True))
     order = "".join(axis for axis in FRAME_ORDERS[stack] if axis in size)
-    return Frames(order, tuple(int(size[axis]) for axis in order))
+    return Frames(order, tuple(int(size[axis]) for axis in order), joint=stack == "C")
 
 
 def factors(scale: int | Sequence[int]) -> tuple[int, int, int]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pssr2_monai.errors import InputError, nearest
+from pssr2_monai.images.levels import black_and_white, noise_of
+from pssr2_monai.images.outliers import mended, outlier_threshold
+from pssr2_monai.images.padding import filled, padding_value, without_data
 
 MODES = ("dtype", "percentile", "fixed")
 SCOPES = ("file", "dataset")
-PERCENTILES = (0.1, 99.9)
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Intensity:
     Attributes:
         low: the black level, in grey levels of the file.
         high: the white level; above ``low``.
+        outlier: how far an isolated pixel may lie from its neighbours, in grey levels; one beyond it is mended.
+        padding: the value of areas without data, which are filled from their surroundings; None for none.
 
     Raises:
         InputError: ``low`` or ``high`` is not finite, or ``high`` is not above ``low``.
@@ -33,6 +38,8 @@ class Intensity:
 
     low: float
     high: float
+    outlier: float = field(default=math.inf, compare=False)
+    padding: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
@@ -62,6 +69,25 @@ class Intensity:
         if array.dtype.kind == "f":
             np.nan_to_num(scaled, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
         return scaled
+
+    def measured(self, planes: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """``apply`` to planes ``(..., Y, X)`` of a file whose hot, dead and missing pixels are replaced first."""
+        pixels = mended(planes, self.outlier)
+        scaled: npt.NDArray[np.float32] = self.apply(filled(pixels, without_data(planes, self.padding)))
+        return scaled
+
+    def through(self, gain: float, offset: float) -> Intensity:
+        """The scale of a partner image, of which ``gain * partner + offset`` has the grey levels of this scale."""
+        low, high = ((level - offset) / gain for level in (self.low, self.high))
+        return Intensity(low, high)
+
+    def limits(self, dtype: npt.DTypeLike) -> tuple[float, float]:
+        """The values that the least and the greatest number of a dtype have on this scale; infinite for floats."""
+        if np.dtype(dtype).kind == "f":
+            return -math.inf, math.inf
+        info = np.iinfo(dtype)
+        span = self.high - self.low
+        return (info.min - self.low) / span, (info.max - self.low) / span
 
     def undo(self, array: Any) -> Any:
         """``array * (high - low) + low``: grey levels of the file, float64 for numpy arrays and float32 for tensors."""
@@ -103,10 +129,10 @@ class IntensitySettings:
     """How files are scaled to [0, 1].
 
     Attributes:
-        mode: "dtype" spans the range of an integer dtype; "percentile" p0.1 to p99.9 of the finite values of sampled
-            pixels; "fixed" from ``low`` to ``high``; None is "dtype" for 8 bits and "percentile" otherwise. If both
-            percentiles are equal, the minimum and maximum of the sample are used; for a constant image, its value and
-            one grey level more.
+        mode: "dtype" spans the range of an integer dtype; "percentile" p0.1 to p99.9 of the means of small blocks (see
+            ``levels.black_and_white``), which noise, hot pixels and padding do not move; "fixed" from ``low`` to
+            ``high``; None is "dtype" for 8 bits and "percentile" otherwise. A constant image has its value as black
+            level, and one grey level more as white level.
         low: the black level of "fixed".
         high: the white level of "fixed".
         offset: the offset of the camera in grey levels, 0 for none: the black level of "dtype", the least black level
@@ -128,13 +154,21 @@ class IntensitySettings:
         if self.scope not in SCOPES:
             raise InputError(f"intensity: scope {self.scope!r} is unknown; use {' or '.join(SCOPES)}")
 
-    def fit(self, sample: npt.NDArray[Any], dtype: npt.DTypeLike, name: str = "image") -> Intensity:
-        """The intensity scale of a file or data set.
+    def fit(
+        self,
+        sample: npt.NDArray[Any] | Sequence[npt.NDArray[Any]],
+        dtype: npt.DTypeLike,
+        name: str = "image",
+        shrink: Sequence[int] = (1, 1),
+    ) -> Intensity:
+        """The intensity scale of a channel of a file, or of a data set.
 
         Args:
-            sample: pixels for the percentiles, any shape; for large images, a part is enough.
+            sample: windows ``(Y, X)`` of its pixels; for large images, a part is enough.
             dtype: of the file.
             name: the file name, for messages.
+            shrink: pixels along Y and X to average first: for HR images, those of an LR pixel, so that their scale is
+                that which LR images made from them have.
 
         Raises:
             InputError: a complex or boolean dtype, an unknown mode, "dtype" for floats, ``low`` or ``high`` missing or
@@ -142,18 +176,36 @@ class IntensitySettings:
         """
         file_dtype = np.dtype(dtype)
         _check_dtype(file_dtype, name)
+        windows = [sample] if isinstance(sample, np.ndarray) else list(sample)
         mode = self._mode(file_dtype)
         if mode not in MODES:
             raise InputError(
                 f"{name}: intensity mode {mode!r} is unknown{nearest(str(mode), MODES)} ({', '.join(MODES)})"
             )
         if mode == "fixed":
-            return self._fixed(name)
-        if self.low is not None or self.high is not None:
+            levels = self._fixed(name)
+        elif self.low is not None or self.high is not None:
             raise InputError(
                 f"{name}: intensity low and high need mode 'fixed', not {mode!r}; set the mode, or leave them out"
             )
-        black, white = _dtype_range(file_dtype, name) if mode == "dtype" else _percentiles(sample, name)
+        else:
+            levels = self._levels(mode, windows, file_dtype, name, shrink)
+        outlier = outlier_threshold([window for window in windows if window.ndim == 2])
+        seen = black_and_white(windows)
+        padding = padding_value(windows, seen[1] - seen[0], noise_of(windows)) if seen is not None else None
+        return replace(levels, outlier=outlier, padding=padding)
+
+    def _levels(
+        self, mode: str, windows: Sequence[npt.NDArray[Any]], dtype: np.dtype[Any], name: str, shrink: Sequence[int]
+    ) -> Intensity:
+        if mode == "dtype":
+            black, white = _dtype_range(dtype, name)
+        else:
+            levels = black_and_white([shrunk(window, shrink) for window in windows])
+            if levels is None:
+                content = "only NaN or infinite pixels" if any(window.size for window in windows) else "no pixels"
+                raise InputError(f"{name}: holds {content} and has no intensity range; check the file")
+            black, white = levels
         if self.offset:
             black = float(self.offset) if mode == "dtype" else max(black, float(self.offset))
         if not black < white:
@@ -197,20 +249,14 @@ def _dtype_range(dtype: np.dtype[Any], name: str) -> tuple[float, float]:
     return float(info.min), float(info.max)
 
 
-def _percentiles(sample: npt.NDArray[Any], name: str) -> tuple[float, float]:
-    """The black and white level of a sample; white is above black."""
-    values = np.asarray(sample, dtype=np.float64).ravel()
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        content = "only NaN or infinite pixels" if values.size else "no pixels"
-        raise InputError(f"{name}: holds {content} and has no intensity range; check the file")
-    black, white = (float(level) for level in np.percentile(finite, PERCENTILES))
-    if not black < white:
-        # More than 99.8 % of the pixels are equal, such as a few bright spots on a flat background.
-        black, white = float(finite.min()), float(finite.max())
-    if not black < white:
-        white = max(black + 1.0, math.nextafter(black, math.inf))
-    return black, white
+def shrunk(window: npt.NDArray[Any], shrink: Sequence[int]) -> npt.NDArray[Any]:
+    """The means of the pixels of a window ``(Y, X)`` that lie within one larger pixel."""
+    along_y, along_x = shrink
+    if along_y * along_x == 1 or window.ndim < 2 or window.shape[0] < along_y or window.shape[1] < along_x:
+        return window
+    rows, columns = window.shape[0] // along_y, window.shape[1] // along_x
+    whole = window[: rows * along_y, : columns * along_x].reshape(rows, along_y, columns, along_x)
+    return np.asarray(whole.mean(axis=(1, 3), dtype=np.float64))
 
 
 def _float_limits(dtype: np.dtype[Any]) -> tuple[float, float]:

@@ -17,6 +17,13 @@ _ROUNDS = 3  # of a least-squares fit whose weights follow from its result
 FloatArray = npt.NDArray[np.floating[Any]]
 
 
+def patches(images: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
+    """Return all square patches that images ``(..., Y, X)`` hold whole: ``(..., rows, columns, pixels)``."""
+    rows, columns = (length // side for length in images.shape[-2:])
+    whole = images[..., : rows * side, : columns * side].reshape(*images.shape[:-2], rows, side, columns, side)
+    return whole.swapaxes(-3, -2).reshape(*images.shape[:-2], rows, columns, side * side)
+
+
 def second_difference(images: FloatArray) -> FloatArray:
     """Return the second difference along Y and X: ``(..., Y - 2, X - 2)`` of ``(..., Y, X)``.
 

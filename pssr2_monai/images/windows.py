@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ORIENTATIONS, SWAPPED = 8, 4
 SAMPLE_FRAMES = 16
 SAMPLE_SIDE_PX = 512
+MARGIN_PX = 4  # around a window, on which the mending and filling of its pixels depends
 
 
 @dataclass(frozen=True, order=True)
@@ -38,6 +39,23 @@ class Window:
     def slices(self) -> tuple[slice, slice]:
         """The window as an index into the last two axes, (Y, X)."""
         return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+
+
+def widened(window: Window, margin: int, plane: tuple[int, int]) -> Window:
+    """A window enlarged by a margin on each side, within the plane."""
+    top, left = max(window.y - margin, 0), max(window.x - margin, 0)
+    bottom, right = min(window.y + window.height + margin, plane[0]), min(window.x + window.width + margin, plane[1])
+    return Window(top, left, bottom - top, right - left)
+
+
+def inside(inner: Window, outer: Window) -> Window:
+    """The place of a window within another."""
+    return Window(inner.y - outer.y, inner.x - outer.x, inner.height, inner.width)
+
+
+def scaled_window(window: Window, along_y: int, along_x: int) -> Window:
+    """The window of a larger image that shows the same."""
+    return Window(window.y * along_y, window.x * along_x, window.height * along_y, window.width * along_x)
 
 
 def starts(size: int, tile: int, overlap: int) -> list[int]:
@@ -183,26 +201,74 @@ def write_window(writer: Writer, order: Frames, frame: int, window: Window, pixe
     writer.write([bounds[axis] for axis in writer.axes], np.expand_dims(block, singletons))
 
 
-def sample_pixels(image: LazyImage, stack: str = "TZ") -> Iterator[np.ndarray]:
-    """At most 16 windows ``(Y, X)`` of up to 512 x 512 pixels, spread over the frames and over the plane."""
+def read_scaled(
+    image: LazyImage, frames: Sequence[int], window: Window, scales: Sequence[Intensity], stack: str = "TZ"
+) -> npt.NDArray[np.float32]:
+    """One window of some frames on the scales of their channels, hot and missing pixels replaced: ``(frames, Y, X)``.
+
+    ``scales`` has one scale a channel; see ``read_window`` and ``fit_image_intensity``.
+    """
+    around = Window(
+        window.y - MARGIN_PX, window.x - MARGIN_PX, window.height + 2 * MARGIN_PX, window.width + 2 * MARGIN_PX
+    )
+    pixels = read_window(image, frames, around, stack)
+    inner = slice(MARGIN_PX, -MARGIN_PX)
+    return scaled_frames(pixels, frames, frames_of(image.axes, image.shape, stack), scales)[:, inner, inner]
+
+
+def scaled_frames(
+    pixels: np.ndarray, frames: Sequence[int], order: Frames, scales: Sequence[Intensity]
+) -> npt.NDArray[np.float32]:
+    """Pixels ``(frames, Y, X)`` of these frames, those of each channel on its scale; see ``Intensity.measured``."""
+    channels = [order.channel(frame) for frame in frames]
+    if len(set(channels)) == 1:
+        return scales[channels[0]].measured(pixels)
+    return np.stack([scales[channel].measured(plane) for channel, plane in zip(channels, pixels, strict=True)])
+
+
+def cast_frames(
+    values: np.ndarray, frames: Sequence[int], order: Frames, scales: Sequence[Intensity], dtype: npt.DTypeLike
+) -> np.ndarray:
+    """Grey levels of values ``(frames, Y, X)``, the reverse of ``scaled_frames``; see ``Intensity.cast``."""
+    channels = [order.channel(frame) for frame in frames]
+    if len(set(channels)) == 1:
+        return scales[channels[0]].cast(values, dtype)
+    return np.stack([scales[channel].cast(plane, dtype) for channel, plane in zip(channels, values, strict=True)])
+
+
+def sample_pixels(image: LazyImage, stack: str = "TZ", channel: int = 0) -> Iterator[np.ndarray]:
+    """At most 16 windows ``(Y, X)`` of up to 512 x 512 pixels, spread over a channel's frames and over the plane."""
+    for frame, window in sample_places(image, stack, channel):
+        yield read_window(image, [frame], window, stack)[0]
+
+
+def sample_places(image: LazyImage, stack: str = "TZ", channel: int = 0) -> list[tuple[int, Window]]:
+    """The frames and windows of ``sample_pixels``."""
     height, width = plane_size(image)
-    count = frames_of(image.axes, image.shape, stack).count
+    order = frames_of(image.axes, image.shape, stack)
     side_y, side_x = min(SAMPLE_SIDE_PX, height), min(SAMPLE_SIDE_PX, width)
-    frames = np.linspace(0, count - 1, SAMPLE_FRAMES).round().astype(int)
+    numbers = order.of_channel(channel)
+    frames = [numbers[i] for i in np.linspace(0, len(numbers) - 1, SAMPLE_FRAMES).round().astype(int)]
     # Places on a 4 x 4 lattice, in an order that scatters them.
     places = [(5 * number % SAMPLE_FRAMES) for number in range(SAMPLE_FRAMES)]
     windows = [
         Window((height - side_y) * (p // 4) // 3, (width - side_x) * (p % 4) // 3, side_y, side_x) for p in places
     ]
-    for frame, window in dict.fromkeys(zip(frames.tolist(), windows, strict=True)):
-        yield read_window(image, [frame], window, stack)[0]
+    return list(dict.fromkeys(zip(frames, windows, strict=True)))
 
 
-def fit_image_intensity(image: LazyImage, settings: IntensitySettings, stack: str = "TZ") -> Intensity:
-    """The intensity scale of an image, from a sample of its pixels of bounded size."""
-    windows = sample_pixels(image, stack) if settings.needs_sample(image.dtype) else [np.empty(0, image.dtype)]
-    sample = np.concatenate([window.ravel() for window in windows])
-    return settings.fit(sample, image.dtype, image.path.name)
+def fit_image_intensity(
+    image: LazyImage, settings: IntensitySettings, stack: str = "TZ", shrink: Sequence[int] = (1, 1)
+) -> tuple[Intensity, ...]:
+    """The intensity scale of each channel of an image, from samples of its pixels of bounded size.
+
+    ``shrink`` is as in ``IntensitySettings.fit``.
+    """
+    channels = frames_of(image.axes, image.shape, stack).channels
+    return tuple(
+        settings.fit(list(sample_pixels(image, stack, channel)), image.dtype, image.path.name, shrink)
+        for channel in range(channels)
+    )
 
 
 class SheetReader:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.axes import factors
+from pssr2_monai.images.axes import FRAME_ORDERS, factors
 from pssr2_monai.images.intensity import MODES, IntensitySettings
 from pssr2_monai.registered_names import LARGEST_INTEGER, build, short_names
 
@@ -32,6 +32,8 @@ class Record:
         intensity: how pixel values became [0, 1].
         crappifier: the crappifier's configuration; empty for training on real pairs.
         pixel_size: micrometres per axis of the HR images, as far as known.
+        contrast: for real pairs, ``gain`` and ``offset`` (grey levels of the files) that turned HR into LR: the network
+            restores images on the scale of LR.
         versions: of the packages that trained it.
     """
 
@@ -42,6 +44,7 @@ class Record:
     intensity: IntensitySettings = field(default_factory=IntensitySettings)
     crappifier: dict[str, Any] = field(default_factory=dict)
     pixel_size: dict[str, float] = field(default_factory=dict)
+    contrast: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     origin = "record of weights"  # the file that it was read from, for messages; not a field, hence not saved
 
@@ -95,17 +98,21 @@ def _checked(content: Any, origin: str) -> Record:
     if not isinstance(content, dict) or content.keys() - {known.name for known in fields(Record)}:
         raise TypeError("it is not a mapping of a record's fields")
     json.dumps(content, allow_nan=False)  # a ValueError for NaN and infinities
-    kinds = {"network": dict, "crappifier": dict, "pixel_size": dict, "versions": dict, "intensity": dict, "stack": str}
+    mappings = ("network", "crappifier", "pixel_size", "contrast", "versions", "intensity")
+    kinds: dict[str, type] = dict.fromkeys(mappings, dict) | {"stack": str}
     for name, kind in kinds.items():
         if not isinstance(content.get(name, kind()), kind):
             raise TypeError(f"{name} is a {type(content[name]).__name__}, not a {kind.__name__}")
     numbers = content.get("n_frames", [1, 1])
     if len(numbers) != 2 or any(type(number) is not int or number < 1 for number in numbers):
         raise TypeError("n_frames does not count LR and HR frames")
-    if content.get("stack", "TZ") not in ("TZ", "ZT"):
-        raise ValueError(f"stack {content['stack'][:10]!r} is neither TZ nor ZT")
+    if content.get("stack", "TZ") not in FRAME_ORDERS:
+        raise ValueError(f"stack {content['stack'][:10]!r} is not one of {', '.join(FRAME_ORDERS)}")
     if max(*factors(content["scale"]), *numbers) > LARGEST_INTEGER:
         raise ValueError(f"scale or n_frames is beyond {LARGEST_INTEGER}")
+    for name, value in content.get("contrast", {}).items():
+        if type(value) not in (int, float):
+            raise TypeError(f"the contrast's {name[:10]!r} is not a number")
     for axis, size in content.get("pixel_size", {}).items():
         if type(size) not in (int, float) or not 0 < float(size) < math.inf:
             raise TypeError(f"the pixel size along {axis[:10]!r} is not a number of micrometres")

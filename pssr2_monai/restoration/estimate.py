@@ -19,7 +19,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import frames_of, is_volume, scaled_shape
 from pssr2_monai.images.files import is_zarr
 from pssr2_monai.images.image import LazyImage
-from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window
+from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_scaled, reflect_indices
 from pssr2_monai.images.writer import part_path
 from pssr2_monai.networks.record import Record
 from pssr2_monai.restoration.inferer import SeamlessInferer
@@ -135,12 +135,14 @@ def peak_memory() -> int:
 def window_seconds(image: LazyImage, network: torch.nn.Module, record: Record, inferer: SeamlessInferer) -> float:
     """Seconds for reading, restoring and casting one window of an image, the first of them not counted."""
     frames = frames_of(image.axes, image.shape, record.stack)
-    intensity = fit_image_intensity(image, record.intensity, record.stack)
+    scales = fit_image_intensity(image, record.intensity, record.stack)
     volume = is_volume(record.scale)
     plane = plane_size(image)
     axes = inferer.axes((frames.run, *plane) if volume else plane)
     device = next(network.parameters()).device
-    numbers = list(range(axes[0].length)) if volume else frames.window(frames.count // 2, record.n_frames[0])
+    numbers = frames.window(frames.count // 2, record.n_frames[0])
+    if volume:
+        numbers = reflect_indices(axes[0].starts[0], axes[0].length, frames.run).tolist()
     began = time.perf_counter()
     for number in range(TRIAL_WINDOWS + 1):
         if number == 1:
@@ -148,10 +150,10 @@ def window_seconds(image: LazyImage, network: torch.nn.Module, record: Record, i
         # Along the diagonal, so that not all of them lie in one chunk.
         y, x = (number * max(0, axis.size - axis.length) // TRIAL_WINDOWS for axis in axes[-2:])
         window = Window(y, x, axes[-2].length, axes[-1].length)
-        pixels = intensity.apply(read_window(image, numbers, window, record.stack))
+        pixels = read_scaled(image, numbers, window, scales, record.stack)
         with torch.inference_mode():
             (output,) = inferer.predicted([torch.from_numpy(np.ascontiguousarray(pixels))[None].to(device)], network)
-        intensity.cast(output.cpu().numpy(), image.dtype)
+        scales[frames.channel(numbers[0])].cast(output.cpu().numpy(), image.dtype)
     return (time.perf_counter() - began) / TRIAL_WINDOWS
 
 

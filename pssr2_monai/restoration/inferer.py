@@ -32,9 +32,9 @@ class SeamlessInferer(Inferer):
     """Sliding windows blended without seams, inside the image and at its border, in bounded memory if need be.
 
     The windows lie on one grid, and each pixel is the weighted mean of those that know it best (see
-    ``WindowAxis``); the image is continued by reflection. An axis along which the image fits into one window
-    goes through the network whole. MONAI's own sliding window holds the whole output and its weights, and gives the
-    outermost pixels of a window, which saw zeros instead of their surroundings, a share that shows as lines.
+    ``WindowAxis``); the image is continued by reflection, also where it fits into one window. MONAI's own
+    sliding window holds the whole output and its weights, and gives the outermost pixels of a window, which saw zeros
+    instead of their surroundings, a share that shows as lines.
 
     Args:
         window: largest side of the windows in LR pixels, by default 640, for volumes 96; an image is covered by windows
@@ -214,7 +214,7 @@ class WindowAxis:
 
     They begin at multiples of ``step``, less a margin, wherever the axis is divided for other reasons, so that a pixel
     is made from the same windows whatever part of the image is asked for. An axis that is no longer than a window has
-    one window of the axis's size.
+    one window, which reaches beyond it by the pixels without weight.
     """
 
     size: int  # all in pixels
@@ -224,7 +224,7 @@ class WindowAxis:
 
     @property
     def length(self) -> int:
-        return min(self.size, self.window)
+        return self.window if self.size > self.window else self.size + 2 * self.edge
 
     @property
     def edge(self) -> int:
@@ -239,7 +239,7 @@ class WindowAxis:
     def starts(self) -> range:
         """First pixels of the windows; the first one is negative."""
         if self.size <= self.window:
-            return range(1)
+            return range(-self.edge, 1 - self.edge)
         count = 1 + -(-(self.size + 2 * self.margin - self.window) // self.step)
         return range(-self.margin, -self.margin + count * self.step, self.step)
 

@@ -112,13 +112,13 @@ class FileRestorer:
         if (self.overwrite and begun_settings(notes) != settings) or not part_path(target).exists():
             remove(notes)
             settings, layout = self._settings(image, target, state, halvings)
-        intensity = fit_image_intensity(image, self.record.intensity, self.record.stack)
+        scales = fit_image_intensity(image, self.record.intensity, self.record.stack)
         journal = Journal(notes, settings) if notes.exists() else None
         writer = output_writer(target, image, self.record, self.overwrite, resume=journal is not None, layout=layout)
         try:
             if writer.chunks is not None:
                 journal = journal or Journal(notes, settings)
-            restorer = ImageRestorer(image, writer, self.network, self.record, layout.inferer, intensity, layout)
+            restorer = ImageRestorer(image, writer, self.network, self.record, layout.inferer, scales, layout)
             restorer.quantize()
             self._run(restorer, journal)
             copy_alpha(image, writer, layout.frames.scale_by_axis(self.record.scale))

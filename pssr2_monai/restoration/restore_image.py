@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 from uuid import uuid4
 
@@ -19,7 +20,17 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import factors
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.intensity import Intensity
-from pssr2_monai.images.windows import Window, read_window, reflect_indices, write_window
+from pssr2_monai.images.padding import SOLID_SIDE_PX, without_data
+from pssr2_monai.images.windows import (
+    Window,
+    inside,
+    plane_size,
+    read_scaled,
+    read_window,
+    reflect_indices,
+    widened,
+    write_window,
+)
 from pssr2_monai.images.writer import Writer
 from pssr2_monai.networks.record import Record
 from pssr2_monai.restoration.engines import WorkerNetwork, one_at_a_time
@@ -40,8 +51,9 @@ class ImageRestorer:
     network: torch.nn.Module  # in evaluation mode, on the device that does the work
     record: Record
     inferer: SeamlessInferer
-    intensity: Intensity  # of the source
+    scales: tuple[Intensity, ...]  # of the source's channels
     layout: Layout
+    _warned: bool = field(default=False, init=False)
     key: str = field(default_factory=lambda: uuid4().hex, kw_only=True)  # by which a worker recognises the image
 
     def run(
@@ -82,7 +94,7 @@ class ImageRestorer:
         """Cast a piece, and write the blocks that it completes."""
         blocks, place, piece = restored
         pixels = np.moveaxis(piece[0].cpu().numpy(), -3 if self.inferer.volume else -2, 0)
-        for rows, block in blocks.add(place, pixels, self.cast):
+        for rows, block in blocks.add(place, pixels, partial(self.cast, blocks.strip)):
             with record_function("write"):
                 self.write(blocks.strip, rows, block)
             yield blocks.strip, rows, block.size
@@ -90,10 +102,8 @@ class ImageRestorer:
     @record_function("read")
     def read(self, frames: Sequence[int], window: Window) -> torch.Tensor:
         """``(1, frames, Y, X)`` as the network takes them, on its device."""
-        pixels = read_window(self.image, frames, window, self.record.stack)
-        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-            logger.warning("%s: holds NaN or infinite pixels, which are taken for black and white", self.image.path)
-        return torch.from_numpy(self.intensity.apply(pixels))[None].to(next(self.network.parameters()).device)
+        pixels = read_scaled(self.image, frames, window, self.scales, self.record.stack)
+        return torch.from_numpy(pixels)[None].to(next(self.network.parameters()).device)
 
     def quantize(self) -> None:
         """Find the range of 8-bit integers by the image, where the network is to compute in them."""
@@ -116,13 +126,49 @@ class ImageRestorer:
         return samples
 
     @record_function("cast")
-    def cast(self, pixels: np.ndarray) -> np.ndarray:
-        """What is written for restored rows: of the same shape, of any dtype."""
-        return self.intensity.cast(pixels, self.writer.dtype)
+    def cast(self, strip: Strip, pixels: np.ndarray) -> np.ndarray:
+        """What is written for restored rows of a strip: of the same shape, of any dtype."""
+        channels = self.channels(strip)
+        if len(set(channels)) == 1:
+            return self.scales[channels[0]].cast(pixels, self.writer.dtype)
+        planes = [self.scales[channel].cast(pixels[:, i], self.writer.dtype) for i, channel in enumerate(channels)]
+        return np.stack(planes, axis=1)
+
+    def channels(self, strip: Strip) -> list[int]:
+        """The channel of each restored frame."""
+        order = self.layout.frames.scaled(factors(self.record.scale)[0])
+        return [order.channel(frame) for frame in strip.restored_frames]
+
+    def without_data(self, strip: Strip, rows: range) -> tuple[np.ndarray, np.ndarray] | None:
+        """Which pixels of a block ``(frames, Y, X)`` have no data in the source, and what it holds there."""
+        channel = self.channels(strip)[0]
+        padding = self.scales[channel].padding
+        if padding is None and self.image.dtype.kind != "f":
+            return None
+        frames, (down, across) = list(strip.restored_frames), (rows, *strip.column)[-2:]
+        if self.inferer.volume:
+            frames = [strip.frames[row] for row in rows]
+        window = Window(down.start, across.start, len(down), len(across))
+        around = widened(window, SOLID_SIDE_PX, plane_size(self.image))
+        pixels = read_window(self.image, frames, around, self.record.stack)
+        missing = without_data(pixels, padding)
+        if missing is None:
+            return None
+        if not self._warned:
+            self._warned = True
+            logger.warning("%s: holds areas without data (padding, NaN), which stay as they are", self.image.path)
+        part = (slice(None), *inside(window, around).slices())
+        missing, pixels = missing[part], pixels[part]
+        for axis, factor in enumerate(factors(self.record.scale)):
+            pixels, missing = pixels.repeat(factor, axis), missing.repeat(factor, axis)
+        return missing, pixels
 
     def write(self, strip: Strip, rows: range, block: np.ndarray) -> None:
         """Write ``(rows, frames, X)`` of planes or ``(frames, Y, X)`` of a volume."""
         order = self.layout.frames.scaled(factors(self.record.scale)[0])
+        if (lacking := self.without_data(strip, rows)) is not None:
+            missing, pixels = (part if self.inferer.volume else part.swapaxes(0, 1) for part in lacking)
+            block = np.where(missing, pixels, block).astype(block.dtype)
         spans = [
             (part.start * factor, len(part) * factor)
             for part, factor in zip((rows, *strip.column), self.layout.scale, strict=True)

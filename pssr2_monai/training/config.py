@@ -161,11 +161,13 @@ def record_of_config(
     intensity: IntensitySettings,
     pixel_size: Mapping[str, float],
     crappified: bool = True,
+    contrast: Mapping[str, float] | None = None,
 ) -> Record:
     """Return the record of the training that the config describes; to be called from an expression of a config.
 
     A config expression sees objects, not the configuration they were made from; that is read from the parser that is
-    resolving the expression. ``pixel_size``: micrometres of the HR images; ``crappified``: not of real pairs.
+    resolving the expression. ``pixel_size``: micrometres of the HR images; ``crappified``: not of real pairs;
+    ``contrast``: median gain and offset from HR to LR of real pairs.
     """
 
     def recorded_name(kind: Kind, target: str) -> str:
@@ -180,6 +182,7 @@ def record_of_config(
         intensity=intensity,
         crappifier=short_names("crappifier", _resolved(parser, "crappifier"), recorded_name) if crappified else {},
         pixel_size=dict(pixel_size),
+        contrast=dict(contrast or {}),
         versions={"pssr2_monai": pssr2_monai.__version__, "monai": monai.__version__, "torch": torch.__version__},
     )
 

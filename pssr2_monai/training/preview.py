@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from tqdm import tqdm
 
 from pssr2_monai.bundle import bundle_dir
 from pssr2_monai.crappify.transforms import Crappifyd
-from pssr2_monai.data.datalists import TileLists, shared_intensity
+from pssr2_monai.data.datalists import TileLists
 from pssr2_monai.data.loading import LoadTiled, TileDataset
+from pssr2_monai.data.scales import shared_intensity
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import Frames, factors, frames_of
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity, IntensitySettings
-from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window, write_window
+from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_scaled, write_window
 from pssr2_monai.images.writer import create_writer, target_files, write_image
 from pssr2_monai.training.config import check_overrides, config_files
 from pssr2_monai.training.train import plain_errors, text_as_strings
@@ -69,13 +71,13 @@ def crappify_images(
         >>> [path.name for path in crappify_images("images", "crappified", scale=4)]
         ['cell_0.tif', 'cell_1.tif', 'cell_2.tif', 'cell_3.tif', 'cell_4.tif']
     """
-    crappifying = _Crappifying(preset, overrides, trust)
+    crappifying = _image_crappifier(preset, overrides, trust)
     pairs = target_files(Path(source), Path(target), overwrite, format)
-    intensity_of = crappifying.intensities([file for file, _ in pairs])
+    scales_of = crappifying.scales([file for file, _ in pairs])
     for file, output in pairs:
         output.parent.mkdir(parents=True, exist_ok=True)
         with open_image(file, crappifying.axes, crappifying.image) as image:
-            crappifying.write(image, output, intensity_of(image), seed, overwrite)
+            crappifying.write(image, output, scales_of(image), seed, overwrite)
         logger.info("%s -> %s", file, output)
     return [output for _, output in pairs]
 
@@ -160,9 +162,9 @@ def preview(
     Returns LR and HR ``(frames, Y, X)`` in [0, 1]: the middle frame or, where the scale has a factor for the frames,
     the HR frames around it that make four LR frames.
     """
-    crappifying = _Crappifying(preset, overrides)
+    crappifying = _image_crappifier(preset, overrides)
     stack, (along_z, along_y, along_x) = crappifying.stack, factors(crappifying.scale)
-    intensity_of = crappifying.intensities([Path(source)])
+    scales_of = crappifying.scales([Path(source)])
     with open_image(source, crappifying.axes, crappifying.image) as image:
         frames = frames_of(image.axes, image.shape, stack)
         count = min(4, frames.run // along_z) * along_z if along_z > 1 else 1
@@ -170,8 +172,10 @@ def preview(
         height, width = plane_size(image)
         rows, columns = min(side, height) // along_y * along_y, min(side, width) // along_x * along_x
         window = Window((height - rows) // 2, (width - columns) // 2, rows, columns)
-        hr = intensity_of(image).apply(read_window(image, list(range(first, first + count)), window, stack))
-    return crappifying.crappify(hr, seed), hr
+        scales = scales_of(image)
+        hr = read_scaled(image, list(range(first, first + count)), window, scales, stack)
+        limits = scales[frames.channel(first)].limits(image.dtype)
+    return crappifying.crappify(hr, limits, seed), hr
 
 
 def _training_config(
@@ -190,29 +194,41 @@ def _parsed(config: ConfigParser, name: str) -> Any:
         return config.get_parsed_content(name)
 
 
-class _Crappifying:
-    """The crappifier of a training config, and how a training reads the images that it crappifies."""
+def _image_crappifier(
+    preset: str | Sequence[str] | None, overrides: dict[str, Any], trust: bool = False
+) -> ImageCrappifier:
+    config = _training_config(preset, overrides, trust)
+    return ImageCrappifier(
+        *(_parsed(config, name) for name in ("crappifier", "scale", "stack", "axes", "image", "intensity"))
+    )
 
-    def __init__(self, preset: str | Sequence[str] | None, overrides: dict[str, Any], trust: bool = False) -> None:
-        config = _training_config(preset, overrides, trust)
-        names = ("scale", "stack", "axes", "image")
-        self.scale, self.stack, self.axes, self.image = (_parsed(config, name) for name in names)
-        self.settings: IntensitySettings = _parsed(config, "intensity")
-        self.transform = Crappifyd("hr", _parsed(config, "crappifier"), "lr")
 
-    def crappify(self, hr: np.ndarray, seed: int) -> np.ndarray:
-        self.transform.set_random_state(seed=seed)
-        return np.asarray(self.transform({"hr": torch.from_numpy(hr)})["lr"])
+@dataclass(frozen=True)
+class ImageCrappifier:
+    """A crappifier, and how a training reads the images that it crappifies."""
 
-    def intensities(self, files: Sequence[Path]) -> Callable[[LazyImage], Intensity]:
-        """Check the files, and return what gives a file's scale as training fits it: one for each, or one for all."""
+    crappifier: Callable[..., Any]
+    scale: int | Sequence[int]
+    stack: str
+    axes: str | None
+    image: int | str | None
+    intensity: IntensitySettings
+
+    def crappify(self, hr: np.ndarray, limits: tuple[float, float], seed: int) -> np.ndarray:
+        """The LR image ``(frames, Y, X)`` of an HR one; ``limits`` are those of the file on its scale."""
+        transform = Crappifyd("hr", self.crappifier, "lr").set_random_state(seed=seed)
+        return np.asarray(transform({"hr": torch.from_numpy(hr), "limits": limits})["lr"])
+
+    def scales(self, files: Sequence[Path]) -> Callable[[LazyImage], tuple[Intensity, ...]]:
+        """Check the files, and return what gives a file's scales as training fits them: for each file, or for all."""
         for file in files:
             with open_image(file, self.axes, self.image) as image:
                 self.lr_shape(image)
-        if self.settings.scope == "dataset":
-            shared = shared_intensity(files, self.settings, self.stack, self.axes, self.image)
-            return lambda image: shared
-        return lambda image: fit_image_intensity(image, self.settings, self.stack)
+        shrink = factors(self.scale)[1:]
+        if self.intensity.scope == "dataset":
+            shared = shared_intensity(files, self.intensity, self.stack, self.axes, self.image, shrink)
+            return lambda image: (shared,)
+        return lambda image: fit_image_intensity(image, self.intensity, self.stack, shrink)
 
     def lr_shape(self, image: LazyImage) -> tuple[int, ...]:
         frames = frames_of(image.axes, image.shape, self.stack)
@@ -225,10 +241,13 @@ class _Crappifying:
             )
         return shape
 
-    def write(self, image: LazyImage, target: Path, intensity: Intensity, seed: int, overwrite: bool) -> None:
+    def write(
+        self, image: LazyImage, target: Path, scales: Sequence[Intensity], seed: int, overwrite: bool = False
+    ) -> None:
+        """Write the LR image of an HR one, frame by frame; ``scales`` are those of its channels."""
         frames, shape = frames_of(image.axes, image.shape, self.stack), self.lr_shape(image)
         by_axis, sizes = frames.scale_by_axis(self.scale), dict(zip(image.axes, shape, strict=True))
-        order = Frames(frames.order, tuple(sizes[axis] for axis in frames.order))
+        order = Frames(frames.order, tuple(sizes[axis] for axis in frames.order), frames.joint)
         lr_window = Window(0, 0, sizes["Y"], sizes["X"])
         along_z, along_y, along_x = factors(self.scale)
         window = Window(0, 0, lr_window.height * along_y, lr_window.width * along_x)
@@ -251,14 +270,16 @@ class _Crappifying:
             )
             for number, (hr_frames, kept) in enumerate(groups):
                 entropy = [seed, zlib.crc32(image.path.name.encode()), number]
-                hr = intensity.apply(read_window(image, hr_frames, window, self.stack))
-                lr = self.crappify(hr, int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+                hr = read_scaled(image, hr_frames, window, scales, self.stack)
+                limits = scales[order.channel(number)].limits(image.dtype)
+                lr = self.crappify(hr, limits, int(np.random.SeedSequence(entropy).generate_state(1)[0]))
                 if lr.shape[-2:] != (lr_window.height, lr_window.width):
                     raise InputError(
                         f"crappifier: shrinks {window.height} x {window.width} pixels to {lr.shape[-2]} x "
                         f"{lr.shape[-1]}, which is not by the scale {self.scale!r}; give both the same scale"
                     )
-                write_window(writer, order, number, lr_window, intensity.cast(lr[kept], image.dtype))
+                grey = scales[order.channel(number)].cast(lr[kept], image.dtype)
+                write_window(writer, order, number, lr_window, grey)
 
 
 def _groups(frames: Frames, along_run: int) -> Iterator[tuple[list[int], int]]:

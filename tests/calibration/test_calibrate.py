@@ -93,9 +93,12 @@ def test_training_takes_the_preset_as_it_is(tmp_path: Path) -> None:
     parser["dataset_dir"] = str(tmp_path / "HR")
     assert parser.get_parsed_content("scale") == 2
     crappify = parser.get_parsed_content("crappifier").set_random_state(seed=0)
-    hr = torch.from_numpy(_scene(50)[None].astype(np.float32) / 255)
+    contrast, brightness = (np.mean(parser.get_parsed_content(name)) for name in ("contrast", "brightness"))
+    assert (contrast, 255 * brightness) == (pytest.approx(0.8, abs=0.01), pytest.approx(20, abs=1))
+    # The target of the training is on the scale of the LR images.
+    hr = torch.from_numpy(_scene(50)[None].astype(np.float32) / 255) * contrast + brightness
     images = np.stack([crappify(hr).numpy()[0] * 255 for _ in range(20)])
-    clean = np.asarray(Image.fromarray(hr[0].numpy() * 255).resize((SIDE, SIDE), 2))
+    clean = np.asarray(Image.fromarray(_scene(50).astype(np.float32)).resize((SIDE, SIDE), 2))
     expected = 0.8 * clean + 20
     assert images.mean() == pytest.approx(expected.mean(), abs=1.0)
     assert (images - expected).std() == pytest.approx(np.sqrt((0.64 * 0.8 * clean + 49).mean()), rel=0.08)
@@ -137,12 +140,15 @@ def test_sixteen_bits_count_in_grey_levels_of_the_range(tmp_path: Path) -> None:
     for number in range(4):
         scene = _scene(number, SIDE)
         noisy = scene + np.random.default_rng(number).normal(0, 6, scene.shape)
-        # An LR file's range is the 0.1 to 99.9 percentile of its pixels; sigma counts in a 255th of that.
-        units.append(float(np.ptp(np.percentile(noisy, [0.1, 99.9]))) / 255)
+        # An LR file's range is that of the means of its blocks; sigma counts in a 255th of it.
+        blocks = scene[: SIDE // 8 * 8, : SIDE // 8 * 8].reshape(SIDE // 8, 8, SIDE // 8, 8).mean(axis=(1, 3))
+        units.append(float(np.ptp(np.percentile(blocks, [0.1, 99.9]))) / 255)
         for name, image in (("HR", scene), ("LR", noisy)):
             tifffile.imwrite(tmp_path / name / f"{number}.tif", (1000 + 10 * image).round().astype(np.uint16))
     found = calibrate(tmp_path / "LR", tmp_path / "out.json", hr=tmp_path / "HR", model="gaussian")
     assert found.values["gaussian"] == pytest.approx(float(np.mean(6 / np.array(units))), rel=0.05)
+    contrast = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["contrast"]
+    assert np.mean(contrast) == pytest.approx(1, abs=0.02)
 
 
 def test_one_pair_works_with_a_note(tmp_path: Path) -> None:

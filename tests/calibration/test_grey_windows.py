@@ -43,16 +43,18 @@ def test_levels_follow_the_intensity_range(tmp_path: Path) -> None:
     twelve[:4] = 4095
     with open_image(_saved(tmp_path, twelve)) as image:
         intensity = Intensity(95.0, 2645.0)  # ten file levels a grey level
-        grey, saturated = grey_windows(image, intensity, [(0, Window(0, 0, 32, 32))])
+        grey, saturated = grey_windows(image, [intensity], [(0, Window(0, 0, 32, 32))])
         np.testing.assert_allclose(grey[0], (twelve - 95.0) / 10, atol=1e-3)
         np.testing.assert_array_equal(saturated[0], twelve == 4095)
-        np.testing.assert_allclose(Levels.row(image, intensity, grey, saturated), [-9.5, 0.1, -9.5, 400.0], atol=1e-3)
+        levels = Levels.of_windows(image, [intensity], [0], grey, saturated)
+    rows = (levels.zero, levels.step, levels.bottom, levels.top)
+    np.testing.assert_allclose(np.ravel(rows), [-9.5, 0.1, -9.5, 400.0], atol=1e-3)
 
 
 def test_a_few_brightest_pixels_are_not_saturated(tmp_path: Path) -> None:
     pixels = np.arange(64 * 64).reshape(64, 64).astype(np.uint16)
     with open_image(_saved(tmp_path, pixels)) as image:
-        _, saturated = grey_windows(image, Intensity(0.0, 4096.0), [(0, Window(0, 0, 64, 64))])
+        _, saturated = grey_windows(image, [Intensity(0.0, 4096.0)], [(0, Window(0, 0, 64, 64))])
     # The least value is the least that a file can hold; the greatest is one pixel of 4096.
     assert saturated.sum() == 1
     assert saturated[0, 0, 0]

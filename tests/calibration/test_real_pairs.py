@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from pssr2_monai.calibration.real_pairs import Contrast, blocks_of, fit_contrasts
+from pssr2_monai.data.scales import Contrast, blocks_of, fit_contrasts
 
 SHAPE = (1, 256, 256)
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from monai.data import CacheDataset, DataLoader, DistributedSampler
 from PIL import Image
 
-from pssr2_monai.data import datalists, pairs
+from pssr2_monai.data import datalists, pairs, scales
 from pssr2_monai.data.datalists import TileSettings, tile_lists
 from pssr2_monai.data.loading import LoadTiled
 from pssr2_monai.errors import InputError
@@ -176,7 +176,7 @@ def test_small_sheets_are_split_by_place_with_at_least_a_tile(tmp_path: Path) ->
 
 
 def test_tiles_without_content_are_left_out(tmp_path: Path) -> None:
-    image = np.zeros((64, 128), np.uint8)
+    image = np.tile(np.array([100, 101], np.uint8), (64, 64))
     image[:, :64] = np.random.default_rng(0).integers(0, 256, (64, 64))
     Image.fromarray(image).save(tmp_path / "half.png")
     options = {"tile": 32, "split": "file", "val_fraction": 0}
@@ -185,6 +185,14 @@ def test_tiles_without_content_are_left_out(tmp_path: Path) -> None:
     assert sorted(item["window"][1] for item in kept) == [0, 0, 32, 32]
     load = LoadTiled("label", random_position=True).set_random_state(0)
     assert min(load(item)["label"].std() for item in [*kept] * 20) > 0.2  # at random places, too, they have content
+
+
+def test_tiles_of_padding_are_left_out(tmp_path: Path) -> None:
+    image = np.zeros((64, 128), np.uint8)
+    image[:, :80] = np.random.default_rng(0).integers(50, 256, (64, 80))
+    Image.fromarray(image).save(tmp_path / "padded.png")
+    tiles = tile_lists(tmp_path, TileSettings(tile=32, split="file", val_fraction=0)).training
+    assert sorted(item["window"][1] for item in tiles) == [0, 0, 32, 32, 64, 64]  # half of the last two is data
 
 
 def test_validation_tiles_are_thinned_evenly(hr_folder: Path) -> None:
@@ -297,17 +305,18 @@ def test_tiles_of_whole_files_cover_every_pixel_of_every_frame(
 
 
 def test_one_intensity_scale_for_a_data_set(tmp_path: Path) -> None:
-    images = [np.random.default_rng(n).integers(1000 * n, 1000 * n + 800, (64, 64)).astype(np.uint16) for n in (1, 2)]
+    steps = np.repeat(np.linspace(0, 800, 2), 32) * np.ones((64, 1))
+    steps += np.arange(64)[:, None] % 2  # no block is constant, as padding is
+    images = [(1000 * n + steps).astype(np.uint16) for n in (1, 2)]
     for number, image in enumerate(images):
         write_image(tmp_path / f"{number}.tif", image, axes="YX", pixel_size={})
     options = {"tile": 32, "split": "file", "val_fraction": 0}
     own = tile_lists(tmp_path, TileSettings(**options))
-    assert len({tuple(item["intensity"]["label"]) for item in own.training}) == 2
+    assert len({item["intensity"]["label"][0] for item in own.training}) == 2
     shared = tile_lists(tmp_path, TileSettings(**options, intensity=IntensitySettings(scope="dataset")))
-    (scale,) = {tuple(item["intensity"]["label"]) for item in shared.training}
-    low, high = np.percentile(np.stack(images), [0.1, 99.9])
-    assert scale == (pytest.approx(low, abs=10), pytest.approx(high, abs=10))
-    assert shared.intensity == IntensitySettings("fixed", *scale)
+    ((low, high, *_),) = {item["intensity"]["label"][0] for item in shared.training}
+    assert (low, high) == (pytest.approx(1000, abs=30), pytest.approx(2800, abs=30))
+    assert shared.intensity == IntensitySettings("fixed", low, high)
     assert own.intensity == IntensitySettings()
 
 
@@ -327,13 +336,13 @@ def test_each_file_is_opened_and_sampled_once(
         opened.append(path)
         return open_image(path, axes, image)
 
-    def sample_and_count(image: LazyImage, stack: str = "TZ") -> Iterator[np.ndarray]:
+    def sample_and_count(image: LazyImage, stack: str = "TZ", channel: int = 0) -> Iterator[np.ndarray]:
         sampled.append(image.path)
-        return sample_pixels(image, stack)
+        return sample_pixels(image, stack, channel)
 
     for module in (datalists, pairs):
         monkeypatch.setattr(module, "open_image", open_and_count)
-    for module in (datalists, windows):
+    for module in (scales, windows):
         monkeypatch.setattr(module, "sample_pixels", sample_and_count)
     options = TileSettings(tile=32, scale=2, intensity=IntensitySettings(scope=scope))
     lists = tile_lists(tmp_path / "hr", options, tmp_path / "lr" if paired else None)

@@ -162,7 +162,7 @@ def test_tiles_turn_over_equally_often_and_pairs_together(tmp_path: Path) -> Non
     for name, pixels in (("hr.tif", hr), ("lr.tif", hr[::4, ::4]), ("wide.tif", hr[:, ::4])):
         tifffile.imwrite(tmp_path / name, pixels)
     item = {"name": "a", "label": str(tmp_path / "hr.tif"), "frame": 0, "window": [0, 0, 32, 32]}
-    item["intensity"] = {"label": [0, 255], "image": [0, 255]}
+    item["intensity"] = {"label": [[0, 255]], "image": [[0, 255]]}
     plane = hr[None].astype(np.float32) / 255
     for keys, scale, image, kinds in (
         (("label",), 4, "lr.tif", 8),

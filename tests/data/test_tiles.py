@@ -25,7 +25,8 @@ def _sheet(number: int = 0, frames: int = 1, region: Window | None = None, **opt
         "step": 1,
         "centres": np.arange(frames) + 2,
         "run": None,
-        "intensity": {"label": [0.0, 255.0]},
+        "intensity": {"label": [(0.0, 255.0)]},
+        "limits": [(0.0, 1.0)],
     }
     return SheetTiles(**settings | options)
 
@@ -70,7 +71,8 @@ def test_an_item_has_all_that_loading_needs() -> None:
         "run": [10, 10],
         "window": [36, 46, 32, 32],
         "region": [4, 8, 64, 70],
-        "intensity": {"label": [0.0, 255.0]},
+        "intensity": {"label": [(0.0, 255.0)]},
+        "limits": [(0.0, 1.0)],
     }
     kept = _sheet(kept=np.array([0, 6, 19]))
     assert len(kept) == 3

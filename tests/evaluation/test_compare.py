@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from pssr2_monai.crappify.crappify import Downsample
 from pssr2_monai.errors import InputError
-from pssr2_monai.evaluation.compare import Comparison, compare, upscale
+from pssr2_monai.evaluation.compare import Comparison, compare, scoring_scales, upscale
 from pssr2_monai.evaluation.measures import ring_correlation
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import write_image
-from pssr2_monai.networks.weights import load_weights
-from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.networks.record import Record
 
 
 @pytest.fixture(scope="module")
-def pair(hr_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Files of an HR image of 96 x 112 pixels and of its LR partner, a quarter as large."""
-    hr, lr = hr_folder / "cell_0.png", tmp_path_factory.mktemp("lr") / "cell_0.png"
-    image = Image.open(hr)
-    image.resize((image.width // 4, image.height // 4), Image.BILINEAR).save(lr)
-    return hr, lr
+def files(hr_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files of an HR image of 96 x 112 pixels, of its LR partner, a quarter as large, and of a restored image."""
+    folder = tmp_path_factory.mktemp("compared")
+    image = Image.open(hr_folder / "cell_0.png")
+    image.resize((image.width // 4, image.height // 4), Image.BILINEAR).save(folder / "lr.png")
+    image.point(lambda value: value // 2 + 40).save(folder / "sr.png")
+    return {"hr": hr_folder / "cell_0.png", "lr": folder / "lr.png", "sr": folder / "sr.png"}
+
+
+def _compared(files: dict[str, Path], record: Record, **options: Any) -> list[Comparison]:
+    with ExitStack() as stack:
+        images = {name: stack.enter_context(open_image(path)) for name, path in files.items()}
+        return list(compare(**images, record=record, **options))
 
 
 @pytest.mark.parametrize(("mode", "pil"), [("bilinear", Image.BILINEAR), ("bicubic", Image.BICUBIC)])
@@ -50,40 +57,41 @@ def test_an_unknown_mode_is_refused() -> None:
         upscale(np.zeros((1, 4, 4), np.float32), 2, "nearest")
 
 
-def test_a_sample_of_real_pairs_holds_their_pixels_and_what_becomes_of_them(
-    pair: tuple[Path, Path], tiny_weights: Path
-) -> None:
-    network, record = load_weights(tiny_weights)
-    with open_image(pair[0]) as hr, open_image(pair[1]) as lr:
-        (sample,) = compare(hr, lr, network, record, SeamlessInferer())
-    lr_image = Image.open(pair[1])
-    np.testing.assert_allclose(sample.hr[0], np.asarray(Image.open(pair[0])) / 255, atol=1e-6)
-    np.testing.assert_allclose(sample.lr[0], np.asarray(lr_image) / 255, atol=1e-6)
-    bicubic = np.asarray(lr_image.resize((112, 96), Image.BICUBIC)) / 255
+def test_a_sample_holds_the_pixels_of_the_files(files: dict[str, Path]) -> None:
+    (sample,) = _compared(files, Record({}, 4))
+    pixels = {name: np.asarray(Image.open(path)) / 255 for name, path in files.items()}
+    np.testing.assert_allclose(sample.hr[0], pixels["hr"], atol=1e-6)
+    np.testing.assert_allclose(sample.lr[0], pixels["lr"], atol=1e-6)
+    np.testing.assert_allclose(sample.restored["model"][0], pixels["sr"], atol=1e-6)
+    bicubic = np.asarray(Image.open(files["lr"]).resize((112, 96), Image.BICUBIC)) / 255
     assert np.abs(sample.restored["bicubic"][0] - bicubic).max() < 1.01 / 255  # PIL rounds between the axes, too
-    output = network(torch.from_numpy(sample.lr[None])).detach().numpy()[0]
-    np.testing.assert_allclose(sample.restored["model"], (output.clip(0, 1) * 255).round() / 255, atol=1.01 / 255)
-    for planes in sample.restored.values():  # rounded to the file's grey levels
-        np.testing.assert_allclose(planes * 255, (planes * 255).round(), atol=1e-3)
+    planes = sample.restored["bicubic"]  # rounded to the file's grey levels
+    np.testing.assert_allclose(planes * 255, (planes * 255).round(), atol=1e-3)
     assert not sample.deeper
 
 
-def test_crappified_inputs_follow_from_the_seed_the_name_and_the_frame(tiny_weights: Path, tmp_path: Path) -> None:
-    network, record = load_weights(tiny_weights)
-    stack = np.full((3, 64, 64), 100, np.uint8)
-    inputs = {}
-    for name, seed in (("a", 0), ("a", 0), ("b", 0), ("a", 1)):
-        path = tmp_path / f"{name}.tif"
-        write_image(path, stack, axes="ZYX", pixel_size={}, overwrite=True)
-        with open_image(path) as hr:
-            lr = [sample.lr for sample in compare(hr, None, network, record, SeamlessInferer(), seed)]
-        if (name, seed) in inputs:
-            np.testing.assert_array_equal(lr, inputs[name, seed])
-        inputs[name, seed] = np.array(lr)
-    assert [lr.shape for lr in inputs.values()] == [(3, 1, 16, 16)] * 3
-    frames = [frame for lr in inputs.values() for frame in lr[:, 0]]
-    assert len({frame.tobytes() for frame in frames}) == 9
-    assert np.mean(frames) == pytest.approx(100 / 255, abs=0.01)
+def test_scores_count_between_percentiles_of_hr_but_for_eight_bits(tmp_path: Path) -> None:
+    image = np.stack([np.linspace(0, 200, 4096).reshape(64, 64), np.linspace(100, 4000, 4096).reshape(64, 64)])
+    for dtype, expected in ((np.uint8, [(0, 255)] * 2), (np.uint16, np.percentile(image, [0.1, 99.9], axis=(1, 2)).T)):
+        write_image(tmp_path / "a.tif", image.astype(dtype), axes="CYX", pixel_size={}, overwrite=True)
+        with open_image(tmp_path / "a.tif") as hr:
+            np.testing.assert_allclose([(scale.low, scale.high) for scale in scoring_scales(hr)], expected, atol=2)
+
+
+def test_each_run_of_a_volume_is_a_sample(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sizes = {"hr": (2, 7, 32, 32), "lr": (2, 3, 16, 16), "sr": (2, 6, 32, 32)}  # 7 is cut to 6
+    pixels = {name: rng.integers(0, 255, size).astype(np.uint8) for name, size in sizes.items()}
+    for name, image in pixels.items():
+        write_image(tmp_path / f"{name}.tif", image, axes="TZYX", pixel_size={})
+    files = {name: tmp_path / f"{name}.tif" for name in sizes}
+    samples = _compared(files, Record({}, [2, 2, 2], (2, 4)))
+    assert len(samples) == 2
+    for number, sample in enumerate(samples):
+        np.testing.assert_allclose(sample.hr * 255, pixels["hr"][number, :6], atol=1e-3)
+        np.testing.assert_allclose(sample.restored["model"] * 255, pixels["sr"][number], atol=1e-3)
+        assert sample.lr.shape == (3, 16, 16)
+        assert sample.deeper
 
 
 def test_correlations_are_taken_where_detail_was_restored() -> None:
@@ -102,17 +110,16 @@ def test_correlations_are_taken_where_detail_was_restored() -> None:
     assert Comparison(thin[::2], thin, {"model": thin}).correlations() == {}
 
 
-def test_large_planes_are_divided_into_equal_blocks(pair: tuple[Path, Path], tiny_weights: Path) -> None:
-    network, record = load_weights(tiny_weights)
-    with open_image(pair[0]) as hr, open_image(pair[1]) as lr:
-        (whole,) = compare(hr, lr, network, record, SeamlessInferer())
-        blocks = list(compare(hr, lr, network, record, SeamlessInferer(), block_voxels=50**2, min_block_side=32))
+def test_large_planes_are_divided_into_equal_blocks(files: dict[str, Path]) -> None:
+    (whole,) = _compared(files, Record({}, 4))
+    blocks = _compared(files, Record({}, 4), block_voxels=50**2, min_block_side=32)
     # 96 x 112 pixels in 2 x 3 blocks of at most 50 a side, in whole LR pixels.
     assert [block.hr.shape for block in blocks] == 2 * [(1, 48, 36), (1, 48, 36), (1, 48, 40)]
+
+    def joined(planes: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate([np.concatenate([plane[0] for plane in planes[n : n + 3]], axis=1) for n in (0, 3)])
+
     for name in ("hr", "lr"):
-        rows = [np.concatenate([getattr(block, name)[0] for block in blocks[n : n + 3]], axis=1) for n in (0, 3)]
-        np.testing.assert_array_equal(np.concatenate(rows), getattr(whole, name)[0])
-    for method in ("bicubic", "model"):
-        rows = [np.concatenate([block.restored[method][0] for block in blocks[n : n + 3]], axis=1) for n in (0, 3)]
-        off = np.abs(np.concatenate(rows) - whole.restored[method][0])
-        assert np.median(off) < 1 / 255
+        np.testing.assert_array_equal(joined([getattr(block, name) for block in blocks]), getattr(whole, name)[0])
+    for method in ("bilinear", "bicubic", "model"):
+        np.testing.assert_array_equal(joined([block.restored[method] for block in blocks]), whole.restored[method][0])

@@ -206,4 +206,4 @@ def test_weights_are_a_raised_cosine_between_edges_of_nothing() -> None:
 
 def test_windows_begin_on_one_grid() -> None:
     assert list(WindowAxis(size=600, window=256, shared=64, margin=32).starts) == [-32, 160, 352, 544]
-    assert list(WindowAxis(size=256, window=256, shared=64, margin=32).starts) == [0]
+    assert list(WindowAxis(size=256, window=256, shared=64, margin=32).starts) == [-16]

@@ -37,6 +37,11 @@ class Interpolation(torch.nn.Module):
         return F.interpolate(x[:, first : first + self.n_out], scale_factor=self.scale, mode="nearest")
 
 
+class VolumeInterpolation(Interpolation):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(x[:, None], scale_factor=self.scale, mode="nearest")[:, 0]
+
+
 def _record(scale: int, n_frames: tuple[int, int] = (1, 1), mode: str | None = None) -> Record:
     return Record(network={}, scale=scale, n_frames=n_frames, intensity=IntensitySettings(mode=mode))
 
@@ -88,14 +93,52 @@ def test_five_frames_around_the_end_repeat_the_nearest(tmp_path: Path) -> None:
 
 def test_nan_and_infinity_stay_where_they_are(tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
     image = np.random.default_rng(0).uniform(-1, 1, (40, 40)).astype(np.float32)
-    clean = image.copy()
     image[5, 5], image[30, 8], image[20, 20] = np.nan, np.inf, -np.inf
     write_image(tmp_path / "in.tif", image, axes="YX", pixel_size={})
     record = Record(network={}, scale=1, intensity=IntensitySettings("fixed", -1, 1))
     _restore(tmp_path / "in.tif", tmp_path / "out.tif", Interpolation(1, 1), record)
-    clean[5, 5], clean[30, 8], clean[20, 20] = -1, 1, -1
-    np.testing.assert_allclose(tifffile.imread(tmp_path / "out.tif"), clean, atol=1e-6)
-    assert "in.tif: holds NaN or infinite pixels" in caplog.text
+    np.testing.assert_allclose(tifffile.imread(tmp_path / "out.tif"), image, atol=1e-6)
+    assert caplog.text.count("in.tif: holds areas without data") == 1
+
+
+@pytest.mark.parametrize("axes", ["YX", "ZYX"])
+def test_pixels_without_data_stay_without_and_spoil_none_around_them(axes: str, tmp_path: Path) -> None:
+    image = np.full((4, 48, 40), 1000.0, np.float32) + np.arange(40)
+    image = image if axes == "ZYX" else image[0]
+    image[..., 10:20, 7:30] = np.nan
+    write_image(tmp_path / "in.tif", image, axes=axes, pixel_size={})
+    scale = [2, 2, 2] if axes == "ZYX" else 2
+    record = Record(network={}, scale=scale, n_frames=(1, 2) if axes == "ZYX" else (1, 1))
+    network = VolumeInterpolation(2, 1) if axes == "ZYX" else Interpolation(2, 1)
+    inferer = SeamlessInferer(volume=axes == "ZYX")
+    _restore(tmp_path / "in.tif", tmp_path / "out.tif", network, record, inferer)
+    result = tifffile.imread(tmp_path / "out.tif")
+    missing = np.isnan(image)
+    for axis in range(image.ndim):
+        missing = missing.repeat(2, axis)
+    np.testing.assert_array_equal(np.isnan(result), missing)
+    assert result[~missing].min() > 999
+    assert result[~missing].max() < 1041
+
+
+def test_padding_and_hot_pixels_do_not_reach_their_surroundings(tmp_path: Path) -> None:
+    image = (9000 + 10 * np.arange(64) + np.random.default_rng(0).normal(0, 20, (64, 64))).astype(np.uint16)
+    padded = np.zeros((96, 96), np.uint16)
+    padded[:64, :64] = image
+    padded[20, 30] = 65535
+    write_image(tmp_path / "in.tif", padded, axes="YX", pixel_size={})
+
+    class Mean(Interpolation):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.interpolate(F.avg_pool2d(x, 5, 1, 2, count_include_pad=False), scale_factor=2, mode="nearest")
+
+    inferer = SeamlessInferer(precision="float32")
+    _restore(tmp_path / "in.tif", tmp_path / "out.tif", Mean(2, 1), _record(2), inferer)
+    restored = tifffile.imread(tmp_path / "out.tif")
+    assert (restored[128:] == 0).all()
+    assert (restored[:, 128:] == 0).all()
+    expected = 9000 + 10 * np.arange(64)
+    np.testing.assert_allclose(restored[:128:2, :128:2] - expected.astype(float), 0, atol=40)
 
 
 def test_a_failing_network_leaves_no_output(tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""Areas of an image without data: padding of one value around it or within, as alignment and masks leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import distance_transform_edt, maximum_filter, minimum_filter
+
+SOLID_SIDE_PX = 4  # of the least square of one value that counts as an area without data
+MIN_SHARE = 0.02  # of the pixels that lie in such areas
+MAX_SCATTERED_SHARE = 0.01  # of the other pixels that have the value, too: a black level has it everywhere
+MIN_STEP = 0.05  # from the value to the pixels around, as a share of the image's range: data fade into a black level
+MIN_STEP_NOISE = 3.0  # the same, in standard deviations of the noise
+
+Planes = npt.NDArray[Any]
+
+
+def padding_value(windows: Sequence[Planes], span: float, noise: float) -> float | None:
+    """The value of the areas of an image that hold no data, if there are any.
+
+    Args:
+        windows: samples ``(Y, X)`` of the image.
+        span: from its black to its white level, in grey levels.
+        noise: its standard deviation.
+    """
+    flat = [window for window in windows if window.ndim == 2 and min(window.shape) >= SOLID_SIDE_PX]
+    inner = [window[_solid_corners(window)] for window in flat]
+    candidates, counts = np.unique(np.concatenate(inner), return_counts=True) if inner else (np.empty(0), np.empty(0))
+    for value in candidates[np.argsort(-counts)][:2]:
+        areas = [solid(window, value) for window in flat]
+        covered = sum(int(area.sum()) for area in areas)
+        rims = [maximum_filter(area, 3) & ~area for area in areas]
+        rim = np.concatenate([window[edge] for window, edge in zip(flat, rims, strict=True)])
+        others = np.concatenate([window[~area] for window, area in zip(flat, areas, strict=True)])
+        if (
+            covered >= MIN_SHARE * sum(area.size for area in areas)
+            and len(rim)
+            and np.mean(others == value) <= MAX_SCATTERED_SHARE
+            and abs(np.median(rim) - float(value)) >= max(MIN_STEP * span, MIN_STEP_NOISE * noise)
+        ):
+            return float(value)
+    return None
+
+
+def solid(planes: Planes, value: float) -> npt.NDArray[np.bool_]:
+    """Which pixels of ``(..., Y, X)`` lie in areas of a value, of squares of 4 pixels a side at least."""
+    size = (1,) * (planes.ndim - 2) + (SOLID_SIDE_PX,) * 2
+    equal = planes == value
+    if not equal.any():
+        return np.asarray(equal)
+    # Beyond the edges everything counts as equal: what lies there is not known.
+    eroded = minimum_filter(equal, size, mode="constant", cval=True)
+    shift = (0,) * (planes.ndim - 2) + (-1,) * 2  # an even size is not centred
+    return np.asarray(maximum_filter(eroded, size, mode="constant", cval=False, origin=shift) & equal)
+
+
+def without_data(planes: Planes, padding: float | None) -> npt.NDArray[np.bool_] | None:
+    """Which pixels of ``(..., Y, X)`` are not finite or padding; None where all are data."""
+    missing = None if planes.dtype.kind != "f" else ~np.isfinite(planes)
+    if padding is not None:
+        areas = solid(planes, padding)
+        missing = areas if missing is None else missing | areas
+    return missing if missing is not None and missing.any() else None
+
+
+def filled(planes: Planes, missing: npt.NDArray[np.bool_] | None) -> Planes:
+    """Planes ``(..., Y, X)`` with the nearest pixel with data in place of those without; 0 where a plane has none."""
+    if missing is None:
+        return planes
+    result = planes.copy()
+    for index in np.ndindex(planes.shape[:-2]):
+        if missing[index].all():
+            result[index] = np.where(np.isfinite(planes[index]), planes[index], 0)
+        elif missing[index].any():
+            nearest = distance_transform_edt(missing[index], return_distances=False, return_indices=True)
+            result[index] = planes[index][tuple(nearest)]
+    return result
+
+
+def _solid_corners(window: Planes) -> npt.NDArray[np.bool_]:
+    """The pixels whose square of 4 pixels a side has one value."""
+    return np.asarray(minimum_filter(window, SOLID_SIDE_PX) == maximum_filter(window, SOLID_SIDE_PX))
