@@ -90,9 +90,12 @@ def restore_with_maps(
 
 
 def map_outputs(image: LazyImage, output: Output, fidelity: bool = True, uncertainty: bool = False) -> list[Output]:
-    """The maps of an output: float32, for fidelity with the shape of the source, for uncertainty with its own."""
+    """The maps of an output, without data bar: for fidelity of the shape of the source, for uncertainty of its own."""
+    y = image.axes.index("Y")
+    bar_rows = image.bar_rows * output.shape[y] // image.full_shape[y]
+    restored = (*output.shape[:y], output.shape[y] - bar_rows, *output.shape[y + 1 :])
     shapes = dict.fromkeys(["fidelity", "structures"] if fidelity else [], image.shape)
-    shapes |= {"uncertainty": output.shape} if uncertainty else {}
+    shapes |= {"uncertainty": restored} if uncertainty else {}
     paths = [(map_path(output.path, name), shape) for name, shape in shapes.items()]
     return [Output(path, shape, stored_bytes(path, shape, 4), blocks=0, windows=0, memory=0) for path, shape in paths]
 

@@ -311,7 +311,7 @@ def _resolved(image: LazyImage, axes_given: str | None) -> LazyImage:
         closer=image.closer,
         alpha_reader=image.alpha_reader and over(image.alpha_reader),
         axes_given=axes_given,
-        metadata=image.metadata.of_channels(channels),
+        metadata=replace(image.metadata.of_channels(channels), bar_rows=0),  # which is none of the image
         bar_stated=True,
     )
     searched = not image.bar_stated and format_of(image.path) in SEARCHED_FOR_BARS

@@ -179,10 +179,19 @@ def read_window(image: LazyImage, frames: Sequence[int], window: Window, stack: 
     return np.stack([planes[frame][np.ix_(rows - top, columns - left)] for frame in frames])
 
 
-def _read_plane(image: LazyImage, order: Frames, frame: int, inside: dict[str, slice]) -> np.ndarray:
+def read_bar(image: LazyImage, frames: Sequence[int], columns: range, stack: str = "TZ") -> np.ndarray:
+    """Read the rows of the data bar below some frames, as ``(frames, Y, X)`` in the dtype of the image."""
+    order, height = frames_of(image.axes, image.shape, stack), plane_size(image)[0]
+    inside = {"Y": slice(height, height + image.bar_rows), "X": slice(columns.start, columns.stop)}
+    return np.stack([_read_plane(image, order, frame, inside, with_bar=True) for frame in frames])
+
+
+def _read_plane(
+    image: LazyImage, order: Frames, frame: int, inside: dict[str, slice], with_bar: bool = False
+) -> np.ndarray:
     """One frame within the slices ``inside`` of Y and X, as ``(Y, X)``."""
     bounds = {axis: slice(index, index + 1) for axis, index in order.position(frame).items()} | inside
-    block = image.read(tuple(bounds[axis] for axis in image.axes))
+    block = image.read(tuple(bounds[axis] for axis in image.axes), with_bar=with_bar)
     plane = np.squeeze(block, axis=tuple(index for index, axis in enumerate(image.axes) if axis not in "YX"))
     return plane if image.axes.index("Y") < image.axes.index("X") else plane.T
 

@@ -90,7 +90,7 @@ def output_of(image: LazyImage, target: Path, record: Record, inferer: SeamlessI
     """Return what the restored image will be; refuse a source whose chunks do not fit into memory."""
     _check_chunks(image)
     frames = frames_of(image.axes, image.shape, record.stack)
-    shape = tuple(scaled_shape(image.axes, image.shape, frames.scale_by_axis(record.scale)))
+    shape = tuple(scaled_shape(image.axes, image.full_shape, frames.scale_by_axis(record.scale)))
     layout = layout_of(image, target, record, inferer)
     itemsize = image.dtype.itemsize
     whole = math.prod(shape) * itemsize if target.suffix == ".png" else 0

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pssr2_monai.networks.record import Record
     from pssr2_monai.restoration.inferer import SeamlessInferer
 
+BARS = ("keep", "crop")
+
 
 @dataclass(frozen=True)
 class RestoreOptions:
@@ -30,6 +32,7 @@ class RestoreOptions:
         axes: Axes of files that do not state their own, such as ZYX.
         image: Number (from 1) or name of the image to read of files that hold several; by default the largest that is
             no thumbnail, label or overview.
+        bar: keep or crop the data bar of an electron microscope below the image: it is copied enlarged, never restored.
         overwrite: Replace existing files, each when the new one is complete.
         skip_bad: Leave out files that cannot be read, with a warning, instead of stopping before any work.
         format: tif, ome.tif, ome.zarr or png for files written into a folder; by default that of the source where it
@@ -55,6 +58,7 @@ class RestoreOptions:
     device: str | None = None
     axes: str | None = None
     image: int | str | None = None
+    bar: str = "keep"
     overwrite: bool = False
     skip_bad: bool = False
     format: str | None = None
@@ -64,6 +68,8 @@ class RestoreOptions:
 
     def __post_init__(self) -> None:
         self._inferer(volume=False)
+        if self.bar not in BARS:
+            raise InputError(f"bar: {self.bar!r} is unknown{nearest(str(self.bar), BARS)} ({', '.join(BARS)})")
         if self.workers is not None and self.scheduler is not None:
             raise InputError("workers and scheduler: give one of them; a cluster has its own workers")
         if self.workers is not None and (type(self.workers) is not int or self.workers < 1):

@@ -94,7 +94,11 @@ def prepare(
     inferer = options.inferer(record)
     journal = None
     if resume:
-        settings = network_settings(network, record, inferer) | {"axes": options.axes, "image": options.image}
+        settings = network_settings(network, record, inferer) | {
+            "axes": options.axes,
+            "image": options.image,
+            "bar": options.bar,
+        }
         journal = FolderJournal(Path(target), settings, options.overwrite)
     pairs, files = _matched_files(source, target, record, inferer, options, journal, maps)
     return PreparedRun(options, network, record, inferer, journal, tuple(pairs), tuple(files))
@@ -144,7 +148,10 @@ def _matched_files(
             pairs.append((file, output))
             continue
         try:
-            files.append(_planned(open_image(file, options.axes, options.image), output, record, inferer, maps))
+            image = open_image(file, options.axes, options.image)
+            if options.bar == "crop":
+                image.bar_rows = 0
+            files.append(_planned(image, output, record, inferer, maps))
         except InputError as error:
             if not options.skip_bad:
                 raise
@@ -187,7 +194,8 @@ class RestoringPlan:
             image = file.image
             place = f"{image.place}, " if len(image.entries) > 1 else ""
             shape = " x ".join(map(str, image.shape))
-            lines.append(f"{image.path} ({place}{image.axes}, {shape} {image.dtype})")
+            bar = f", above a data bar of {image.bar_rows} rows" if image.bar_rows else ""
+            lines.append(f"{image.path} ({place}{image.axes}, {shape} {image.dtype}{bar})")
             lines += [f"  -> {output.path}" for output in (file.output, *file.maps)]
         return "\n".join([*lines, self.table()])
 

@@ -148,7 +148,9 @@ class FileRestorer:
         halvings = begun.get("halvings", halvings)
         inferer = self.inferer.halved(halvings) or self.inferer
         layout = layout_of(image, target, self.record, inferer, self.limits)
-        settings: dict[str, Any] = {"source": [image.path.name, state, image.number, image.axes, list(image.shape)]}
+        settings: dict[str, Any] = {
+            "source": [image.path.name, state, image.number, image.axes, list(image.shape), image.bar_rows]
+        }
         settings |= self._network_settings
         settings |= {"halvings": halvings, "overwrite": self.overwrite}
         settings["blocks"] = [*layout.chunks, len(layout.columns), *map(len, layout.columns[0])]
@@ -159,7 +161,9 @@ class FileRestorer:
 
     def _run(self, restorer: ImageRestorer, journal: Journal | None) -> None:
         """Restore all strips that are left, here or on the engine's workers."""
-        layout, pixels = restorer.layout, math.prod(restorer.writer.shape)
+        image, layout = restorer.image, restorer.layout
+        scale = layout.frames.scale_by_axis(self.record.scale)
+        pixels = math.prod(scaled_shape(image.axes, image.shape, scale))
         rows_in_all = len(layout.samples) * len(layout.columns) * layout.sizes[0]
         rows_done = sum(len(rows) for parts in journal.done.values() for rows in parts) if journal is not None else 0
         before = pixels * rows_done // rows_in_all
@@ -214,13 +218,18 @@ def output_writer(
     dtype: npt.DTypeLike | None = None,
     layout: Layout | None = None,
 ) -> Writer:
-    """The writer, block by block, of the restored image; a layout of blocks above the default is one of shards."""
+    """The writer, block by block, of the restored image; a layout of blocks above the default is one of shards.
+
+    An output of another ``dtype`` is a map of the image, without data bar.
+    """
     frames = check_frames(image, record)
     scale = frames.scale_by_axis(record.scale)
-    metadata = image.metadata.scaled(image.pixel_size, scale)
+    keeps_bar = dtype is None
+    stated = replace(image.metadata, bar_rows=image.bar_rows if keeps_bar else 0)
+    metadata = stated.scaled(image.pixel_size, scale)
     return create_writer(
         path,
-        shape=scaled_shape(image.axes, image.shape, scale),
+        shape=scaled_shape(image.axes, image.full_shape if keeps_bar else image.shape, scale),
         dtype=image.dtype if dtype is None else np.dtype(dtype),
         axes=image.axes,
         pixel_size=scaled_pixel_size(image.pixel_size, scale),

@@ -25,6 +25,7 @@ from pssr2_monai.images.windows import (
     Window,
     inside,
     plane_size,
+    read_bar,
     read_scaled,
     read_window,
     reflect_indices,
@@ -164,23 +165,37 @@ class ImageRestorer:
         return missing, pixels
 
     def write(self, strip: Strip, rows: range, block: np.ndarray) -> None:
-        """Write ``(rows, frames, X)`` of planes or ``(frames, Y, X)`` of a volume."""
+        """Write ``(rows, frames, X)`` of planes or ``(frames, Y, X)`` of a volume, and the data bar below the last."""
         order = self.layout.frames.scaled(factors(self.record.scale)[0])
         if (lacking := self.without_data(strip, rows)) is not None:
             missing, pixels = (part if self.inferer.volume else part.swapaxes(0, 1) for part in lacking)
             block = np.where(missing, pixels, block).astype(block.dtype)
+        block = self.with_bar(strip, rows, block)
         spans = [
             (part.start * factor, len(part) * factor)
             for part, factor in zip((rows, *strip.column), self.layout.scale, strict=True)
         ]
         if self.inferer.volume:
-            (first, _), (y, height), (x, width) = spans
-            window = Window(y, x, height, width)
+            (first, _), (y, _), (x, width) = spans
+            window = Window(y, x, block.shape[1], width)
             write_window(self.writer, order, strip.restored_frames[first], window, block)
             return
-        (y, height), (x, width) = spans
+        (y, _), (x, width) = spans
         for number, frame in enumerate(strip.restored_frames):
-            write_window(self.writer, order, frame, Window(y, x, height, width), block[:, number])
+            write_window(self.writer, order, frame, Window(y, x, len(block), width), block[:, number])
+
+    def with_bar(self, strip: Strip, rows: range, block: np.ndarray) -> np.ndarray:
+        """A block with the data bar below it, whose pixels are only repeated, where the output keeps it."""
+        scale = factors(self.record.scale)
+        down, across = (rows, *strip.column)[-2:]
+        kept_rows = self.writer.shape[self.writer.axes.index("Y")] - self.layout.plane[0] * scale[1]
+        if not kept_rows or down.stop < self.layout.plane[0]:
+            return block
+        frames = [strip.frames[row] for row in rows] if self.inferer.volume else strip.restored_frames
+        bar = read_bar(self.image, frames, across, self.record.stack)
+        for axis, factor in enumerate(scale):
+            bar = bar.repeat(factor, axis)
+        return np.concatenate([block, bar], 1) if self.inferer.volume else np.concatenate([block, bar.swapaxes(0, 1)])
 
 
 _last: ImageRestorer | None = None  # of this worker, kept from strip to strip: it may have compiled the network

@@ -49,6 +49,20 @@ def test_all_images_of_a_file_are_listed(tmp_path: Path) -> None:
     assert describe(tmp_path / "a.ome.tif", TileSettings(tile=32, image="snapshot")).shape == (40, 50)
 
 
+def test_a_data_bar_is_told_and_left_out(tmp_path: Path) -> None:
+    scan = np.random.default_rng(0).integers(8000, 20000, (130, 128)).astype(np.uint16)
+    bar = np.where(np.random.default_rng(1).random((20, 128)) > 0.9, 65535, 0).astype(np.uint16)
+    fei = "[Scan]\r\nPixelWidth=1e-8\r\nPixelHeight=1e-8\r\n[Image]\r\nResolutionX=128\r\nResolutionY=130\r\n"
+    tags = [(34682, 2, None, fei, True)]
+    tifffile.imwrite(tmp_path / "a.tif", np.vstack([scan, bar]), metadata=None, extratags=tags)
+    info = describe(tmp_path / "a.tif", TileSettings(tile=64))
+    assert (info.shape, info.bar_rows, info.tiles) == ((130, 128), 20, 3 * 2)
+    assert max(info.greatest) < 20000
+    assert max(info.white) < 20000
+    assert info.pixel_size == pytest.approx({"Y": 0.01, "X": 0.01})
+    assert "bar rows       20 (the data bar below the image, left out)" in str(info)
+
+
 def test_describing_an_image_needs_neither_torch_nor_monai(hr_folder: Path) -> None:
     """They take seconds to load, which a question about a file must not cost."""
     code = (

@@ -147,10 +147,12 @@ def test_outputs_state_their_bar(tmp_path: Path, name: str) -> None:
     with open_image(tmp_path / name) as image:
         assert (image.shape, image.bar_rows) == ((300, 400), 40)
         np.testing.assert_array_equal(image.read(with_bar=True), whole)
+        write_image(tmp_path / f"again_{name}", image.read(), axes="YX", pixel_size={}, metadata=image.metadata)
+    assert open_image(tmp_path / f"again_{name}").shape == (300, 400)
 
 
 @pytest.mark.parametrize(
-    ("note", "rows"), [("40 of 340 rows", 40), ("40 of 339 rows", 0), ("340 of 340 rows", 0), (None, 0)]
+    ("note", "rows"), [("40 of 340 rows", 40), ("40 of 339 rows", 0), ("340 of 340 rows", 0), ("", 0)]
 )
 def test_notes_of_a_bar(note: str, rows: int) -> None:
     """A file that was cropped later does not fit its note."""
