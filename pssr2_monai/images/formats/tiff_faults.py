@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import struct
 from collections.abc import Sequence
 from functools import cache
@@ -17,7 +18,8 @@ from tifffile import TiffPageSeries
 from pssr2_monai.errors import InputError
 
 logger = logging.getLogger(__name__)
-SLACK_BYTES = 8  # after all that a file needs, which may be padding, but no plane that was cut short
+SLACK_BYTES = 64  # after all that a file needs, which may be padding, but no plane that was cut short
+_FILE_NAME = re.compile(r"\bFileName\s*=\s*[\"']([^\"']+)")
 
 
 def pages_of(series: TiffPageSeries) -> list[Any]:
@@ -49,6 +51,8 @@ def series_without_faults(tif: tifffile.TiffFile, file: str) -> list[TiffPageSer
         series = list(tif.series)
     except (ValueError, RuntimeError):  # OME-XML or pages that differ in ways which tifffile does not combine
         return _by_page(tif)
+    if series[0].kind == "ome" and len(set(_FILE_NAME.findall(tif.ome_metadata or ""))) <= 1:
+        return [_as_far_as_acquired(part, tif.filehandle.path) for part in series]
     announced, held = _imagej_planes(tif, series), len(offsets)
     if announced == held:
         return series
@@ -98,6 +102,20 @@ def _pages_at(tif: tifffile.TiffFile, offsets: Sequence[int] | dict[int, None]) 
         tif.filehandle.seek(offset)
         pages.append(tifffile.TiffPage(tif, index=index))
     return pages
+
+
+def _as_far_as_acquired(series: TiffPageSeries, path: str) -> TiffPageSeries:
+    """The series of a file by itself without the last steps of its slowest axis if their planes were never written."""
+    pages, shape = pages_of(series), list(series.get_shape(False))
+    held = next((number for number, page in enumerate(pages) if page is None), len(pages))
+    slowest = next((i for i, size in enumerate(shape) if size > 1), 0)
+    steps = held * shape[slowest] // len(pages)
+    if held == len(pages) or not steps or any(page is not None for page in pages[held:]):
+        return series
+    kept = pages[: len(pages) // shape[slowest] * steps]
+    warn_once(path, f"its metadata announce {len(pages)} planes, but it holds {held}; {len(kept)} are read")
+    shape[slowest] = steps
+    return TiffPageSeries(kept, shape, series.dtype, series.get_axes(False), name=series.name, kind=series.kind)
 
 
 def _imagej_planes(tif: tifffile.TiffFile, series: Sequence[TiffPageSeries]) -> int:

@@ -68,7 +68,8 @@ def _converted(image: LazyImage, page: TiffPage, pages: Sequence[Any]) -> LazyIm
         if any(not np.array_equal(other.aspage().colormap, page.colormap) for other in pages[1:]):
             raise InputError(f"{image.path.name}: its planes have different palettes; save them as RGB")
         return _looked_up(image, _palette(np.asarray(page.colormap)))
-    inverted = photometric == PHOTOMETRIC.MINISWHITE
+    # Without the tag, tifffile takes white for 0, but libtiff and Fiji black.
+    inverted = photometric == PHOTOMETRIC.MINISWHITE and "PhotometricInterpretation" in page.tags
     if unsigned and bits < 8:
         greys = np.arange(2**bits) * 255 // (2**bits - 1)
         return _looked_up(image, (greys[::-1] if inverted else greys).astype(np.uint8)[:, None])

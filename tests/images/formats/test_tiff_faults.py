@@ -101,6 +101,36 @@ def test_planes_that_an_imagej_description_counts_wrongly(
     assert (f"counts {announced} planes, but it holds {planes}" in caplog.text) == (announced > 1)
 
 
+def test_planes_that_an_imagej_description_of_one_piece_counts_wrongly(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 9999, (12, 20, 30)).astype("uint16")
+    for announced in (24, 6):
+        description = f"ImageJ=1.53\nimages={announced}\nslices={announced}\n"
+        tifffile.imwrite(tmp_path / f"{announced}.tif", data, description=description, metadata=None)
+        np.testing.assert_array_equal(open_image(tmp_path / f"{announced}.tif").read(), data)
+
+
+@pytest.mark.parametrize(("planes", "steps"), [(6, 3), (7, 3), (2, 1)])
+def test_a_time_lapse_that_was_stopped(
+    tmp_path: Path, planes: int, steps: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """OME-XML written before the acquisition announces frames that never came."""
+    data = np.random.default_rng(0).integers(0, 9999, (planes, 40, 50)).astype("uint16")
+    sizes = 'SizeX="50" SizeY="40" SizeZ="2" SizeC="1" SizeT="9" DimensionOrder="XYZCT" Type="uint16"'
+    xml = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        f'<Pixels ID="Pixels:0" PhysicalSizeX="0.5" PhysicalSizeXUnit="µm" {sizes}><Channel ID="Channel:0:0" '
+        'SamplesPerPixel="1"/><TiffData/></Pixels></Image></OME>'
+    )
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as writer:
+        for number, plane in enumerate(data):
+            description = xml.encode() if number == 0 else None
+            writer.write(plane, description=description, metadata=None, contiguous=False)
+    image = open_image(tmp_path / "a.ome.tif")
+    assert (image.axes, image.pixel_size) == ("TZYX" if steps > 1 else "ZYX", {"X": 0.5})
+    np.testing.assert_array_equal(image.read(), data[: 2 * steps].reshape(steps, 2, 40, 50).squeeze())
+    assert f"announce 18 planes, but it holds {planes}" in caplog.text
+
+
 def test_an_imagej_stack_of_one_directory_that_was_cut_short_is_refused(tmp_path: Path) -> None:
     stack = np.random.default_rng(0).integers(0, 9999, (6, 40, 50)).astype("uint16")
     tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "ZYX"}, truncate=True)

@@ -59,6 +59,17 @@ def test_white_as_zero_of_signed_and_real_numbers(tmp_path: Path, dtype: str, ex
     assert [lut[:2] for lut in image.metadata.luts] == ([b"\xff\xfe"] if dtype == "float32" else [])
 
 
+def test_without_the_tag_black_is_zero(tmp_path: Path) -> None:
+    data = noise(17, 31)
+    tifffile.imwrite(tmp_path / "a.tif", data, metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        offset = tif.pages.first.tags["PhotometricInterpretation"].offset
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[offset : offset + 2] = (65000).to_bytes(2, "little")  # a private tag in its place
+    (tmp_path / "a.tif").write_bytes(content)
+    check(open_image(tmp_path / "a.tif"), data)
+
+
 def test_white_as_zero_in_a_stack(tmp_path: Path) -> None:
     stack = noise(5, 17, 31, top=65536, dtype="uint16")
     tifffile.imwrite(tmp_path / "a.tif", stack, photometric="miniswhite", metadata={"axes": "ZYX"})
