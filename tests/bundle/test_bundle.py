@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
 
 from pssr2_monai.bundle import preset_names
+from pssr2_monai.crappify.transforms import Crappifyd
 from pssr2_monai.images.axes import factors, frames_of, scaled_shape
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import write_image
@@ -86,6 +87,28 @@ def test_evaluating_gives_the_figures_of_the_training(
     assert min(resolutions) >= 2
     assert float(figures["val_psnr_fitted"]) >= float(figures["val_psnr"])
     assert 0 < float(figures["val_ms_ssim"]) < 1
+
+
+def test_evaluating_takes_the_crappifier_of_the_weights(
+    project_root: Path, hr_folder: Path, tiny_weights: Path, tiny_options: dict[str, object]
+) -> None:
+    workflow = _workflow(
+        project_root,
+        ["train", "evaluate"],
+        "evaluating",
+        dataset_dir=str(hr_folder),
+        weights=str(tiny_weights),
+        **{**tiny_options, "crappifier#noises": []},
+    )
+    workflow.initialize()
+    own = load_weights(tiny_weights)[1].build_crappifier()
+    (crappify,) = (
+        transform
+        for transform in workflow.parser.get_parsed_content("validate#preprocessing").transforms
+        if isinstance(transform, Crappifyd)
+    )
+    assert [type(noise) for noise in crappify.crappifier.noises] == [type(noise) for noise in own.noises]
+    assert own.noises
 
 
 def test_inference_restores_a_folder(project_root: Path, hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
