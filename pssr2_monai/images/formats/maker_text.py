@@ -81,10 +81,11 @@ def jeol(text: str, height: int, width: int) -> Statement:
 
 
 def _of_scan(size: float | None, columns_and_rows: str, height: int, width: int) -> Statement:
-    """From the size of a pixel and the size of the scan without the data bar."""
+    """From the size of a pixel and the size of the scan without the data bar; nothing for a part or a reduced copy."""
     columns, rows = two_numbers(columns_and_rows) or (width, None)
-    bar = bar_below(height, rows) if columns == width else None
-    return Statement(square_pixels(size and size * columns / width), bar or None)  # it may cover part of the scan
+    if columns != width:
+        return Statement()
+    return Statement(square_pixels(size), bar_below(height, rows) or None)  # a bar may cover part of the scan
 
 
 _SIDECARS: tuple[tuple[str, Callable[[str, int, int], Statement]], ...] = (
