@@ -62,7 +62,7 @@ def find_data_bar(read_rows: Callable[[int, int], npt.NDArray[Any]], height: int
         return 0
     last = read_rows(height - 1, height)
     tolerance = 2 if last.dtype == np.uint8 else 0  # a bar of 8 bits may have been compressed as JPEG
-    if not _plain(last, tolerance).all():
+    if not _plain(last.astype(np.float64), tolerance).all():
         return 0
     strip = read_rows(max(0, height - largest - NEIGHBOUR_ROWS), height).astype(np.float64)
     values, counts = np.unique(strip[-LEAST_ROWS:], return_counts=True)
@@ -85,5 +85,6 @@ def find_data_bar(read_rows: Callable[[int, int], npt.NDArray[Any]], height: int
 
 def _plain(rows: npt.NDArray[Any], tolerance: int) -> npt.NDArray[np.bool_]:
     """Which rows have one value but for a few pixels."""
-    middle = np.median(rows, axis=1, keepdims=True)
-    return np.asarray((np.abs(rows - middle) <= tolerance).mean(axis=1) >= PLAIN_SHARE)
+    with np.errstate(all="ignore"):  # pixels without data are neither
+        middle = np.median(rows, axis=1, keepdims=True)
+        return np.asarray((np.abs(rows - middle) <= tolerance).mean(axis=1) >= PLAIN_SHARE)

@@ -99,6 +99,14 @@ def test_an_image_without_a_bar_loses_no_row(changed: Callable[[np.ndarray], np.
         assert rows_of(changed(scan(seed=seed))) == 0
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_rows_without_data_are_no_bar(value: float) -> None:
+    image = scan().astype(np.float32)
+    image[-40:] = value
+    image[-20, ::2] = 0
+    assert rows_of(image) == 0
+
+
 def test_only_the_last_row_of_an_image_is_read() -> None:
     asked = []
 

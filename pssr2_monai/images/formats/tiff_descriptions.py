@@ -7,6 +7,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -67,11 +68,17 @@ def is_signed(metadata: ImageMetadata, dtype: np.dtype[Any]) -> bool:
 def as_signed(metadata: ImageMetadata) -> ImageMetadata:
     """The metadata of the numbers with a sign."""
     windows = tuple((low - SIGN_OFFSET, high - SIGN_OFFSET) for low, high in metadata.windows)
-    return replace(metadata, windows=windows, calibration={})
+    unit = {key: text for key, text in metadata.calibration.items() if key == "vunit"}
+    return replace(metadata, windows=windows, calibration=unit)
+
+
+@lru_cache(maxsize=2)  # of many planes it may have megabytes
+def _ome(xml: str) -> Mapping[str, Any]:
+    return tifffile.xml2dict(xml).get("OME") or {}
 
 
 def _ome_image(tif: tifffile.TiffFile, image: TiffImage) -> Mapping[str, Any]:
-    images = as_list(tifffile.xml2dict(tif.ome_metadata or "").get("OME", {}).get("Image"))
+    images = as_list(_ome(tif.ome_metadata or "").get("Image"))
     place = image.ome_image
     return {} if place is None or place >= len(images) else images[place]
 
@@ -233,7 +240,7 @@ def imagej_options(spec: ImageSpec) -> dict[str, Any]:
 
 def _imagej_display(stated: ImageMetadata, dtype: np.dtype[Any]) -> dict[str, Any]:
     """How ImageJ shows the values: windows in stored pixels, colours as lookup tables, and the function of values."""
-    display: dict[str, Any] = dict(SIGNED if dtype == np.int16 else stated.calibration)
+    display: dict[str, Any] = {**stated.calibration, **(SIGNED if dtype == np.int16 else {})}
     offset = SIGN_OFFSET if dtype == np.int16 else 0
     windows = [level + offset for window in stated.windows for level in window]
     if windows:

@@ -92,8 +92,8 @@ def _fei(page: tifffile.TiffPage) -> Statement:
     columns, rows = number(image.get("ResolutionX")), number(image.get("ResolutionY"))
     bar = bar_below(page.imagelength, rows) if columns in (None, page.imagewidth) else None
     height = number(meta.get("PrivateFei", {}).get("DatabarHeight"))
-    if bar is None and rows is None and height:
-        bar = bar_below(page.imagelength, page.imagelength - height)
+    if not bar and height:  # a bar may cover part of the scan
+        bar = bar_below(page.imagelength, page.imagelength - height) if rows is None else None
     return Statement(sizes, bar)
 
 

@@ -195,6 +195,7 @@ def test_numbers_with_a_sign(tmp_path: Path) -> None:
         np.testing.assert_array_equal(image.read(), values)
         np.testing.assert_array_equal(image.read(np.s_[1:, :2]), values[1:, :2])
         assert image.metadata.windows == ((0, 1232),)
+        assert image.metadata.calibration == {"vunit": "Gray Value"}
         with written(tmp_path / "b.tif", image.read(), "YX", image.metadata) as tif:
             np.testing.assert_array_equal(tif.asarray(), stored)
             meta = tif.imagej_metadata
