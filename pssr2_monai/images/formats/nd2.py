@@ -66,9 +66,9 @@ def _image(path: Path, document: Any) -> LazyImage:
 def _pixel_size(document: Any, channels: list[Any], sizes: dict[str, int]) -> dict[str, float]:
     """Micrometres along the axes that the microscope has calibrated."""
     voxel = document.voxel_size()
-    calibrated = channels[0].volume.axesCalibrated if channels else (False, False, False)
-    known = {axis: getattr(voxel, axis.lower()) for axis, is_known in zip("XYZ", calibrated, strict=True) if is_known}
-    return known_sizes({axis: micrometres(size, "um") for axis, size in known.items() if axis in sizes})
+    x, y, z = channels[0].volume.axesCalibrated if channels else (False, False, False)
+    known = {"Z": z and voxel.z, "Y": y and voxel.y, "X": x and voxel.x}
+    return known_sizes({axis: micrometres(size or None, "um") for axis, size in known.items() if axis in sizes})
 
 
 def _time_step(document: Any) -> float | None:

@@ -164,16 +164,16 @@ def with_byte_counts(series: TiffPageSeries) -> TiffPageSeries:
 
 def _byte_counts(page: Any) -> tuple[int, ...]:
     """The bytes of each strip or tile of a page, in accordance with its size and with the end of the file."""
-    counts = tuple(page.databytecounts)
+    counts, keyframe, size = tuple(page.databytecounts), page.keyframe, page.parent.filehandle.size
+    plain = keyframe.compression == 1
+    if len(counts) == 1 and 0 < counts[0] <= (keyframe.nbytes if plain else size - page.dataoffsets[0]):
+        return counts  # of most files, and quick
     offsets, bytes_ = np.array(page.dataoffsets, np.int64), np.array(counts, np.int64)
     starts = np.unique(offsets)
-    limits = np.append(starts[1:], page.parent.filehandle.size)  # where the next one begins, or the file ends
+    limits = np.append(starts[1:], size)  # where the next one begins, or the file ends
     room = limits[np.searchsorted(starts, offsets)] - offsets
-    keyframe = page.keyframe
-    plain = keyframe.compression == 1
-    if ((bytes_ > 0) & (bytes_ <= room)).all() and not (
-        plain and not keyframe.is_tiled and bytes_.sum() > keyframe.nbytes
-    ):
+    in_excess = plain and not keyframe.is_tiled and bytes_.sum() > keyframe.nbytes
+    if ((bytes_ > 0) & (bytes_ <= room)).all() and not in_excess:
         return counts
     for i in np.flatnonzero(offsets):
         full = _decoded_bytes(keyframe, int(i))
