@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,8 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         except MemoryError as error:
             raise MemoryError(f"{self.path.name}: {error or 'out of memory'}") from error
         except Exception as error:  # decoders raise all kinds of errors on damaged bytes
+            if "allocate" in str(error):  # ITK has no class for it
+                raise MemoryError(f"{self.path.name}: {one_line(error)}") from error
             raise InputError(
                 f"{self.path.name}: pixels cannot be read ({one_line(error)}); the file may be damaged, save or copy "
                 "it again"
@@ -333,10 +335,11 @@ def _open_slices(folder: Path, axes: str | None, image: int | str | None) -> Laz
         raise InputError(
             f"{folder.name}: {paths[0].name} is a stack itself (axes {first.axes!r}); open the files one by one"
         )
-    bars = {first.bar_rows}
+    bars, has_alpha = {first.bar_rows}, first.has_alpha
     for path in paths[1:]:
         with _opened(path, None, image) as slice_:
             bars.add(slice_.bar_rows)
+            has_alpha = has_alpha and slice_.has_alpha
             if _layout(slice_) != layout:
                 raise InputError(
                     f"{folder.name}: {path.name} is {_layout(slice_)}, but {paths[0].name} is {layout}; the slices of "
@@ -345,12 +348,12 @@ def _open_slices(folder: Path, axes: str | None, image: int | str | None) -> Laz
 
     first.bar_rows *= len(bars) == 1  # bars of only some slices have no place in the stack
 
-    def reader(region: Region) -> np.ndarray:
+    def reader(region: Region, read: Callable[..., np.ndarray] = LazyImage.read) -> np.ndarray:
         sizes = [part.stop - part.start for part in region]
         stack = np.empty(sizes, first.dtype)
         for k in range(sizes[0]):
             with _opened(paths[region[0].start + k], None, image) as slice_:
-                stack[k] = slice_.read(region[1:], with_bar=True)
+                stack[k] = read(slice_, region[1:], with_bar=True)
         return stack
 
     stack = LazyImage(
@@ -361,6 +364,7 @@ def _open_slices(folder: Path, axes: str | None, image: int | str | None) -> Laz
         pixel_size=first.pixel_size,
         reader=reader,
         channel_names=first.channel_names,
+        alpha_reader=partial(reader, read=LazyImage.read_alpha) if has_alpha else None,
         metadata=first.metadata,
         bar_rows=first.bar_rows,
         bar_stated=True,

@@ -204,12 +204,13 @@ def test_bad_files_are_refused_by_name(tmp_path: Path) -> None:
     refused("complex.tif", "complex numbers")
 
 
-def test_an_error_of_memory_names_its_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [MemoryError, RuntimeError])
+def test_an_error_of_memory_names_its_file(tmp_path: Path, kind: type[Exception]) -> None:
     tifffile.imwrite(tmp_path / "large.tif", ramp(20, 30))
     image = open_image(tmp_path / "large.tif")
 
     def reader(region: tuple[slice, ...]) -> np.ndarray:
-        raise MemoryError("Unable to allocate 9 GiB")
+        raise kind("Unable to allocate 9 GiB")
 
     image.reader = reader
     with pytest.raises(MemoryError, match=r"large\.tif: Unable to allocate 9 GiB"):
@@ -234,3 +235,15 @@ def test_truth_values_are_black_and_white(tmp_path: Path) -> None:
     image = open_image(tmp_path / "mask.zarr")
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image.read(np.s_[3:, 5:9]), mask[3:, 5:9] * np.uint8(255))
+
+
+def test_a_folder_of_slices_has_opacity_if_all_of_them_have(tmp_path: Path) -> None:
+    data = ramp(4, 20, 30, 4, dtype="uint8")
+    for i, plane in enumerate(data):
+        Image.fromarray(plane).save(tmp_path / f"{i}.png")
+    image = open_image(tmp_path)
+    assert image.axes == "ZYXC"
+    np.testing.assert_array_equal(image.read(), data[..., :3])
+    np.testing.assert_array_equal(image.read_alpha(np.s_[1:3, 2:5, 3:, :]), data[1:3, 2:5, 3:, 3:])
+    Image.fromarray(data[0, ..., :3]).save(tmp_path / "0.png")
+    assert not open_image(tmp_path).has_alpha
