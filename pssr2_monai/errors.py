@@ -1,9 +1,11 @@
-"""The error that a user can correct."""
+"""The error that a user can correct, and a check that comes before any work: whether outputs can be written."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 
 class InputError(ValueError):
@@ -15,6 +17,20 @@ class InputError(ValueError):
 
 class UsageError(InputError):
     """An unknown or missing option, or a value of the wrong type; the exit status of the command is 2."""
+
+
+def check_folder(folder: Path) -> None:
+    """Check that files can be written into a folder, which may have to be created, without leaving anything there."""
+    folder = folder.absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir():
+        raise InputError(f"{existing}: is a file in the way of what is written; move it, or give another folder")
+    try:
+        with TemporaryDirectory(prefix=".pssr2", dir=existing):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"{folder}: cannot be written to ({reason}); give another folder") from None
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

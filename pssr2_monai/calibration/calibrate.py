@@ -27,7 +27,7 @@ from pssr2_monai.calibration.picture import picture_of_flat_patches, picture_of_
 from pssr2_monai.calibration.real_pairs import Pairs, Reading, find_scale, read_pairs
 from pssr2_monai.crappify import NOISES
 from pssr2_monai.data.pairs import sheets_of
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, check_folder
 from pssr2_monai.images.files import list_images
 from pssr2_monai.images.intensity import IntensitySettings
 
@@ -67,6 +67,7 @@ class _Options:
                 "gaussian"
             )
         self.reading.validate()
+        check_folder(self.target.parent)
 
 
 def calibrate(

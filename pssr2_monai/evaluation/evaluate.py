@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pssr2_monai.data.pairs import Sheet, check_pairs, sheets_of
-from pssr2_monai.errors import InputError, UsageError, nearest
+from pssr2_monai.errors import InputError, UsageError, check_folder, nearest
 from pssr2_monai.evaluation.compare import INTERPOLATIONS, METHODS, Comparison, compare, scoring_scales
 from pssr2_monai.evaluation.measures import (
     METRICS,
@@ -147,6 +147,7 @@ def evaluate(
     """
     options = _merge(options, keywords)
     _check_options(normalise, pixel_size)
+    check_folder(Path(out) / "pictures")
     network, record = load_weights(weights, options.device or default_device())
     _check_crappifier(record, lr, weights)
     sheets = sheets_of(hr, lr, pattern=pair_pattern)

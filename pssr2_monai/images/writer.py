@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, check_folder
 from pssr2_monai.images.axes import check_axes
 from pssr2_monai.images.files import is_zarr, list_images, stem_of
 from pssr2_monai.images.image import Region, region_bounds
@@ -317,6 +317,8 @@ def target_files(
             raise InputError(f"{output}: the output is the input itself; give another output")
         if output.exists() and not (overwrite or may_exist(output)):
             raise InputError(f"{output}: exists already; give another output, or ask to overwrite it")
+    for folder in {output.parent for output in outputs}:
+        check_folder(folder)
     return pairs
 
 

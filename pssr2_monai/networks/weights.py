@@ -13,7 +13,7 @@ import torch
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from pssr2_monai.bundle import bundle_dir
-from pssr2_monai.errors import InputError, nearest
+from pssr2_monai.errors import InputError, check_folder, nearest
 from pssr2_monai.images.writer import written_atomically
 from pssr2_monai.networks.original_weights import network_of_tensors
 from pssr2_monai.networks.precision import channels_last
@@ -173,6 +173,7 @@ def convert(original: str | Path, target: str | Path, **options: Any) -> Path:
     target = Path(target)
     if target.exists():
         raise InputError(f"{target}: exists already; give another name")
+    check_folder(target.parent)
     network, record = load_weights(original, **options)
     save_atomically({"model": network.state_dict(), "record": record.state_dict()}, target)
     return target

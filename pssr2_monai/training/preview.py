@@ -19,7 +19,7 @@ from pssr2_monai.crappify.transforms import Crappifyd
 from pssr2_monai.data.datalists import TileLists
 from pssr2_monai.data.loading import LoadTiled, TileDataset
 from pssr2_monai.data.scales import shared_intensity
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, check_folder
 from pssr2_monai.images.axes import Frames, factors, frames_of
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity, IntensitySettings
@@ -120,6 +120,7 @@ def preprocess(
     """
     if epoch < 1 or (limit is not None and limit < 1):
         raise InputError(f"epoch {epoch}, limit {limit}: epochs count from 1, and a limit is at least 1 tile")
+    check_folder(Path(out))
     config = _training_config(preset, {**overrides, "dataset_dir": str(Path(data).absolute())}, trust)
     lists: TileLists = _parsed(config, "lists")
     dataset: TileDataset = _parsed(config, "train#dataset")
@@ -129,8 +130,7 @@ def preprocess(
     pixel_sizes = dict.fromkeys(folders, lists.pixel_size)
     pixel_sizes["image"] = {axis: size * scale[axis] for axis, size in lists.pixel_size.items()}
     load = next(transform for transform in dataset.transform.transforms if isinstance(transform, LoadTiled))
-    count = len(dataset) if limit is None else min(limit, len(dataset))
-    chosen = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
+    chosen = np.linspace(0, len(dataset) - 1, min(limit or len(dataset), len(dataset))).round().astype(int).tolist()
     written = []
     for index in tqdm(chosen, desc="tiles", unit="tile", disable=None):
         sample = dataset[index]

@@ -12,7 +12,7 @@ from typing import Any
 import ignite.distributed as idist
 from filelock import FileLock, Timeout
 
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, check_folder
 from pssr2_monai.images.writer import written_atomically
 from pssr2_monai.training.checkpoints import BEST, LAST
 
@@ -44,9 +44,10 @@ class RunFolder:
         if self._lock is not None or idist.get_rank() > 0:
             return
         parts = [self.folder / name for name in (BEST, LAST, CONFIG) if (self.folder / name).is_dir()]
-        parts += [path for path in (self.folder / TENSORBOARD, self.folder, *self.folder.parents) if path.is_file()]
+        parts += [self.folder / TENSORBOARD] if (self.folder / TENSORBOARD).is_file() else []
         if parts:
             raise InputError(f"{parts[0]}: is in the way of what a training writes; move it, or give another folder")
+        check_folder(self.folder)
         self._created = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         lock = FileLock(self.folder / LOCK, timeout=0, thread_local=False)
         try:
@@ -57,10 +58,6 @@ class RunFolder:
             raise InputError(f"{self.folder}: another training is writing here; give another folder") from None
         except NotImplementedError:
             logger.info("%s: this file system has no locks; start one training at a time here", self.folder)
-        except OSError as error:
-            self._remove_empty()
-            reason = error.strerror or type(error).__name__
-            raise InputError(f"{self.folder}: cannot be written to ({reason}); give another folder") from None
 
     def release(self) -> None:
         """Let others use the folder, which is removed where nothing was written into it."""

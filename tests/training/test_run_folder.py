@@ -64,24 +64,11 @@ def test_what_is_in_the_way_is_named_before_any_work(name: str, hr_folder: Path,
     path = tmp_path / "run" / name
     path.parent.mkdir(exist_ok=True)
     path.mkdir() if name.endswith((".pt", ".json")) else path.write_text("mine")
-    with pytest.raises(InputError, match=f"{path.name}: is in the way of what a training writes"):
+    with pytest.raises(InputError, match=rf"{path.name}: is (a file )?in the way of what "):
         train(hr_folder, tmp_path / "run", epochs=1, tile=32)
     if not name:
-        with pytest.raises(InputError, match="run: is in the way"):
+        with pytest.raises(InputError, match="run: is a file in the way"):
             train(hr_folder, tmp_path / "run" / "inside", epochs=1, tile=32)
-
-
-@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(30, "Read-only file system")])
-def test_a_folder_that_cannot_be_written_to_ends_in_one_line(
-    error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-    with pytest.raises(InputError, match=rf"b: cannot be written to \({error.strerror}\); give another folder"):
-        RunFolder(tmp_path / "a" / "b").take()
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")

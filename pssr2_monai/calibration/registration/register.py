@@ -15,7 +15,7 @@ from pssr2_monai.calibration.real_pairs import lr_path
 from pssr2_monai.calibration.registration.alignment import MIN_SCORE, Alignment, align, check_fields, farthest_corner
 from pssr2_monai.calibration.registration.matching import MODELS
 from pssr2_monai.data.pairs import Sheet, sheets_of
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, check_folder
 from pssr2_monai.images.axes import frames_of
 from pssr2_monai.images.files import stem_of
 from pssr2_monai.images.image import LazyImage, open_image
@@ -116,6 +116,7 @@ def register(
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         state = "is a file" if out.is_file() else "holds files already"
         raise InputError(f"{out}: {state}; give a new or an empty folder")
+    check_folder(out.parent)
     with written_atomically(out) as part:
         results = _register_pairs(sheets, part, scale, model, min_score, axes, image)
     _check_kept(results, out, min_score)
