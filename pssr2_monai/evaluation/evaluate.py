@@ -146,8 +146,7 @@ def evaluate(
         True
     """
     options = _merge(options, keywords)
-    _check_options(normalise, pixel_size)
-    check_folder(Path(out) / "pictures")
+    _check_options(normalise, pixel_size, Path(out))
     network, record = load_weights(weights, options.device or default_device())
     _check_crappifier(record, lr, weights)
     sheets = sheets_of(hr, lr, pattern=pair_pattern)
@@ -185,7 +184,8 @@ def _merge(options: RestoreOptions | None, keywords: Mapping[str, Any]) -> Resto
     return replace(options or RestoreOptions(), **keywords)
 
 
-def _check_options(normalise: str, pixel_size: float | None) -> None:
+def _check_options(normalise: str, pixel_size: float | None, out: Path) -> None:
+    check_folder(out / "pictures")
     check_normalisation(normalise)
     if pixel_size is not None and not 0 < pixel_size < math.inf:
         raise InputError(f"pixel_size: {pixel_size} is not a size; give micrometres of the HR pixels, such as 0.004")
