@@ -109,7 +109,8 @@ def _raw_mode(image: Image.Image) -> str:
 
 def _decode(path: Path, samples: int, alpha: bool) -> np.ndarray:
     with _opened(path) as image:
-        if _is_deep_png(image):
+        few_bits = image.mode == "L" and "transparency" in image.info  # of whose clear value Pillow takes another
+        if _is_deep_png(image) or (image.format == "PNG" and few_bits):
             return np.asarray(imagecodecs.png_decode(path.read_bytes()))
         if image.mode in _DEEP:
             return np.array(image)

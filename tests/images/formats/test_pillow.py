@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,32 @@ def test_a_transparent_value_of_a_png_is_opacity(tmp_path: Path, mode: str) -> N
     np.testing.assert_array_equal(image.read_alpha().reshape(20, 30), np.where(clear, 0, top))
     if mode != "I;16":
         np.testing.assert_array_equal(image.read(), expected[..., :3] if image.axes == "YXC" else expected[..., 0])
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+@pytest.mark.parametrize("clear", [None, 1])
+@pytest.mark.parametrize("palette", [False, True])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_pngs_of_few_bits_by_their_definition(tmp_path: Path, bits: int, palette: bool, clear: int | None) -> None:
+    rng = np.random.default_rng(0)
+    values, colours = rng.integers(0, 2**bits, (9, 33)), rng.integers(0, 256, (2**bits, 3)).astype("uint8")
+    digits = ((values[..., None] >> np.arange(bits)[::-1]) & 1).reshape(9, -1).astype("uint8")
+    rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(digits, axis=1))
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 33, 9, bits, 3 if palette else 0, 0, 0, 0))
+    header += _chunk(b"PLTE", colours.tobytes()) * palette
+    if clear is not None:
+        header += _chunk(b"tRNS", bytes([255, 0]) if palette else struct.pack(">H", clear))
+    content = b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", zlib.compress(rows)) + _chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(content)
+    image = open_image(tmp_path / "a.png")
+    expected = colours[values] if palette else values * (255 // (2**bits - 1))
+    np.testing.assert_array_equal(image.read(), expected)
+    assert image.has_alpha == (clear is not None)
+    if clear is not None:
+        np.testing.assert_array_equal(image.read_alpha().reshape(9, 33), np.where(values == clear, 0, 255))
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
