@@ -17,16 +17,21 @@ TEXT_ROW_SHARE = 0.35  # of the pixels of a row with text that have it, at least
 IMAGE_ROW_SHARE = 0.1  # of the pixels of an image row that have it by chance, at most
 LEAST_EDGES = 16  # from the strip to a letter or back, along all rows
 LEAST_CONTRAST = 0.25  # of text, in the range of the values of strip and image
+JPEG_TOLERANCE = 16  # grey levels by which compression changes those of a strip next to an image
+COPY_TOLERANCE = 2  # of 8-bit files that may have been such
 NEIGHBOUR_ROWS = 32  # of the image, that must differ from the strip
 
 
-def bar_of_all_frames(read: Callable[[Sequence[slice]], npt.NDArray[Any]], axes: str, shape: Sequence[int]) -> int:
+def bar_of_all_frames(
+    read: Callable[[Sequence[slice]], npt.NDArray[Any]], axes: str, shape: Sequence[int], tolerance: float = 0
+) -> int:
     """The rows of a data bar that the first and the last frame of an image have.
 
     Args:
         read: returns the pixels of a region, one slice an axis.
         axes: of the image.
         shape: of the image.
+        tolerance: see `find_data_bar`.
     """
     down = axes.index("Y")
 
@@ -37,7 +42,7 @@ def bar_of_all_frames(read: Callable[[Sequence[slice]], npt.NDArray[Any]], axes:
             rows = read([slice(first, last) if axis == "Y" else bounds.get(axis, slice(None)) for axis in axes])
             return np.moveaxis(rows, down, 0).reshape(last - first, -1)
 
-        return find_data_bar(read_rows, shape[down])
+        return find_data_bar(read_rows, shape[down], tolerance)
 
     try:
         rows = rows_of(slice(0, 1))
@@ -46,7 +51,7 @@ def bar_of_all_frames(read: Callable[[Sequence[slice]], npt.NDArray[Any]], axes:
         return 0
 
 
-def find_data_bar(read_rows: Callable[[int, int], npt.NDArray[Any]], height: int) -> int:
+def find_data_bar(read_rows: Callable[[int, int], npt.NDArray[Any]], height: int, tolerance: float = 0) -> int:
     """The number of rows at the bottom of an image that are a data bar by their content; 0 where this is not certain.
 
     A bar begins with a row of one value over the whole width and ends with one, has text of strong contrast on the
@@ -56,12 +61,12 @@ def find_data_bar(read_rows: Callable[[int, int], npt.NDArray[Any]], height: int
     Args:
         read_rows: returns the rows from a first to before a last one, ``(rows, X)`` in the dtype of the file.
         height: of the image, in rows.
+        tolerance: by which values of one colour may differ, in grey levels: those that JPEG adds.
     """
     largest = int(height * LARGEST_SHARE)
     if largest < LEAST_ROWS:
         return 0
     last = read_rows(height - 1, height)
-    tolerance = 2 if last.dtype == np.uint8 else 0  # a bar of 8 bits may have been compressed as JPEG
     if not _plain(last.astype(np.float64), tolerance).all():
         return 0
     strip = read_rows(max(0, height - largest - NEIGHBOUR_ROWS), height).astype(np.float64)
@@ -83,7 +88,7 @@ def find_data_bar(read_rows: Callable[[int, int], npt.NDArray[Any]], height: int
     return rows if edges >= LEAST_EDGES else 0
 
 
-def _plain(rows: npt.NDArray[Any], tolerance: int) -> npt.NDArray[np.bool_]:
+def _plain(rows: npt.NDArray[Any], tolerance: float) -> npt.NDArray[np.bool_]:
     """Which rows have one value but for a few pixels."""
     with np.errstate(all="ignore"):  # pixels without data are neither
         middle = np.median(rows, axis=1, keepdims=True)

@@ -17,7 +17,7 @@ import numpy as np
 from pssr2_monai.errors import InputError, one_line
 from pssr2_monai.images.axes import LETTERS, check_axes
 from pssr2_monai.images.contents import Contents, Entry, chosen, contents_of, divided, known_axes
-from pssr2_monai.images.data_bar import bar_of_all_frames
+from pssr2_monai.images.data_bar import COPY_TOLERANCE, JPEG_TOLERANCE, bar_of_all_frames
 from pssr2_monai.images.files import SUFFIXES, UNREAD, format_of, is_zarr, list_images
 from pssr2_monai.images.metadata import ImageMetadata
 
@@ -316,12 +316,19 @@ def _resolved(image: LazyImage, axes_given: str | None) -> LazyImage:
         metadata=replace(image.metadata.of_channels(channels), bar_rows=0),  # which is none of the image
         bar_stated=True,
     )
-    searched = not image.bar_stated and format_of(image.path) in SEARCHED_FOR_BARS
-    rows = bar_of_all_frames(resolved.read, axes, shape) if searched else image.bar_rows
-    height = axes.index("Y")
-    resolved.shape = (*shape[:height], shape[height] - rows, *shape[height + 1 :])
-    resolved.bar_rows = rows
-    return resolved
+    return _without_bar(resolved, image.bar_rows if image.bar_stated else None)
+
+
+def _without_bar(image: LazyImage, stated_rows: int | None) -> LazyImage:
+    """The image without the rows of its data bar, which are looked for where the file does not state them."""
+    rows = stated_rows or 0
+    if stated_rows is None and format_of(image.path) in SEARCHED_FOR_BARS:
+        is_jpeg = image.path.suffix.lower() in (".jpg", ".jpeg")
+        tolerance = JPEG_TOLERANCE if is_jpeg else COPY_TOLERANCE if image.dtype == np.uint8 else 0
+        rows = bar_of_all_frames(image.read, image.axes, image.shape, tolerance)
+    shape = [size - rows * (axis == "Y") for axis, size in zip(image.axes, image.shape, strict=True)]
+    image.shape, image.bar_rows = tuple(shape), rows
+    return image
 
 
 def _open_slices(folder: Path, axes: str | None, image: int | str | None) -> LazyImage:

@@ -36,7 +36,7 @@ def bar(rows: int, width: int, back: int = 0, ink: int = 255, frame: bool = Fals
 
 
 def rows_of(image: np.ndarray) -> int:
-    return find_data_bar(lambda first, last: image[first:last], len(image))
+    return find_data_bar(lambda first, last: image[first:last], len(image), 2 * (image.dtype == np.uint8))
 
 
 @pytest.mark.parametrize("rows", [16, 28, 60])
@@ -55,10 +55,22 @@ def test_bars_of_other_types_are_found(dtype: type) -> None:
 
 
 @pytest.mark.parametrize("quality", [75, 95])
-def test_bars_in_a_jpeg_are_found(tmp_path: Path, quality: int) -> None:
-    Image.fromarray(np.vstack([scan(304), bar(32, 400)])).save(tmp_path / "a.jpg", quality=quality)
+@pytest.mark.parametrize("height", [304, 301])
+@pytest.mark.parametrize("back", [0, 255])
+def test_bars_in_a_jpeg_are_found(tmp_path: Path, height: int, quality: int, back: int) -> None:
+    """Also where a block of 8 x 8 pixels has parts of both, in which each changes the other."""
+    whole = np.vstack([scan(height), bar(35, 400, back, 255 - back)])
+    Image.fromarray(whole).save(tmp_path / "a.jpg", quality=quality)
     with open_image(tmp_path / "a.jpg") as image:
-        assert (image.shape, image.bar_rows) == ((304, 400), 32)
+        assert image.bar_rows in (35, 34, 33)  # not those that the image has changed too much
+        assert image.shape[0] + image.bar_rows == height + 35
+
+
+@pytest.mark.parametrize("quality", [50, 95])
+def test_a_jpeg_without_a_bar_loses_no_row(tmp_path: Path, quality: int) -> None:
+    for number, changed in enumerate((np.copy, padded, masked, sparse, burnt_in, striped)):
+        Image.fromarray(changed(scan())).save(tmp_path / f"{number}.jpg", quality=quality)
+        assert open_image(tmp_path / f"{number}.jpg").bar_rows == 0
 
 
 def padded(image: np.ndarray) -> np.ndarray:
