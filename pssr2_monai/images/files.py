@@ -63,7 +63,7 @@ def list_images(folder: str | Path) -> list[Path]:
         raise InputError(f"{folder}: {problem}; give a folder of images")
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     images = [entry for entry in entries if _is_image(entry)]
-    skipped = [entry for entry in entries if entry.is_file() and not _is_image(entry) and not _is_sidecar(entry)]
+    skipped = [entry for entry in entries if not format_of(entry) and not _is_sidecar(entry) and entry.is_file()]
     if skipped:
         _report_skipped(folder.absolute(), first_names(sorted(path.name for path in skipped)))
     if not images:

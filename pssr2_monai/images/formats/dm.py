@@ -26,7 +26,7 @@ GROUP = 20  # among the kinds of entries
 BYTE, STRUCTURE, STRING, ARRAY = 8, 15, 18, 20  # among the types of values
 _NUMBERS = {2: "i2", 3: "i4", 4: "u2", 5: "u4", 6: "f4", 7: "f8", 8: "u1", 9: "i1", 10: "i1", 11: "i8", 12: "u8"}
 _PIXELS = {1: "i2", 2: "f4", 3: "c8", 6: "u1", 7: "i4", 9: "i1", 10: "u2", 11: "u4", 12: "f8", 13: "c16", 14: "u1"}
-_RGB = 23  # the type of pixels of blue, green, red and nothing, of 8 bits
+_RGB = 23  # the type of pixels that hold nothing, red, green and blue in a number of 32 bits
 AXES = {1: "X", 2: "YX", 3: "QYX", 4: "IQYX"}
 
 
@@ -75,8 +75,9 @@ def _image(path: Path, data: Mapping[str, Any], code: int) -> LazyImage:
     def reader(region: Region) -> np.ndarray:
         if not colors:
             return read_mapped(path, stored, values.offset, whole, region)
-        pixels = read_mapped(path, stored, values.offset, whole, (*region[:-1], slice(0, 3)))
-        return pixels[..., ::-1][..., region[-1]]
+        pixels = read_mapped(path, stored, values.offset, whole, (*region[:-1], slice(0, 4)))
+        pixels = pixels[..., 1:] if order == ">" else pixels[..., 2::-1]
+        return pixels[..., region[-1]]
 
     axes, sizes, step = _calibration(path, data, len(shape))
     return LazyImage(

@@ -72,6 +72,16 @@ def test_planes(tmp_path: Path, version: int, order: str, dtype: str) -> None:
     np.testing.assert_array_equal(image.read(np.s_[3:9, 5:28]), data[3:9, 5:28])
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_colours(tmp_path: Path, order: str) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype("uint32")
+    packed = colours[..., 0] << 16 | colours[..., 1] << 8 | colours[..., 2]
+    (tmp_path / "a.dm3").write_bytes(dm(3, {"ImageList": [stored(packed, pixel_type=23)]}, order))
+    image = open_image(tmp_path / "a.dm3")
+    assert (image.axes, image.dtype) == ("YXC", np.uint8)
+    np.testing.assert_array_equal(image.read(np.s_[3:9, 5:, 1:]), colours[3:9, 5:, 1:])
+
+
 @pytest.mark.parametrize("version", [3, 4])
 @pytest.mark.parametrize(
     ("step", "axes"), [((2.0, "nm"), "ZYX"), ((2.0, "s"), "TYX"), ((1.0, "eV"), "ZYX"), ((1.0, ""), "ZYX")]

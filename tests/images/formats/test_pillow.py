@@ -188,3 +188,13 @@ def test_png_keeps_pixels_opacity_and_pixel_size(tmp_path: Path, dtype: str, col
 def test_channels_that_are_no_colours_are_not_written_as_png(tmp_path: Path, samples: int) -> None:
     with pytest.raises(InputError, match=r"a\.png: a PNG holds one 8- or 16-bit image or RGB"):
         write_image(tmp_path / "a.png", ramp(20, 30, samples, dtype="uint8"), axes="YXC", pixel_size={})
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("name", ["alpha/opaque_rgba.png", "alpha/grey_alpha_16.png", "png/basn4a16.png"])
+def test_shared_files_with_opacity(shared_data: Path, name: str) -> None:
+    stored = imagecodecs.png_decode((shared_data / "cases" / name).read_bytes())
+    image = open_image(shared_data / "cases" / name)
+    assert image.dtype == stored.dtype
+    np.testing.assert_array_equal(image.read().reshape(*stored.shape[:2], -1), stored[..., :-1])
+    np.testing.assert_array_equal(image.read_alpha().reshape(stored.shape[:2]), stored[..., -1])
