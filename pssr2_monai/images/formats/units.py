@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def steady_step(times: Sequence[float | None]) -> float | None:
 def _converted(value: object, unit: str | None, units: Mapping[str, float]) -> float | None:
     if unit is None or value is None:
         return None
-    name = unit.strip().replace("\\u00B5", "u").lower()
+    name = re.sub(r"\\u([0-9A-Fa-f]{4})", lambda escape: chr(int(escape[1], 16)), unit).strip().lower()
     # There are two characters for mu: the micro sign (which lower() keeps) and the Greek letter.
     name = name.replace("\u00b5", "u").replace("\u03bc", "u").replace("metre", "meter")
     factor = units.get(name) or units.get(name.removesuffix("s"))

@@ -18,6 +18,7 @@ from pssr2_monai.images.formats.units import from_print_resolution, micrometres
         ("µm", 1.0),
         ("\u03bcm", 1.0),
         ("\\u00B5m", 1.0),
+        ("\\u00C5", 1e-4),
         (" microns ", 1.0),
         ("micrometre", 1.0),
         ("nm", 1e-3),
