@@ -18,9 +18,17 @@ if TYPE_CHECKING:
     from pssr2_monai.images.image import LazyImage, Region
 
 UNKNOWN = "IQ"  # letters of axes of unknown meaning, which may be Z or T
-AXIS_NAMES = {"P": "position", "R": "position", "D": "detector", "A": "angle", "V": "view"}
+AXIS_NAMES = {
+    **dict.fromkeys("PR", "position"),
+    "D": "detector",
+    "A": "angle",
+    "V": "view",
+    "W": "emission",
+    "w": "excitation",
+}
 LISTED = 20  # images that a message lists
 _PREVIEW = re.compile(r"(^|[\W_])(label|macro|thumb(nail)?|preview|overview)[\W_]*(image)?[\W_]*\d*$", re.IGNORECASE)
+_WORD_WITHIN = re.compile(r"(?<=[a-z])(?=[A-Z])")  # as in SlidePreview
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Entry:
 
     @property
     def is_preview(self) -> bool:
-        return self.preview or _PREVIEW.search(self.name) is not None
+        return self.preview or _PREVIEW.search(_WORD_WITHIN.sub(" ", self.name)) is not None
 
     @property
     def pixels(self) -> int:
@@ -72,7 +80,8 @@ def chosen(entries: Sequence[Entry], image: int | str | None, file: str) -> int:
     word = str(image).strip()
     if word.isdecimal() and 1 <= int(word) <= len(entries):
         return int(word) - 1
-    for names in ([entry.name for entry in entries], [entry.name.casefold() for entry in entries]):
+    exact = [entry.name.strip() for entry in entries]
+    for names in (exact, [name.casefold() for name in exact]):
         places = [place for place, name in enumerate(names) if name == word]
         if len(places) == 1:
             return places[0]

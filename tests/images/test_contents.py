@@ -37,7 +37,8 @@ def test_the_largest_is_chosen_unless_a_number_or_name_is_given(image: int | str
         ("label", True),
         ("Macro Image", True),
         ("x.svs thumbnail 1", True),
-        ("SlidePreview", False),  # a word within another is no statement
+        ("SlidePreview", True),
+        ("thumbnails of cells", False),
         ("label-free cells", False),
         ("unlabelled", False),
         ("macrophages", False),

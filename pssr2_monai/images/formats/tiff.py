@@ -31,7 +31,7 @@ from pssr2_monai.images.formats.tiff_descriptions import (
 from pssr2_monai.images.formats.tiff_faults import pages_of, with_byte_counts
 from pssr2_monai.images.formats.tiff_pixels import as_shown
 from pssr2_monai.images.formats.tiff_series import TiffImage, images_of
-from pssr2_monai.images.formats.tiff_sets import open_tiff
+from pssr2_monai.images.formats.tiff_sets import COMPANION, open_tiff
 from pssr2_monai.images.formats.tiff_tags import resolution_size, stated_by_maker
 from pssr2_monai.images.formats.units import read_mapped
 from pssr2_monai.images.image import LazyImage, Region
@@ -49,7 +49,7 @@ def open_file(path: Path) -> Contents:
     """
     tif = open_tiff(path)
     try:
-        images = images_of(tif, path.name)
+        images = images_of(tif, None if path.suffix.lower() == COMPANION else path.name)
         return Contents(
             tuple(image.entry for image in images), lambda place: _image(path, tif, images[place]), tif.close
         )

@@ -14,6 +14,7 @@ import numpy as np
 import tifffile
 from tifffile import TiffPageSeries
 
+from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import LETTERS
 from pssr2_monai.images.contents import AXIS_NAMES, UNKNOWN, Entry
 from pssr2_monai.images.formats.tiff_faults import pages_of, series_of, series_without_faults
@@ -38,20 +39,23 @@ class TiffImage:
         return Entry(self.name, tuple(shape), np.dtype(self.series.dtype), axes, preview)
 
 
-def images_of(tif: tifffile.TiffFile, file: str) -> list[TiffImage]:
-    """The images with pixels in the file of this name, in its order.
+def images_of(tif: tifffile.TiffFile, file: str | None) -> list[TiffImage]:
+    """The images with pixels in the file of this name, or in all files of a set, in the order of the metadata.
 
     Levels of pyramids are no images. Pages that are alike are planes of one image, even where they were written one by
     one; pages of different detectors or names are not. An image of a set has pixels in other files, too.
     """
-    series = series_without_faults(tif, file)
+    series = series_without_faults(tif, file or tif.filehandle.name)
     if series[0].kind in BY_PAGE:
         return [image for alike in _alike(series) for image in _by_label(alike)]
     if series[0].kind not in OF_SETS:
         return [TiffImage(part.name or "", part) for part in series]
     ome = _ome_images(tif, series) if series[0].kind == "ome" else [None] * len(series)
     images = [image for part, place in zip(series, ome, strict=True) for image in _by_position(part, place)]
-    images = [image for image in images if file in files_of(image.series)] or images
+    if file:
+        images = [image for image in images if file in files_of(image.series)]
+    if not images:
+        raise InputError(f"{tif.filehandle.name}: its metadata describe no image with pixels in {file}")
     if tif.is_ome and series[0].kind != "ome":  # one image a position, as the XML has
         count = len(ElementTree.fromstring(tif.ome_metadata or "").findall("{*}Image"))
         images = [replace(image, ome_image=place if count > place else 0) for place, image in enumerate(images)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -124,7 +124,15 @@ def one_of_each_set(paths: Sequence[Path]) -> list[Path]:
             continue
         kept.append(path)
         covered |= files
+        if len(files) > 1:
+            _report_once(str(path), f"shares images with other files, {len(files)} in all, which are read as one")
     return kept
+
+
+@cache
+def _report_once(path: str, message: str) -> None:
+    """Log what a file is, once in a process."""
+    logger.info("%s: %s", Path(path).name, message)
 
 
 def files_of_set(path: Path) -> frozenset[Path]:
