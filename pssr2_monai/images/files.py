@@ -65,7 +65,8 @@ def list_images(folder: str | Path) -> list[Path]:
     images = [entry for entry in entries if _is_image(entry)]
     skipped = [entry for entry in entries if not format_of(entry) and not _is_sidecar(entry) and entry.is_file()]
     if skipped:
-        _report_skipped(folder.absolute(), first_names(sorted(path.name for path in skipped)))
+        names = first_names(sorted(path.name for path in skipped))
+        log_once(folder.absolute(), f"left out, since files of their kind are not read: {names}")
     if not images:
         images = [entry for entry in entries if entry.is_dir() and any(map(_is_image, entry.iterdir()))]
     if not images:
@@ -100,9 +101,9 @@ def _is_sidecar(entry: Path) -> bool:
 
 
 @cache
-def _report_skipped(folder: Path, names: str) -> None:
-    """Log the files that are left out of a folder, once in a process."""
-    logger.warning("%s: left out, since files of their kind are not read: %s", folder, names)
+def log_once(path: str | Path, message: str, level: int = logging.WARNING) -> None:
+    """Log a message about a file or a folder once in a process."""
+    logger.log(level, "%s: %s", Path(path).name, message)
 
 
 def first_names(names: Iterable[str]) -> str:

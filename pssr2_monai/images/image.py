@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,9 @@ from pssr2_monai.errors import InputError, one_line
 from pssr2_monai.images.axes import LETTERS, check_axes
 from pssr2_monai.images.contents import Contents, Entry, chosen, contents_of, divided, known_axes
 from pssr2_monai.images.data_bar import COPY_TOLERANCE, JPEG_TOLERANCE, bar_of_all_frames
-from pssr2_monai.images.files import SUFFIXES, UNREAD, format_of, is_zarr, list_images
+from pssr2_monai.images.files import SUFFIXES, UNREAD, format_of, is_zarr, list_images, log_once
 from pssr2_monai.images.metadata import ImageMetadata
 
-logger = logging.getLogger(__name__)
 SEARCHED_FOR_BARS = ("tiff", "pillow")  # formats of electron microscopes that may have a data bar in the image
 Region = tuple[slice, ...]
 
@@ -209,8 +208,10 @@ def open_image(path: str | Path, axes: str | None = None, image: int | str | Non
     """
     opened = _opened(Path(path), axes, image)
     if len(opened.entries) > 1:
-        candidates = sum(not entry.is_preview for entry in opened.entries)
-        _report(opened.path, opened.place, opened.entries[opened.number - 1].text, image is None and candidates > 1)
+        is_guess = image is None and sum(not entry.is_preview for entry in opened.entries) > 1
+        advice = "; choose another by number or name (--image)" if is_guess else ""
+        text = f"{opened.place}, {opened.entries[opened.number - 1].text}{advice}"
+        log_once(opened.path.absolute(), text, logging.WARNING if is_guess else logging.INFO)
     return opened
 
 
@@ -249,13 +250,6 @@ def _opened(path: Path, axes: str | None, image: int | str | None) -> LazyImage:
             f"{path.name}: cannot be read as {path.suffix.lstrip('.').upper()} ({one_line(error)}); check that the "
             "file is whole and is what its name says"
         ) from error
-
-
-@cache
-def _report(path: Path, place: str, text: str, is_guess: bool) -> None:
-    """Log which image of a file is read, once in a process."""
-    advice = "; choose another by number or name (--image)" if is_guess else ""
-    logger.log(logging.WARNING if is_guess else logging.INFO, "%s: %s, %s%s", path.name, place, text, advice)
 
 
 def _closed(*_: object) -> Any:

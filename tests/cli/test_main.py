@@ -18,7 +18,7 @@ import torch
 from pssr2_monai.cli.arguments import Answer
 from pssr2_monai.cli.main import EVERYWHERE, as_json, main
 from pssr2_monai.cli.verbs import COMMANDS
-from pssr2_monai.images.image import _report
+from pssr2_monai.images.files import log_once
 from pssr2_monai.networks.weights import read_checkpoint
 
 
@@ -255,7 +255,7 @@ def test_every_verb_says_which_image_of_a_file_it_reads_and_takes_another(
     }
     for verb, arguments in commands.items():
         for image, place in (("Snapshot", "image 1 of 2 (Snapshot)"), (2, "image 2 of 2 (Scan)")):
-            _report.cache_clear()  # what is reported once in a process
+            log_once.cache_clear()  # what is reported once in a process
             replace = ("--overwrite",) if verb in ("restore", "crappify", "preprocess") else ()
             caplog.clear()
             status, _, err = _run(capsys, verb, *arguments, "--image", image, *replace)

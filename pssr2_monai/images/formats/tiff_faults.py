@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 import re
 import struct
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,8 +13,8 @@ import tifffile
 from tifffile import TiffPageSeries
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.images.files import log_once
 
-logger = logging.getLogger(__name__)
 SLACK_BYTES = 64  # after all that a file needs, which may be padding, but no plane that was cut short
 _FILE_NAME = re.compile(r"\bFileName\s*=\s*[\"']([^\"']+)")
 
@@ -43,7 +40,7 @@ def series_without_faults(tif: tifffile.TiffFile, file: str) -> list[TiffPageSer
     """
     offsets, pointer = _directories(tif)
     if pointer in offsets:
-        warn_once(tif.filehandle.path, "its list of planes returns to its beginning; each plane is read once")
+        log_once(tif.filehandle.path, "its list of planes returns to its beginning; each plane is read once")
         return [series_of([page]) for page in _pages_at(tif, offsets)]
     if pointer:
         raise InputError(f"{file}: its list of planes breaks off after {len(offsets)}; copy the file again")
@@ -61,16 +58,10 @@ def series_without_faults(tif: tifffile.TiffFile, file: str) -> list[TiffPageSer
             f"{file}: holds {held} of the {announced} planes that its ImageJ description announces; copy or save it "
             "again"
         )
-    warn_once(
+    log_once(
         tif.filehandle.path, f"its ImageJ description counts {announced} planes, but it holds {held}; these are read"
     )
     return _by_page(tif)
-
-
-@cache
-def warn_once(path: str, message: str) -> None:
-    """Log a warning about a file once in a process."""
-    logger.warning("%s: %s", os.path.basename(path), message)
 
 
 def _by_page(tif: tifffile.TiffFile) -> list[TiffPageSeries]:

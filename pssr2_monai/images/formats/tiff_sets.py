@@ -5,17 +5,16 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from xml.etree import ElementTree
 
 import tifffile
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.formats.tiff_faults import warn_once
+from pssr2_monai.images.files import log_once
 from pssr2_monai.images.formats.tiff_series import files_of, images_of, named_files
 
-logger = logging.getLogger(__name__)
 COMPANION = ".ome"  # suffix of a file of OME-XML alone
 UUIDS = "{*}Pixels/{*}TiffData/{*}UUID"
 
@@ -40,7 +39,7 @@ def open_tiff(path: Path) -> tifffile.TiffFile:
     except ElementTree.ParseError:  # which tifffile reads as if there were no such metadata
         return tif
     except FileNotFoundError as error:
-        warn_once(str(path), f"the metadata of its set are in {error.filename}, which is missing; it is read by itself")
+        log_once(path, f"the metadata of its set are in {error.filename}, which is missing; it is read by itself")
         return tif
     images = root.findall("{*}Image")
     changed = _make_ids_distinct(root, metadata.name)
@@ -48,7 +47,7 @@ def open_tiff(path: Path) -> tifffile.TiffFile:
         return tif
     tif.close()
     if images and not own:
-        warn_once(str(path), "its OME-XML describes other files; its pages are read as they are")
+        log_once(path, "its OME-XML describes other files; its pages are read as they are")
         return tifffile.TiffFile(path, is_ome=False)
     for image in images:
         if image not in own:  # so that the files of the others need not be opened
@@ -120,19 +119,13 @@ def one_of_each_set(paths: Sequence[Path]) -> list[Path]:
             continue
         files = files_of_set(path)
         if files and path not in files and all(file.exists() for file in files):
-            logger.warning("left out: %s: is a copy of a file of the set of %s", path.name, min(files).name)
+            log_once(path, f"left out: is a copy of a file of the set of {min(files).name}")
             continue
         kept.append(path)
         covered |= files
         if len(files) > 1:
-            _report_once(str(path), f"shares images with other files, {len(files)} in all, which are read as one")
+            log_once(path, f"shares images with other files, {len(files)} in all, which are read as one", logging.INFO)
     return kept
-
-
-@cache
-def _report_once(path: str, message: str) -> None:
-    """Log what a file is, once in a process."""
-    logger.info("%s: %s", Path(path).name, message)
 
 
 def files_of_set(path: Path) -> frozenset[Path]:
