@@ -104,7 +104,7 @@ def _as_far_as_acquired(series: TiffPageSeries, path: str) -> TiffPageSeries:
     if held == len(pages) or not steps or any(page is not None for page in pages[held:]):
         return series
     kept = pages[: len(pages) // shape[slowest] * steps]
-    warn_once(path, f"its metadata announce {len(pages)} planes, but it holds {held}; {len(kept)} are read")
+    log_once(path, f"its metadata announce {len(pages)} planes, but it holds {held}; {len(kept)} are read")
     shape[slowest] = steps
     return TiffPageSeries(kept, shape, series.dtype, series.get_axes(False), name=series.name, kind=series.kind)
 
