@@ -76,8 +76,8 @@ def _converted(image: LazyImage, page: TiffPage, pages: Sequence[Any]) -> LazyIm
     if inverted and image.dtype.kind in "ui":
         white = 2**bits - 1 if unsigned else -1
         windows = tuple((white - high, white - low) for low, high in image.metadata.windows)
-        metadata = replace(image.metadata, windows=windows)
-        return _mapped(image, lambda pixels: (white - pixels.astype(np.int64)).astype(image.dtype), metadata=metadata)
+        level = np.array(white, image.dtype)
+        return _mapped(image, lambda pixels: level - pixels, metadata=replace(image.metadata, windows=windows))
     if inverted:  # real numbers have no white level: they are shown by a lookup table
         return _with_display_colors(image, np.tile(np.arange(255, -1, -1) << 8, (3, 1)))
     samples = dict(zip(image.axes, image.shape, strict=True)).get("S", 1)

@@ -50,13 +50,18 @@ def test_fax_compression_of_one_bit(tmp_path: Path) -> None:
     check(open_image(tmp_path / "a.tif"), mask * np.uint8(255))
 
 
-@pytest.mark.parametrize(("dtype", "expected"), [("int16", [-1, -301, 299]), ("float32", [0, 300, -300])])
-def test_white_as_zero_of_signed_and_real_numbers(tmp_path: Path, dtype: str, expected: list[int]) -> None:
-    """Signed integers keep their range; real numbers have no white level, and get a lookup table."""
-    tifffile.imwrite(tmp_path / "a.tif", np.array([[0, 300, -300]], dtype), photometric="miniswhite")
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [("int8", [-1, -128, 127]), ("int16", [-1, -32768, 32767]), ("uint32", [2**32 - 1, 0, 2**31]), ("float32", None)],
+)
+def test_white_as_zero_of_other_numbers(tmp_path: Path, dtype: str, expected: list[int] | None) -> None:
+    """Integers keep their range; real numbers have no white level, and get a lookup table."""
+    top = 1.0 if expected is None else np.iinfo(dtype).max
+    stored = np.array([[0, top, (top + 1) * -1 if dtype[0] == "i" else top // 2]], dtype)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="miniswhite")
     image = open_image(tmp_path / "a.tif")
-    np.testing.assert_array_equal(image.read(), [expected])
-    assert [lut[:2] for lut in image.metadata.luts] == ([b"\xff\xfe"] if dtype == "float32" else [])
+    np.testing.assert_array_equal(image.read(), stored if expected is None else [expected])
+    assert [lut[:2] for lut in image.metadata.luts] == ([b"\xff\xfe"] if expected is None else [])
 
 
 def test_without_the_tag_black_is_zero(tmp_path: Path) -> None:
