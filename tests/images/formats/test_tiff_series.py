@@ -197,3 +197,36 @@ def test_positions_of_micromanager(tmp_path: Path, files: int) -> None:
         assert (image.axes, image.place) == ("ZYX", place)
         np.testing.assert_array_equal(image.read(), stack)
         np.testing.assert_array_equal(image.read(np.s_[2:3, 4:9, 7:]), stack[2:3, 4:9, 7:])
+
+
+def test_a_slide_is_read_without_its_label_and_macro_image(tmp_path: Path) -> None:
+    slide, larger = ramp(512, 768, 3, dtype="uint8"), np.zeros((900, 999, 3), "uint8")
+    name = "Aperio Image Library v11.2.1\r\n"
+    options: dict[str, Any] = {"photometric": "rgb", "metadata": None}
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        tif.write(slide, tile=(256, 256), description=f"{name}768x512 [0,0 768x512] (256x256)|AppMag = 20", **options)
+        tif.write(slide[::4, ::4], description=f"{name}thumbnail", **options)
+        tif.write(slide[::4, ::4], tile=(128, 128), description=f"{name}level", **options)
+        tif.write(larger, description=f"{name}label 999x900", subfiletype=1, **options)
+        tif.write(larger, description=f"{name}macro 999x900", subfiletype=9, **options)
+    image = open_image(tmp_path / "a.tif")
+    assert (image.place, [entry.name for entry in image.entries]) == (
+        "image 1 of 4 (Baseline)",
+        ["Baseline", "Thumbnail", "Label", "Macro"],
+    )
+    np.testing.assert_array_equal(image.read(), slide)
+
+
+@pytest.mark.parametrize("layout", ["after each plane", "SubIFDs", "the scan in a SubIFD"])
+def test_thumbnails_beside_planes(tmp_path: Path, layout: str) -> None:
+    planes = ramp(3, 60, 90)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for plane in planes:
+            pages = [(plane, 0), (plane[:40, :50], 1)][:: -1 if layout == "the scan in a SubIFD" else 1]
+            within = 0 if layout == "after each plane" else 1
+            for number, (page, kind) in enumerate(pages):
+                tif.write(page, subfiletype=kind, subifds=within * (number == 0), contiguous=False, metadata=None)
+    image = open_image(tmp_path / "a.tif")
+    assert image.axes == "ZYX"
+    np.testing.assert_array_equal(image.read(), planes)
+    assert len(image.entries) == (1 if layout == "SubIFDs" else 2)
