@@ -11,8 +11,10 @@ import numpy.typing as npt
 USUAL_SHARE = 97.5  # percent of pixels whose distance from their neighbours is taken for noise and structure
 OUTLYING = 4.0  # times that distance: some eleven standard deviations of white noise, which no image reaches by chance
 SPREAD_SHARE = 0.08  # of its own height, by which a point source raises its neighbours; a hot pixel does not
-STUCK = 2.5  # by which the threshold is lower for integers at an end of their range, where pixels get stuck
-MIN_STUCK_PIXELS = 3  # of an image's least or greatest value, from which on that may be such an end
+STUCK_SHARE = 0.4  # of the threshold, beyond which pixels at an end of the range lie if they are stuck there
+STUCK_THRESHOLD = 0.1  # of the threshold, beyond which such pixels are mended
+NEAR_END = 0.1  # of the threshold, within which of such an end fewer pixels lie than at it
+MIN_STUCK_PIXELS = 3  # from which on the least or the greatest value of an image may be such an end
 ROUNDS = 3
 _RING = ((-2, 0), (2, 0), (0, -2), (0, 2), (-2, -2), (-2, 2), (2, -2), (2, 2))  # pixels at distance 2
 
@@ -36,10 +38,9 @@ def outlier_threshold(windows: Sequence[Planes]) -> float:
 def mended(planes: Planes, threshold: float) -> Planes:
     """Planes ``(..., Y, X)`` with isolated outliers replaced by the middle of their four neighbours; of the same dtype.
 
-    An outlier lies further than ``threshold`` from that middle, or a part of it where its value is an end of the
-    detector's range, while its neighbours are as dark as what lies around
-    them: the image of a point that a microscope resolved at all spreads to them. The input is returned where it has no
-    outlier, and is never changed.
+    An outlier lies further than ``threshold`` from that middle, while its neighbours are as dark as what lies around
+    them: the image of a point that a microscope resolved at all spreads to them. Pixels that are stuck at an end of the
+    range are recognised by their number. The input is returned where it has no outlier, and is never changed.
     """
     if not np.isfinite(threshold) or min(planes.shape[-2:]) < 3:
         return planes
@@ -56,10 +57,10 @@ def _mended(planes: Planes, threshold: float) -> Planes:
     with np.errstate(invalid="ignore", divide="ignore"):
         middle = _neighbours(values)
         distances = np.abs(values - middle)
-        places = np.nonzero(distances > threshold / STUCK)
-        if not len(places[0]):
+        if distances.max(initial=0) <= threshold * STUCK_SHARE:
             return planes
-        places = np.nonzero(distances > np.where(_stuck(planes, threshold), threshold / STUCK, threshold))
+        stuck = _stuck(planes, distances, threshold)
+        places = np.nonzero(distances > np.where(stuck, threshold * STUCK_THRESHOLD, threshold))
         if not len(places[0]):
             return planes
         *frames, rows, columns = places
@@ -69,7 +70,7 @@ def _mended(planes: Planes, threshold: float) -> Planes:
         ]
         around = np.median(ring, axis=0)
         spread = (middle[places] - around) / (values[places] - around)
-        outlying = np.abs(spread) < SPREAD_SHARE
+        outlying = (np.abs(spread) < SPREAD_SHARE) | np.broadcast_to(stuck, planes.shape)[places]
     if not outlying.any():
         return planes
     where = tuple(axis[outlying] for axis in places)
@@ -78,16 +79,22 @@ def _mended(planes: Planes, threshold: float) -> Planes:
     return result
 
 
-def _stuck(planes: Planes, threshold: float) -> Planes | np.bool_:
-    """Which pixels of integers have the value of an end of the range that more have than values near it."""
+def _stuck(planes: Planes, distances: Planes, threshold: float) -> Planes | np.bool_:
+    """Which pixels of integers are stuck at an end of the range: more have its value than values near it, and most of
+    them differ from their neighbours by far more than noise that is cut off there.
+    """
     if planes.dtype.kind not in "iu":
         return np.False_
     stuck = []
     for end, sign in ((planes.min(), 1), (planes.max(), -1)):
         at_end = planes == end
         count = int(at_end.sum())
-        near = sign * (planes.astype(np.float64) - float(end)) <= threshold / 2
-        if count >= MIN_STUCK_PIXELS and count > int(near.sum()) - count:
+        near = sign * (planes.astype(np.float64) - float(end)) <= max(1, threshold * NEAR_END)
+        if (
+            count >= MIN_STUCK_PIXELS
+            and count > int(near.sum()) - count
+            and np.median(distances[at_end]) > threshold * STUCK_SHARE
+        ):
             stuck.append(at_end)
     return np.asarray(np.logical_or.reduce(stuck)) if stuck else np.False_
 
