@@ -66,10 +66,9 @@ def is_signed(metadata: ImageMetadata, dtype: np.dtype[Any]) -> bool:
 
 
 def as_signed(metadata: ImageMetadata) -> ImageMetadata:
-    """The metadata of the numbers with a sign."""
+    """The metadata of the numbers with a sign; its calibration shows that ImageJ stored them without."""
     windows = tuple((low - SIGN_OFFSET, high - SIGN_OFFSET) for low, high in metadata.windows)
-    unit = {key: text for key, text in metadata.calibration.items() if key == "vunit"}
-    return replace(metadata, windows=windows, calibration=unit)
+    return replace(metadata, windows=windows)
 
 
 @lru_cache(maxsize=2)  # of many planes it may have megabytes
@@ -202,7 +201,9 @@ def fits_imagej(spec: ImageSpec) -> bool:
     ordered = [axis for axis in "TZCYXS" if axis in axes] == list(axes)
     rgb = "S" not in axes or (axes[:-1] + "C" == spec.axes and spec.shape[-1] == 3 and spec.dtype == np.uint8)
     in_plane = ("Y" in pixel_size) == ("X" in pixel_size) and ("X" in pixel_size or not pixel_size)
-    return spec.dtype.name in IMAGEJ_DTYPES and ordered and rgb and in_plane
+    # Other readers take ImageJ's numbers with a sign for numbers without: they are written where they were read.
+    signed = SIGNED.items() <= spec.metadata.calibration.items()
+    return spec.dtype.name in IMAGEJ_DTYPES and (spec.dtype != np.int16 or signed) and ordered and rgb and in_plane
 
 
 def imagej_options(spec: ImageSpec) -> dict[str, Any]:

@@ -195,13 +195,16 @@ def test_numbers_with_a_sign(tmp_path: Path) -> None:
         np.testing.assert_array_equal(image.read(), values)
         np.testing.assert_array_equal(image.read(np.s_[1:, :2]), values[1:, :2])
         assert image.metadata.windows == ((0, 1232),)
-        assert image.metadata.calibration == {"vunit": "Gray Value"}
+        assert image.metadata.calibration["vunit"] == "Gray Value"
         with written(tmp_path / "b.tif", image.read(), "YX", image.metadata) as tif:
             np.testing.assert_array_equal(tif.asarray(), stored)
             meta = tif.imagej_metadata
     assert [meta["cf"], meta["c0"], meta["c1"], meta["min"], meta["max"]] == [0, -32768, 1, 32768, 34000]
     with open_image(tmp_path / "b.tif") as image:
         np.testing.assert_array_equal(image.read(), values)
+    # Elsewhere numbers have their sign for every reader.
+    with written(tmp_path / "c.tif", values, "YX", ImageMetadata()) as tif:
+        np.testing.assert_array_equal(tif.asarray(), values)
 
 
 def test_other_functions_of_values_are_kept(tmp_path: Path) -> None:
