@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # What torch's profiler logs about itself helps nobody.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    # What Apple's GPU does not compute is computed on the processor.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     keep_memory()
     words = list(sys.argv[1:] if argv is None else argv)
     debug, machine_readable = "--debug" in words, "--json" in words

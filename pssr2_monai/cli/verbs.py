@@ -201,10 +201,12 @@ def demo(*, out: str = "demo", minutes: float = 4.5, seed: int = 0) -> Answer:
     folder = Path(out)
     if (folder / "evaluation" / "metrics.json").exists():
         raise InputError(f"{folder}: holds a demonstration already; remove the folder, or choose another --out")
-    resume = (folder / "run" / "last.pt").exists()
+    resume, trained = (folder / "run" / "last.pt").exists(), (folder / "lr").exists()
     train_dir, test_dir = sample_images(cache_dir() / "sample")
     options: dict[str, Any] = {"preset": "resunet_small", "seed": seed, "scale": SCALE}
-    weights = train(train_dir, folder / "run", minutes=minutes, resume=resume, **({} if resume else options))
+    weights = folder / "run" / "model.pt"
+    if not trained:  # what is made of the training is not there yet
+        train(train_dir, folder / "run", minutes=minutes, resume=resume, **({} if resume else options))
     crappify_images(test_dir, folder / "lr", overwrite=True, **options)
     restored = restore(folder / "lr", folder / "restored", weights, overwrite=True)
     result = evaluate(test_dir, weights, folder / "evaluation", lr=folder / "lr")

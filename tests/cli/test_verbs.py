@@ -304,3 +304,5 @@ def test_the_whole_demonstration_runs_on_generated_images(tmp_path: Path, monkey
     assert set(answer.data) == {"mean", "table", "weights", "restored", "picture", "tensorboard"}
     with pytest.raises(InputError, match="holds a demonstration already"):
         COMMANDS["demo"].run(out=str(tmp_path / "demo"))
+    (tmp_path / "demo" / "evaluation" / "metrics.json").unlink()
+    assert COMMANDS["demo"].run(out=str(tmp_path / "demo"), minutes=0.1).data["mean"] == answer.data["mean"]

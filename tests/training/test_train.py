@@ -217,6 +217,24 @@ def test_early_stopping_only_where_asked_and_a_checkpoint_every_so_many_epochs(
     assert len(_events(tmp_path / "hasty").Scalars("ssim")) == 3
 
 
+def test_a_training_continues_on_other_images(
+    hr_folder: Path, tiny_weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(tiny_weights.parent, tmp_path / "run")
+    shutil.copytree(hr_folder, tmp_path / "moved")
+    (tmp_path / "others").mkdir()
+    for path in sorted(hr_folder.iterdir())[:4]:  # of the same names, mirrored
+        Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(tmp_path / "others" / path.name)
+    caplog.set_level(logging.INFO, "pssr2_monai")
+    train(tmp_path / "moved", tmp_path / "run", epochs=3, resume=True)
+    assert "other images" not in caplog.text
+    train(tmp_path / "others", tmp_path / "run", epochs=4, resume=True)
+    assert "last.pt: of other images; the training continues on those given, and scores begin anew" in caplog.text
+    assert "model.pt: of epoch 4, val_ssim" in caplog.text
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert written["dataset_dir"] == str(tmp_path / "others")
+
+
 def test_a_third_image_reaches_the_loss(hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path) -> None:
     options = dict(tiny_options) | {"loss": "$lambda sr, to: (sr - to['label']).abs().mean() + 7 * to['extra'].mean()"}
     train(hr_folder, tmp_path / "run", epochs=1, extra_dir=hr_folder, **options)
