@@ -132,6 +132,15 @@ def test_a_restored_image_lies_upon_its_scan(tmp_path: Path, source: str, target
         assert stated.labels == STATED.labels
 
 
+def test_numbers_with_a_sign_are_restored_as_imagej_shows_them(tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).integers(0, 65536, (40, 30)).astype(np.uint16)
+    function = {"cf": 0, "c0": -32768, "c1": 1, "vunit": "Gray Value"}
+    tifffile.imwrite(tmp_path / "in.tif", stored, imagej=True, metadata=function)
+    with tifffile.TiffFile(restored(tmp_path / "in.tif", tmp_path / "out.tif", 2)) as tif:
+        np.testing.assert_array_equal(tif.asarray(), stored.repeat(2, 0).repeat(2, 1))
+        assert {key: tif.imagej_metadata[key] for key in function} == function
+
+
 @pytest.mark.parametrize("origin", [{}, {"Y": 5.0, "X": 6.0}])
 def test_a_zarr_lies_upon_the_scan_that_it_was_made_of(tmp_path: Path, origin: dict[str, float]) -> None:
     """The centres of pixels are at the coordinates of an OME-Zarr; a scan without position begins at 0."""
