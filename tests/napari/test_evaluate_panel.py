@@ -28,7 +28,7 @@ def test_a_folder_is_evaluated(
     assert panel.lr.choice.value == CRAPPIFIED
     panel.weights.value, panel.out.value = tiny_weights, tiny_weights / "scores"
     panel.start_button.clicked.emit(True)
-    done(panel, "choose another place")
+    done(panel, "move it, or give another folder")
     assert str(tiny_weights) in panel.message.text()
     panel.out.value = tmp_path / "scores"
     panel.start_button.clicked.emit(True)
