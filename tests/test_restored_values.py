@@ -190,6 +190,13 @@ def test_restoring_follows_gain_and_offset(
     np.testing.assert_allclose(after, before * gain + offset, atol=max(1e-4 * SPAN * gain, 0.51 * (dtype == "uint16")))
 
 
+def test_eight_bits_within_sixteen_come_out_the_same(of_pairs: Path, tmp_path: Path) -> None:
+    scan = scan_of(10 + 235 * scene(50), 50, "uint8")
+    eight = restored(of_pairs, scan, tmp_path, "float32")
+    sixteen = restored(of_pairs, scan.astype(np.uint16) * 257, tmp_path, "float32")
+    np.testing.assert_allclose(sixteen / 257, eight, atol=0.51)
+
+
 @pytest.fixture(scope="module")
 def of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return weights_of(write_set(tmp_path_factory.mktemp("images")), epochs=2, **{"crappifier#noises": NOISES})

@@ -17,6 +17,7 @@ from pssr2_monai.images.padding import filled, padding_value, without_data
 
 MODES = ("dtype", "percentile", "fixed")
 SCOPES = ("file", "dataset")
+EIGHT_BIT_STEP = 257  # by which 8-bit values are multiplied to span 16 bits
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,8 @@ class IntensitySettings:
     Attributes:
         mode: "dtype" spans the range of an integer dtype; "percentile" p0.1 to p99.9 of the means of small blocks (see
             ``levels.black_and_white``), which noise, hot pixels and padding do not move; "fixed" from ``low`` to
-            ``high``; None is "dtype" for 8 bits and "percentile" otherwise. A constant image has its value as black
-            level, and one grey level more as white level.
+            ``high``; None is "dtype" for 8 bits, also within 16, and "percentile" otherwise. A constant image has its
+            value as black level, and one grey level more as white level.
         low: the black level of "fixed".
         high: the white level of "fixed".
         offset: the offset of the camera in grey levels, 0 for none: the black level of "dtype", the least black level
@@ -178,6 +179,8 @@ class IntensitySettings:
         _check_dtype(file_dtype, name)
         windows = [sample] if isinstance(sample, np.ndarray) else list(sample)
         mode = self._mode(file_dtype)
+        if self.mode is None and _are_eight_bits(windows, file_dtype):
+            mode = "dtype"
         if mode not in MODES:
             raise InputError(
                 f"{name}: intensity mode {mode!r} is unknown{nearest(str(mode), MODES)} ({', '.join(MODES)})"
@@ -247,6 +250,13 @@ def _dtype_range(dtype: np.dtype[Any], name: str) -> tuple[float, float]:
         )
     info = np.iinfo(dtype)
     return float(info.min), float(info.max)
+
+
+def _are_eight_bits(windows: Sequence[npt.NDArray[Any]], dtype: np.dtype[Any]) -> bool:
+    """Whether 16-bit pixels are those of an 8-bit image times 257, whose scale is that of the 8-bit image."""
+    if dtype != np.uint16 or not any(window.any() for window in windows):
+        return False
+    return not any((window % EIGHT_BIT_STEP).any() for window in windows)
 
 
 def shrunk(window: npt.NDArray[Any], shrink: Sequence[int]) -> npt.NDArray[Any]:
