@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pssr2_monai.errors import InputError, nearest
-from pssr2_monai.images.levels import black_and_white, noise_of
+from pssr2_monai.images.levels import black_and_white, middle, noise_of
 from pssr2_monai.images.outliers import mended, outlier_threshold
 from pssr2_monai.images.padding import filled, padding_value, without_data
 
@@ -193,8 +193,9 @@ class IntensitySettings:
             )
         else:
             levels = self._levels(mode, windows, file_dtype, name, shrink)
-        outlier = outlier_threshold([window for window in windows if window.ndim == 2])
-        seen = black_and_white(windows)
+        outlier = outlier_threshold([middle(window) for window in windows if window.ndim == 2])
+        as_it_is = mode == "percentile" and not self.offset and tuple(shrink) == (1, 1)
+        seen = (levels.low, levels.high) if as_it_is else black_and_white(windows)
         padding = padding_value(windows, seen[1] - seen[0], noise_of(windows)) if seen is not None else None
         return replace(levels, outlier=outlier, padding=padding)
 

@@ -32,15 +32,16 @@ def black_and_white(windows: Sequence[npt.NDArray[Any]]) -> tuple[float, float] 
     """
     planes = [np.atleast_2d(np.asarray(window, dtype=np.float64)) for window in windows]
     side = min([BLOCK_SIDE, *(length for plane in planes for length in plane.shape)], default=0)
-    pixels = np.concatenate([plane[np.isfinite(plane)] for plane in planes]) if planes else np.empty(0)
-    if not pixels.size:
+    means = np.empty(0)
+    if not planes:
         return None
-    means = pixels
     if side > 1:
         blocks = np.concatenate([patches(plane, side).reshape(-1, side * side) for plane in planes])
         means = _trimmed_means(_with_content(blocks[np.isfinite(blocks).all(axis=1)]))
     if not means.size or means.min() == means.max():
-        means = pixels
+        means = np.concatenate([plane[np.isfinite(plane)] for plane in planes])
+    if not means.size:
+        return None
     black, white = (float(level) for level in np.percentile(means, PERCENTILES))
     if not black < white:  # a few bright pixels on a flat background
         black, white = float(means.min()), float(means.max())
@@ -66,13 +67,20 @@ def _with_content(blocks: FloatArray) -> FloatArray:
 
 def _trimmed_means(blocks: FloatArray) -> FloatArray:
     cut = round(TRIMMED_SHARE * blocks.shape[1])
-    return np.asarray(np.sort(blocks, axis=1)[:, cut : blocks.shape[1] - cut].mean(axis=1))
+    parted = np.partition(blocks, (cut, blocks.shape[1] - cut - 1), axis=1)
+    return np.asarray(parted[:, cut : blocks.shape[1] - cut].mean(axis=1))
 
 
 def noise_of(planes: Sequence[npt.NDArray[Any]]) -> float:
     """The median over the samples of the standard deviation of their noise; 0 for planes below 3 pixels a side."""
-    large = [plane for plane in planes if min(plane.shape) >= 3]
+    large = [middle(plane).astype(np.float64) for plane in planes if plane.ndim == 2 and min(plane.shape) >= 3]
     medians = [
         np.nanmedian(np.abs(second_difference(plane[np.newaxis]))) for plane in large if np.isfinite(plane).any()
     ]
     return float(np.median(medians)) / NORMAL_MEDIAN if medians else 0.0
+
+
+def middle(plane: npt.NDArray[Any], side: int = 256) -> npt.NDArray[Any]:
+    """The middle of a plane ``(Y, X)``, of which so many pixels a side are enough."""
+    top, left = (max(0, (length - side) // 2) for length in plane.shape)
+    return plane[top : top + side, left : left + side]

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt, maximum_filter, minimum_filter
 
+from pssr2_monai.images.noise_estimates import patches
+
 SOLID_SIDE_PX = 4  # of the least square of one value that counts as an area without data
 MIN_SHARE = 0.02  # of the pixels that lie in such areas
 MAX_SCATTERED_SHARE = 0.01  # of the other pixels that have the value, too: a black level has it everywhere
@@ -27,8 +29,10 @@ def padding_value(windows: Sequence[Planes], span: float, noise: float) -> float
         noise: its standard deviation.
     """
     flat = [window for window in windows if window.ndim == 2 and min(window.shape) >= SOLID_SIDE_PX]
+    if not flat or np.mean([_constant_share(window) for window in flat]) < MIN_SHARE / 2:
+        return None
     inner = [window[_solid_corners(window)] for window in flat]
-    candidates, counts = np.unique(np.concatenate(inner), return_counts=True) if inner else (np.empty(0), np.empty(0))
+    candidates, counts = np.unique(np.concatenate(inner), return_counts=True)
     for value in candidates[np.argsort(-counts)][:2]:
         areas = [solid(window, value) for window in flat]
         covered = sum(int(area.sum()) for area in areas)
@@ -78,6 +82,12 @@ def filled(planes: Planes, missing: npt.NDArray[np.bool_] | None) -> Planes:
             nearest = distance_transform_edt(missing[index], return_distances=False, return_indices=True)
             result[index] = planes[index][tuple(nearest)]
     return result
+
+
+def _constant_share(window: Planes) -> float:
+    """The share of squares of a grid that have one value: a quick look."""
+    squares = patches(window, SOLID_SIDE_PX)
+    return float(np.mean(squares.min(axis=-1) == squares.max(axis=-1)))
 
 
 def _solid_corners(window: Planes) -> npt.NDArray[np.bool_]:

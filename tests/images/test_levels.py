@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from pssr2_monai.images.levels import black_and_white
+from pssr2_monai.images.levels import black_and_white, noise_of
 
 
 def _scene(side: int = 256, low: float = 1000, high: float = 9000) -> np.ndarray:
@@ -71,6 +71,12 @@ def test_an_empty_field_spans_its_noise() -> None:
     black, white = _levels(np.random.default_rng(4).normal(500, 20, (256, 256)))
     assert (black + white) / 2 == pytest.approx(500, abs=5)
     assert white - black == pytest.approx(1.5 * 20, rel=0.1)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_the_noise_of_integers_is_that_of_numbers(dtype: str) -> None:
+    scan = np.random.default_rng(5).normal(500, 20, (300, 300)).astype(dtype)
+    assert noise_of([scan]) == pytest.approx(20, rel=0.03)
 
 
 def test_constant_and_missing_pixels() -> None:
