@@ -117,7 +117,7 @@ class LoadTiled(Seeded, MapTransform):
         self.randomize(item)
         tile: dict[Hashable, Any] = {"name": item["name"]}
         if "limits" in item:
-            image = self.sheets.image(item[self.keys[0]])
+            image = self.sheets.image(item["label"])  # whose frames the item counts
             channel = frames_of(image.axes, image.shape, self.stack).channel(self._frame)
             tile["limits"] = torch.tensor(item["limits"][channel], dtype=torch.float32)
         for key in self.key_iterator(item):
