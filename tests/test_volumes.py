@@ -16,6 +16,7 @@ from pssr2_monai.data.loading import LoadTiled
 from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.evaluate import evaluate
 from pssr2_monai.images.image import open_image
+from pssr2_monai.images.intensity import IntensitySettings
 from pssr2_monai.images.writer import write_image
 from pssr2_monai.networks import AsVolume
 from pssr2_monai.networks.weights import load_weights
@@ -89,7 +90,8 @@ def test_tiles_are_runs_of_frames_at_random_positions_along_them(folder: Path, v
 def test_pairs_of_volumes_have_their_corners_in_common(folder: Path, volume: np.ndarray, tmp_path: Path) -> None:
     lr = volume[::4, ::2, ::2]  # the first voxel of each, so that corners can be compared
     write_image(tmp_path / "volume.tif", lr, axes="ZYX", pixel_size={})
-    settings = TileSettings(tile=16, scale=[4, 2, 2], n_frames=8, slide=False, val_fraction=0)
+    grey = IntensitySettings("fixed", 0, 255)  # of both: the first voxels have another contrast than the means
+    settings = TileSettings(tile=16, scale=[4, 2, 2], n_frames=8, slide=False, val_fraction=0, intensity=grey)
     item = tile_lists(folder, settings, tmp_path).training[-1]
     load = LoadTiled(["image", "label"], n_frames=2, scale=[4, 2, 2], random_position=True).set_random_state(0)
     for _ in range(30):
