@@ -23,7 +23,7 @@ ROW_REACH = 8.0  # how many times further a drift reaches along a row than from 
 
 
 class Blur(Noise):
-    """The beam's point spread: a Gaussian over Y and X, mirrored at the edges as by scipy in mode "mirror".
+    """The beam's point spread: a Gaussian over Y and X, mirrored at the edges as by scipy in mode "reflect".
 
     Args:
         sigma: standard deviation in LR pixels, 0 to 50.

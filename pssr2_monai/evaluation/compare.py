@@ -99,9 +99,12 @@ class Comparison:
         return np.moveaxis(planes, -1, 0) if self.deeper else planes
 
     def correlations(self) -> dict[str, RingCorrelation]:
-        """Return the Fourier ring correlation of each method's detail with HR; none where a side is below 16 pixels."""
+        """Return the Fourier ring correlation of each method's detail with HR.
+
+        There is none where a side is below 16 pixels, or for a constant HR image, with which nothing correlates.
+        """
         hr = self.detail_planes(self.hr)
-        if min(hr.shape[-2:]) < MIN_FRC_SIDE_PX:
+        if min(hr.shape[-2:]) < MIN_FRC_SIDE_PX or np.ptp(hr) == 0:
             return {}
         return {method: ring_correlation(self.detail_planes(planes), hr) for method, planes in self.restored.items()}
 

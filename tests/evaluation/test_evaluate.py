@@ -99,6 +99,20 @@ def test_equal_images_make_valid_json(tiny_weights: Path, tmp_path: Path) -> Non
     assert json.loads(text)["mean"]["bicubic"]["psnr"] is None
 
 
+def test_a_blank_image_does_not_spoil_the_means(hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    alone = evaluate(hr_folder, tiny_weights, tmp_path / "alone")
+    (tmp_path / "hr").mkdir()
+    for path in hr_folder.iterdir():
+        (tmp_path / "hr" / path.name).write_bytes(path.read_bytes())
+    Image.new("L", (96, 96), 90).save(tmp_path / "hr" / "blank.png")
+    result = evaluate(tmp_path / "hr", tiny_weights, tmp_path / "out")
+    resolution = alone["mean"]["model"]["frc_resolution"]
+    assert result["mean"]["model"]["frc_resolution"] == pytest.approx(resolution, rel=1e-6)
+    assert result["scored"]["model"]["frc_resolution"] == 5
+    assert "model: FRC resolution of 5 of 6 images" in table(result)
+    assert np.isfinite(result["frc"]["correlation"]["model"]).all()
+
+
 def test_intervals_and_tests_compare_image_by_image(hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
     result = evaluate(hr_folder, tiny_weights, tmp_path / "out")
     gaps = [image["model"]["ssim"] - image["bicubic"]["ssim"] for image in result["images"]]
