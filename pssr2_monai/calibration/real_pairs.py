@@ -21,7 +21,7 @@ from pssr2_monai.errors import InputError, nearest
 from pssr2_monai.images.axes import is_volume
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.intensity import IntensitySettings
-from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size
+from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, scaled_window
 
 MIN_STRUCTURE_LEVELS = 1.0  # structure of an HR image in grey levels, below which its correlation means nothing
 MIN_SHIFT_PX = 0.05  # LR pixels between LR and HR, below which nothing is moved
@@ -147,7 +147,7 @@ def _read_pair(sheet: Sheet, scale: int, side: tuple[int, int], count: int, read
         files = (sheet.label, lr_path(sheet))
         hr, lr = (opened.enter_context(open_image(path, reading.axes, reading.image)) for path in files)
         windows = places(lr, side, count)
-        large = [(frame, Window(w.y * scale, w.x * scale, w.height * scale, w.width * scale)) for frame, w in windows]
+        large = [(frame, scaled_window(window, scale, scale)) for frame, window in windows]
         lr_scales = fit_image_intensity(lr, reading.intensity)
         # As a training scales the HR images.
         hr_scales = fit_image_intensity(hr, reading.intensity, shrink=(scale, scale))

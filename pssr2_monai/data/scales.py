@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import factors, frames_of
 from pssr2_monai.images.image import LazyImage, open_image
-from pssr2_monai.images.intensity import Intensity, IntensitySettings, shrunk
+from pssr2_monai.images.intensity import Intensity, IntensitySettings, dtype_limits, shrunk
 from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, patches, second_difference
 from pssr2_monai.images.outliers import mended
 from pssr2_monai.images.windows import read_window, sample_pixels, sample_places, scaled_window
@@ -181,7 +181,7 @@ def to_lr_levels(
     """
     results: list[Scales] = [dict(of_sheet) for of_sheet in scales]
     fitted: list[Contrast] = []
-    ends = [Intensity(0.0, 1.0).limits(dtype) for dtype in lr_dtypes]
+    ends = [dtype_limits(dtype) for dtype in lr_dtypes]
     detector = min(low for low, _ in ends), max(high for _, high in ends)
     for key in blocks[0]:
         for channel in range(max(len(of_sheet[key]) for of_sheet in blocks)):

@@ -14,7 +14,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.measures import MIN_FRC_SIDE_PX, RingCorrelation, ring_correlation
 from pssr2_monai.images.axes import factors, frames_of, is_volume
 from pssr2_monai.images.image import LazyImage
-from pssr2_monai.images.intensity import Intensity
+from pssr2_monai.images.intensity import Intensity, dtype_limits
 from pssr2_monai.images.windows import (
     Window,
     inside,
@@ -118,8 +118,7 @@ def scoring_scales(hr: LazyImage, stack: str = "TZ") -> list[Intensity]:
     scales = []
     for channel in range(frames_of(hr.axes, hr.shape, stack).channels):
         if hr.dtype.kind in "iu" and hr.dtype.itemsize == 1:
-            info = np.iinfo(hr.dtype)
-            low, high = float(info.min), float(info.max)
+            low, high = dtype_limits(hr.dtype)
         else:
             pixels = np.concatenate([window[np.isfinite(window)] for window in sample_pixels(hr, stack, channel)])
             if not pixels.size:
@@ -136,6 +135,7 @@ def compare(
     lr: LazyImage,
     sr: LazyImage,
     record: Record,
+    levels: Sequence[Intensity],
     sampled: str = "bilinear",
     block_voxels: int = BLOCK_VOXELS,
     min_block_side: int = MIN_BLOCK_SIDE_PX,
@@ -150,12 +150,13 @@ def compare(
         lr: the input.
         sr: what ``restore`` wrote for it.
         record: of the weights.
+        levels: the ``scoring_scales`` of the truth.
         sampled: how the input was downsampled; see ``upscale``.
     """
     scale, stack = record.scale, record.stack
     volume, (along_run, along_y, along_x) = is_volume(scale), factors(scale)
     lr_order, hr_order = (frames_of(image.axes, image.shape, stack) for image in (lr, hr))
-    levels, plane = scoring_scales(hr, stack), plane_size(lr)
+    plane = plane_size(lr)
     length = lr_order.run if volume else 1
     largest_side = max(min_block_side, math.isqrt(block_voxels // (length * along_run)))
     for first in range(0, lr_order.count, length):

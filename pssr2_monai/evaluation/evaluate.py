@@ -231,16 +231,17 @@ def _score_sheets(
                 lr = files.enter_context(open_image(sheet.image, options.axes, options.image))
             else:
                 assert crappifying is not None
-                crappifying.write(hr, folder / "lr.tif", crappifying.scales([sheet.label])(hr), settings["seed"])
+                crappifying.write(hr, folder / "lr.tif", crappifying.scales_of(hr), settings["seed"])
                 lr = files.enter_context(open_image(folder / "lr.tif"))
             FileRestorer(network, record, inferer, quiet=True).restore(lr, folder / "sr.tif")
             sr = files.enter_context(open_image(folder / "sr.tif"))
+            levels = scoring_scales(hr, record.stack)
             image = _ScoredImage(
                 name=sheet.label.name,
                 pixel_size_nm=_pixel_size_nm(hr, lr if sheet.image else None, record, pixel_size),
-                ranges=[(level.low, level.high) for level in scoring_scales(hr, record.stack)],
+                ranges=[(level.low, level.high) for level in levels],
             )
-            for comparison in compare(hr, lr, sr, record, sampled):
+            for comparison in compare(hr, lr, sr, record, levels, sampled):
                 report_progress(image.name, done / len(sheets))
                 if not image.samples:
                     _picture(comparison, image.pixel_size_nm).save(pictures[image.name])

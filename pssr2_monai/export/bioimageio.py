@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from pssr2_monai.errors import InputError
 from pssr2_monai.export.description import PackageImages, add_hashes, cover_of, describe, documentation, example_of
 from pssr2_monai.export.formats import FORMATS, Case, largest_difference
-from pssr2_monai.export.grey_levels import GreyLevels, PackageSettings, grey_scale, limits
+from pssr2_monai.export.grey_levels import GreyLevels, PackageSettings, grey_scale
 from pssr2_monai.images.axes import is_volume
+from pssr2_monai.images.intensity import dtype_limits
 from pssr2_monai.networks.record import Record
 
 WEIGHTS = ("torchscript", "onnx")  # no runner of BioImage.IO reads those of torch.export
@@ -98,7 +99,7 @@ class Package:
         """An image in whole grey levels and the network's output, within the range of the dtype but not rounded."""
         images = self.images
         grey = images.intensity.cast(image, images.dtype)
-        pred = np.clip(images.intensity.undo(self._run(grey)), *limits(images.dtype))
+        pred = np.clip(images.intensity.undo(self._run(grey)), *dtype_limits(images.dtype))
         case = [torch.from_numpy(pixels.astype(np.float32)) for pixels in (grey, pred)]
         return (case[0].unsqueeze(1), case[1].unsqueeze(1)) if images.stacked else (case[0], case[1])
 

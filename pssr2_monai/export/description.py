@@ -18,10 +18,10 @@ from torch import nn
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.export.formats import OPSET, TOLERANCE
-from pssr2_monai.export.grey_levels import PackageSettings, limits
+from pssr2_monai.export.grey_levels import PackageSettings
 from pssr2_monai.images.axes import factors, frames_of, is_volume
 from pssr2_monai.images.image import open_image
-from pssr2_monai.images.intensity import Intensity
+from pssr2_monai.images.intensity import Intensity, dtype_limits
 from pssr2_monai.images.pictures import grey_window, panel
 from pssr2_monai.images.windows import Window, plane_size, read_window
 from pssr2_monai.networks.record import Record
@@ -148,7 +148,7 @@ def documentation(content: dict[str, Any], images: PackageImages) -> str:
 
 
 def _tensor(name: str, images: PackageImages, files: dict[str, str], end: str) -> dict[str, Any]:
-    data = {"type": images.dtype} | ({} if images.dtype == "float32" else {"range": list(limits(images.dtype))})
+    data = {"type": images.dtype} | ({} if images.dtype == "float32" else {"range": list(dtype_limits(images.dtype))})
     casts = [{"id": "ensure_dtype", "kwargs": {"dtype": dtype}} for dtype in (images.dtype, "float32")]
     tensor = {
         "id": name,

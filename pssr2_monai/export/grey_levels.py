@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.image import open_image
-from pssr2_monai.images.intensity import Intensity
+from pssr2_monai.images.intensity import Intensity, dtype_limits
 from pssr2_monai.images.windows import fit_image_intensity
 from pssr2_monai.networks.record import Record
 
@@ -67,7 +67,7 @@ class GreyLevels(nn.Module):
         self.network = network
         self.low, self.span = float(intensity.low), float(intensity.high - intensity.low)
         self.whole = np.dtype(dtype).kind in "iu"
-        self.bottom, self.top = limits(dtype)
+        self.bottom, self.top = dtype_limits(dtype)
         self.channel = channel
 
     def forward(self, image: Tensor) -> Tensor:
@@ -76,14 +76,6 @@ class GreyLevels(nn.Module):
         if self.whole:
             y = torch.clamp(torch.round(y), self.bottom, self.top)
         return y.unsqueeze(1) if self.channel else y
-
-
-def limits(dtype: str) -> tuple[float, float]:
-    """Return the smallest and the largest value of a data type, infinite for floats."""
-    if np.dtype(dtype).kind == "f":
-        return -float("inf"), float("inf")
-    info = np.iinfo(dtype)
-    return float(info.min), float(info.max)
 
 
 def grey_scale(record: Record, settings: PackageSettings, name: str) -> tuple[Intensity, str]:
@@ -120,5 +112,5 @@ def _smallest_dtype(low: float | None, high: float | None) -> str:
     """The data type that holds fixed grey levels; uint8 where none are fixed."""
     if low is None or high is None:
         return "uint8"
-    unsigned = next((dtype for dtype in ("uint8", "uint16") if high <= limits(dtype)[1]), None)
+    unsigned = next((dtype for dtype in ("uint8", "uint16") if high <= dtype_limits(dtype)[1]), None)
     return unsigned if unsigned is not None and low >= 0 else "float32"

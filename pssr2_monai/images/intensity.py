@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pssr2_monai.errors import InputError, nearest
-from pssr2_monai.images.levels import black_and_white, middle, noise_of
+from pssr2_monai.images.levels import black_and_white, middle
 from pssr2_monai.images.outliers import mended, outlier_threshold
 from pssr2_monai.images.padding import filled, padding_value, without_data
 
@@ -84,11 +84,8 @@ class Intensity:
 
     def limits(self, dtype: npt.DTypeLike) -> tuple[float, float]:
         """The values that the least and the greatest number of a dtype have on this scale; infinite for floats."""
-        if np.dtype(dtype).kind == "f":
-            return -math.inf, math.inf
-        info = np.iinfo(dtype)
-        span = self.high - self.low
-        return (info.min - self.low) / span, (info.max - self.low) / span
+        least, greatest = ((end - self.low) / (self.high - self.low) for end in dtype_limits(dtype))
+        return least, greatest
 
     def undo(self, array: Any) -> Any:
         """``array * (high - low) + low``: grey levels of the file, float64 for numpy arrays and float32 for tensors."""
@@ -194,10 +191,7 @@ class IntensitySettings:
         else:
             levels = self._levels(mode, windows, file_dtype, name, shrink)
         outlier = outlier_threshold([middle(window) for window in windows if window.ndim == 2])
-        as_it_is = mode == "percentile" and not self.offset and tuple(shrink) == (1, 1)
-        seen = (levels.low, levels.high) if as_it_is else black_and_white(windows)
-        padding = padding_value(windows, seen[1] - seen[0], noise_of(windows)) if seen is not None else None
-        return replace(levels, outlier=outlier, padding=padding)
+        return replace(levels, outlier=outlier, padding=padding_value(windows))
 
     def _levels(
         self, mode: str, windows: Sequence[npt.NDArray[Any]], dtype: np.dtype[Any], name: str, shrink: Sequence[int]
@@ -249,8 +243,7 @@ def _dtype_range(dtype: np.dtype[Any], name: str) -> tuple[float, float]:
             f"{name}: intensity mode 'dtype' has no range for {dtype} pixels; "
             "use 'percentile', or 'fixed' with low and high"
         )
-    info = np.iinfo(dtype)
-    return float(info.min), float(info.max)
+    return dtype_limits(dtype)
 
 
 def _are_eight_bits(windows: Sequence[npt.NDArray[Any]], dtype: np.dtype[Any]) -> bool:
@@ -258,6 +251,14 @@ def _are_eight_bits(windows: Sequence[npt.NDArray[Any]], dtype: np.dtype[Any]) -
     if dtype != np.uint16 or not any(window.any() for window in windows):
         return False
     return not any((window % EIGHT_BIT_STEP).any() for window in windows)
+
+
+def dtype_limits(dtype: npt.DTypeLike) -> tuple[float, float]:
+    """The least and the greatest number of a dtype; infinite for floats."""
+    if np.dtype(dtype).kind == "f":
+        return -math.inf, math.inf
+    info = np.iinfo(dtype)
+    return float(info.min), float(info.max)
 
 
 def shrunk(window: npt.NDArray[Any], shrink: Sequence[int]) -> npt.NDArray[Any]:

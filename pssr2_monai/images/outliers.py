@@ -89,12 +89,10 @@ def _stuck(planes: Planes, distances: Planes, threshold: float) -> Planes | np.b
     for end, sign in ((planes.min(), 1), (planes.max(), -1)):
         at_end = planes == end
         count = int(at_end.sum())
+        if count < MIN_STUCK_PIXELS or np.median(distances[at_end]) <= threshold * STUCK_SHARE:
+            continue
         near = sign * (planes.astype(np.float64) - float(end)) <= max(1, threshold * NEAR_END)
-        if (
-            count >= MIN_STUCK_PIXELS
-            and count > int(near.sum()) - count
-            and np.median(distances[at_end]) > threshold * STUCK_SHARE
-        ):
+        if count > int(near.sum()) - count:
             stuck.append(at_end)
     return np.asarray(np.logical_or.reduce(stuck)) if stuck else np.False_
 

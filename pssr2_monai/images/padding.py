@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt, maximum_filter, minimum_filter
 
+from pssr2_monai.images.levels import black_and_white, noise_of
 from pssr2_monai.images.noise_estimates import patches
 
 SOLID_SIDE_PX = 4  # of the least square of one value that counts as an area without data
@@ -20,17 +21,15 @@ MIN_STEP_NOISE = 3.0  # the same, in standard deviations of the noise
 Planes = npt.NDArray[Any]
 
 
-def padding_value(windows: Sequence[Planes], span: float, noise: float) -> float | None:
-    """The value of the areas of an image that hold no data, if there are any.
-
-    Args:
-        windows: samples ``(Y, X)`` of the image.
-        span: from its black to its white level, in grey levels.
-        noise: its standard deviation.
-    """
+def padding_value(windows: Sequence[Planes]) -> float | None:
+    """The value of the areas of an image that hold no data, if there are any, from samples ``(Y, X)`` of it."""
     flat = [window for window in windows if window.ndim == 2 and min(window.shape) >= SOLID_SIDE_PX]
     if not flat or np.mean([_constant_share(window) for window in flat]) < MIN_SHARE / 2:
         return None
+    levels = black_and_white(windows)
+    if levels is None:
+        return None
+    least_step = max(MIN_STEP * (levels[1] - levels[0]), MIN_STEP_NOISE * noise_of(windows))
     inner = [window[_solid_corners(window)] for window in flat]
     candidates, counts = np.unique(np.concatenate(inner), return_counts=True)
     for value in candidates[np.argsort(-counts)][:2]:
@@ -43,7 +42,7 @@ def padding_value(windows: Sequence[Planes], span: float, noise: float) -> float
             covered >= MIN_SHARE * sum(area.size for area in areas)
             and len(rim)
             and np.mean(others == value) <= MAX_SCATTERED_SHARE
-            and abs(np.median(rim) - float(value)) >= max(MIN_STEP * span, MIN_STEP_NOISE * noise)
+            and abs(np.median(rim) - float(value)) >= least_step
         ):
             return float(value)
     return None

@@ -233,16 +233,6 @@ def scaled_frames(
     return np.stack([scales[channel].measured(plane) for channel, plane in zip(channels, pixels, strict=True)])
 
 
-def cast_frames(
-    values: np.ndarray, frames: Sequence[int], order: Frames, scales: Sequence[Intensity], dtype: npt.DTypeLike
-) -> np.ndarray:
-    """Grey levels of values ``(frames, Y, X)``, the reverse of ``scaled_frames``; see ``Intensity.cast``."""
-    channels = [order.channel(frame) for frame in frames]
-    if len(set(channels)) == 1:
-        return scales[channels[0]].cast(values, dtype)
-    return np.stack([scales[channel].cast(plane, dtype) for channel, plane in zip(channels, values, strict=True)])
-
-
 def sample_pixels(image: LazyImage, stack: str = "TZ", channel: int = 0) -> Iterator[np.ndarray]:
     """At most 16 windows ``(Y, X)`` of up to 512 x 512 pixels, spread over a channel's frames and over the plane."""
     for frame, window in sample_places(image, stack, channel):

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from monai.inferers import Inferer
 
 from pssr2_monai.errors import InputError, causes
 from pssr2_monai.images.axes import Frames, frames_of, is_volume, scaled_pixel_size, scaled_shape
@@ -38,16 +37,6 @@ OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", 
 """Words of a RuntimeError: of torch on GPUs, on processors of Windows and of Linux, and of C++ libraries."""
 ALPHA_BYTES = 2**26
 PROGRESS_PIXELS = 2**24  # images of more HR pixels show their progress
-
-
-def restore_frames(
-    frames: np.ndarray, network: Callable[..., torch.Tensor], inferer: Inferer, device: torch.device | str = "cpu"
-) -> np.ndarray:
-    """Restore ``(LR frames, Y, X)`` float32 in [0, 1] to ``(HR frames, scale * Y, scale * X)`` float32 in memory."""
-    with torch.inference_mode():
-        output = inferer(torch.from_numpy(frames)[None].to(device), network)
-    restored: np.ndarray = output[0].float().cpu().numpy()
-    return restored
 
 
 def check_frames(image: LazyImage, record: Record) -> Frames:

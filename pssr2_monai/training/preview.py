@@ -224,11 +224,15 @@ class ImageCrappifier:
         for file in files:
             with open_image(file, self.axes, self.image) as image:
                 self.lr_shape(image)
-        shrink = factors(self.scale)[1:]
         if self.intensity.scope == "dataset":
+            shrink = factors(self.scale)[1:]
             shared = shared_intensity(files, self.intensity, self.stack, self.axes, self.image, shrink)
             return lambda image: (shared,)
-        return lambda image: fit_image_intensity(image, self.intensity, self.stack, shrink)
+        return self.scales_of
+
+    def scales_of(self, image: LazyImage) -> tuple[Intensity, ...]:
+        """The scales of the channels of one image."""
+        return fit_image_intensity(image, self.intensity, self.stack, factors(self.scale)[1:])
 
     def lr_shape(self, image: LazyImage) -> tuple[int, ...]:
         frames = frames_of(image.axes, image.shape, self.stack)

@@ -32,7 +32,7 @@ def files(hr_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 def _compared(files: dict[str, Path], record: Record, **options: Any) -> list[Comparison]:
     with ExitStack() as stack:
         images = {name: stack.enter_context(open_image(path)) for name, path in files.items()}
-        return list(compare(**images, record=record, **options))
+        return list(compare(**images, record=record, levels=scoring_scales(images["hr"]), **options))
 
 
 @pytest.mark.parametrize(("mode", "pil"), [("bilinear", Image.BILINEAR), ("bicubic", Image.BICUBIC)])

@@ -11,8 +11,8 @@ import tifffile
 import torch
 from torch import nn
 
-from pssr2_monai.export.grey_levels import GreyLevels, PackageSettings, grey_scale, limits
-from pssr2_monai.images.intensity import Intensity, IntensitySettings
+from pssr2_monai.export.grey_levels import GreyLevels, PackageSettings, grey_scale
+from pssr2_monai.images.intensity import Intensity, IntensitySettings, dtype_limits
 from pssr2_monai.networks.record import Record
 
 
@@ -68,8 +68,8 @@ def test_an_example_sets_data_type_and_scale_unless_the_scale_is_given(tmp_path:
 
 
 def test_limits_are_those_of_the_data_type() -> None:
-    assert limits("int16") == (-32768, 32767)
-    assert limits("float32") == (-np.inf, np.inf)
+    assert dtype_limits("int16") == (-32768, 32767)
+    assert dtype_limits("float32") == (-np.inf, np.inf)
 
 
 def test_settings_name_what_a_user_changed() -> None:

@@ -59,7 +59,7 @@ def test_what_is_no_padding_stays() -> None:
 def test_a_small_constant_patch_is_no_padding() -> None:
     image = _scan(9000)
     image[:10, :10] = 0
-    assert padding_value([image], 5000, 100) is None
+    assert padding_value([image]) is None
 
 
 def test_areas_are_squares_of_one_value_up_to_the_edges() -> None:
