@@ -20,7 +20,7 @@ from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity, IntensitySettings
 from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, black_level, patches, second_difference, variance_line
 from pssr2_monai.images.outliers import mended
-from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window
+from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window, spread_windows
 
 WINDOW_SIDE = 256  # side of a window in LR pixels, at most
 MAX_WINDOWS = 16  # windows of one image, at most
@@ -123,14 +123,7 @@ def sampling(
 
 def places(image: LazyImage, side: tuple[int, int], count: int) -> list[tuple[int, Window]]:
     """Spread windows of a size over the frames and the area of an image; fewer where they would repeat."""
-    height, width = plane_size(image)
-    frames = np.linspace(0, frames_of(image.axes, image.shape).count - 1, count).round().astype(int)
-    windows = []
-    for number, frame in enumerate(frames.tolist()):
-        # Places on a 4 x 4 lattice, taken in an order that scatters them.
-        row, column = divmod(5 * number % 16, 4)
-        windows.append((frame, Window((height - side[0]) * row // 3, (width - side[1]) * column // 3, *side)))
-    return list(dict.fromkeys(windows))
+    return spread_windows(range(frames_of(image.axes, image.shape).count), plane_size(image), side, count)
 
 
 def evenly(many: int, few: int) -> list[int]:

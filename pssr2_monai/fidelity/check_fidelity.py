@@ -39,6 +39,7 @@ from pssr2_monai.images.windows import (
     plane_size,
     read_scaled,
     scaled_window,
+    spread_windows,
     widened,
     write_window,
 )
@@ -187,14 +188,8 @@ class _Pair:
 
     def samples(self) -> list[tuple[int, Window]]:
         """Frames and windows spread over the image."""
-        height, width = plane_size(self.lr)
-        side_y, side_x = min(SAMPLE_SIDE_PX, height), min(SAMPLE_SIDE_PX, width)
-        frames = np.linspace(0, self.frames.count - 1, SAMPLES).round().astype(int).tolist()
-        places = [5 * number % SAMPLES for number in range(SAMPLES)]
-        windows = [
-            Window((height - side_y) * (p // 4) // 3, (width - side_x) * (p % 4) // 3, side_y, side_x) for p in places
-        ]
-        return list(dict.fromkeys(zip(frames, windows, strict=True)))
+        side = (SAMPLE_SIDE_PX, SAMPLE_SIDE_PX)
+        return spread_windows(range(self.frames.count), plane_size(self.lr), side, SAMPLES)
 
     def scores(
         self, expected: Expectation, spreads: list[float], frames: range, core: Window

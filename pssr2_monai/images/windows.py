@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 # An orientation is a number of three bits: flipped along Y (1), flipped along X (2), then Y and X swapped (4).
 ORIENTATIONS, SWAPPED = 8, 4
-SAMPLE_FRAMES = 16
-SAMPLE_SIDE_PX = 512
+SAMPLE_COUNT, SAMPLE_SIDE_PX = 16, 512  # of windows, and their sides
 MARGIN_PX = 4  # around a window, on which the mending and filling of its pixels depends
 
 
@@ -241,17 +240,22 @@ def sample_pixels(image: LazyImage, stack: str = "TZ", channel: int = 0) -> Iter
 
 def sample_places(image: LazyImage, stack: str = "TZ", channel: int = 0) -> list[tuple[int, Window]]:
     """The frames and windows of ``sample_pixels``."""
-    height, width = plane_size(image)
-    order = frames_of(image.axes, image.shape, stack)
-    side_y, side_x = min(SAMPLE_SIDE_PX, height), min(SAMPLE_SIDE_PX, width)
-    numbers = order.of_channel(channel)
-    frames = [numbers[i] for i in np.linspace(0, len(numbers) - 1, SAMPLE_FRAMES).round().astype(int)]
-    # Places on a 4 x 4 lattice, in an order that scatters them.
-    places = [(5 * number % SAMPLE_FRAMES) for number in range(SAMPLE_FRAMES)]
-    windows = [
-        Window((height - side_y) * (p // 4) // 3, (width - side_x) * (p % 4) // 3, side_y, side_x) for p in places
-    ]
-    return list(dict.fromkeys(zip(frames, windows, strict=True)))
+    frames = frames_of(image.axes, image.shape, stack).of_channel(channel)
+    return spread_windows(frames, plane_size(image), (SAMPLE_SIDE_PX, SAMPLE_SIDE_PX), SAMPLE_COUNT)
+
+
+def spread_windows(
+    frames: Sequence[int], plane: tuple[int, int], side: tuple[int, int], count: int
+) -> list[tuple[int, Window]]:
+    """So many windows of at most a size ``(Y, X)``, spread over frames and plane; fewer where they would repeat."""
+    side_y, side_x = (min(pair) for pair in zip(side, plane, strict=True))
+    windows = []
+    for number, index in enumerate(np.linspace(0, len(frames) - 1, count).round().astype(int).tolist()):
+        # Places on a 4 x 4 lattice, in an order that scatters them.
+        row, column = divmod(5 * number % 16, 4)
+        window = Window((plane[0] - side_y) * row // 3, (plane[1] - side_x) * column // 3, side_y, side_x)
+        windows.append((frames[index], window))
+    return list(dict.fromkeys(windows))
 
 
 def fit_image_intensity(
