@@ -176,10 +176,5 @@ def _at(image: LazyImage, index: Mapping[int, int]) -> LazyImage:
 
         return reader
 
-    return replace(
-        image,
-        shape=_without(image.shape, index),
-        axes="".join(_without(image.axes, index)),
-        reader=over(image.reader),
-        alpha_reader=image.alpha_reader and over(image.alpha_reader),
-    )
+    shape, axes = _without(image.shape, index), "".join(_without(image.axes, index))
+    return image.read_over(over, shape=shape, axes=axes)

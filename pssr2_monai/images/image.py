@@ -151,6 +151,13 @@ class LazyImage(AbstractContextManager["LazyImage"]):
             ) from error
         return np.ascontiguousarray(pixels, dtype=self.dtype)
 
+    def read_over(
+        self, over: Callable[[Callable[[Region], np.ndarray]], Callable[[Region], np.ndarray]], **changes: Any
+    ) -> LazyImage:
+        """The image with other fields, whose pixels and opacity are read by what ``over`` makes of their readers."""
+        alpha_reader = self.alpha_reader and over(self.alpha_reader)
+        return replace(self, reader=over(self.reader), alpha_reader=alpha_reader, **changes)
+
     def close(self) -> None:
         """Close the file, until the next read opens it again."""
         self.closer()

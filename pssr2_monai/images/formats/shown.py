@@ -48,12 +48,10 @@ def oriented(image: LazyImage, orientation: int) -> LazyImage:
 
         return reader
 
-    return replace(
-        image,
+    return image.read_over(
+        over,
         shape=tuple(shape),
         pixel_size=sizes,
-        reader=over(image.reader),
-        alpha_reader=image.alpha_reader and over(image.alpha_reader),
         metadata=replace(image.metadata, origin={}),  # of a corner that is not the first pixel any more
         bar_rows=0,  # it would lie at another edge
         bar_stated=False,
@@ -116,11 +114,9 @@ def with_joined_samples(image: LazyImage) -> LazyImage:
 
         return reader
 
-    return replace(
-        image,
+    return image.read_over(
+        over,
         shape=tuple(sizes[axis] * (samples if axis == "C" else 1) for axis in axes),
         axes=axes,
-        reader=over(image.reader),
         channel_names=(),
-        alpha_reader=image.alpha_reader and over(image.alpha_reader),
     )
