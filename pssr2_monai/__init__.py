@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pssr2_monai.calibration.calibrate import calibrate
     from pssr2_monai.crappify import (
         Blur,
+        CorrelatedNoise,
         Crappify,
         Detector,
         Downsample,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Blur",
+    "CorrelatedNoise",
     "Crappify",
     "Detector",
     "Downsample",

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pssr2_monai.crappify.crappify import Crappify, Downsample
 from pssr2_monai.crappify.noise import NOISES, Noise, noise_classes
 from pssr2_monai.crappify.pixel_noises import Detector, Gamma, GaussianNoise, PoissonNoise, SaltPepperNoise
-from pssr2_monai.crappify.scan_noises import Blur, Drift, LineJitter, LineNoise
+from pssr2_monai.crappify.scan_noises import Blur, CorrelatedNoise, Drift, LineJitter, LineNoise
 from pssr2_monai.registered_names import register
 
 __all__ = [
     "NOISES",
     "Blur",
+    "CorrelatedNoise",
     "Crappify",
     "Detector",
     "Downsample",

@@ -28,9 +28,10 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.randomness import Seeded
 
 GREY_LEVELS = 255.0  # grey level that 1.0 stands for
-Parameter = float | Sequence[float] | Mapping[str, float]
-"""A number; a pair ``[low, high]`` to draw from uniformly; or ``{"mean": m, "spread": s}``, a normal distribution of
-standard deviation ``s``, clipped to the values that the parameter may have (as in PSSR2)."""
+Parameter = float | Sequence[float] | Mapping[str, float | Sequence[float]]
+"""A number; a pair ``[low, high]`` to draw from uniformly; ``{"log": [low, high]}``, evenly in the logarithm, for what
+spans orders of magnitude; or ``{"mean": m, "spread": s}``, a normal distribution of standard deviation ``s``, clipped
+to the values that the parameter may have (as in PSSR2)."""
 NOISES: dict[str, type[Noise]] = {}  # by short name, in the order of definition; a subclass of ``Noise`` adds itself
 FloatArray = npt.NDArray[np.floating]
 _SEED_END = 2**32 - 1
@@ -52,6 +53,21 @@ class Uniform:
     def at(self, share: float) -> float:
         """Return the value at a share of the range, 0 for its lower and 1 for its upper end."""
         return self.low + share * (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """Equally likely in every octave from ``low``, above 0, to ``high``."""
+
+    low: float
+    high: float
+
+    def draw(self, random: np.random.RandomState, count: int) -> np.ndarray:
+        return np.asarray(np.exp(random.uniform(math.log(self.low), math.log(self.high), size=count)))
+
+    def at(self, share: float) -> float:
+        """Return the value at a share of the range's octaves."""
+        return self.low * (self.high / self.low) ** share
 
 
 @dataclass(frozen=True)
@@ -287,14 +303,25 @@ def _measured(curve: NoiseCurve, noise: Callable[[Any], Any]) -> NoiseCurve:
     return replace(curve, mean=mean, variance=slope**2 * curve.variance + variance)
 
 
-def _distribution(name: str, value: Parameter, least: float, greatest: float) -> Uniform | Normal:
+def _distribution(name: str, value: Parameter, least: float, greatest: float) -> Uniform | LogUniform | Normal:
     if isinstance(value, Mapping):
+        if set(value) == {"log"}:
+            bounds = _range(f"{name}: log", value["log"], least, greatest)
+            if bounds.low <= 0:
+                raise InputError(f"{name}: log: {bounds.low:g} has no logarithm; the lower end must be above 0")
+            return LogUniform(bounds.low, bounds.high)
         if set(value) != {"mean", "spread"}:
-            raise InputError(f"{name}: found the keys {', '.join(map(str, value))}; a mapping has 'mean' and 'spread'")
+            raise InputError(
+                f"{name}: found the keys {', '.join(map(str, value))}; a mapping has 'mean' and 'spread', or 'log'"
+            )
         mean, spread = _number(name, value["mean"]), _number(f"{name}: spread", value["spread"])
         _check_within(f"{name}: mean", mean, least, greatest)
         _check_within(f"{name}: spread", spread, 0.0, math.inf)
         return Normal(mean, spread, least, greatest)
+    return _range(name, value, least, greatest)
+
+
+def _range(name: str, value: Any, least: float, greatest: float) -> Uniform:
     if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
         low = high = _number(name, value)
     elif len(value) != 2:
@@ -311,7 +338,8 @@ def _distribution(name: str, value: Parameter, least: float, greatest: float) ->
 def _number(name: str, value: Any) -> float:
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
         raise InputError(
-            f"{name}: {value!r} is not a number; give one, a pair [low, high], or {{'mean': ..., 'spread': ...}}"
+            f"{name}: {value!r} is not a number; give one, a pair [low, high], "
+            "{'log': [low, high]} or {'mean': ..., 'spread': ...}"
         )
     return float(value)
 

@@ -1,4 +1,4 @@
-"""Noises of a point scanner's beam and scan: blur, lines that differ, and slow drift.
+"""Noises of a point scanner's beam, detector and scan: blur, correlated noise, lines that differ, and slow drift.
 
 Rows run along Y, the slow axis of the scan; X is the fast one. Images are ``(..., Y, X)`` arrays or tensors with values
 in [0, 1]; parameters count in grey levels of an 8-bit image, or in LR pixels; see ``pssr2_monai.crappify.noise``.
@@ -45,22 +45,63 @@ class Blur(Noise):
         super().__init__(sigma=sigma, **unknown)
 
     def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
-        # A sigma of 0 leaves the pixel as it is: all others are out of reach.
-        sigma = drawn["sigma"].clamp(min=1e-3)
-        radius = int(KERNEL_REACH * float(sigma.max()) + 0.5)
-        weights = [
-            torch.exp(-((offset / sigma) ** 2) / 2) * (offset <= KERNEL_REACH * sigma + 0.5)
-            for offset in range(radius + 1)
-        ]
-        total = weights[0] + 2 * sum(weights[1:], torch.zeros_like(sigma))
-        weights = [weight / total for weight in weights]
+        weights = _gaussian_weights(drawn["sigma"])
         for axis in (-1, -2):
-            levels = _filter(levels, weights, axis)
+            levels = _filter(_mirrored(levels, len(weights) - 1, axis), weights, axis)
         return levels
 
     def propagate(self, curve: NoiseCurve, values: Mapping[str, float]) -> NoiseCurve:
         variance = variance_kept_by_blur(values["sigma"]) * curve.variance
         return replace(curve, variance=variance, blur=float(np.hypot(curve.blur, values["sigma"])))
+
+
+class CorrelatedNoise(Noise):
+    """Normal noise whose neighbours are alike, as after a detector of limited bandwidth or after drift correction.
+
+    White noise filtered by a Gaussian over X and Y, of mean x and variance ``sigma**2 + intensity**2 * x``, whatever the
+    widths. The noise of two pixels in a row has the correlation of the kernel with itself, ``exp(-(distance / along)**2
+    / 4)`` in good approximation from 0.6 pixels on; likewise in a column. The image itself is not blurred.
+
+    Args:
+        sigma: standard deviation in grey levels, at least 0.
+        intensity: share that grows with brightness, at least 0; 1 has the variance of as many counts as grey levels.
+        along: standard deviation of the filter along X, the fast axis of the scan, in LR pixels, 0 to 10.
+        across: that along Y.
+
+    Example:
+        >>> import numpy as np
+        >>> noise = CorrelatedNoise(sigma=10, along=1, across=0).set_random_state(0)
+        >>> field = noise(np.zeros((1, 256, 256), dtype=np.float32))[0]
+        >>> bool(abs((field[:, 1:] * field[:, :-1]).mean() / field.var() - np.exp(-1 / 4)) < 0.02)
+        True
+    """
+
+    limits = {"sigma": (0.0, inf), "intensity": (0.0, inf), "along": (0.0, 10.0), "across": (0.0, 10.0)}
+    strength = "sigma"
+    slider = Slider("Correlated noise", 60.0, 0.5, "standard deviation, grey levels of 255")
+
+    def __init__(
+        self,
+        sigma: Parameter = 8.0,
+        intensity: Parameter = 0.0,
+        along: Parameter = 0.6,
+        across: Parameter = 0.6,
+        **unknown: Parameter,
+    ) -> None:
+        super().__init__(sigma=sigma, intensity=intensity, along=along, across=across, **unknown)
+
+    def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
+        kernels = {-1: _gaussian_weights(drawn["along"]), -2: _gaussian_weights(drawn["across"])}
+        height, width = (levels.shape[axis] + 2 * len(kernels[axis]) - 2 for axis in (-2, -1))
+        field = torch.randn((*levels.shape[:-2], height, width), generator=generator, device=levels.device)
+        for axis, weights in kernels.items():
+            norm = (weights[0] ** 2 + 2 * sum((weight**2 for weight in weights[1:]), torch.zeros_like(weights[0]))).sqrt()
+            field = _filter(field, weights, axis).div_(norm)
+        variance = drawn["sigma"] ** 2 + drawn["intensity"] ** 2 * levels.clamp(min=0)
+        return levels + field.mul_(variance.sqrt())
+
+    def propagate(self, curve: NoiseCurve, values: Mapping[str, float]) -> NoiseCurve:
+        return curve.plus(values["sigma"] ** 2 + values["intensity"] ** 2 * np.maximum(curve.mean, 0))
 
 
 class LineNoise(Noise):
@@ -190,13 +231,30 @@ def _normal_of_rows(levels: torch.Tensor, generator: torch.Generator) -> torch.T
     return torch.randn((*levels.shape[:-1], 1), generator=generator, device=levels.device)
 
 
+def _gaussian_weights(sigma: torch.Tensor) -> list[torch.Tensor]:
+    """A Gaussian kernel for each image, from its centre outwards; with a sigma of 0 no neighbour is in reach."""
+    sigma = sigma.clamp(min=1e-3)
+    radius = int(KERNEL_REACH * float(sigma.max()) + 0.5)
+    weights = [
+        torch.exp(-((offset / sigma) ** 2) / 2) * (offset <= KERNEL_REACH * sigma + 0.5) for offset in range(radius + 1)
+    ]
+    total = weights[0] + 2 * sum(weights[1:], torch.zeros_like(sigma))
+    return [weight / total for weight in weights]
+
+
+def _mirrored(levels: torch.Tensor, margin: int, axis: int) -> torch.Tensor:
+    """Continue an image at both ends of an axis, mirrored."""
+    length = levels.shape[axis]
+    index = torch.from_numpy(reflect_indices(-margin, length + 2 * margin, length)).to(levels.device)
+    return levels.index_select(axis, index)
+
+
 def _filter(levels: torch.Tensor, weights: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
-    """Filter along an axis; the weights are those of the kernel from its centre outwards."""
-    radius, length = len(weights) - 1, levels.shape[axis]
-    index = torch.from_numpy(reflect_indices(-radius, length + 2 * radius, length)).to(levels.device)
-    mirrored = levels.index_select(axis, index)
-    filtered = weights[0] * levels
+    """Filter along an axis where the kernel lies inside; the weights are those from its centre outwards."""
+    radius = len(weights) - 1
+    length = levels.shape[axis] - 2 * radius
+    filtered = weights[0] * levels.narrow(axis, radius, length)
     for offset, weight in enumerate(weights[1:], start=1):
-        before = mirrored.narrow(axis, radius - offset, length)
-        filtered += weight * (before + mirrored.narrow(axis, radius + offset, length))
+        before = levels.narrow(axis, radius - offset, length)
+        filtered += weight * (before + levels.narrow(axis, radius + offset, length))
     return filtered

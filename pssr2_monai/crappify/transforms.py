@@ -17,7 +17,7 @@ from torch.profiler import record_function
 from pssr2_monai.crappify.crappify import Downsample, crappified
 from pssr2_monai.crappify.noise import Noise, Parameter
 from pssr2_monai.crappify.pixel_noises import Detector, Gamma, GaussianNoise, PoissonNoise, SaltPepperNoise
-from pssr2_monai.crappify.scan_noises import Blur, Drift, LineJitter, LineNoise
+from pssr2_monai.crappify.scan_noises import Blur, CorrelatedNoise, Drift, LineJitter, LineNoise
 
 
 class Downsampled(MapTransform):
@@ -152,6 +152,7 @@ def _unpickled(noise: type[Noise]) -> NoiseTransform:
 
 
 Blurd = dictionary_form(Blur)
+CorrelatedNoised = dictionary_form(CorrelatedNoise)
 Detectord = dictionary_form(Detector)
 Driftd = dictionary_form(Drift)
 Gammad = dictionary_form(Gamma)

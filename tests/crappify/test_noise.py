@@ -111,6 +111,16 @@ def test_parameters_of_a_batch_follow_their_range() -> None:
     assert len(spread.round(decimals=3).unique()) == 64
 
 
+def test_a_logarithmic_range_draws_every_octave_as_often() -> None:
+    noise = PoissonNoise(photons={"log": [1, 1024]}).set_random_state(0)
+    noise.randomize(np.zeros((10_000, 1, 8, 8)))
+    octaves = np.log2(noise.drawn["photons"])
+    counts = np.histogram(octaves, bins=10, range=(0, 10))[0]
+    assert counts.sum() == 10_000
+    assert np.abs(counts - 1000).max() < 5 * np.sqrt(900)
+    assert [noise.parameters["photons"].at(share) for share in (0, 0.5, 1)] == pytest.approx([1, 32, 1024])
+
+
 def test_mean_and_spread_draw_from_a_normal_distribution(check_moments: Callable[..., None]) -> None:
     batch = np.zeros((4000, 1, 1, 1), np.float32)
     noise = GaussianNoise(sigma={"mean": 20, "spread": 3}, gain={"mean": -4, "spread": 2}).set_random_state(0)
@@ -154,7 +164,7 @@ def test_noises_chain(flat: Callable[..., np.ndarray]) -> None:
 
 
 def test_every_noise_has_a_short_name() -> None:
-    assert set(NOISES) == {"poisson", "gaussian", "salt_pepper", "blur", "line", "jitter", "drift", "detector", "gamma"}
+    assert set(NOISES) == {"poisson", "gaussian", "salt_pepper", "blur", "correlated", "line", "jitter", "drift", "detector", "gamma"}
     for name, noise in NOISES.items():
         instance = noise()
         assert noise.short_name == name
@@ -168,6 +178,8 @@ def test_every_noise_has_a_short_name() -> None:
 @pytest.mark.parametrize(
     ("make", "match"),
     [
+        (lambda: PoissonNoise({"log": [0, 5]}), r"intensity: log: 0 has no logarithm; the lower end must be above 0"),
+        (lambda: PoissonNoise({"log": [5, 1]}), r"intensity: log: the range \[5, 1\] is upside down"),
         (lambda: PoissonNoise((1.0, 0.5)), r"intensity: the range \[1, 0.5\] is upside down"),
         (lambda: PoissonNoise(-1), "intensity: -1 must not be negative"),
         (lambda: PoissonNoise(intensity=1, photons=50), "give one of them"),

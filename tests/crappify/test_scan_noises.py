@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pssr2_monai.crappify import Blur, Drift, GaussianNoise, LineJitter, LineNoise
+from pssr2_monai.crappify import Blur, CorrelatedNoise, Drift, GaussianNoise, LineJitter, LineNoise
 from pssr2_monai.crappify.scan_noises import variance_kept_by_blur
 
 
@@ -66,6 +66,36 @@ def test_drift_mean_variance_and_correlation(
         assert abs(found - expected) < 5 * np.sqrt((1 + expected**2 + 0.4) / count)
     steps = np.abs(np.diff(field, axis=-2)).mean() / np.abs(np.diff(field, axis=-1)).mean()
     assert 6 < steps < 10
+
+
+@pytest.mark.parametrize(("along", "across"), [(0.0, 0.0), (0.7, 0.0), (0.5, 1.5), (3.0, 0.3)])
+def test_correlated_noise_has_the_variance_and_the_correlation_of_its_kernel(along: float, across: float) -> None:
+    """White noise through a filter correlates like the filter with itself; up to the edges, and growing with light."""
+    count, side = 3000, 9
+    levels = np.full((count, 1, side, side), 100 / 255, dtype=np.float32)
+    noise = CorrelatedNoise(sigma=6, intensity=0.8, along=along, across=across).set_random_state(3)
+    field = np.asarray(noise(levels), dtype=np.float64)[:, 0] * 255 - 100
+    variance = 36 + 0.64 * 100
+    assert abs(field.mean()) < 0.1 * np.sqrt(variance)
+    for y, x in ((0, 0), (4, 4), (8, 3)):
+        assert abs(field[:, y, x].var() / variance - 1) < 5 * np.sqrt(2 / count)
+    point = np.zeros(65)
+    point[32] = 1
+    for sigma, neighbour in ((along, field[:, 4, 5]), (across, field[:, 5, 4])):
+        kernel = ndimage.gaussian_filter1d(point, max(sigma, 1e-3))
+        expected = (kernel[1:] * kernel[:-1]).sum() / (kernel**2).sum()
+        correlation = (field[:, 4, 4] * neighbour).mean() / variance
+        assert abs(correlation - expected) < 5 * np.sqrt((1 + expected**2) / count)
+
+
+def test_correlated_noise_of_each_image_has_its_own_width() -> None:
+    noise = CorrelatedNoise(sigma=10, along=[0, 2], across=0).set_random_state(1)
+    field = np.asarray(noise(np.full((6, 1, 256, 256), 0.5, dtype=np.float32)), dtype=np.float64)[:, 0] - 0.5
+    correlations = (field[:, :, 1:] * field[:, :, :-1]).mean((1, 2)) / field.var((1, 2))
+    widths = noise.drawn["along"]
+    wide = widths > 0.6
+    assert 0 < wide.sum() < 6
+    np.testing.assert_allclose(correlations[wide], np.exp(-1 / (4 * widths[wide] ** 2)), atol=0.03)
 
 
 @pytest.mark.parametrize("sigma", [0.4, 1.0, 3.7])

@@ -36,7 +36,7 @@ def plain_resunet(network: ResUNet, x: Tensor) -> Tensor:
             y = y.relu() if i < depth - 1 else y
         return (y + F.conv2d(x, weights[f"{name}.residual.weight"], weights[f"{name}.residual.bias"])).relu()
 
-    x = normalised(x * 2 - 1, "norm")
+    x = normalised(F.pixel_unshuffle(x * 2 - 1, network.fold), "norm")
     skips = [x]
     for level in range(len(network.encoder)):
         x = block(x if level == 0 else F.max_pool2d(x, 2), f"encoder.{level}")
@@ -46,14 +46,14 @@ def plain_resunet(network: ResUNet, x: Tensor) -> Tensor:
         x = block(torch.cat([F.pixel_shuffle(x, 2), skips.pop()], 1), f"decoder.{level}")
     x = torch.cat([x, skips.pop()], 1)
     x = F.conv2d(x, weights["reconstruction.pre.weight"], weights["reconstruction.pre.bias"], padding=1).relu()
-    x = F.pixel_shuffle(x, network.scale[0])
+    x = F.pixel_shuffle(x, network.scale[0] * network.fold)
     x = F.conv2d(x, weights["reconstruction.conv.weight"], weights["reconstruction.conv.bias"], padding=1)
     return (x + 1) / 2
 
 
-@pytest.mark.parametrize("scale", [1, 4])
-def test_values_equal_the_network_written_out(scale: int) -> None:
-    network = ResUNet(2, 1, **SMALL, scale=scale, interpolate=False)
+@pytest.mark.parametrize(("scale", "fold"), [(1, 1), (4, 1), (1, 2), (2, 2)])
+def test_values_equal_the_network_written_out(scale: int, fold: int) -> None:
+    network = ResUNet(2, 1, **SMALL, scale=scale, fold=fold, interpolate=False)
     network(random_image(4, 2, 16, 24))  # gives BatchNorm statistics that are not 0 and 1
     network.eval()
     x = random_image(2, 2, 16, 24)
@@ -70,6 +70,13 @@ def test_widths_need_not_double(channels: tuple[int, ...]) -> None:
     network = ResUNet(channels=channels, depth=0, scale=2, interpolate=False).eval()
     assert network(random_image(1, 1, 17, 9)).shape == (1, 1, 34, 18)
     assert network.multiple == 2 ** (len(channels) - 1)
+
+
+def test_a_folded_network_takes_any_size() -> None:
+    network = ResUNet(channels=(6, 8), depth=0, scale=1, fold=2).eval()
+    x = random_image(1, 1, 17, 9)
+    assert network.multiple == 4
+    torch.testing.assert_close(network(x), x)  # a new network adds nothing
 
 
 def test_padding_reflects_at_the_far_end_only() -> None:
@@ -124,6 +131,8 @@ def test_the_atrous_network_pools_each_axis_by_its_own_factor_too() -> None:
         ({"spatial_dims": 1}, "spatial_dims"),
         ({"in_channels": 0}, "in_channels"),
         ({"value_range": (1, 1)}, "value_range"),
+        ({"fold": 0}, "fold"),
+        ({"fold": 2, "spatial_dims": 3}, "fold"),
     ],
 )
 def test_wrong_arguments_are_named(options: dict[str, object], named: str) -> None:
