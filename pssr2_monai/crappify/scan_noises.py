@@ -58,8 +58,8 @@ class Blur(Noise):
 class CorrelatedNoise(Noise):
     """Normal noise whose neighbours are alike, as after a detector of limited bandwidth or after drift correction.
 
-    White noise filtered by a Gaussian over X and Y, of mean x and variance ``sigma**2 + intensity**2 * x``, whatever the
-    widths. The noise of two pixels in a row has the correlation of the kernel with itself, ``exp(-(distance / along)**2
+    White noise filtered by a Gaussian over X and Y, of mean x and variance ``sigma**2 + intensity**2 * x``, whatever
+    the widths. The noise of two pixels in a row has the correlation of the kernel with itself, ``exp(-(distance / along)**2
     / 4)`` in good approximation from 0.6 pixels on; likewise in a column. The image itself is not blurred.
 
     Args:
@@ -95,8 +95,8 @@ class CorrelatedNoise(Noise):
         height, width = (levels.shape[axis] + 2 * len(kernels[axis]) - 2 for axis in (-2, -1))
         field = torch.randn((*levels.shape[:-2], height, width), generator=generator, device=levels.device)
         for axis, weights in kernels.items():
-            norm = (weights[0] ** 2 + 2 * sum((weight**2 for weight in weights[1:]), torch.zeros_like(weights[0]))).sqrt()
-            field = _filter(field, weights, axis).div_(norm)
+            kept = weights[0] ** 2 + 2 * sum((weight**2 for weight in weights[1:]), torch.zeros_like(weights[0]))
+            field = _filter(field, weights, axis).div_(kept.sqrt())
         variance = drawn["sigma"] ** 2 + drawn["intensity"] ** 2 * levels.clamp(min=0)
         return levels + field.mul_(variance.sqrt())
 
