@@ -59,8 +59,8 @@ class CorrelatedNoise(Noise):
     """Normal noise whose neighbours are alike, as after a detector of limited bandwidth or after drift correction.
 
     White noise filtered by a Gaussian over X and Y, of mean x and variance ``sigma**2 + intensity**2 * x``, whatever
-    the widths. The noise of two pixels in a row has the correlation of the kernel with itself, ``exp(-(distance / along)**2
-    / 4)`` in good approximation from 0.6 pixels on; likewise in a column. The image itself is not blurred.
+    the widths. The noise of two pixels in a row has the correlation of the kernel with itself, from 0.6 pixels on in
+    good approximation ``exp(-(distance / along)**2 / 4)``; likewise in a column. The image itself is not blurred.
 
     Args:
         sigma: standard deviation in grey levels, at least 0.
