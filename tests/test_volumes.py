@@ -138,5 +138,5 @@ def test_a_new_network_starts_as_interpolation(folder: Path, volume: np.ndarray,
 def test_one_frame_is_not_a_volume(folder: Path, volume: np.ndarray, tmp_path: Path) -> None:
     weights = train(folder, tmp_path / "run", preset="isotropic", epochs=1, val_fraction=0.3, **TINY)
     write_image(tmp_path / "plane.tif", volume[0], axes="YX", pixel_size={})
-    with pytest.raises(InputError, match=r"plane.tif: axes 'YX' hold 1 frame, but n_frames asks for 2; give a stack"):
+    with pytest.raises(InputError, match=r"plane.tif: axes 'YX' hold 1 frame, but the weights take 2; give a stack"):
         restore(tmp_path / "plane.tif", tmp_path / "out.tif", weights)

@@ -141,8 +141,8 @@ def _reasons(result: Mapping[str, Any]) -> list[str]:
 
 
 def _cautions(result: Mapping[str, Any], count: int) -> list[str]:
-    cautions = []
-    if result["settings"]["input"] != "real LR images":
+    cautions, is_crappified = [], result["settings"]["input"] != "real LR images"
+    if is_crappified:
         cautions.append(
             "The inputs were made by the crappifier: this shows how well its damage is undone. Real scans may come out "
             "differently; evaluate real pairs with --lr."
@@ -159,9 +159,10 @@ def _cautions(result: Mapping[str, Any], count: int) -> list[str]:
         )
     raw, fitted = (_number(result["mean"]["model"][name]) for name in ("psnr", "psnr_fitted"))
     if fitted - raw > SHIFT_DB and result["settings"]["normalise"] == "least_squares":
+        reason = "" if is_crappified else ", since they keep the grey levels of the scans"
         cautions.append(
-            f"Brightness or contrast of the restored images differ from HR's: fitting them brings {fitted - raw:.1f} "
-            "dB. Do not compare grey levels."
+            f"Brightness or contrast of the restored images differ from HR's{reason}: fitting them brings "
+            f"{fitted - raw:.1f} dB. Judge by the fitted metrics."
         )
     coarser = result["against"]["bicubic"]["frc_resolution"]
     if coarser["interval"] is not None and coarser["interval"][0] > 0:

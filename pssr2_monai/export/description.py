@@ -201,7 +201,7 @@ def example_of(images: PackageImages, path: str | Path | None) -> np.ndarray:
         return images.intensity.cast(0.5 + 0.4 * texture / np.abs(texture).max(), images.dtype)
     with open_image(path) as scan:
         order = frames_of(scan.axes, scan.shape, images.record.stack)
-        order.check_n_frames(images.min_size("Z") if images.stacked else 1, scan.path.name)
+        order.check_n_frames(images.min_size("Z") if images.stacked else 1, scan.path.name, of_weights=True)
         frames = min(frames, order.run) if is_volume(images.record.scale) else frames
         height, width = (min(side, size) for size in plane_size(scan))
         if min(height, width) < images.min_size("Y"):

@@ -119,24 +119,30 @@ class Frames:
         start = centre - n // 2
         return [min(max(i, first), last) for i in range(start, start + n)]
 
-    def check_n_frames(self, n: int, name: str) -> None:
-        """Check that a run has enough frames for a sample of ``n``; ``name`` is the file's, for the message."""
+    def check_n_frames(self, n: int, name: str, of_weights: bool = False) -> None:
+        """Check that a run has enough frames for a sample of ``n``.
+
+        Args:
+            n: frames of a sample.
+            name: of the file, for the message.
+            of_weights: weights ask for them, not an option.
+        """
         if n == self.run or (n < self.run and not self.joint):
             return
-        axes = f"axes '{self.order}YX'"
+        axes, channels = f"axes '{self.order}YX'", "channels" if self.run > 1 else "channel"
+        asked = f"the weights take {n}" if of_weights else f"n_frames asks for {n}"
+        advice = "use other weights" if of_weights else f"set n_frames to {self.run}"
         if self.joint:
             raise InputError(
-                f"{name}: holds {self.run} channel{'s' * (self.run > 1)} ({axes}), but joint channels and n_frames {n} "
-                f"take {n}; set n_frames to {self.run}, or give images of {n} channels"
+                f"{name}: holds {self.run} {channels} ({axes}), but channels are joint and {asked} of them; {advice}, "
+                f"or give images of {n} channels"
             )
-        channels = f"; its {self.channels} channels make no stack" if self.channels > 1 else ""
         if self.run == 1:
-            raise InputError(
-                f"{name}: {axes} hold 1 frame, but n_frames asks for {n}{channels}; give a stack, or set n_frames to 1"
-            )
+            lone = f"; its {self.channels} channels make no stack" if self.channels > 1 else ""
+            raise InputError(f"{name}: {axes} hold 1 frame, but {asked}{lone}; give a stack, or {advice}")
         raise InputError(
-            f"{name}: {axes} hold {self.run} frames in a row (along {self.run_axis}), but n_frames asks for {n}; "
-            f"give a longer stack, or set n_frames to {self.run} or fewer"
+            f"{name}: {axes} hold {self.run} frames in a row (along {self.run_axis}), but {asked}; give a longer "
+            f"stack, or {advice}{'' if of_weights else ' or fewer'}"
         )
 
 

@@ -43,7 +43,8 @@ def check_frames(image: LazyImage, record: Record) -> Frames:
     """The frames of an image, refused if they are too few for the network."""
     frames = frames_of(image.axes, image.shape, record.stack)
     # A volume may have any depth, those that a network was trained on or others.
-    frames.check_n_frames(2 if is_volume(record.scale) else record.n_frames[0], image.path.name)
+    needed = 2 if is_volume(record.scale) else record.n_frames[0]
+    frames.check_n_frames(needed, image.path.name, of_weights=True)
     return frames
 
 

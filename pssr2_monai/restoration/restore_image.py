@@ -142,19 +142,19 @@ class ImageRestorer:
 
     def without_data(self, strip: Strip, rows: range) -> tuple[np.ndarray, np.ndarray] | None:
         """Which pixels of a block ``(frames, Y, X)`` have no data in the source, and what it holds there."""
-        channel = self.channels(strip)[0]
-        padding = self.scales[channel].padding
-        if padding is None and self.image.dtype.kind != "f":
-            return None
         frames, (down, across) = list(strip.restored_frames), (rows, *strip.column)[-2:]
         if self.inferer.volume:
             frames = [strip.frames[row] for row in rows]
+        paddings = [self.scales[self.layout.frames.channel(frame)].padding for frame in frames]
+        if self.image.dtype.kind != "f" and not any(padding is not None for padding in paddings):
+            return None
         window = Window(down.start, across.start, len(down), len(across))
         around = widened(window, SOLID_SIDE_PX, plane_size(self.image))
         pixels = read_window(self.image, frames, around, self.record.stack)
-        missing = without_data(pixels, padding)
-        if missing is None:
+        lacking = [without_data(plane, padding) for plane, padding in zip(pixels, paddings, strict=True)]
+        if all(part is None for part in lacking):
             return None
+        missing = np.stack([np.zeros(pixels.shape[1:], bool) if part is None else part for part in lacking])
         if not self._warned:
             self._warned = True
             logger.warning("%s: holds areas without data (padding, NaN), which stay as they are", self.image.path)

@@ -97,12 +97,18 @@ def test_reasons_name_the_better_interpolation() -> None:
 def test_cautions_about_what_a_reader_should_know() -> None:
     result = _result((0.5, 0.9), (0.03, 0.05))
     assert verdict(result).cautions == ()
-    result["settings"]["input"] = "crappified HR images"
     result["mean"]["model"]["psnr_fitted"] = 4.0
+    assert "differ from HR's, since they keep the grey levels of the scans: fitting" in verdict(result).cautions[0]
+    result["settings"]["input"] = "crappified HR images"
     result["samples"] = [{}]
     result["against"]["bicubic"]["frc_resolution"] = {"mean": 1.0, "interval": (0.5, 1.5), "p": 0.01, "images": 8}
     words = " ".join(verdict(result).cautions)
-    for part in ("made by the crappifier", "of one file", "fitting them brings 3.0 dB", "may be invented"):
+    for part in (
+        "made by the crappifier",
+        "of one file",
+        "differ from HR's: fitting them brings 3.0 dB",
+        "may be invented",
+    ):
         assert part in words
     result["settings"]["scale"] = 1
     assert verdict(result).headline == "Better than the input on these images."

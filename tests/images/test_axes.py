@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -211,6 +212,23 @@ def test_too_many_frames_are_refused() -> None:
     stack.check_n_frames(3, "cell_07.tif")
     with pytest.raises(InputError, match=r"'TZYX' hold 3 frames in a row \(along Z\).* set n_frames to 3 or fewer"):
         stack.check_n_frames(5, "cell_07.tif")
+
+
+def test_weights_take_a_number_of_frames_that_no_option_changes() -> None:
+    for axes, shape, stack, message in [
+        ("YX", (8, 9), "TZ", "hold 1 frame, but the weights take 5; give a stack, or use other weights"),
+        (
+            "ZYX",
+            (3, 8, 9),
+            "TZ",
+            "hold 3 frames in a row (along Z), but the weights take 5; give a longer stack, or use",
+        ),
+        ("CYX", (2, 8, 9), "C", "holds 2 channels (axes 'CYX'), but channels are joint and the weights take 5 of them"),
+        ("CYX", (9, 8, 9), "C", "holds 9 channels (axes 'CYX'), but channels are joint and the weights take 5 of them"),
+    ]:
+        with pytest.raises(InputError, match=re.escape(message)) as error:
+            frames_of(axes, shape, stack).check_n_frames(5, "cell_07.tif", of_weights=True)
+        assert "n_frames" not in str(error.value)
 
 
 def test_unknown_stack_is_refused() -> None:

@@ -149,7 +149,7 @@ def test_files_that_cannot_be_restored_are_left_out_where_asked(scans: Path, tmp
     deep = Record({}, 2, (5, 1))
     with pytest.raises(InputError, match="none of its images can be restored"):
         match_outputs(scans, tmp_path / "out", deep, RestoreOptions(skip_bad=True))
-    with pytest.raises(InputError, match=r"0\.tif: axes 'YX' hold 1 frame, but n_frames asks for 5"):
+    with pytest.raises(InputError, match=r"0\.tif: axes 'YX' hold 1 frame, but the weights take 5"):
         match_outputs(scans, tmp_path / "out", deep)
 
 

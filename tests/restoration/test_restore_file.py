@@ -141,6 +141,27 @@ def test_padding_and_hot_pixels_do_not_reach_their_surroundings(tmp_path: Path) 
     np.testing.assert_allclose(restored[:128:2, :128:2] - expected.astype(float), 0, atol=40)
 
 
+def test_the_padding_of_each_of_joint_channels_stays(tmp_path: Path) -> None:
+    rng, image = np.random.default_rng(0), np.zeros((2, 96, 96), np.uint16)
+    image[0, :64, :64] = (9000 + rng.normal(0, 20, (64, 64))).astype(np.uint16)
+    image[1] = (300 + rng.normal(0, 20, (96, 96))).astype(np.uint16)
+    image[1, :, 70:] = 65535
+    write_image(tmp_path / "in.tif", image, axes="CYX", pixel_size={})
+    record = Record(network={}, scale=2, n_frames=(2, 2), stack="C")
+    for name, source in (("out", image), ("swapped", image[::-1])):
+        write_image(tmp_path / "in.tif", source, axes="CYX", pixel_size={}, overwrite=True)
+
+        class Zero(Interpolation):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return F.interpolate(torch.zeros_like(x), scale_factor=2, mode="nearest")
+
+        _restore(tmp_path / "in.tif", tmp_path / f"{name}.tif", Zero(2, 2), record)
+        padded = np.stack([source[0] == source[0, -1, -1], source[1] == source[1, -1, -1]]).repeat(2, 1).repeat(2, 2)
+        result = tifffile.imread(tmp_path / f"{name}.tif")
+        np.testing.assert_array_equal(result[padded], source.repeat(2, 1).repeat(2, 2)[padded])
+        assert set(result[~padded]) <= set(range(8000, 9500)) | set(range(150, 350))
+
+
 def test_a_failing_network_leaves_no_output(tmp_path: Path) -> None:
     class Failing(Interpolation):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

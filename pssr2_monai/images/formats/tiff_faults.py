@@ -32,6 +32,22 @@ def series_of(pages: Sequence[Any]) -> TiffPageSeries:
     return TiffPageSeries(list(pages), shape, first.dtype, axes, kind="generic")
 
 
+def series_like(
+    series: TiffPageSeries, pages: Sequence[Any], shape: Sequence[int] | None = None, axes: str | None = None
+) -> TiffPageSeries:
+    """The series with other pages and, where they are fewer, of another shape and other axes."""
+    return TiffPageSeries(
+        list(pages),
+        series.get_shape(False) if shape is None else shape,
+        series.dtype,
+        series.get_axes(False) if axes is None else axes,
+        name=series.name,
+        kind=series.kind,
+        multifile=series.is_multifile,
+        parent=series.parent,
+    )
+
+
 def series_without_faults(tif: tifffile.TiffFile, file: str) -> list[TiffPageSeries]:
     """The series of a file as tifffile finds them, or one a page where its lists of planes contradict the pages.
 
@@ -106,7 +122,7 @@ def _as_far_as_acquired(series: TiffPageSeries, path: str) -> TiffPageSeries:
     kept = pages[: len(pages) // shape[slowest] * steps]
     log_once(path, f"its metadata announce {len(pages)} planes, but it holds {held}; {len(kept)} are read")
     shape[slowest] = steps
-    return TiffPageSeries(kept, shape, series.dtype, series.get_axes(False), name=series.name, kind=series.kind)
+    return series_like(series, kept, shape)
 
 
 def _imagej_planes(tif: tifffile.TiffFile, series: Sequence[TiffPageSeries]) -> int:
@@ -139,18 +155,7 @@ def with_byte_counts(series: TiffPageSeries) -> TiffPageSeries:
     for page in pages:
         if page is not None and (counts := _byte_counts(page)) != tuple(page.databytecounts):
             page.databytecounts, mended = counts, True
-    if not mended:
-        return series
-    return TiffPageSeries(
-        pages,
-        series.get_shape(False),
-        series.dtype,
-        series.get_axes(False),
-        name=series.name,
-        kind=series.kind,
-        multifile=series.is_multifile,
-        parent=series.parent,
-    )
+    return series_like(series, pages) if mended else series
 
 
 def _byte_counts(page: Any) -> tuple[int, ...]:

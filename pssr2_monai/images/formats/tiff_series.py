@@ -17,7 +17,7 @@ from tifffile import TiffPageSeries
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import LETTERS
 from pssr2_monai.images.contents import AXIS_NAMES, UNKNOWN, Entry
-from pssr2_monai.images.formats.tiff_faults import pages_of, series_of, series_without_faults
+from pssr2_monai.images.formats.tiff_faults import pages_of, series_like, series_of, series_without_faults
 
 PAGE_NAME, FEI_DETECTOR = 285, 34682
 BY_PAGE = ("uniform", "generic", "shaped")  # kinds of series that say nothing of how pages belong together
@@ -126,16 +126,7 @@ def _by_position(series: TiffPageSeries, ome_image: int | None) -> list[TiffImag
     rest = [i for i in range(len(axes)) if i not in own]
     images = []
     for index in np.ndindex(*(shape[i] for i in own)):
-        part = TiffPageSeries(
-            list(stacked[index].flat),
-            [shape[i] for i in rest],
-            series.dtype,
-            "".join(axes[i] for i in rest),
-            name=name,
-            kind=series.kind,
-            multifile=series.is_multifile,
-            parent=series.parent,
-        )
+        part = series_like(series, stacked[index].flat, [shape[i] for i in rest], "".join(axes[i] for i in rest))
         labels = [_position_name(series, axes[i], k) for i, k in zip(own, index, strict=True)]
         images.append(TiffImage(" ".join(filter(None, [name, *labels])), part, ome_image))
     return images

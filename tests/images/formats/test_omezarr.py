@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,7 @@ from pssr2_monai.images.formats.omezarr import area_mean
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import create_writer, write_image
 
-
-def ramp(*shape: int, dtype: str = "uint16") -> np.ndarray:
-    """Pixels that all differ."""
-    return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+Ramp = Callable[..., np.ndarray]
 
 
 def make(path: Path, zarr_format: int, arrays: dict[str, np.ndarray], attributes: dict[str, Any]) -> None:
@@ -32,7 +30,7 @@ def axis(name: str, unit: str | None = None) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_versions_and_units(tmp_path: Path, version: str) -> None:
+def test_versions_and_units(ramp: Ramp, tmp_path: Path, version: str) -> None:
     data = ramp(2, 3, 40, 30)
     multiscale = {
         "axes": [axis("c"), axis("z", "nanometer"), axis("y", "angstrom"), axis("x", "micrometer")],
@@ -53,7 +51,7 @@ def test_versions_and_units(tmp_path: Path, version: str) -> None:
         np.testing.assert_array_equal(image.read(np.s_[1:, :2, 10:35, 3:17]), data[1:, :2, 10:35, 3:17])
 
 
-def test_units_left_out_are_unknown(tmp_path: Path) -> None:
+def test_units_left_out_are_unknown(ramp: Ramp, tmp_path: Path) -> None:
     multiscale = {
         "axes": [axis("y"), axis("x", "micrometer")],
         "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 0.2]}]}],
@@ -62,7 +60,7 @@ def test_units_left_out_are_unknown(tmp_path: Path) -> None:
     assert open_image(tmp_path / "a.zarr").pixel_size == {"X": 0.2}
 
 
-def test_old_versions_have_five_axes(tmp_path: Path) -> None:
+def test_old_versions_have_five_axes(ramp: Ramp, tmp_path: Path) -> None:
     data = ramp(1, 2, 3, 40, 30)
     make(tmp_path / "a.zarr", 2, {"0": data}, {"multiscales": [{"version": "0.1", "datasets": [{"path": "0"}]}]})
     assert open_image(tmp_path / "a.zarr").axes == "CZYX"
@@ -73,7 +71,7 @@ def test_old_versions_have_five_axes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_plain_arrays(tmp_path: Path, zarr_format: int, order: str) -> None:
+def test_plain_arrays(ramp: Ramp, tmp_path: Path, zarr_format: int, order: str) -> None:
     data = ramp(3, 40, 30).astype(f"{order}u2")
     zarr.create_array(str(tmp_path / "a.zarr"), data=data, chunks=(1, 16, 16), zarr_format=zarr_format)
     with open_image(tmp_path / "a.zarr") as image:
@@ -84,7 +82,7 @@ def test_plain_arrays(tmp_path: Path, zarr_format: int, order: str) -> None:
     assert open_image(tmp_path / "a.zarr", axes="TYX").axes == "TYX"
 
 
-def test_plain_arrays_with_names(tmp_path: Path) -> None:
+def test_plain_arrays_with_names(ramp: Ramp, tmp_path: Path) -> None:
     data = ramp(3, 40, 30)
     zarr.create_array(str(tmp_path / "a.zarr"), data=data, dimension_names=["time", "y", "x"], zarr_format=3)
     assert open_image(tmp_path / "a.zarr").axes == "TYX"
@@ -97,7 +95,7 @@ def test_plain_arrays_with_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("listed", ["series", "XML", "neither"])
-def test_the_series_of_a_converted_file(tmp_path: Path, listed: str) -> None:
+def test_the_series_of_a_converted_file(ramp: Ramp, tmp_path: Path, listed: str) -> None:
     """In the layout of bioformats2raw, with the label image that many slide scanners add."""
     arrays = {"0": ramp(40, 30), "1": ramp(3, 60, 50), "10": ramp(999, 9), "2": ramp(3, 60, 50) + 5}
     zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=2, attributes={"bioformats2raw.layout": 3})
@@ -127,7 +125,7 @@ def test_the_series_of_a_converted_file(tmp_path: Path, listed: str) -> None:
     np.testing.assert_array_equal(open_image(tmp_path / "a.zarr").read(), arrays[largest])
 
 
-def test_the_fields_of_a_well_and_several_multiscales_of_a_group(tmp_path: Path) -> None:
+def test_the_fields_of_a_well_and_several_multiscales_of_a_group(ramp: Ramp, tmp_path: Path) -> None:
     arrays = {"3": ramp(40, 30), "1": ramp(40, 30) + 3}
     multiscale = {"axes": [axis("y"), axis("x")], "datasets": [{"path": "0"}]}
     well = {"well": {"images": [{"path": "3"}, {"path": "1"}]}}
@@ -141,7 +139,7 @@ def test_the_fields_of_a_well_and_several_multiscales_of_a_group(tmp_path: Path)
     np.testing.assert_array_equal(open_image(tmp_path / "b.zarr", image="clean").read(), arrays["1"])
 
 
-def test_positions_in_an_array_are_images(tmp_path: Path) -> None:
+def test_positions_in_an_array_are_images(ramp: Ramp, tmp_path: Path) -> None:
     data = ramp(2, 3, 40, 30)
     zarr.create_array(str(tmp_path / "a.zarr"), data=data, dimension_names=["position", "z", "y", "x"], zarr_format=3)
     for number in (1, 2):
@@ -164,7 +162,7 @@ def test_positions_in_an_array_are_images(tmp_path: Path) -> None:
         (["0"], {"multiscales": [{"axes": ["y", "x"], "datasets": [{"path": "7"}]}]}, "cannot be read as ZARR"),
     ],
 )
-def test_refusals(tmp_path: Path, arrays: list[str], attributes: dict[str, Any], message: str) -> None:
+def test_refusals(ramp: Ramp, tmp_path: Path, arrays: list[str], attributes: dict[str, Any], message: str) -> None:
     make(tmp_path / "x.zarr", 2, {name: ramp(20, 30) for name in arrays}, attributes)
     with pytest.raises(InputError, match=message) as caught:
         open_image(tmp_path / "x.zarr")

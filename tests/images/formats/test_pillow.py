@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,10 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import create_writer, write_image
 
-
-def ramp(*shape: int, dtype: str = "uint16") -> np.ndarray:
-    """Pixels that all differ."""
-    return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+Ramp = Callable[..., np.ndarray]
 
 
-def test_png_and_jpeg(tmp_path: Path) -> None:
+def test_png_and_jpeg(ramp: Ramp, tmp_path: Path) -> None:
     grey, deep, colour = ramp(20, 30, dtype="uint8"), ramp(20, 30) * 100, ramp(20, 30, 3, dtype="uint8")
     Image.fromarray(grey).save(tmp_path / "grey.png", dpi=(72, 72))
     Image.fromarray(deep).save(tmp_path / "deep.png", dpi=(25400 / 0.09, 25400 / 0.18))
@@ -47,7 +45,7 @@ def test_png_and_jpeg(tmp_path: Path) -> None:
         np.testing.assert_array_equal(image.read(), np.asarray(Image.open(tmp_path / "photo.jpg")))
 
 
-def test_png_of_16_bits_a_colour_keeps_them(tmp_path: Path) -> None:
+def test_png_of_16_bits_a_colour_keeps_them(ramp: Ramp, tmp_path: Path) -> None:
     data = ramp(20, 30, 3) * 30
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(data))
     image = open_image(tmp_path / "a.png")
@@ -63,7 +61,7 @@ def test_a_truncated_png_is_refused_at_reading(tmp_path: Path) -> None:
         open_image(tmp_path / "a.png").read()
 
 
-def test_black_and_white_and_coloured_palettes(tmp_path: Path) -> None:
+def test_black_and_white_and_coloured_palettes(ramp: Ramp, tmp_path: Path) -> None:
     mask = np.random.default_rng(0).random((20, 30)) > 0.5
     Image.fromarray(mask).save(tmp_path / "mask.png")
     indices = Image.fromarray(ramp(2, 3, dtype="uint8"), "P")
@@ -81,7 +79,7 @@ def test_black_and_white_and_coloured_palettes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("samples", [2, 4])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-def test_opacity_is_none_of_the_channels(tmp_path: Path, dtype: str, samples: int) -> None:
+def test_opacity_is_none_of_the_channels(ramp: Ramp, tmp_path: Path, dtype: str, samples: int) -> None:
     data = ramp(20, 30, samples, dtype=dtype) * 13
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(data))
     image = open_image(tmp_path / "a.png")
@@ -93,7 +91,7 @@ def test_opacity_is_none_of_the_channels(tmp_path: Path, dtype: str, samples: in
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "I;16"])
-def test_a_transparent_value_of_a_png_is_opacity(tmp_path: Path, mode: str) -> None:
+def test_a_transparent_value_of_a_png_is_opacity(ramp: Ramp, tmp_path: Path, mode: str) -> None:
     data = ramp(20, 30, dtype="uint16" if mode == "I;16" else "uint8") // 3
     picture = Image.fromarray(data)
     if mode == "P":
@@ -143,7 +141,7 @@ def test_pngs_of_few_bits_by_their_definition(tmp_path: Path, bits: int, palette
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_the_orientation_of_exif_is_applied(tmp_path: Path, orientation: int) -> None:
+def test_the_orientation_of_exif_is_applied(ramp: Ramp, tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     for name in ("a.png", "a.jpg"):
@@ -155,7 +153,7 @@ def test_the_orientation_of_exif_is_applied(tmp_path: Path, orientation: int) ->
         np.testing.assert_array_equal(image.read(np.s_[2:9, 3:, :]), expected[2:9, 3:])
 
 
-def test_bmp_and_cmyk(tmp_path: Path) -> None:
+def test_bmp_and_cmyk(ramp: Ramp, tmp_path: Path) -> None:
     for mode, samples in (("L", 1), ("RGB", 3)):
         picture = Image.fromarray(ramp(20, 30, 3, dtype="uint8")).convert(mode)
         picture.save(tmp_path / "a.bmp")
@@ -167,7 +165,7 @@ def test_bmp_and_cmyk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "colours"), [("uint8", 1), ("uint16", 1), ("uint8", 3), ("uint16", 3)])
-def test_png_keeps_pixels_opacity_and_pixel_size(tmp_path: Path, dtype: str, colours: int) -> None:
+def test_png_keeps_pixels_opacity_and_pixel_size(ramp: Ramp, tmp_path: Path, dtype: str, colours: int) -> None:
     size = {"Y": 0.1, "X": 0.09}
     axes = "YX" if colours == 1 else "YXC"
     data, alpha = ramp(20, 30, colours, dtype=dtype).squeeze(), ramp(20, 30, dtype=dtype)[::-1]
@@ -185,7 +183,7 @@ def test_png_keeps_pixels_opacity_and_pixel_size(tmp_path: Path, dtype: str, col
 
 
 @pytest.mark.parametrize("samples", [2, 4])
-def test_channels_that_are_no_colours_are_not_written_as_png(tmp_path: Path, samples: int) -> None:
+def test_channels_that_are_no_colours_are_not_written_as_png(ramp: Ramp, tmp_path: Path, samples: int) -> None:
     with pytest.raises(InputError, match=r"a\.png: a PNG holds one 8- or 16-bit image or RGB"):
         write_image(tmp_path / "a.png", ramp(20, 30, samples, dtype="uint8"), axes="YXC", pixel_size={})
 

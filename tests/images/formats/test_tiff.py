@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,7 @@ import tifffile
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.image import open_image
 
-
-def ramp(*shape: int, dtype: str = "uint16") -> np.ndarray:
-    """Pixels that all differ."""
-    return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+Ramp = Callable[..., np.ndarray]
 
 
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -39,7 +37,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_layouts(tmp_path: Path, layout: str, dtype: str) -> None:
+def test_layouts(ramp: Ramp, tmp_path: Path, layout: str, dtype: str) -> None:
     data = ramp(4, 70, 50, dtype=dtype)
     options = {"metadata": {"axes": "ZYX"}, "photometric": "minisblack", **LAYOUTS[layout]}
     file_options = {key: options.pop(key) for key in ("bigtiff", "byteorder", "imagej", "ome") if key in options}
@@ -54,7 +52,7 @@ def test_layouts(tmp_path: Path, layout: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "uint32", "int32", "float64", "float16", "uint64"])
-def test_dtypes(tmp_path: Path, dtype: str) -> None:
+def test_dtypes(ramp: Ramp, tmp_path: Path, dtype: str) -> None:
     data = ramp(30, 40, dtype=dtype)
     tifffile.imwrite(tmp_path / "a.tif", data)
     image = open_image(tmp_path / "a.tif")
@@ -62,7 +60,7 @@ def test_dtypes(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_array_equal(image.read(), data)
 
 
-def test_planes_written_one_by_one_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planes_written_one_by_one_are_mapped(ramp: Ramp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = ramp(5, 64, 48)
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
         for plane in data:
@@ -77,7 +75,7 @@ def test_planes_written_one_by_one_are_mapped(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 @pytest.mark.parametrize("alpha", [False, True])
 def test_colours_are_channels_and_opacity_is_not(
-    tmp_path: Path, alpha: bool, planar: str, compression: str | None
+    ramp: Ramp, tmp_path: Path, alpha: bool, planar: str, compression: str | None
 ) -> None:
     data = ramp(20, 30, 3 + alpha, dtype="uint8")
     contig = planar == "contig"
@@ -99,7 +97,7 @@ def test_colours_are_channels_and_opacity_is_not(
     np.testing.assert_array_equal(image.read(region), stored(pixels[..., :3])[region])
 
 
-def test_imagej_hyperstack(tmp_path: Path) -> None:
+def test_imagej_hyperstack(ramp: Ramp, tmp_path: Path) -> None:
     data = ramp(3, 4, 2, 20, 30)
     metadata = {"axes": "TZCYX", "unit": "um", "spacing": -0.5, "finterval": 2.0}
     tifffile.imwrite(tmp_path / "a.tif", data, imagej=True, resolution=(1 / 0.1, 1 / 0.2), metadata=metadata)
@@ -110,7 +108,7 @@ def test_imagej_hyperstack(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
-def test_a_pyramid_gives_its_full_resolution(tmp_path: Path, compression: str | None) -> None:
+def test_a_pyramid_gives_its_full_resolution(ramp: Ramp, tmp_path: Path, compression: str | None) -> None:
     data = ramp(2, 256, 192)
     with tifffile.TiffWriter(tmp_path / "a.ome.tif") as tif:
         options: dict[str, Any] = {"tile": (64, 64), "compression": compression, "photometric": "minisblack"}
@@ -122,7 +120,7 @@ def test_a_pyramid_gives_its_full_resolution(tmp_path: Path, compression: str | 
     np.testing.assert_array_equal(image.read(np.s_[:, 100:200, 50:150]), data[:, 100:200, 50:150])
 
 
-def test_ome_channel_names_and_units(tmp_path: Path) -> None:
+def test_ome_channel_names_and_units(ramp: Ramp, tmp_path: Path) -> None:
     data = ramp(2, 3, 20, 30)
     metadata = {
         "axes": "CZYX",
@@ -140,7 +138,7 @@ def test_ome_channel_names_and_units(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", ["pixel", "reference frame"])
-def test_ome_sizes_in_no_length_are_unknown(tmp_path: Path, unit: str) -> None:
+def test_ome_sizes_in_no_length_are_unknown(ramp: Ramp, tmp_path: Path, unit: str) -> None:
     metadata = {"axes": "YX", "PhysicalSizeX": 1.0, "PhysicalSizeXUnit": unit}
     tifffile.imwrite(tmp_path / "a.ome.tif", ramp(20, 30), metadata=metadata)
     assert open_image(tmp_path / "a.ome.tif").pixel_size == {}
@@ -157,7 +155,9 @@ def test_ome_sizes_in_no_length_are_unknown(tmp_path: Path, unit: str) -> None:
         ((1e6, 1e6), "NONE", {}),
     ],
 )
-def test_resolution_tags(tmp_path: Path, resolution: tuple[float, float], unit: str, size: dict[str, float]) -> None:
+def test_resolution_tags(
+    ramp: Ramp, tmp_path: Path, resolution: tuple[float, float], unit: str, size: dict[str, float]
+) -> None:
     tifffile.imwrite(tmp_path / "a.tif", ramp(20, 30), resolution=resolution, resolutionunit=unit)
     assert open_image(tmp_path / "a.tif").pixel_size == pytest.approx(size)
 
@@ -175,7 +175,7 @@ def test_resolution_tags(tmp_path: Path, resolution: tuple[float, float], unit: 
         ("cm", 28.3, None),
     ],
 )
-def test_imagej_units(tmp_path: Path, unit: str, per_unit: float, size: float | None) -> None:
+def test_imagej_units(ramp: Ramp, tmp_path: Path, unit: str, per_unit: float, size: float | None) -> None:
     metadata = {"axes": "ZYX", "unit": unit, "spacing": 2 / per_unit}
     tifffile.imwrite(tmp_path / "a.tif", ramp(3, 20, 30), imagej=True, resolution=(per_unit,) * 2, metadata=metadata)
     expected = {} if size is None else {"X": size, "Y": size, "Z": 2 * size}
@@ -201,7 +201,7 @@ def test_a_file_cut_short_is_refused(tmp_path: Path, layout: str) -> None:
         assert cut == 1
 
 
-def test_a_set_of_files_is_read_whole_or_refused(tmp_path: Path) -> None:
+def test_a_set_of_files_is_read_whole_or_refused(ramp: Ramp, tmp_path: Path) -> None:
     data = ramp(2, 20, 30)
     planes = "".join(
         f'<TiffData FirstZ="{z}" IFD="0" PlaneCount="1"><UUID FileName="{z}.ome.tif">urn:uuid:{z}</UUID></TiffData>'
@@ -247,7 +247,7 @@ def test_real_files(shared_data: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_lsm(tmp_path: Path, channels: int) -> None:
+def test_lsm(ramp: Ramp, tmp_path: Path, channels: int) -> None:
     """Zeiss LSM: pages of planes, each followed by its thumbnail, and a tag with sizes in metres."""
     data = ramp(3, channels, 20, 30)
     fields = {"magic": 0x00400494C, "bytes": 500, "x": 30, "y": 20, "z": 3, "channels": channels, "t": 1, "type": 2}

@@ -16,22 +16,10 @@ from pssr2_monai.images.image import list_images, open_image
 
 Writer = Callable[..., list[Path]]
 OME = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+Ramp = Callable[..., np.ndarray]
 
 
-def ramp(*shape: int, dtype: str = "uint16") -> np.ndarray:
-    """Pixels that all differ."""
-    return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
-
-
-LAYOUTS: list[dict[str, Any]] = [
-    {},
-    {"compression": "lzw"},
-    {"compression": "zlib", "tile": (16, 16)},
-    {"rowsperstrip": 7},
-]
-
-
-def test_series_of_one_ome_file(tmp_path: Path) -> None:
+def test_series_of_one_ome_file(ramp: Ramp, tmp_path: Path) -> None:
     arrays = [ramp(20, 30), ramp(3, 40, 50), ramp(2, 44, 44) + 7, ramp(2, 44, 44) + 9]
     with tifffile.TiffWriter(tmp_path / "a.ome.tif") as tif:
         for number, data in enumerate(arrays):
@@ -50,8 +38,12 @@ def test_series_of_one_ome_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shaped", [True, False])
-@pytest.mark.parametrize("layouts", [[{}] * 9, LAYOUTS * 3])
-def test_pages_written_one_by_one_are_one_stack(tmp_path: Path, layouts: list[dict[str, Any]], shaped: bool) -> None:
+@pytest.mark.parametrize(
+    "layouts", [[{}] * 9, [{}, {"compression": "lzw"}, {"compression": "zlib", "tile": (16, 16)}] * 3]
+)
+def test_pages_written_one_by_one_are_one_stack(
+    ramp: Ramp, tmp_path: Path, layouts: list[dict[str, Any]], shaped: bool
+) -> None:
     data = ramp(len(layouts), 40, 50)
     for plane, layout in zip(data, layouts, strict=True):
         tifffile.imwrite(tmp_path / "a.tif", plane, append=True, metadata={} if shaped else None, **layout)
@@ -63,7 +55,7 @@ def test_pages_written_one_by_one_are_one_stack(tmp_path: Path, layouts: list[di
 
 @pytest.mark.parametrize("shaped", [True, False])
 @pytest.mark.parametrize("order", ["snapshot first", "snapshot last", "between"])
-def test_a_snapshot_is_an_image_of_its_own(tmp_path: Path, order: str, shaped: bool) -> None:
+def test_a_snapshot_is_an_image_of_its_own(ramp: Ramp, tmp_path: Path, order: str, shaped: bool) -> None:
     stack, snapshot = ramp(9, 40, 50), ramp(33, 44)
     pages = list(stack)
     pages.insert({"snapshot first": 0, "snapshot last": 9, "between": 4}[order], snapshot)
@@ -74,7 +66,7 @@ def test_a_snapshot_is_an_image_of_its_own(tmp_path: Path, order: str, shaped: b
     np.testing.assert_array_equal(open_image(tmp_path / "a.tif", image=number).read(), snapshot)
 
 
-def test_stacks_that_were_written_as_such_stay_apart(tmp_path: Path) -> None:
+def test_stacks_that_were_written_as_such_stay_apart(ramp: Ramp, tmp_path: Path) -> None:
     stacks = [ramp(3, 40, 50), ramp(3, 40, 50) + 5]
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
         for stack in stacks:
@@ -84,7 +76,7 @@ def test_stacks_that_were_written_as_such_stay_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("named_by", ["page name", "FEI"])
-def test_detectors_are_images_of_their_own(tmp_path: Path, named_by: str) -> None:
+def test_detectors_are_images_of_their_own(ramp: Ramp, tmp_path: Path, named_by: str) -> None:
     pages, names = ramp(4, 20, 30), ["ETD", "TLD", "ETD", "TLD"]
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
         for page, name in zip(pages, names, strict=True):
@@ -95,7 +87,7 @@ def test_detectors_are_images_of_their_own(tmp_path: Path, named_by: str) -> Non
     np.testing.assert_array_equal(open_image(tmp_path / "a.tif", image="TLD").read(), pages[1::2])
 
 
-def test_pages_whose_names_only_count_are_a_stack(tmp_path: Path) -> None:
+def test_pages_whose_names_only_count_are_a_stack(ramp: Ramp, tmp_path: Path) -> None:
     pages = ramp(3, 20, 30)
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
         for number, page in enumerate(pages):
@@ -103,7 +95,7 @@ def test_pages_whose_names_only_count_are_a_stack(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_image(tmp_path / "a.tif").read(), pages)
 
 
-def test_a_thumbnail_is_never_the_default(tmp_path: Path) -> None:
+def test_a_thumbnail_is_never_the_default(ramp: Ramp, tmp_path: Path) -> None:
     scan, thumbnail = ramp(20, 30), ramp(111, 122, 3, dtype="uint8")
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
         tif.write(thumbnail, subfiletype=1, photometric="rgb", metadata=None)
@@ -114,7 +106,7 @@ def test_a_thumbnail_is_never_the_default(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("in_chain", [True, False])
-def test_levels_of_a_pyramid_are_no_images(tmp_path: Path, in_chain: bool) -> None:
+def test_levels_of_a_pyramid_are_no_images(ramp: Ramp, tmp_path: Path, in_chain: bool) -> None:
     data = ramp(256, 192)
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
         tif.write(data, subifds=None if in_chain else 2, tile=(64, 64), metadata=None)
@@ -125,7 +117,7 @@ def test_levels_of_a_pyramid_are_no_images(tmp_path: Path, in_chain: bool) -> No
     np.testing.assert_array_equal(image.read(), data)
 
 
-def test_a_loop_of_pyramids_is_one_stack(tmp_path: Path) -> None:
+def test_a_loop_of_pyramids_is_one_stack(ramp: Ramp, tmp_path: Path) -> None:
     data = ramp(3, 64, 64)
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
         for plane in data:
@@ -179,7 +171,7 @@ def write_micromanager(path: Path, stacks: dict[int, np.ndarray], positions: int
 
 
 @pytest.mark.parametrize("files", [1, 3])
-def test_positions_of_micromanager(tmp_path: Path, files: int) -> None:
+def test_positions_of_micromanager(ramp: Ramp, tmp_path: Path, files: int) -> None:
     stacks = [ramp(4, 20, 30) + 5000 * position for position in range(3)]
     names = [f"run_MMStack_Pos{position}.ome.tif" for position in range(3)]
     if files == 1:
@@ -199,7 +191,7 @@ def test_positions_of_micromanager(tmp_path: Path, files: int) -> None:
         np.testing.assert_array_equal(image.read(np.s_[2:3, 4:9, 7:]), stack[2:3, 4:9, 7:])
 
 
-def test_a_slide_is_read_without_its_label_and_macro_image(tmp_path: Path) -> None:
+def test_a_slide_is_read_without_its_label_and_macro_image(ramp: Ramp, tmp_path: Path) -> None:
     slide, larger = ramp(512, 768, 3, dtype="uint8"), np.zeros((900, 999, 3), "uint8")
     name = "Aperio Image Library v11.2.1\r\n"
     options: dict[str, Any] = {"photometric": "rgb", "metadata": None}
@@ -218,7 +210,7 @@ def test_a_slide_is_read_without_its_label_and_macro_image(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("layout", ["after each plane", "SubIFDs", "the scan in a SubIFD"])
-def test_thumbnails_beside_planes(tmp_path: Path, layout: str) -> None:
+def test_thumbnails_beside_planes(ramp: Ramp, tmp_path: Path, layout: str) -> None:
     planes = ramp(3, 60, 90)
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
         for plane in planes:

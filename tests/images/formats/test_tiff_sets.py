@@ -16,11 +16,7 @@ from pssr2_monai.images.image import list_images, open_image
 
 Writer = Callable[..., list[Path]]
 OME = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
-
-
-def ramp(*shape: int, dtype: str = "uint16") -> np.ndarray:
-    """Pixels that all differ."""
-    return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+Ramp = Callable[..., np.ndarray]
 
 
 LAYOUTS: list[dict[str, Any]] = [
@@ -55,7 +51,10 @@ def write_pages(path: Path, pages: Any, description: str, **options: Any) -> Non
 
 def fields(folder: Path, layouts: list[dict[str, Any]]) -> list[np.ndarray]:
     """Write an OME-TIFF set of one field of view a file, of different sizes, and return the fields."""
-    arrays = [ramp(2, 40 + 8 * i, 50 - i, dtype="uint16") + 1000 * i for i in range(len(layouts))]
+    arrays = [
+        np.arange(1000 * i, 1000 * i + 2 * (40 + 8 * i) * (50 - i), dtype=np.uint16).reshape(2, 40 + 8 * i, 50 - i)
+        for i in range(len(layouts))
+    ]
     names = [f"Pos{i}.ome.tif" for i in range(len(layouts))]
     images = "".join(
         ome_image(f"Pos{i}", data, [(names[i], z) for z in range(2)], 0.1 * (i + 1), f"dye {i}")
@@ -92,7 +91,7 @@ def test_a_renamed_or_moved_file_of_a_set_of_fields_reads(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("layouts", [[{}] * 4, LAYOUTS])
 def test_planes_in_files_that_are_stored_differently(
-    tmp_path: Path, layouts: list[dict[str, Any]], write_ome_set: Writer
+    ramp: Ramp, tmp_path: Path, layouts: list[dict[str, Any]], write_ome_set: Writer
 ) -> None:
     data = ramp(4, 40, 50)
     for file in write_ome_set(tmp_path, data, layouts=layouts):
@@ -103,7 +102,9 @@ def test_planes_in_files_that_are_stored_differently(
 
 
 @pytest.mark.parametrize("metadata_file", ["set.companion.ome", "z0.ome.tif"])
-def test_metadata_in_another_file(tmp_path: Path, metadata_file: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_metadata_in_another_file(
+    ramp: Ramp, tmp_path: Path, metadata_file: str, caplog: pytest.LogCaptureFixture
+) -> None:
     data = ramp(3, 20, 30)
     names = [f"z{z}.ome.tif" for z in range(3)]
     image = ome_image("stack", data, [(name, 0) for name in names], 0.2, "dye")
@@ -126,7 +127,7 @@ def test_metadata_in_another_file(tmp_path: Path, metadata_file: str, caplog: py
     assert [path.name for path in list_images(tmp_path)][-1] == "z2.ome.tif"  # an image of its own
 
 
-def test_a_set_of_one_image_is_listed_once(tmp_path: Path, write_ome_set: Writer) -> None:
+def test_a_set_of_one_image_is_listed_once(ramp: Ramp, tmp_path: Path, write_ome_set: Writer) -> None:
     fields(tmp_path, [{}, {}])
     write_ome_set(tmp_path, ramp(3, 40, 50))
     tifffile.imwrite(tmp_path / "alone.tif", ramp(20, 30))
@@ -149,7 +150,7 @@ def test_a_set_of_one_image_is_listed_once(tmp_path: Path, write_ome_set: Writer
         open_image(tmp_path / "z1.ome.tif")
 
 
-def test_a_folder_that_is_a_set_opens_as_its_image(tmp_path: Path, write_ome_set: Writer) -> None:
+def test_a_folder_that_is_a_set_opens_as_its_image(ramp: Ramp, tmp_path: Path, write_ome_set: Writer) -> None:
     data = ramp(3, 40, 50)
     write_ome_set(tmp_path, data)
     image = open_image(tmp_path)
@@ -157,7 +158,7 @@ def test_a_folder_that_is_a_set_opens_as_its_image(tmp_path: Path, write_ome_set
     np.testing.assert_array_equal(image.read(), data)
 
 
-def test_a_set_whose_names_have_another_order(tmp_path: Path, write_ome_set: Writer) -> None:
+def test_a_set_whose_names_have_another_order(ramp: Ramp, tmp_path: Path, write_ome_set: Writer) -> None:
     data = ramp(3, 40, 50)
     write_ome_set(tmp_path, data, ["b.ome.tif", "c.ome.tif", "a.ome.tif"])
     assert [path.name for path in list_images(tmp_path)] == ["a.ome.tif"]
@@ -172,7 +173,7 @@ def write_together(folder: Path, image: str, files: dict[str, np.ndarray], uuid:
 
 
 @pytest.mark.parametrize("layout", ["a channel a file", "a time a file", "two channels of two times a file"])
-def test_other_divisions_into_files(tmp_path: Path, layout: str) -> None:
+def test_other_divisions_into_files(ramp: Ramp, tmp_path: Path, layout: str) -> None:
     data = ramp(2, 2, 3, 20, 30)  # T, C, Z
     names = {"a channel a file": "c{c}", "a time a file": "t{t}"}.get(layout, "t{t}c{c}")
     files: dict[str, list[np.ndarray]] = {}
@@ -197,7 +198,7 @@ def test_other_divisions_into_files(tmp_path: Path, layout: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["urn:uuid:same", ""])
-def test_files_that_share_a_uuid_or_have_none(tmp_path: Path, text: str) -> None:
+def test_files_that_share_a_uuid_or_have_none(ramp: Ramp, tmp_path: Path, text: str) -> None:
     data = ramp(3, 20, 30)
     names = [f"z{z}.ome.tif" for z in range(3)]
     image = re.sub(r"urn:uuid:[^<]*", text, ome_image("stack", data, [(name, 0) for name in names], 0.1, "dye"))
@@ -206,7 +207,7 @@ def test_files_that_share_a_uuid_or_have_none(tmp_path: Path, text: str) -> None
         np.testing.assert_array_equal(open_image(tmp_path / name).read(), data)
 
 
-def test_a_companion_file_opens_as_what_it_describes(tmp_path: Path) -> None:
+def test_a_companion_file_opens_as_what_it_describes(ramp: Ramp, tmp_path: Path) -> None:
     arrays = [ramp(2, 20, 30), ramp(3, 40, 50)]
     images = ""
     for number, data in enumerate(arrays):
@@ -235,7 +236,7 @@ def test_the_sets_of_the_collection(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("uuid", ["", ' UUID="urn:uuid:0"'])
-def test_a_renamed_file_without_a_known_uuid_reads_its_own_pixels(tmp_path: Path, uuid: str) -> None:
+def test_a_renamed_file_without_a_known_uuid_reads_its_own_pixels(ramp: Ramp, tmp_path: Path, uuid: str) -> None:
     """Neither those of the file that has its former name, nor those of the others of its set."""
     arrays = [ramp(2, 20, 30) + 1000 * number for number in range(3)]
     images = [
