@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def series_of(pages: Sequence[Any]) -> TiffPageSeries:
 
 
 def series_like(
-    series: TiffPageSeries, pages: Sequence[Any], shape: Sequence[int] | None = None, axes: str | None = None
+    series: TiffPageSeries, pages: Iterable[Any], shape: Sequence[int] | None = None, axes: str | None = None
 ) -> TiffPageSeries:
     """The series with other pages and, where they are fewer, of another shape and other axes."""
     return TiffPageSeries(
