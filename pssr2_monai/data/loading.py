@@ -14,6 +14,7 @@ from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import Dataset
 from monai.engines import PrepareBatch
 from monai.transforms import MapTransform, Randomizable
+from torch.nn.functional import interpolate
 from torch.profiler import record_function
 
 from pssr2_monai.crappify.crappify import crappified
@@ -44,6 +45,9 @@ class LoadTiled(Seeded, MapTransform):
         contrast: range of the factor that all keys of a tile are multiplied by, drawn each time, evenly in its
             logarithm.
         brightness: range of what is added to them afterwards, 1 being the white level.
+        shrink: range of the factor, at most 1, by which the image is made smaller along Y and X, drawn each time as far
+            as the item's region allows: averaged pixels have less noise, and show the sample in other sizes. For
+            crappified training alone.
         axes: axes of files that do not name theirs.
         image: number or name of the image to read of files that hold several; by default the largest.
         stack: order of T and Z.
@@ -60,6 +64,7 @@ class LoadTiled(Seeded, MapTransform):
         random_orientation: bool = False,
         contrast: Sequence[float] = (1.0, 1.0),
         brightness: Sequence[float] = (0.0, 0.0),
+        shrink: Sequence[float] = (1.0, 1.0),
         axes: str | None = None,
         image: int | str | None = None,
         stack: str = "TZ",
@@ -75,15 +80,21 @@ class LoadTiled(Seeded, MapTransform):
         self.contrast, self.brightness = checked_range(contrast, "contrast"), checked_range(brightness, "brightness")
         if self.contrast[0] <= 0:
             raise InputError(f"contrast: {contrast!r} is a range of factors, which are above 0; such as [0.8, 1.25]")
+        self.shrink = checked_range(shrink, "shrink")
+        if not 0 < self.shrink[0] <= self.shrink[1] <= 1:
+            raise InputError(f"shrink: {shrink!r} is a range of factors above 0 and up to 1; such as [0.5, 1]")
+        if self.shrink[0] < 1 and "image" in self.keys:
+            raise InputError("shrink: real pairs (lr_dir) keep their pixels; leave one of the two out")
         self._gain, self._shift = 1.0, 0.0
         self.stack = stack
         self.sheets = SheetReader(cache_bytes=cache_mb * 2**20, axes=axes, stack=stack, image=image)
         self._window = Window(0, 0, 0, 0)
+        self._height, self._width = 0, 0
         self._frame = 0
         self._orientation = 0
 
     def randomize(self, data: Mapping[str, Any]) -> None:
-        """Draw the tile's position, on a pixel of all keys, orientation and contrast, as far as they are random."""
+        """Draw the tile's position, on a pixel of all keys, size, orientation and contrast, as far as random."""
         if self.random_orientation:
             square = "image" not in self.keys or self.factors[1] == self.factors[2]
             self._orientation = int(self.R.randint(ORIENTATIONS if square else ORIENTATIONS // 2))
@@ -92,6 +103,9 @@ class LoadTiled(Seeded, MapTransform):
             self._gain = math.exp(self.R.uniform(low, high))
             self._shift = self.R.uniform(*self.brightness)
         window, self._frame = Window(*data["window"]), data["frame"]
+        self._height, self._width = window.height, window.width
+        if self.shrink[0] < 1 and "region" in data:
+            window = self._widened(window, Window(*data["region"]), self.R.uniform(*self.shrink))
         if self.random_position and "region" in data:
             region = Window(*data["region"])
             along_run, along_y, along_x = self.factors if "image" in self.keys else (1, 1, 1)
@@ -107,6 +121,14 @@ class LoadTiled(Seeded, MapTransform):
     def place(self) -> tuple[int, Window]:
         """Where the last tile was in its label: the number of its central frame, and its window."""
         return self._frame, self._window
+
+    def _widened(self, window: Window, region: Window, factor: float) -> Window:
+        """The window of the pixels that become the tile's, as far as the region reaches, about the same place."""
+        reach = min(region.height / window.height, region.width / window.width)
+        height, width = (int(side * max(1.0, min(1 / factor, reach))) for side in (window.height, window.width))
+        y = min(max(region.y, window.y - (height - window.height) // 2), region.y + region.height - height)
+        x = min(max(region.x, window.x - (width - window.width) // 2), region.x + region.width - width)
+        return Window(y, x, height, width)
 
     def _step(self, room: int, step: int) -> int:
         """Draw a multiple of ``step`` of at most ``room``."""
@@ -132,10 +154,17 @@ class LoadTiled(Seeded, MapTransform):
                 frame, count = (frame - count // 2) // along_run + self.n_frames // 2, self.n_frames
             numbers, scales = order.window(frame, count), [Intensity(*levels) for levels in item["intensity"][key]]
             pixels = oriented(self.sheets.read(item[key], numbers, window), self._orientation)
-            tile[key] = torch.from_numpy(scaled_frames(pixels, numbers, order, scales))
+            tile[key] = self._sized(torch.from_numpy(scaled_frames(pixels, numbers, order, scales)))
             if (self._gain, self._shift) != (1.0, 0.0):
                 tile[key].mul_(self._gain).add_(self._shift)
         return tile
+
+    def _sized(self, frames: torch.Tensor) -> torch.Tensor:
+        """Shrink frames ``(frames, Y, X)`` to the size of the tile, averaging as the crappifier does."""
+        size = (self._height, self._width)
+        if self.shrink[0] == 1 or tuple(frames.shape[1:]) == size:
+            return frames
+        return interpolate(frames[None], size, mode="bilinear", antialias=True)[0]
 
 
 def checked_range(values: Sequence[float], name: str) -> tuple[float, float]:
