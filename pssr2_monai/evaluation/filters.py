@@ -1,0 +1,47 @@
+"""A filter that learns nothing, to compare networks with: the noise is estimated from the image itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from skimage.restoration import denoise_nl_means
+
+from pssr2_monai.calibration.grey_windows import noise_of_flat_patches
+from pssr2_monai.errors import InputError
+
+FloatArray = npt.NDArray[np.float32]
+MIN_DEVIATE = 2 * np.sqrt(3 / 8)  # of stabilised counts, that of no counts without Gaussian noise
+
+
+def denoise(planes: FloatArray) -> FloatArray:
+    """Denoise planes ``(frames, Y, X)`` in grey levels, each by itself."""
+    return np.stack([_denoised(plane) for plane in planes])
+
+
+def _denoised(plane: FloatArray) -> FloatArray:
+    low, high = (float(level) for level in np.percentile(plane, [0.1, 99.9]))
+    if not low < high:
+        return plane
+    grey = (plane - low) / (high - low) * 255
+    try:
+        noise = noise_of_flat_patches(grey[None], np.ones((1, *grey.shape), bool))
+    except InputError:
+        return plane
+    gain, sigma, black = noise.values["poisson"] ** 2, noise.values["gaussian"], noise.black
+    stable = stabilised(grey - black, gain, sigma) if gain > 1e-3 else grey / max(sigma, 1e-3)
+    clean = denoise_nl_means(stable, patch_size=5, patch_distance=6, h=0.8, sigma=1.0, fast_mode=True)
+    clean = unstabilised(clean, gain, sigma) + black if gain > 1e-3 else clean * max(sigma, 1e-3)
+    return np.asarray(clean / 255 * (high - low) + low, np.float32)
+
+
+def stabilised(signal: FloatArray, gain: float, sigma: float) -> FloatArray:
+    """Transform signal of the variance ``gain * signal + sigma**2`` to one of the variance 1 (generalised Anscombe)."""
+    return np.asarray(2 / gain * np.sqrt(np.maximum(gain * signal + 3 / 8 * gain**2 + sigma**2, 0)), np.float32)
+
+
+def unstabilised(values: FloatArray, gain: float, sigma: float) -> FloatArray:
+    """Invert ``stabilised`` for the mean of noisy values, without bias (Makitalo & Foi 2013, closed form)."""
+    d = np.maximum(values, MIN_DEVIATE)
+    root = np.sqrt(3 / 2)
+    counts = d**2 / 4 + root / 4 / d - 11 / 8 / d**2 + 5 / 8 * root / d**3 - 1 / 8 - (sigma / gain) ** 2
+    return np.asarray(gain * counts, np.float32)

@@ -1,0 +1,272 @@
+r"""Weights against filters on real pairs, and on crappified images.
+
+Real noisy images and their clean partners: fluorescence at scale 1 (Hagen 2021, right quarter; W2S, two fields) and
+SEM at scale 2 (the fields of ``--fields``). A network of a larger scale than the pair's is averaged down to the truth's
+size. Filters see the image alone, before bicubic interpolation at scale 2; only the best Gaussian filter is chosen with
+the truth, as an upper bound of what such a filter may bring.
+
+One scorer judges all: gain and offset of the least squared error to the truth, whose range from its 0.1 to its 99.9
+percentile is the data range; PSNR and SSIM (Gaussian window) of scikit-image. Intervals (95 %, bootstrap) resample
+images, or fields where there are several images of each.
+
+    python scripts/compare_real.py ../shared/data --weights em_denoise runs/fluo/model.pt --json OUT/real.json
+    python scripts/compare_real.py --crappified HELD_OUT_IMAGES --preset em_denoise --weights em_denoise
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from compare_calibration import read
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage.transform import downscale_local_mean
+
+from pssr2_monai.evaluation.compare import upscale
+from pssr2_monai.evaluation.filters import denoise
+from pssr2_monai.images.axes import factors
+from pssr2_monai.images.files import list_images
+from pssr2_monai.images.pictures import HEADER_PX, grey_window, panel, write_names
+from pssr2_monai.networks.weights import load_weights
+from pssr2_monai.restoration.restore import restore
+from pssr2_monai.training.preview import crappify_images
+
+GROUPS = ("hagen", "w2s", "sem_real2x")
+W2S_FIELDS = ("060", "080")
+SIGMAS_PX = np.geomspace(0.4, 6.0, 15)  # of the Gaussian filter that is chosen with the truth
+CROPPED_SIDE_PX = 512  # of the middle of images that are crappified
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Pair:
+    group: str
+    name: str
+    unit: str  # images of one unit, such as a field, are resampled together
+    lr: np.ndarray
+    hr: np.ndarray
+    scale: int
+
+    @property
+    def enlarged(self) -> np.ndarray:
+        """The noisy image at the truth's size."""
+        return upscale(self.lr[None].astype(np.float32), self.scale, "bicubic")[0]
+
+
+Method = Callable[[Sequence[Pair]], dict[str, np.ndarray]]
+"""From pairs to results by the pair's name, without those that the method does not suit."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?", help="folder with fluo_pairs and em_pairs")
+    parser.add_argument(
+        "--weights", nargs="*", default=[], metavar="[NAME=]FILE", help="files, or names of bundled ones"
+    )
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=GROUPS)
+    parser.add_argument(
+        "--fields", default="f(2[89]|3)", help="regular expression of the names of sem_real2x to compare"
+    )
+    parser.add_argument("--crappified", type=Path, metavar="FOLDER", help="also compare these images, crappified")
+    parser.add_argument("--preset", default="em_denoise", help="preset whose crappifier draws their noise")
+    parser.add_argument("--seed", type=int, default=0, help="of the crappifier")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write truth and results side by side here")
+    options = parser.parse_args()
+    pairs = list(real_pairs(options.data, options.groups, options.fields)) if options.data else []
+    if options.crappified:
+        pairs += crappified_pairs(options.crappified, options.preset, options.seed)
+    if not pairs:
+        raise SystemExit("nothing to compare: give the data folder, or --crappified FOLDER")
+    results: dict[str, dict[str, np.ndarray]] = {}  # by method and the name of the pair
+    for method, function in {**filters(), **networks(options.weights)}.items():
+        start = time.process_time()
+        results[method] = function(pairs)
+        print(f"{method}: {time.process_time() - start:.0f} CPU s", file=sys.stderr, flush=True)
+    truths = {pair.name: pair.hr for pair in pairs}
+    scores = {
+        method: {name: score(image, truths[name]) for name, image in images.items()}
+        for method, images in results.items()
+    }
+    summary = {
+        group: summarise([pair for pair in pairs if pair.group == group], scores)
+        for group in dict.fromkeys(pair.group for pair in pairs)
+    }
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps({"mean": summary, "images": scores}, indent=2))
+    if options.pictures:
+        draw(pairs, results, options.pictures)
+    print(table(pairs, scores, summary))
+
+
+def real_pairs(data: Path, groups: Sequence[str], fields: str) -> Iterator[Pair]:
+    """Yield the real pairs of the data folder that no bundled weights may be trained on."""
+    if "hagen" in groups:
+        for path in sorted((data / "fluo_pairs/hagen").glob("*_lowsnr.png")):
+            lr, hr = (read(file) for file in (path, path.with_name(path.name.replace("lowsnr", "highsnr"))))
+            right = np.s_[:, hr.shape[1] * 3 // 4 :]
+            yield Pair("hagen", path.stem, path.stem, lr[right], hr[right], 1)
+    if "w2s" in groups:
+        for path in sorted(
+            file for field in W2S_FIELDS for file in (data / "fluo_pairs/w2s_train").glob(f"{field}_*_avg1.png")
+        ):
+            yield Pair(
+                "w2s", path.stem, path.stem, read(path), read(path.with_name(path.name.replace("avg1", "avg400"))), 1
+            )
+    if "sem_real2x" in groups:
+        folder = data / "em_pairs/sem_real2x/train"
+        for path in sorted(file for file in (folder / "LR").iterdir() if re.search(fields, file.name)):
+            yield Pair("sem_real2x", path.stem, path.stem.split("_")[0], read(path), read(folder / "HR" / path.name), 2)
+
+
+def crappified_pairs(folder: Path, preset: str, seed: int) -> Iterator[Pair]:
+    """Yield the middles of images with what a preset's crappifier makes of them."""
+    with tempfile.TemporaryDirectory() as made:
+        for path in list_images(folder):
+            hr = middle(read(path))
+            source = Path(made, "hr", f"{path.stem}.tif")
+            source.parent.mkdir(exist_ok=True)
+            tifffile.imwrite(source, hr)
+            lr = tifffile.imread(crappify_images(source, Path(made, f"{path.stem}.tif"), preset=preset, seed=seed)[0])
+            scale = hr.shape[0] // lr.shape[0]
+            hr = hr[: lr.shape[0] * scale, : lr.shape[1] * scale]
+            yield Pair(f"crappified by {preset}", path.stem, path.stem, lr, hr, scale)
+
+
+def middle(image: np.ndarray) -> np.ndarray:
+    """The middle of the image's middle plane."""
+    plane = image[len(image) // 2] if image.ndim == 3 else image
+    top, left = (max(0, (length - CROPPED_SIDE_PX) // 2) for length in plane.shape)
+    return plane[top : top + CROPPED_SIDE_PX, left : left + CROPPED_SIDE_PX]
+
+
+def filters() -> dict[str, Method]:
+    """What learns nothing."""
+    return {
+        "noisy": lambda pairs: {pair.name: pair.enlarged for pair in pairs},
+        "best Gaussian (chosen with the truth)": lambda pairs: {pair.name: best_gaussian(pair) for pair in pairs},
+        "blind filter": lambda pairs: {
+            pair.name: upscale(denoise(pair.lr[None].astype(np.float32)), pair.scale, "bicubic")[0] for pair in pairs
+        },
+    }
+
+
+def best_gaussian(pair: Pair) -> np.ndarray:
+    trials = [gaussian_filter(pair.enlarged, sigma) for sigma in SIGMAS_PX]
+    return max(trials, key=lambda trial: score(trial, pair.hr)[0])
+
+
+def networks(weights: Sequence[str]) -> dict[str, Method]:
+    """The methods of weights, by their name or that of their file."""
+    methods = {}
+    for words in weights:
+        name, _, path = words.rpartition("=")
+        methods[name or path] = partial(restored, path=path)
+    return methods
+
+
+def restored(pairs: Sequence[Pair], path: str) -> dict[str, np.ndarray]:
+    """Restore the pairs of the weights' scale, or of a smaller one, to whose truth the result is averaged down."""
+    _, record = load_weights(path)
+    scale = factors(record.scale)[-1]
+    images = {}
+    for pair in pairs:
+        if scale % pair.scale:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            tifffile.imwrite(Path(folder, "lr.tif"), pair.lr)
+            sr = tifffile.imread(restore(Path(folder, "lr.tif"), Path(folder, "sr.tif"), path)[0])
+        images[pair.name] = downscale_local_mean(sr.astype(np.float32), (scale // pair.scale,) * 2)
+    return images
+
+
+def score(image: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Return PSNR in dB and SSIM of an image ``(Y, X)`` after gain and offset."""
+    target, span = truth.astype(np.float64), float(np.ptp(np.percentile(truth, [0.1, 99.9])))
+    same = fitted(image, target)
+    window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    return float(peak_signal_noise_ratio(target, same, data_range=span)), float(
+        structural_similarity(target, same, data_range=span, **window)
+    )
+
+
+def fitted(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    if np.ptp(image) == 0:
+        return np.full(truth.shape, truth.mean())
+    return np.polyval(np.polyfit(image.ravel().astype(np.float64), truth.ravel(), 1), image)
+
+
+def summarise(
+    pairs: Sequence[Pair], scores: Mapping[str, Mapping[str, tuple[float, float]]]
+) -> dict[str, dict[str, list[float]]]:
+    """Return PSNR and SSIM of each method, each with the ends of its interval, for methods that have all images."""
+    units = np.unique([pair.unit for pair in pairs], return_inverse=True)[1]
+    draws = np.random.default_rng(0).multinomial(
+        units.max() + 1, np.full(units.max() + 1, 1 / (units.max() + 1)), RESAMPLES
+    )
+    weights = draws[:, units]
+    summary = {}
+    for method, images in scores.items():
+        if all(pair.name in images for pair in pairs):
+            values = np.array([images[pair.name] for pair in pairs])
+            ends = np.percentile(weights @ values / weights.sum(axis=1, keepdims=True), [2.5, 97.5], axis=0)
+            summary[method] = [
+                float(number) for column in zip(values.mean(axis=0), *ends, strict=True) for number in column
+            ]
+    return summary
+
+
+def table(
+    pairs: Sequence[Pair],
+    scores: Mapping[str, Mapping[str, tuple[float, float]]],
+    summary: Mapping[str, Mapping[str, Sequence[float]]],
+) -> str:
+    """The means with their intervals, and below the scores of each image."""
+    rows = []
+    for group, methods in summary.items():
+        members = [pair for pair in pairs if pair.group == group]
+        units = len({pair.unit for pair in members})
+        of = f"{len(members)} images" + (f" of {units} fields" if units < len(members) else "")
+        rows += [f"## {group}: {of}", "", "| method | PSNR, dB | SSIM |", "|---|---|---|"]
+        for method, (psnr, low, high, ssim, least, most) in methods.items():
+            rows.append(f"| {method} | {psnr:.2f} ({low:.2f} to {high:.2f}) | {ssim:.3f} ({least:.3f} to {most:.3f}) |")
+        rows += ["", f"| image | {' | '.join(methods)} |", "|---" * (len(methods) + 1) + "|"]
+        for pair in members:
+            cells = ("{:.2f} / {:.3f}".format(*scores[method][pair.name]) for method in methods)
+            rows.append(f"| {pair.name} | {' | '.join(cells)} |")
+        rows.append("")
+    return "\n".join(rows)
+
+
+def draw(pairs: Sequence[Pair], results: Mapping[str, Mapping[str, np.ndarray]], folder: Path) -> None:
+    """Write the truth next to each result, fitted to it, in one grey window."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for pair in pairs:
+        columns = {
+            method: fitted(images[pair.name], pair.hr.astype(np.float64))
+            for method, images in results.items()
+            if pair.name in images
+        }
+        columns["truth"] = pair.hr.astype(np.float64)
+        images = panel(list(columns.values()), *grey_window(columns["truth"]))
+        picture = Image.new("RGB", (images.shape[1], images.shape[0] + HEADER_PX), "white")
+        picture.paste(Image.fromarray(images), (0, HEADER_PX))
+        write_names(picture, list(columns))
+        picture.save(folder / f"{pair.name}.png")
+
+
+if __name__ == "__main__":
+    main()
