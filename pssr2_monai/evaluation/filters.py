@@ -1,4 +1,10 @@
-"""A filter that learns nothing, to compare networks with: the noise is estimated from the image itself."""
+"""A filter that learns nothing, to compare networks with: the noise is estimated from the image itself.
+
+Variance-stabilised non-local means: the noise of flat patches gives the variance over brightness, with which the
+generalised Anscombe transform makes the noise white and of the variance 1; non-local means (Buades et al. 2005) of
+scikit-image takes it away, and the exact unbiased inverse (Mäkitalo and Foi 2013, IEEE Trans. Image Process. 22:91)
+brings back grey levels.
+"""
 
 from __future__ import annotations
 
