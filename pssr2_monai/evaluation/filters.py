@@ -13,9 +13,12 @@ import numpy.typing as npt
 from skimage.restoration import denoise_nl_means
 
 from pssr2_monai.calibration.grey_windows import noise_of_flat_patches
+from pssr2_monai.crappify.noise import GREY_LEVELS
 from pssr2_monai.errors import InputError
+from pssr2_monai.images.noise_estimates import noise_level
 
 FloatArray = npt.NDArray[np.float32]
+LEAST = 1e-3  # gain and sigma in grey levels, below which there is none
 MIN_DEVIATE = 2 * np.sqrt(3 / 8)  # of stabilised counts, that of no counts without Gaussian noise
 
 
@@ -28,16 +31,28 @@ def _denoised(plane: FloatArray) -> FloatArray:
     low, high = (float(level) for level in np.percentile(plane, [0.1, 99.9]))
     if not low < high:
         return plane
-    grey = (plane - low) / (high - low) * 255
+    grey = (plane - low) / (high - low) * GREY_LEVELS
+    gain, sigma, black = _noise(grey)
+    if gain < LEAST:
+        scale = max(sigma, LEAST)
+        clean = _smoothed(grey / scale) * scale
+    else:
+        clean = unstabilised(_smoothed(stabilised(grey - black, gain, sigma)), gain, sigma) + black
+    return np.asarray(clean / GREY_LEVELS * (high - low) + low, np.float32)
+
+
+def _noise(grey: FloatArray) -> tuple[float, float, float]:
+    """Gain, Gaussian sigma and black level of a plane; of small ones the sigma alone."""
     try:
         noise = noise_of_flat_patches(grey[None], np.ones((1, *grey.shape), bool))
     except InputError:
-        return plane
-    gain, sigma, black = noise.values["poisson"] ** 2, noise.values["gaussian"], noise.black
-    stable = stabilised(grey - black, gain, sigma) if gain > 1e-3 else grey / max(sigma, 1e-3)
+        return 0.0, float(np.nan_to_num(noise_level(grey))), 0.0
+    return noise.values["poisson"] ** 2, noise.values["gaussian"], noise.black
+
+
+def _smoothed(stable: FloatArray) -> FloatArray:
     clean = denoise_nl_means(stable, patch_size=5, patch_distance=6, h=0.8, sigma=1.0, fast_mode=True)
-    clean = unstabilised(clean, gain, sigma) + black if gain > 1e-3 else clean * max(sigma, 1e-3)
-    return np.asarray(clean / 255 * (high - low) + low, np.float32)
+    return np.asarray(clean, np.float32)
 
 
 def stabilised(signal: FloatArray, gain: float, sigma: float) -> FloatArray:
