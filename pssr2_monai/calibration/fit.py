@@ -20,16 +20,20 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from pssr2_monai.calibration.grey_windows import Levels
-from pssr2_monai.calibration.noise_model import NoiseModel, SearchSpace, first_guess, search_space
+from pssr2_monai.calibration.guesses import first_guess
+from pssr2_monai.calibration.model_choice import JUDGED, Deviation, simplest
+from pssr2_monai.calibration.noise_model import NoiseModel, SearchSpace, search_space
 from pssr2_monai.calibration.noise_profiles import BINS, NoiseProfile, Scene, profile_terms, sort_pixels, summarise
 from pssr2_monai.calibration.real_pairs import Pairs
 from pssr2_monai.errors import InputError
 from pssr2_monai.progress import report_progress
 
 SAMPLED_PIXELS = 2**18  # pixels of a trial, where each pixel's noise depends on that pixel alone
+WINDOW_PIXELS = 2**19  # likewise, where a trial needs whole windows
 DEFAULT_NOISE = {"poisson": 1.0}  # what training degrades images by where nothing was calibrated
 MIN_IMAGE_PIXELS = 100  # pixels that the spread of a single image is taken from, at least
 SHARED_NOISE_WINDOWS = 16  # windows from which the share of the HR image's own noise is taken
+OTHER_SEED = 1000  # added to that of the trials for noise that is independent of theirs
 NEGLIGIBLE_GAIN = 0.02  # expected improvement over the least distance so far, below which the search has converged
 CONVERGED_TRIALS = 2  # how many times in a row that must be so
 BOX_VARIANCE = 1 / 12  # variance of a coordinate that may lie anywhere in the unit box
@@ -59,6 +63,24 @@ class Trials:
         """Return the distance between that noise's profile and the real one, over the terms the model is fitted by."""
         noise = self.noisy(model, values) - self.scene.clean
         return distance_of(profile_terms(self.real, summarise(self.scene, noise, self.real, model.terms)), model)
+
+    def deviation(self, model: NoiseModel, values: Mapping[str, float]) -> Deviation:
+        """Compare that noise's profile with the real one, and with that of as much noise of the same model."""
+        profiles = []
+        for trials in (self, replace(self, seed=self.seed + OTHER_SEED)):
+            noise = trials.noisy(model, values) - self.scene.clean
+            profiles.append(summarise(self.scene, noise, self.real, model.terms | JUDGED))
+        return Deviation.of_terms(*(profile_terms(real, profiles[0]) for real in (self.real, profiles[1])))
+
+    def windows(self, pixels: int) -> Trials:
+        """Return trials on so many pixels in whole windows, spread over all."""
+        count = max(1, pixels // self.clean[0].size)
+        if count >= len(self.clean):
+            return self
+        chosen = np.unique(np.linspace(0, len(self.clean) - 1, count).round().astype(int))
+        scene = self.scene.windows(chosen)
+        levels = self.levels.of(chosen)
+        return replace(self, scene=scene, clean=self.clean[chosen], offsets=self.offsets[chosen], levels=levels)
 
     def sample(self, count: int) -> Trials:
         """Return trials on so many of the pixels alone, each as an image of its own."""
@@ -93,7 +115,8 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class Fit:
-    values: dict[str, float]  # the parameter of each noise
+    model: NoiseModel
+    values: dict[str, float]  # the parameters of the noises
     errors: dict[str, float]  # their standard errors
     guess: dict[str, float]  # from the moments alone
     trials: Trials  # of the windows of the pairs
@@ -103,6 +126,7 @@ class Fit:
     before: float  # distance of the default from the real profile
     after: float  # that of the fitted one
     terms: dict[str, float]  # of which ``after`` is made, and the terms that the model was not fitted by
+    deviation: Deviation  # of the fitted noise from the real one
     search: SearchResult
     space: SearchSpace  # where it searched
     unevenness: float | None  # relative scatter of the noise's strength from image to image; None of a single image
@@ -114,29 +138,48 @@ def distance_of(terms: Mapping[str, float], model: NoiseModel) -> float:
     return math.sqrt(sum(terms[name] for name in model.terms))
 
 
-def fit_noise(pairs: Pairs, model: NoiseModel, calls: int, seed: int = 0, progress: str | None = None) -> Fit:
-    """Find the parameters for which crappified HR images have the noise of the real LR images, in ``calls`` trials."""
+def fit_noise(
+    pairs: Pairs, models: Sequence[NoiseModel], calls: int, seed: int = 0, progress: str | None = None
+) -> Fit:
+    """Find the parameters for which crappified HR images have the noise of the real LR images, in ``calls`` trials.
+
+    Of several models it is the simplest that explains the noise, judged by their direct estimates.
+    """
     expected = pairs.expected
-    scene = sort_pixels(expected, pairs.good, flat_only=not model.at_edges)
+    scene = sort_pixels(expected, pairs.good, flat_only=not any(model.at_edges for model in models))
     noise = pairs.lr - expected
     real = summarise(scene, noise)
     if real.spread < 1e-3:
         raise InputError("the LR images hold no noise: they are the downsampled HR images; pair the right files")
     offset = float(np.median(pairs.offsets))
-    guess, black = first_guess(model, scene, real, offset)
-    space = search_space(model, guess, float(scene.brightness.mean()) - offset - black)
-    trials = Trials(scene, pairs.clean, pairs.offsets, pairs.levels, real, black, seed)
-    tried = trials.sample(SAMPLED_PIXELS) if model.by_pixel else trials
+    guesses = [first_guess(model, scene, real, offset) for model in models]
+    trials = [Trials(scene, pairs.clean, pairs.offsets, pairs.levels, real, black, seed) for _, black in guesses]
+    deviations = (
+        trial.windows(WINDOW_PIXELS).deviation(model, guess)
+        for trial, model, (guess, _) in zip(trials, models, guesses, strict=True)
+    )
+    number = simplest(deviations) if len(models) > 1 else 0
+    return _fit_model(pairs, models[number], guesses[number][0], trials[number], calls, progress)
+
+
+def _fit_model(
+    pairs: Pairs, model: NoiseModel, guess: dict[str, float], trials: Trials, calls: int, progress: str | None
+) -> Fit:
+    scene, real, seed = trials.scene, trials.real, trials.seed
+    noise = pairs.lr - scene.clean
+    brightness = float(scene.brightness.mean()) - float(np.median(pairs.offsets)) - trials.black
+    space = search_space(model, guess, brightness)
+    tried = trials.sample(SAMPLED_PIXELS) if model.by_pixel else trials.windows(WINDOW_PIXELS)
     result = search(lambda point: tried.distance(model, space.values(point)), space.point(guess), calls, seed, progress)
     values = space.values(result.best.tolist())
     crappified = trials.noisy(model, values)
-    fitted = summarise(scene, crappified - expected, real)
-    terms = profile_terms(real, fitted)
+    terms = profile_terms(real, fitted := summarise(scene, crappified - scene.clean, real))
     plain = replace(trials, black=0.0).noisy(NoiseModel(tuple(DEFAULT_NOISE)), DEFAULT_NOISE)
-    default = summarise(scene, plain - expected, real)
+    default = summarise(scene, plain - scene.clean, real)
     return Fit(
+        model=model,
         values=values,
-        errors=_standard_errors(space, result),
+        errors=standard_errors(space, result),
         guess=guess,
         trials=trials,
         crappified=crappified,
@@ -145,22 +188,23 @@ def fit_noise(pairs: Pairs, model: NoiseModel, calls: int, seed: int = 0, progre
         before=distance_of(profile_terms(real, default), model),
         after=distance_of(terms, model),
         terms=terms,
+        deviation=trials.windows(WINDOW_PIXELS).deviation(model, values),
         search=result,
         space=space,
-        unevenness=_unevenness(noise, crappified - expected, scene, pairs.image),
+        unevenness=_unevenness(noise, crappified - scene.clean, scene, pairs.image),
         shared=_shared_with_hr(noise, scene),
     )
 
 
-def _standard_errors(space: SearchSpace, result: SearchResult) -> dict[str, float]:
+def standard_errors(space: SearchSpace, result: SearchResult) -> dict[str, float]:
     steps = np.diag(np.sqrt(np.diag(result.covariance)))
-    slopes = np.zeros((len(space.names), len(steps)))
+    slopes = np.zeros((len(space.keys), len(steps)))
     for axis, step in enumerate(steps):
         ends = [np.clip(result.best + sign * step, 0, 1).tolist() for sign in (-1, 1)]
-        low, high = ([space.values(end)[name] for name in space.names] for end in ends)
+        low, high = ([space.values(end)[key] for key in space.keys] for end in ends)
         slopes[:, axis] = np.subtract(high, low) / max(ends[1][axis] - ends[0][axis], 1e-12)
     variances = np.einsum("pi,ij,pj->p", slopes, result.covariance, slopes)
-    return dict(zip(space.names, np.sqrt(np.maximum(variances, 0)).tolist(), strict=True))
+    return dict(zip(space.keys, np.sqrt(np.maximum(variances, 0)).tolist(), strict=True))
 
 
 def _unevenness(real: FloatArray, fitted: FloatArray, scene: Scene, image: npt.NDArray[np.intp]) -> float | None:
@@ -200,7 +244,8 @@ def search(
     First a Gaussian process (Matern 5/2) of the distance, by scikit-optimize, puts each evaluation where the expected
     improvement is greatest (Jones et al. 1998, J. Global Optim. 13:455), until that is negligible. Then a design of
     points around the best one is evaluated, and a second Gaussian process, whose covariance is that of parabolas, is
-    fitted to the squared distance near it. The estimate is the lowest point of its mean; the covariance follows from
+    fitted to the squared distance near it. The estimate is the lowest point of its
+    mean, or a trial with a smaller distance; the covariance follows from
     its curvature H as in least squares: ``2 * S / (BINS - dimensions) * inverse(H)``, as the distance is a mean of BINS
     independent numbers, S the squared distance left over, which is chance and what no parameter can mend; and from the
     box, which no coordinate leaves. The distance must have no noise of its own (common random numbers).
@@ -224,12 +269,15 @@ def search(
             bar.set_postfix_str(f"distance {min(distances):.3f}")
             return distances[-1]
 
-        converged = _explore(evaluate, start, calls - around, seed, distances)
+        converged = _explore(evaluate, start, calls - around - 1, seed, distances)
         explored = len(points)
         for point in _design(points, distances, around):
             evaluate(point)
+        best, covariance = _surface(np.array(points), np.array(distances) ** 2)
+        evaluate(best.tolist())
         bar.total = len(points)
-    best, covariance = _surface(np.array(points), np.array(distances) ** 2)
+    if distances[-1] > min(distances):
+        best = np.array(points[int(np.argmin(distances))])
     return SearchResult(best, covariance, np.array(points), np.array(distances), explored, converged)
 
 

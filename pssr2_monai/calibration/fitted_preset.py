@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,17 @@ import numpy as np
 from PIL import Image
 
 import pssr2_monai
-from pssr2_monai.calibration.noise_model import NoiseModel
+from pssr2_monai.calibration.model_choice import Deviation
+from pssr2_monai.calibration.noise_model import STRONG, NoiseModel
 from pssr2_monai.crappify import NOISES
 from pssr2_monai.crappify.noise import GREY_LEVELS
 from pssr2_monai.images.writer import written_atomically
 
 MIN_UNEVENNESS = 0.1  # relative scatter of the noise's strength from image to image, at least
-MAX_SPREAD = 0.5  # half width of a parameter's range, as a share of the parameter, at most
+MAX_SPREAD = 0.5  # half width of a parameter's range, as a share of the parameter, that can be asked for
+LOG_RATIO = 3.0  # upper over lower end of a range, from which on it is drawn evenly in the logarithm
+MAX_FACTOR = 5.0  # by which noise is weaker or stronger than the fitted at the ends of its range, at most
+Span = tuple[float, float]  # factors that lead from a parameter to the ends of its range
 
 
 @dataclass(frozen=True)
@@ -28,19 +32,30 @@ class Calibration:
     """The result of a calibration, and its files."""
 
     model: tuple[str, ...]  # names of the noises in their order
-    values: dict[str, float]  # the parameter of each, in grey levels
+    values: dict[str, float]  # the parameters, in grey levels and pixels: by noise, others than its strength by both
     errors: dict[str, float]  # their standard errors
     noises: list[dict[str, Any]]  # of the preset, each with its ranges
     contrast: dict[str, list[float]] = field(default_factory=dict)  # and brightness, of the preset; empty without HR
     gain: tuple[float, float, float] | None = None  # least, median and greatest from HR to LR; None without HR images
     offset: tuple[float, float, float] | None = None  # likewise, grey levels added
     black: float = 0.0  # grey level of the images without signal, which Poisson noise leaves out
-    before: float | None = None  # distance from the real noise to the default crappifier's; None without HR images
-    after: float | None = None  # likewise, to the calibrated crappifier's
+    before: float = 0.0  # distance from the real noise to the default crappifier's; without HR images to none at all
+    after: float = 0.0  # likewise, to the calibrated crappifier's
     trials: int = 0  # evaluations of the search
+    deviation: Deviation | None = None  # of the calibrated noise from the real, and what sampling makes of it
     seconds: float = 0.0  # duration
     notes: list[str] = field(default_factory=list)  # advice for the user
     files: tuple[Path, ...] = ()  # the preset, the report and the picture
+    paired: bool = True  # whether there were HR partners
+
+    @property
+    def rival(self) -> str:
+        return "with the default crappifier" if self.paired else "without any noise"
+
+
+def span_of(share: float) -> Span:
+    """Return the span of a relative scatter: to either side, or by factors where that would reach far down."""
+    return (1 - share, 1 + share) if share <= MAX_SPREAD else (1 / (1 + share), 1 + share)
 
 
 def noises_of_preset(
@@ -48,22 +63,28 @@ def noises_of_preset(
     values: Mapping[str, float],
     errors: Mapping[str, float],
     black: float,
-    spread: float | None,
-    unevenness: float | None,
+    strengths: Span,
+    share: float,
 ) -> list[dict[str, Any]]:
     """Return the noises of a preset. Between two changes of the offset lies what leaves the black level out.
 
-    ``spread`` is how far the ranges reach to either side, as a share; None for as far as the images differ.
+    The ranges of what noises of every pixel are strong by have the span ``strengths``, those of others reach by
+    ``share`` to either side.
     """
-    share = max(MIN_UNEVENNESS, unevenness or 0.0) if spread is None else spread
     entries = []
     for number, name in enumerate(model.steps):
-        entry = noise_entry(name, values.get(name, 0.0), errors.get(name, 0.0), share)
+        entry: dict[str, Any] = {"_target_": NOISES[name].target()}
+        for unknown in model.unknowns:
+            if unknown.noise == name:
+                span = strengths if unknown.key in STRONG else span_of(share)
+                value, error = values[unknown.key], errors[unknown.key]
+                entry[unknown.parameter] = range_of_preset(value, error, span, unknown.limits)
         if number == model.offset_step and black:
             entry["gain" if name == "gaussian" else "offset"] = _round(black)
         entries.append(entry)
-    entries = [entry for entry in entries if entry != noise_entry("detector")]
-    return [noise_entry("detector") | {"offset": _round(-black)}, *entries] if black else entries
+    detector = {"_target_": NOISES["detector"].target()}
+    entries = [entry for entry in entries if entry != detector]
+    return [detector | {"offset": _round(-black)}, *entries] if black else entries
 
 
 def contrast_of_preset(gains: Sequence[float], offsets: Sequence[float]) -> dict[str, list[float]]:
@@ -79,20 +100,18 @@ def contrast_of_preset(gains: Sequence[float], offsets: Sequence[float]) -> dict
     }
 
 
-def noise_entry(name: str, value: float = 0.0, error: float = 0.0, share: float = 0.0) -> dict[str, Any]:
-    """Return one noise of a preset, with a range around its parameter: a share of it, and its standard error.
+def range_of_preset(value: float, error: float, span: Span, limits: tuple[float, float]) -> Any:
+    """Return a parameter of a preset: a number, or a range of a span that its standard error widens.
 
-    The standard error counts as far as it is smaller than the share: where two noises are hard to tell apart, one's
+    The standard error counts as far as it is smaller than the span: where two noises are hard to tell apart, one's
     error is the other's gain, and drawing both that freely would make the noise stronger on the whole.
     """
-    noise = NOISES[name]
-    entry: dict[str, Any] = {"_target_": noise.target()}
-    if noise.fitting:
-        least, greatest = noise.limits[noise.strength]
-        half = value * min(MAX_SPREAD, math.hypot(share, min(share, error / value))) if value > 0 else 0.0
-        ends = max(least, value - half), min(greatest, value + half)
-        entry[noise.strength] = [_round(end) for end in ends] if half > 0 else _round(value)
-    return entry
+    if value <= 0 or span == (1.0, 1.0):
+        return _round(value)
+    low, high = (1 + math.copysign(math.hypot(end - 1, min(abs(end - 1), error / value)), end - 1) for end in span)
+    low, high = max(low, 1 / MAX_FACTOR, limits[0] / value), min(high, MAX_FACTOR, limits[1] / value)
+    ends = [_round(value * low), _round(value * high)]
+    return {"log": ends} if high > LOG_RATIO * low and ends[0] > 0 else ends
 
 
 def _round(value: float) -> float:
@@ -124,23 +143,24 @@ def write_files(
     picture: Image.Image,
 ) -> None:
     """Write report (with its details), picture and preset, which appear in this order when all are complete."""
-    preset = preset_of(calibration, scale, downsample, intensity)
+    preset, deviation = preset_of(calibration, scale, downsample, intensity), calibration.deviation
     report = {
         "preset": calibration.files[0].name,
         "scale": scale,
         "model": "+".join(calibration.model),
         "estimates": {
-            name: {
-                "parameter": NOISES[name].strength,
-                "value": calibration.values[name],
-                "standard_error": calibration.errors[name],
+            unknown.key: {
+                "parameter": unknown.parameter,
+                "value": calibration.values[unknown.key],
+                "standard_error": calibration.errors[unknown.key],
             }
-            for name in calibration.model
+            for unknown in NoiseModel(calibration.model).unknowns
         },
         "gain": calibration.gain,
         "offset": calibration.offset,
         "black": calibration.black,
         "distance": {"default": calibration.before, "calibrated": calibration.after},
+        "fit": None if deviation is None else asdict(deviation) | {"poor": deviation.poor},
         "trials": calibration.trials,
         "seconds": calibration.seconds,
         "notes": calibration.notes,

@@ -1,7 +1,4 @@
-"""Windows of LR images in grey levels, and the noise of images by themselves, from patches where nothing is to be seen.
-
-Windows are read in bounded memory, with the values that their files can hold.
-"""
+"""Windows of images in grey levels, read in bounded memory, with the values that their files can hold."""
 
 from __future__ import annotations
 
@@ -12,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
+from pssr2_monai.crappify.crappify import Downsample
 from pssr2_monai.crappify.noise import GREY_LEVELS
-from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import frames_of
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity, IntensitySettings
-from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, black_level, patches, second_difference, variance_line
 from pssr2_monai.images.outliers import mended
 from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_window, spread_windows
 
@@ -26,11 +23,6 @@ WINDOW_SIDE = 256  # side of a window in LR pixels, at most
 MAX_WINDOWS = 16  # windows of one image, at most
 SATURATED_SHARE = 0.01  # share of saturated pixels above which a warning is due
 CLIPPED_SHARE = 0.001  # of the pixels at the greatest value, above which that value is where the detector ends
-PATCH_SIDE = 8  # side of a patch, pixels
-FLAT_SHARE = 0.3  # share of the patches of each brightness that are taken for flat
-BRIGHTNESS_BINS = 16
-MIN_PATCHES = 10  # flat patches in a bin of brightness, at least
-JACKKNIFE_PARTS = 10  # parts of the patches, of which one at a time is left out for the standard error (jackknife)
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 logger = logging.getLogger(__name__)
@@ -109,13 +101,17 @@ def grey_windows(
 
 
 def sampling(
-    paths: Sequence[Path], pixels: int, axes: str | None, choice: int | str | None = None
+    paths: Sequence[Path], pixels: int, axes: str | None, choice: int | str | None = None, scale: int = 1
 ) -> tuple[tuple[int, int], list[int], int]:
-    """Return the size ``(Y, X)`` of windows, the images to read them from (numbers), and how many from each."""
-    sides = [WINDOW_SIDE, WINDOW_SIDE]
+    """Return the size ``(Y, X)`` of windows, the images to read them from (numbers), and how many from each.
+
+    Sides are multiples of ``scale``, and that many times as large at most.
+    """
+    sides = [WINDOW_SIDE * scale] * 2
     for path in paths:
         with open_image(path, axes, choice) as image:
             sides = [min(pair) for pair in zip(sides, plane_size(image), strict=True)]
+    sides = [max(1, side // scale) * scale for side in sides]
     area = sides[0] * sides[1]
     numbers = evenly(len(paths), max(1, pixels // area))
     return (sides[0], sides[1]), numbers, max(1, min(MAX_WINDOWS, pixels // (area * len(numbers))))
@@ -141,90 +137,40 @@ def warn_of_saturation(kind: str, share: float) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Windows of images of one kind, in grey levels: ``(windows, Y, X)``."""
+
+    pixels: FloatArray
+    good: BoolArray  # pixels that are not saturated
+    levels: Levels  # of the file of each window
+    image: npt.NDArray[np.intp]  # (windows,) number of the image of each
+    names: list[str]  # of the files
+
+
 def read_unpaired(
     paths: Sequence[Path],
     pixels: int,
     intensity: IntensitySettings,
     axes: str | None = None,
     choice: int | str | None = None,
-) -> tuple[FloatArray, BoolArray]:
-    """Read windows of LR images, ``(windows, Y, X)`` in grey levels, and which of the pixels are not saturated."""
-    side, numbers, count = sampling(paths, pixels, axes, choice)
-    images, good = [], []
-    for number in numbers:
+    shrink: Downsample | None = None,
+) -> Windows:
+    """Read windows of LR images, or of good images that ``shrink`` downsamples, of so many LR pixels at most."""
+    scale = int(np.max(shrink.factors)) if shrink is not None else 1
+    side, numbers, count = sampling(paths, pixels * scale**2, axes, choice, scale)
+    images, good, levels = [], [], []
+    for number in tqdm(numbers, desc="reading", unit="image", disable=None):
         with open_image(paths[number], axes, choice) as image:
-            grey, saturated = grey_windows(image, fit_image_intensity(image, intensity), places(image, side, count))
+            scales, windows = fit_image_intensity(image, intensity, shrink=(scale, scale)), places(image, side, count)
+            grey, saturated = grey_windows(image, scales, windows)
+            levels.append(Levels.of_windows(image, scales, [frame for frame, _ in windows], grey, saturated))
+        if shrink is not None and scale > 1:
+            grey = np.asarray(shrink(grey))
+            blocks = saturated.reshape(len(grey), grey.shape[1], scale, grey.shape[2], scale)
+            saturated = np.asarray(blocks.any(axis=(2, 4)))
         images.append(grey)
         good.append(~saturated)
-    warn_of_saturation("LR", 1 - float(np.mean([use.mean() for use in good])))
-    return np.concatenate(images), np.concatenate(good)
-
-
-@dataclass(frozen=True)
-class FlatNoise:
-    values: dict[str, float]  # Poisson intensity and Gaussian sigma, as far as asked for
-    errors: dict[str, float]  # their standard errors
-    black: float  # grey level of the images without signal, which Poisson noise leaves out
-    brightness: FloatArray  # mean of each brightness bin
-    spread: FloatArray  # standard deviation of the noise there
-
-
-def noise_of_flat_patches(
-    images: FloatArray, good: BoolArray, names: Sequence[str] = ("poisson", "gaussian")
-) -> FlatNoise:
-    """Measure Poisson and Gaussian noise of images: a line through the variance of flat patches by brightness.
-
-    The idea is that of Foi et al. 2008 (IEEE Trans. Image Process. 17:1737), in plain terms: whether a patch is flat is
-    decided by its neighbours' means, on which the noise inside has next to no influence; the noise is the median
-    absolute value of a second difference. Fine texture counts as noise; noise that neighbouring pixels share does not.
-    """
-    if min(images.shape[1:]) < 3 * PATCH_SIDE:
-        raise InputError(
-            f"LR images of {images.shape[1]} x {images.shape[2]} pixels are too small; 24 a side is the least"
-        )
-    means, steepness, details = [], [], []
-    for image, use in zip(images, good, strict=True):
-        mean, whole = patches(image, PATCH_SIDE).mean(axis=2), np.asarray(patches(use, PATCH_SIDE).all(axis=2))
-        whole[[0, -1]] = whole[:, [0, -1]] = False
-        means.append(mean[whole])
-        steepness.append(np.hypot(*np.gradient(mean))[whole])
-        details.append(np.abs(patches(np.pad(second_difference(image), 1), PATCH_SIDE)[whole]))
-    mean, detail = np.concatenate(means), np.concatenate(details)
-    if len(mean) < BRIGHTNESS_BINS * MIN_PATCHES:
-        raise InputError(
-            f"only {len(mean)} patches of 8 x 8 LR pixels are not saturated; give larger images, or others"
-        )
-    bins, flat = _flat_patches(mean, np.concatenate(steepness))
-    brightness, spread = _curve(mean, detail, bins, flat)
-    if not spread.any():
-        raise InputError("the LR images are constant, or without any noise; there is nothing to measure")
-    black = black_level(brightness, spread**2) if "poisson" in names else 0.0
-    values = variance_line(brightness - black, spread**2, names)
-    part = np.arange(len(mean)) * JACKKNIFE_PARTS // len(mean)
-    without = []
-    for number in range(JACKKNIFE_PARTS):
-        curve = _curve(mean, detail, bins, flat & (part != number))
-        without.append(variance_line(curve[0] - black, curve[1] ** 2, names))
-    scale = (JACKKNIFE_PARTS - 1) / np.sqrt(JACKKNIFE_PARTS)
-    errors = {name: float(np.std([line[name] for line in without]) * scale) for name in values}
-    return FlatNoise(values, errors, black, brightness, spread)
-
-
-def _flat_patches(mean: FloatArray, steepness: FloatArray) -> tuple[npt.NDArray[np.intp], BoolArray]:
-    """The brightness bin of each patch, and whether it is among the flattest there."""
-    cuts = np.unique(np.quantile(mean, np.linspace(0, 1, BRIGHTNESS_BINS + 1)[1:-1]))
-    bins = np.searchsorted(cuts, mean, side="right")
-    flat = np.zeros(len(mean), dtype=bool)
-    for number in range(len(cuts) + 1):
-        inside = bins == number
-        if inside.any():
-            flat |= inside & (steepness <= np.quantile(steepness[inside], FLAT_SHARE))
-    return bins, flat
-
-
-def _curve(
-    mean: FloatArray, detail: FloatArray, bins: npt.NDArray[np.intp], flat: BoolArray
-) -> tuple[FloatArray, FloatArray]:
-    chosen = [flat & (bins == number) for number, count in enumerate(np.bincount(bins[flat])) if count >= MIN_PATCHES]
-    brightness = np.array([mean[use].mean() for use in chosen])
-    return brightness, np.array([np.median(detail[use]) / NORMAL_MEDIAN for use in chosen])
+    index = np.repeat(np.arange(len(images)), [len(part) for part in images])
+    names = [paths[number].name for number in numbers]
+    return Windows(np.concatenate(images), np.concatenate(good), Levels.joined(levels), index, names)

@@ -6,17 +6,20 @@ All values are grey levels of an 8-bit image (0 to 255); images come as one stac
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_gradient_magnitude, laplace
 
-TERMS = ("spread", "distribution", "mean", "tails", "rows", "neighbours", "sharpness", "shifts")  # ``profile_terms``
+# Those of ``profile_terms``.
+TERMS = ("spread", "distribution", "mean", "tails", "rows", "neighbours", "correlations", "sharpness", "shifts")
 COMMON_TERMS = frozenset({"spread", "distribution", "mean"})  # those that every noise model is fitted by
 PIXEL_TERMS = COMMON_TERMS | {"tails"}  # those that do not compare a pixel with its row or its neighbours
 EDGE_TERMS = frozenset({"sharpness", "shifts"})  # those that are measured at edges
+LAGS = ((0, 1), (0, 2), (0, 4), (1, 0), (2, 0), (4, 0))
+"""Distances in Y and X, pixels, at which ``correlations`` are measured: along X, then along Y."""
 BINS = 16
 """Bins of brightness. What is measured row by row is kept in as many groups of rows, so that every term is a mean of
 as many numbers and shows how far chance alone moves it."""
@@ -27,6 +30,7 @@ BODY_REACH = 5.0
 something that moved between the scans."""
 FLOORS = {"spread": 0.5, "tails": 1e-4, "rows": 0.05, "sharpness": 0.02, "shifts": 0.01}
 """What the differences of a term are divided by at least: grey levels, share, grey levels, px**2, px."""
+_NEXT = ((0, 1), (1, 0))
 FloatArray = npt.NDArray[np.floating]
 
 
@@ -39,6 +43,14 @@ class Scene:
     bins: npt.NDArray[np.intp]  # the brightness bin of each of those pixels
     counts: npt.NDArray[np.intp]  # how many pixels each bin has
     brightness: FloatArray  # their mean brightness, from dark to bright
+
+    def windows(self, numbers: npt.NDArray[np.intp]) -> Scene:
+        """Return the scene of some of the images."""
+        ends = np.cumsum(self.used.sum(axis=(1, 2)))
+        parts = np.split(self.bins, ends[:-1])
+        bins = np.concatenate([parts[number] for number in numbers])
+        counts = np.bincount(bins, minlength=len(self.counts))
+        return Scene(self.clean[numbers], self.used[numbers], bins, counts, self.brightness)
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,7 @@ class NoiseProfile:
     tails: FloatArray  # (BINS,) share of the pixels that are lost
     rows: FloatArray  # (16,) standard deviation of the means of rows, from the differences of neighbouring ones
     neighbours: FloatArray  # (2, 16) correlation with the next pixel along X and along Y
+    correlations: FloatArray  # (LAGS, 16) correlation with the pixel at each of ``LAGS``
     # (16,) coefficient of the clean image's second derivative in the noise: half the variance of a Gaussian blur, px**2
     sharpness: FloatArray
     shifts: FloatArray  # (16,) standard deviation of the rows' displacements along X, px
@@ -102,6 +115,9 @@ def summarise(
     # Evenly spaced edges: a division finds the bin. What lies beyond them is counted at the ends.
     bins = np.clip((values - edges[0]) / (edges[1] - edges[0]) + 1, 0, len(edges)).astype(np.intp)
     cumulative = np.cumsum(np.bincount(bins, minlength=len(edges) + 1))[:-1] / max(len(values), 1)
+    lags = LAGS if "correlations" in terms else _NEXT if "neighbours" in terms else ()
+    correlations = np.zeros((len(LAGS), BINS))
+    correlations[[LAGS.index(lag) for lag in lags]] = _correlations(scene, noise, lags)
     return NoiseProfile(
         spread=spread,
         reach=reach,
@@ -111,7 +127,8 @@ def summarise(
         bin_spread=np.sqrt(np.maximum(square - mean**2, 0)),
         tails=tails,
         rows=_row_spread(scene, noise) if "rows" in terms else np.zeros(BINS),
-        neighbours=_neighbour_correlations(scene, noise) if "neighbours" in terms else np.zeros((2, BINS)),
+        neighbours=correlations[[LAGS.index(lag) for lag in _NEXT]],
+        correlations=correlations,
         sharpness=_sharpness(scene, noise) if "sharpness" in terms else np.zeros(BINS),
         shifts=_shift_spread(scene, noise) if "shifts" in terms else np.zeros(BINS),
     )
@@ -130,6 +147,7 @@ def profile_terms(real: NoiseProfile, trial: NoiseProfile) -> dict[str, float]:
     - ``tails`` (salt and pepper): mean over k of ((t_k - t_k_r) / t_r)**2, t the share of lost pixels
     - ``rows`` (line noise): mean over groups of rows of ((R - R_r) / R_r)**2, R the spread of row means
     - ``neighbours`` (blur): that of the squared differences of the correlations with the next pixel, X and Y added
+    - ``correlations`` (correlated noise): likewise at the distances of ``LAGS``, means over those along X and along Y
     - ``sharpness`` (blur): that of ((c - c_r) / (2 c_r))**2, c the coefficient of the second derivative, which goes
       with the square of the blur's sigma
     - ``shifts`` (jitter): that of ((u - u_r) / u_r)**2, u the spread of the rows' displacements
@@ -148,6 +166,7 @@ def profile_terms(real: NoiseProfile, trial: NoiseProfile) -> dict[str, float]:
         "tails": _relative(real.tails, trial.tails, FLOORS["tails"]),
         "rows": _relative(real.rows, trial.rows, FLOORS["rows"]),
         "neighbours": float(np.mean((trial.neighbours - real.neighbours) ** 2, axis=1).sum()),
+        "correlations": 2 * float(np.mean((trial.correlations - real.correlations) ** 2)),
         "sharpness": _relative(real.sharpness, trial.sharpness, FLOORS["sharpness"]) / 4,
         "shifts": _relative(real.shifts, trial.shifts, FLOORS["shifts"]),
     }
@@ -191,14 +210,21 @@ def _row_spread(scene: Scene, noise: FloatArray) -> FloatArray:
     return np.sqrt(_ratio(_grouped(np.diff(means, axis=1) ** 2 * both) / 2, _grouped(both)))
 
 
-def _neighbour_correlations(scene: Scene, noise: FloatArray) -> FloatArray:
-    correlations = []
+def _correlations(scene: Scene, noise: FloatArray, lags: Sequence[tuple[int, int]]) -> FloatArray:
+    """The correlation of the noise with that at each distance in Y and X, ``(lags, BINS)``."""
+    correlations = np.zeros((len(lags), BINS))
+    if not lags:
+        return correlations
     centred = np.where(scene.used, noise - noise[scene.used].mean(), 0)
-    for before, after in ((np.s_[:, :, :-1], np.s_[:, :, 1:]), (np.s_[:, :-1], np.s_[:, 1:])):
-        first, second, both = centred[before], centred[after], scene.used[before] & scene.used[after]
-        power = np.einsum("nyx,nyx->ny", first**2 + second**2, both) / 2
-        correlations.append(_ratio(_grouped(np.einsum("nyx,nyx->ny", first, second)), _grouped(power)))
-    return np.stack(correlations)
+    squares = centred**2
+    for number, (down, right) in enumerate(lags):
+        height, width = noise.shape[1:]
+        before, after = np.s_[:, : max(height - down, 0), : max(width - right, 0)], np.s_[:, down:, right:]
+        both = scene.used[before] & scene.used[after]
+        power = np.einsum("nyx,nyx->ny", squares[before] + squares[after], both) / 2
+        product = np.einsum("nyx,nyx->ny", centred[before], centred[after])
+        correlations[number] = _ratio(_grouped(product), _grouped(power))
+    return correlations
 
 
 def _sharpness(scene: Scene, noise: FloatArray) -> FloatArray:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pssr2_monai.calibration.noise_profiles import NoiseProfile, sort_pixels, summarise
+from pssr2_monai.calibration.scan_profiles import FILTERS
 from pssr2_monai.images.axes import central
 from pssr2_monai.images.pictures import BLACK, BLUE, GREY, ORANGE, grey_window, new_figure, to_image
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pssr2_monai.calibration.fit import Fit
-    from pssr2_monai.calibration.grey_windows import FlatNoise
     from pssr2_monai.calibration.real_pairs import Pairs
+    from pssr2_monai.calibration.scan_fit import ScanFit
 
 WIDTH_PX = 1500
 CHART_HEIGHT_PX = 340
@@ -50,22 +51,35 @@ def picture_of_pairs(pairs: Pairs, fit: Fit, heading: str) -> Image.Image:
     return _draw_images(images, heading, charts)
 
 
-def picture_of_flat_patches(image: np.ndarray, noise: FlatNoise, heading: str) -> Image.Image:
-    """Draw an LR image ``(Y, X)`` next to the spread of its noise by brightness, with the line that was fitted."""
-    part = image[_middle(image)]
-    low, high = (255 * end for end in grey_window(part / 255))
-    figure, (left, right) = new_figure(WIDTH_PX, 500 + HEADING_PX * len(heading.splitlines()), 2)
-    figure.suptitle(heading, x=0.01, horizontalalignment="left", fontsize=11)
-    _show(left, "real LR", (part, low, high))
-    right.set(title="Noise of flat patches by brightness", xlabel="brightness (grey level)")
-    right.set(ylabel="standard deviation (grey levels)", ylim=(0, 1.25 * float(noise.spread.max())))
-    right.plot(noise.brightness, noise.spread, "o", color=BLACK, markersize=5, label="flat patches")
-    x = np.linspace(noise.brightness.min(), noise.brightness.max(), 100)
-    poisson, gaussian = (noise.values.get(name, 0.0) for name in ("poisson", "gaussian"))
-    variance = poisson**2 * np.maximum(x - noise.black, 0) + gaussian**2
-    right.plot(x, np.sqrt(variance), color=BLUE, linewidth=2.5, label="calibrated")
-    right.legend(loc="upper left")
-    return to_image(figure)
+def picture_of_scans(scan: np.ndarray, fit: ScanFit, heading: str) -> Image.Image:
+    """Draw a scan ``(Y, X)`` next to a clean and a crappified image, above the spread of the noise and the search."""
+    structure = fit.trials.clean.std(axis=(1, 2))
+    number = int(np.argsort(structure)[len(structure) * 3 // 4])
+    part = _middle(fit.trials.clean[number])
+    clean, crappified, real = fit.trials.clean[number][part], fit.crappified[number][part], scan[_middle(scan)]
+    low, high = (255 * end for end in grey_window(real / 255))
+    images = {
+        "scan": (real, low, high),
+        "crappified good image": (crappified, low, high),
+        "good image" if fit.contrasts is not None else "smoothed scan": (clean, low, high),
+    }
+    charts, (spread, search) = _new_charts(2)
+    draw_spread_of_scans(spread, fit)
+    draw_search(search, fit)
+    return _draw_images(images, heading, charts)
+
+
+def draw_spread_of_scans(axes: Axes, fit: ScanFit) -> None:
+    """Draw the spread of what differs from pixel to pixel, and over four pixels, by brightness."""
+    brightness, real = fit.trials.flat.bin_brightness(), fit.trials.real
+    _label_spread(axes, brightness, 1.4 * float(np.nanmax(real)))
+    axes.set_title("Spread in flat patches by brightness")
+    for number, label, style in ((0, "from pixel to pixel", "-"), (len(FILTERS) - 1, "over four pixels", ":")):
+        axes.plot(brightness, fit.fitted[number], style, color=BLUE, linewidth=2.5, label=f"calibrated, {label}")
+        axes.plot(
+            brightness, real[number], "o" if number == 0 else "s", color=BLACK, markersize=5, label=f"scans, {label}"
+        )
+    axes.legend(loc="upper left")
 
 
 def picture_of_noise(clean: np.ndarray, lr: np.ndarray, name: str) -> Image.Image:
@@ -138,7 +152,7 @@ def _label_spread(axes: Axes, brightness: np.ndarray, top: float) -> None:
     axes.set(xlim=(brightness.min() - margin, brightness.max() + margin), ylim=(0, max(1.0, top)))
 
 
-def draw_search(axes: Axes, fit: Fit) -> None:
+def draw_search(axes: Axes, fit: Fit | ScanFit) -> None:
     distances, explored = fit.search.distances, fit.search.explored
     trials = np.arange(1, len(distances) + 1)
     axes.set(title="The search", xlabel="trial", ylabel="distance between the noise profiles")

@@ -12,7 +12,7 @@ import copy
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -106,6 +106,8 @@ class Fitting:
     search_to: float  # the search covers values up to this, at least
     terms: frozenset[str] = frozenset()  # of ``profile_terms`` needed besides spread, distribution and mean
     power: int = 2  # of the parameter that the variance goes with
+    # Other parameters that it finds, too, each with the value to which the search covers it, at least.
+    besides: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,11 @@ class CorrelatedNoise(Noise):
     limits = {"sigma": (0.0, inf), "intensity": (0.0, inf), "along": (0.0, 10.0), "across": (0.0, 10.0)}
     strength = "sigma"
     slider = Slider("Correlated noise", 60.0, 0.5, "standard deviation, grey levels of 255")
+    fitting = Fitting(
+        search_to=1.0,
+        terms=frozenset({"correlations"}),
+        besides={"intensity": 0.1, "along": 0.5, "across": 0.5},
+    )
 
     def __init__(
         self,
@@ -92,13 +97,19 @@ class CorrelatedNoise(Noise):
 
     def apply(self, levels: torch.Tensor, generator: torch.Generator, **drawn: torch.Tensor) -> torch.Tensor:
         kernels = {-1: _gaussian_weights(drawn["along"]), -2: _gaussian_weights(drawn["across"])}
-        height, width = (levels.shape[axis] + 2 * len(kernels[axis]) - 2 for axis in (-2, -1))
-        field = torch.randn((*levels.shape[:-2], height, width), generator=generator, device=levels.device)
+        # A torus, so that the same random numbers serve all widths; images that a kernel exceeds are cut out of it.
+        sides = [max(levels.shape[axis], 2 * len(kernels[axis]) - 1) for axis in (-2, -1)]
+        field = torch.randn((*levels.shape[:-2], *sides), generator=generator, device=levels.device)
         for axis, weights in kernels.items():
-            kept = weights[0] ** 2 + 2 * sum((weight**2 for weight in weights[1:]), torch.zeros_like(weights[0]))
-            field = _filter(field, weights, axis).div_(kept.sqrt())
+            margin, side = len(weights) - 1, field.shape[axis]
+            index = torch.arange(-margin, side + margin, device=field.device) % side
+            norm = (
+                weights[0] ** 2 + 2 * sum((weight**2 for weight in weights[1:]), torch.zeros_like(weights[0]))
+            ).sqrt()
+            field = _filter(field.index_select(axis, index), weights, axis).div_(norm)
+        field = field[..., : levels.shape[-2], : levels.shape[-1]]
         variance = drawn["sigma"] ** 2 + drawn["intensity"] ** 2 * levels.clamp(min=0)
-        return levels + field.mul_(variance.sqrt())
+        return levels + field * variance.sqrt()
 
     def propagate(self, curve: NoiseCurve, values: Mapping[str, float]) -> NoiseCurve:
         return curve.plus(values["sigma"] ** 2 + values["intensity"] ** 2 * np.maximum(curve.mean, 0))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from skimage.restoration import denoise_nl_means
 
-from pssr2_monai.calibration.grey_windows import noise_of_flat_patches
+from pssr2_monai.calibration.scan_profiles import white_noise
 from pssr2_monai.crappify.noise import GREY_LEVELS
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.noise_estimates import noise_level
@@ -44,10 +44,10 @@ def _denoised(plane: FloatArray) -> FloatArray:
 def _noise(grey: FloatArray) -> tuple[float, float, float]:
     """Gain, Gaussian sigma and black level of a plane; of small ones the sigma alone."""
     try:
-        noise = noise_of_flat_patches(grey[None], np.ones((1, *grey.shape), bool))
+        intensity, sigma, black = white_noise(grey[None], np.ones((1, *grey.shape), bool))
     except InputError:
         return 0.0, float(np.nan_to_num(noise_level(grey))), 0.0
-    return noise.values["poisson"] ** 2, noise.values["gaussian"], noise.black
+    return intensity**2, sigma, black
 
 
 def _smoothed(stable: FloatArray) -> FloatArray:

@@ -10,14 +10,14 @@ from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from pssr2_monai.calibration.calibrate import calibrate, summary
+from pssr2_monai.calibration.calibrate import CALLS, calibrate, summary
 from pssr2_monai.calibration.fitted_preset import Calibration, files_of
+from pssr2_monai.calibration.noise_model import AUTO
 from pssr2_monai.errors import InputError
 from pssr2_monai.napari.layers import ImageSource
 from pssr2_monai.napari.panel import GOOD, Panel, chosen_path
 
 WITHOUT_HR = "none: a rougher estimate"
-CALLS = 40
 PICTURE_WIDTH_PX = 1000
 
 
@@ -29,8 +29,8 @@ class CalibratePanel(Panel):
         self.lr = ImageSource(napari_viewer, "Fast scans", tooltip="Real low-resolution (LR) images")
         tooltip = "High-resolution (HR) images of the same fields; in a folder, of the same names"
         self.hr = ImageSource(napari_viewer, "Slow scans", optional=WITHOUT_HR, within=False, tooltip=tooltip)
-        tooltip = "In the order in which they are added: poisson, gaussian, salt_pepper, blur, line, jitter"
-        self.model = LineEdit(label="Noises", value="poisson+gaussian", tooltip=tooltip)
+        tooltip = "auto, or in their order, joined by +: poisson, gaussian, correlated, salt_pepper, blur, line, jitter"
+        self.model = LineEdit(label="Noises", value=AUTO, tooltip=tooltip)
         self.calls = SpinBox(label="Trials", min=12, max=500, value=CALLS, tooltip="Largest number of search steps")
         self.fill([self.lr, self.hr, self.model, self.calls])
         self.preset = FileEdit(label="Save as", mode="w", filter="*.json", nullable=True)

@@ -143,6 +143,7 @@ def _tip(noise: type[Noise], slider: Slider) -> str:
 
 
 DEFAULT = "default"  # the choice of no preset
+WITHOUT_SCANS = "none: the noise of the preset"
 MINUTES, EPOCHS = "minutes", "epochs"
 PREVIEW_DELAY_MS = 400  # the preview is updated when the sliders have rested this long
 CURVE_HEIGHT_PX = 180
@@ -180,6 +181,12 @@ class TrainPanel(Panel):
     def _build_form(self) -> None:
         tooltip = "High-resolution images of the kind you want to obtain"
         self.images = ImageSource(self.viewer, "Good images", several=True, tooltip=tooltip)
+        tooltip = (
+            "Noisy scans that are to be restored: the noise of the training is fitted to them; without, the preset's"
+        )
+        self.scans = ImageSource(
+            self.viewer, "Scans to restore", optional=WITHOUT_SCANS, within=False, several=True, tooltip=tooltip
+        )
         self.out = FileEdit(label="Save to", mode="d", nullable=True, tooltip="New folder for model.pt and other files")
         networks = [name for name in preset_names() if _sets(name, "network_def") and not _sets(name, "scale")]
         tasks = [name for name in preset_names() if name not in networks]
@@ -197,9 +204,11 @@ class TrainPanel(Panel):
         self.crappifier = CrappifierForm()
         tooltip = "On the middle of the first image; the settings stay when this is switched off"
         self.adjust = CheckBox(text="adjust the crappifier, and preview it", value=False, tooltip=tooltip)
-        self.fill([self.images, self.out, self.task, self.network, self.own, duration, self.device, self.more])
-        self.rows.insertWidget(1, self.adjust.native)
-        self.rows.insertWidget(2, self.crappifier.native)
+        self.fill(
+            [self.images, self.scans, self.out, self.task, self.network, self.own, duration, self.device, self.more]
+        )
+        self.rows.insertWidget(2, self.adjust.native)
+        self.rows.insertWidget(3, self.crappifier.native)
         self.crappifier.native.hide()
 
     @property
@@ -234,7 +243,8 @@ class TrainPanel(Panel):
         if self.device.value == "cpu":
             options["num_workers"] = 0  # a process of its own would occupy the only core that is left
         if not resume:
-            options |= {"preset": self.presets, **self.overrides()}
+            options |= {"preset": self.presets, "scans": self.scans.files(self.folder.path / "scans")}
+            options |= self.overrides()
             self.loss.clear()
             self.psnr.clear()
         self.adjust.value = False

@@ -212,7 +212,7 @@ def _resolved(parser: ConfigParser, config_id: str) -> Any:
 METRICS = ("ssim", "psnr", "loss")  # of the validation, shown with the hyper-parameters
 # Sections whose arguments are hyper-parameters, as are the numbers, words and switches at the top of the config.
 SECTIONS = ("network_def", "loss", "optimizer", "crappifier", "intensity")
-PATHS = ("_dir", "_root", "calibration")  # endings of ids whose values are paths
+PATHS = ("_dir", "_root", "calibration", "scans")  # endings of ids whose values are paths
 # Ids that do not change what is learnt.
 MACHINERY = {"checkpoint_every", "compile", "log_every", "num_workers", "profile", "skip_bad", "val_interval"}
 

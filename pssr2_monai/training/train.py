@@ -15,6 +15,7 @@ from monai.bundle import ConfigWorkflow
 
 from pssr2_monai.bundle import TEXT, bundle_dir
 from pssr2_monai.errors import InputError, UsageError, causes
+from pssr2_monai.images.files import list_images
 from pssr2_monai.machine import default_device, devices
 from pssr2_monai.networks.precision import choose_precision
 from pssr2_monai.training.checkpoints import BEST, LAST
@@ -34,6 +35,7 @@ def train(
     out: str | Path,
     *,
     preset: str | Sequence[str] | None = None,
+    scans: str | Path | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
     resume: bool = False,
@@ -48,6 +50,8 @@ def train(
         out: folder for the weights (``model.pt``), the state to resume from (``last.pt``), the merged config and the
             TensorBoard files.
         preset: presets merged over the training config, in turn: names or JSON files; in a string, separated by commas.
+        scans: folder of noisy scans that are to be restored: contrast and noises are fitted to them and written into
+            ``out`` (``scans.json``, with report and picture).
         epochs: how long to train; with ``minutes`` alone, without limit.
         minutes: stop after so many minutes, including those before an interruption.
         resume: resume the training in ``out`` from its ``last.pt``, with its own config, on ``data``; to the end that
@@ -72,12 +76,11 @@ def train(
     """
     out = Path(out).absolute()
     options: dict[str, Any] = {"preset": preset, "epochs": epochs, "minutes": minutes, "resume": resume, "trust": trust}
-    workflow = training_workflow(data, out, **options, **overrides)
+    workflow = training_workflow(data, out, **options, **overrides | ({} if scans is None else {"scans": scans}))
     parts, config = workflow.parser.get_parsed_content, workflow.parser.get()
     with plain_errors(), ExitStack() as held:
         workflow.initialize()
-        folder = parts("run_folder")
-        held.callback(folder.release)
+        held.callback((folder := parts("run_folder")).release)
         folder.take()
         parts("lists")  # reads every image's header, so that errors come before any work
         # After the state was loaded: a training that cannot be resumed keeps its config.
@@ -103,6 +106,9 @@ def training_workflow(
     """Set everything that ``train`` was given in the bundle's training; nothing is read or built yet."""
     _check_paths({"data": data, "out": out})
     overrides = text_as_strings(overrides)
+    if overrides.get("scans") is not None:
+        overrides["scans"] = str(Path(overrides["scans"]).absolute())
+        list_images(overrides["scans"])
     if (minutes is not None and minutes <= 0) or (epochs is not None and epochs < 1):
         bounds = {"minutes": minutes, "epochs": epochs}
         listed = ", ".join(f"{name} {value:g}" for name, value in bounds.items() if value is not None)

@@ -44,6 +44,21 @@ def _run(cwd: Path, project_root: Path, *arguments: str) -> subprocess.Completed
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
+def test_the_bundle_fits_the_noise_to_scans(
+    project_root: Path, hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path
+) -> None:
+    options = [word for key, value in tiny_options.items() for word in (f"--{key}", str(value))]
+    options += ["--dataset_dir", str(hr_folder), "--epochs", "1", "--scans", str(hr_folder), "--scale", "1"]
+    arguments = ["training", "--config_file", "bundle/configs/train.json", "--bundle_root", "bundle"]
+    done = _run(
+        project_root, project_root, *arguments, *options, "--ckpt_dir", str(tmp_path), "--output_dir", str(tmp_path)
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    fitted = json.loads((tmp_path / "scans.json").read_text(encoding="utf-8"))["crappifier#noises"]
+    noises = load_weights(tmp_path / "model.pt")[1].crappifier["noises"]
+    assert [noise["_target_"] for noise in fitted] == [f"pssr2_monai.{noise['_target_']}" for noise in noises]
+
+
 def test_training_from_the_root_and_from_inside_the_bundle(
     project_root: Path, hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ import tifffile
 import torch
 from monai.bundle import ConfigParser
 from PIL import Image
-from scipy.ndimage import gaussian_filter, shift
+from scipy.ndimage import gaussian_filter, gaussian_filter1d, shift
 
 from pssr2_monai.calibration.calibrate import calibrate, summary
 from pssr2_monai.calibration.fitted_preset import Calibration
@@ -56,6 +56,62 @@ def _write(
 
 def _found(folder: Path, model: str, **options: object) -> Calibration:
     return calibrate(folder / "LR", folder / "out.json", hr=folder / "HR", model=model, **options)  # type: ignore[arg-type]
+
+
+def _correlated(side: int, along: float, across: float, seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(size=(side, side))
+    for axis, width in ((0, across), (1, along)):
+        noise = gaussian_filter1d(noise, width, axis, mode="wrap")
+    return np.asarray(noise / noise.std())
+
+
+@pytest.mark.parametrize(("model", "poisson"), [("correlated", 0.0), ("poisson+correlated", 0.9)])
+def test_correlated_noise_is_chosen_and_found(model: str, poisson: float, tmp_path: Path) -> None:
+    folder = _write(tmp_path, poisson=poisson)
+    for number, path in enumerate(sorted((folder / "LR").iterdir())):
+        noise = 8 * _correlated(SIDE, 1.2, 0.7, number)
+        Image.fromarray((np.asarray(Image.open(path)) + noise).round().clip(0, 255).astype(np.uint8)).save(path)
+    found = calibrate(folder / "LR", folder / "out.json", hr=folder / "HR", register="none")
+    assert "+".join(found.model) == model
+    truth = {"correlated": 8.0, "correlated along": 1.2, "correlated across": 0.7} | (
+        {"poisson": poisson} if poisson else {}
+    )
+    for key, value in truth.items():
+        assert found.values[key] == pytest.approx(value, rel=0.1)
+    assert found.deviation is not None
+    assert not found.deviation.poor
+    assert not any("correlates" in note or "poor" in note for note in found.notes)
+    assert "correlated along" in summary(found)
+    config_files("train", str(found.files[0]))
+
+
+def test_a_poor_fit_is_called_so(tmp_path: Path) -> None:
+    folder = _write(tmp_path, count=4)
+    for number, path in enumerate(sorted((folder / "LR").iterdir())):
+        noise = 8 * _correlated(SIDE, 2.0, 0.6, number)
+        Image.fromarray((np.asarray(Image.open(path)) + noise).round().clip(0, 255).astype(np.uint8)).save(path)
+    found = _found(folder, "gaussian", calls=12)
+    assert found.deviation is not None
+    assert found.deviation.poor
+    assert any("the fit is poor" in note and "pixels correlate" in note for note in found.notes)
+    assert any("take correlated" in note for note in found.notes)
+    assert json.loads(found.files[1].read_text(encoding="utf-8"))["fit"]["poor"] is True
+
+
+def test_scans_are_calibrated_to_good_images_of_other_fields(tmp_path: Path) -> None:
+    folder, others = _write(tmp_path / "pairs", gaussian=12.0, gain=0.7, offset=20.0), tmp_path / "good"
+    others.mkdir()
+    for number in range(6):
+        Image.fromarray(_scene(50 + number, 3 * SIDE).round().astype(np.uint8)).save(others / f"field_{number}.png")
+    found = calibrate(folder / "LR", folder / "out.json", good=others, scale=2, model="gaussian")
+    assert found.values["gaussian"] == pytest.approx(12, rel=0.05)
+    assert found.gain is not None
+    preset = json.loads(found.files[0].read_text(encoding="utf-8"))
+    assert preset["scale"] == 2
+    assert preset["contrast"][0] < 0.7 < preset["contrast"][1]
+    assert not any("rougher" in note for note in found.notes)
+    with pytest.raises(InputError, match="give hr or good, not both"):
+        calibrate(folder / "LR", folder / "out.json", good=others, hr=folder / "HR")
 
 
 @pytest.mark.parametrize(

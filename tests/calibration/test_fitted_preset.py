@@ -9,9 +9,10 @@ import pytest
 from pssr2_monai.calibration.fitted_preset import (
     Calibration,
     contrast_of_preset,
-    noise_entry,
     noises_of_preset,
     preset_of,
+    range_of_preset,
+    span_of,
 )
 from pssr2_monai.calibration.noise_model import NoiseModel
 
@@ -20,7 +21,7 @@ ERRORS = dict.fromkeys(VALUES, 0.0)
 
 
 def _noises(text: str, black: float = 0.0) -> list[dict[str, object]]:
-    noises = noises_of_preset(NoiseModel.parse(text), VALUES, ERRORS, black, 0.0, None)
+    noises = noises_of_preset(NoiseModel.parse(text), VALUES, ERRORS, black, (1.0, 1.0), 0.0)
     return [{key.replace("_target_", "is"): value for key, value in noise.items()} for noise in noises]
 
 
@@ -57,16 +58,35 @@ def test_contrasts_are_drawn_from_where_most_images_lie() -> None:
         (0.0, 0.2, [8, 12]),
         (1.5, 0.2, [7.5, 12.5]),
         (9.0, 0.3, [10 - 3 * 2**0.5, 10 + 3 * 2**0.5]),
-        (9.0, 0.5, [5, 15]),
+        (0.0, 0.5, [5, 15]),
+        (0.0, 1.5, {"log": [4, 25]}),  # two and a half times as weak or as strong
+        (0.0, 9.0, {"log": [2, 50]}),
     ],
 )
-def test_ranges_hold_a_share_and_the_standard_error(error: float, share: float, expected: list[float]) -> None:
-    assert noise_entry("gaussian", 10.0, error, share)["sigma"] == pytest.approx(expected, rel=1e-3)
+def test_ranges_hold_a_share_and_the_standard_error(error: float, share: float, expected: object) -> None:
+    drawn = range_of_preset(10.0, error, span_of(share), (0.0, 255.0))
+    if isinstance(expected, dict):
+        assert drawn == {"log": pytest.approx(expected["log"], rel=1e-3)}
+    else:
+        assert drawn == pytest.approx(expected, rel=1e-3)
 
 
 def test_ranges_stay_within_what_a_noise_may_be() -> None:
-    assert noise_entry("salt_pepper", 90.0, 0.0, 0.5)["percent"] == [45.0, 100.0]
-    assert noise_entry("gaussian", 0.0, 3.0, 0.2)["sigma"] == 0.0
+    assert range_of_preset(90.0, 0.0, (0.5, 1.5), (0.0, 100.0)) == [45.0, 100.0]
+    assert range_of_preset(0.0, 3.0, (0.8, 1.2), (0.0, 100.0)) == 0.0
+
+
+def test_widths_differ_less_from_image_to_image_than_the_strength() -> None:
+    values = {"correlated": 8.0, "correlated intensity": 0.5, "correlated along": 1.0, "correlated across": 2.0}
+    model = NoiseModel.parse("correlated")
+    noise, *_ = noises_of_preset(model, values, dict.fromkeys(values, 0.0), 0.0, (0.5, 3.0), 0.1)
+    assert noise == {
+        "_target_": "pssr2_monai.CorrelatedNoise",
+        "sigma": {"log": [4.0, 24.0]},
+        "intensity": {"log": [0.25, 1.5]},
+        "along": [0.9, 1.1],
+        "across": [1.8, 2.2],
+    }
 
 
 def test_a_preset_sets_only_what_is_known() -> None:

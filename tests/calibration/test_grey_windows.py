@@ -1,4 +1,4 @@
-"""Windows of LR images: grey levels, saturation, the values that a file can hold, and the noise of flat patches."""
+"""Windows of images: grey levels, saturation, and the values that a file can hold."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from scipy.ndimage import gaussian_filter
 
 from pssr2_monai.calibration.grey_windows import (
     Levels,
     evenly,
     grey_windows,
-    noise_of_flat_patches,
     places,
     read_unpaired,
     sampling,
 )
-from pssr2_monai.errors import InputError
+from pssr2_monai.crappify.crappify import Downsample
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.intensity import Intensity, IntensitySettings
 from pssr2_monai.images.windows import Window
@@ -81,59 +79,16 @@ def test_few_of_many_are_spread_evenly(many: int, few: int, expected: list[int])
 
 def test_only_so_many_pixels_are_read(tmp_path: Path) -> None:
     paths = [_saved(tmp_path, np.full((64, 64), number, np.uint8), f"{number}.tif") for number in range(20)]
-    images, good = read_unpaired(paths, 4 * 64 * 64, IntensitySettings())
-    assert images.shape == good.shape == (4, 64, 64)
-    np.testing.assert_allclose(images[:, 0, 0], [0, 6, 13, 19], atol=1e-4)
+    windows = read_unpaired(paths, 4 * 64 * 64, IntensitySettings())
+    assert windows.pixels.shape == windows.good.shape == (4, 64, 64)
+    np.testing.assert_allclose(windows.pixels[:, 0, 0], [0, 6, 13, 19], atol=1e-4)
+    assert windows.image.tolist() == [0, 1, 2, 3]
 
 
-SHAPE = (6, 256, 256)
-
-
-@pytest.fixture(scope="module")
-def clean() -> np.ndarray:
-    """Flat areas of many grey levels with edges between."""
-    smooth = gaussian_filter(np.random.default_rng(0).normal(size=SHAPE), (0, 25, 25))
-    return 120 + 30 * np.round(1.5 * smooth / smooth.std()).clip(-3, 3)
-
-
-def _all(images: np.ndarray) -> np.ndarray:
-    return np.ones(images.shape, dtype=bool)
-
-
-@pytest.mark.parametrize(("intensity", "sigma"), [(0.7, 0.0), (0.0, 13.0), (0.7, 9.0), (2.0, 0.0)])
-def test_poisson_and_gaussian_noise_are_found(clean: np.ndarray, intensity: float, sigma: float) -> None:
-    rng = np.random.default_rng(1)
-    noisy = clean + intensity * (rng.poisson(clean) - clean) + rng.normal(0, sigma, SHAPE)
-    noise = noise_of_flat_patches(np.round(noisy), _all(noisy))
-    strength = np.hypot(noise.values["poisson"] * np.sqrt(120), noise.values["gaussian"])
-    assert strength == pytest.approx(np.hypot(intensity * np.sqrt(120), sigma), rel=0.05)
-    assert noise.values["poisson"] == pytest.approx(intensity, abs=0.25)
-    assert len(noise.brightness) == len(noise.spread)
-
-
-def test_a_model_of_one_noise_gives_that_one(clean: np.ndarray) -> None:
-    noisy = clean + np.random.default_rng(2).normal(0, 8, SHAPE)
-    noise = noise_of_flat_patches(noisy, _all(noisy), ("gaussian",))
-    assert list(noise.values) == ["gaussian"]
-    assert noise.values["gaussian"] == pytest.approx(8, rel=0.05)
-    assert 0 < noise.errors["gaussian"] < 0.5
-
-
-def test_saturated_patches_are_left_out(clean: np.ndarray) -> None:
-    noisy = clean + np.random.default_rng(3).normal(0, 8, SHAPE)
-    good = _all(noisy)
-    noisy[:, :100], good[:, :100] = 255, False
-    assert noise_of_flat_patches(noisy, good, ("gaussian",)).values["gaussian"] == pytest.approx(8, rel=0.05)
-
-
-@pytest.mark.parametrize(
-    ("images", "good", "match"),
-    [
-        (np.zeros((1, 16, 200)), True, "too small"),
-        (np.full((4, 128, 128), 9.0), True, "constant"),
-        (np.zeros((4, 128, 128)), False, "are not saturated"),
-    ],
-)
-def test_images_without_noise_to_measure_are_refused(images: np.ndarray, good: bool, match: str) -> None:
-    with pytest.raises(InputError, match=match):
-        noise_of_flat_patches(images, np.full(images.shape, good))
+def test_good_images_are_read_at_the_size_of_lr_pixels(tmp_path: Path) -> None:
+    y, x = np.mgrid[:130, :97]
+    path = _saved(tmp_path, (y // 4 + x // 4).astype(np.uint8))
+    windows = read_unpaired([path], 32 * 24, IntensitySettings(), shrink=Downsample(4, "area"))
+    assert windows.pixels.shape == windows.good.shape == (1, 32, 24)
+    assert windows.names == ["image.tif"]
+    np.testing.assert_allclose(windows.pixels[0], np.add.outer(np.arange(32), np.arange(24)), atol=1e-3)

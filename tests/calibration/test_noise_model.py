@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 from pssr2_monai.calibration.noise_model import (
     NoiseModel,
     SearchSpace,
-    first_guess,
     search_space,
 )
-from pssr2_monai.calibration.noise_profiles import sort_pixels, summarise
 from pssr2_monai.errors import InputError
 
 FLAT = np.full((2, 256, 256), 100, np.float32)
@@ -48,6 +46,9 @@ def test_names_are_read_as_users_write_them() -> None:
         ("poisson+line", ["poisson", "detector", "line"], 1),
         ("line+gaussian", ["detector", "line", "gaussian"], 0),
         ("blur+poisson+gaussian", ["blur", "poisson", "gaussian"], 2),
+        ("correlated", ["correlated", "detector"], 1),
+        ("correlated+gaussian", ["correlated", "gaussian"], 1),
+        ("poisson+correlated", ["poisson", "detector", "correlated"], 1),
     ],
 )
 def test_the_offset_follows_the_poisson_noise(text: str, steps: list[str], offset_step: int) -> None:
@@ -80,7 +81,9 @@ positive = st.floats(0.1, 3.0)
 @settings(max_examples=50, deadline=None)
 @given(positive, positive, positive)
 def test_a_point_of_the_space_stands_for_its_parameters(poisson: float, gaussian: float, line: float) -> None:
-    space = SearchSpace(("poisson", "gaussian", "line"), 90.0, {"poisson": 9, "gaussian": 60.0, "line": 5.0})
+    space = SearchSpace(
+        NoiseModel(("poisson", "gaussian", "line")), 90.0, {"poisson": 9, "gaussian": 60.0, "line": 5.0}
+    )
     values = {"poisson": poisson, "gaussian": gaussian, "line": line}
     assert space.values(space.point(values)) == pytest.approx(values, rel=1e-6)
 
@@ -97,25 +100,26 @@ def test_behind_a_blur_the_space_holds_what_the_blur_leaves() -> None:
     assert seen[1] == pytest.approx(seen[0], rel=0.05)
 
 
-@pytest.mark.parametrize(
-    "truth",
-    [
-        {"poisson": 0.7},
-        {"gaussian": 13.0},
-        {"poisson": 0.7, "line": 4.0},
-        {"poisson": 0.7, "salt_pepper": 1.0},
-    ],
-)
-def test_the_first_guess_comes_near(truth: dict[str, float]) -> None:
-    clean = np.tile(np.linspace(40, 180, 256, dtype=np.float32), (6, 256, 1))
-    model = NoiseModel(tuple(truth))
-    noise = model.crappified(truth, clean, np.zeros(6), seed=3) - clean
-    scene = sort_pixels(clean, np.ones(clean.shape, dtype=bool))
-    guess, black = first_guess(model, scene, summarise(scene, noise), 0.0)
-    assert black == 0
-    assert guess == pytest.approx(truth, rel=0.15)
-    space = search_space(model, guess, float(scene.brightness.mean()))
-    assert all(space.highest[name] > truth[name] for name in truth)
+def test_what_grows_with_brightness_is_fitted_once() -> None:
+    alone, both = (NoiseModel.parse(text) for text in ("correlated", "poisson+correlated"))
+    widths = ["correlated along", "correlated across"]
+    assert [unknown.key for unknown in alone.unknowns] == ["correlated", "correlated intensity", *widths]
+    assert [unknown.key for unknown in both.unknowns] == ["poisson", "correlated", *widths]
+    values = {"correlated": 3.0, "correlated intensity": 0.5, "correlated along": 1.0, "correlated across": 2.0}
+    space = search_space(alone, values, 100.0)
+    assert space.values(space.point(values)) == pytest.approx(values)
+    np.testing.assert_allclose(alone.variance(values, np.array([-5.0, 100.0])), [9.0, 34.0])
+
+
+def test_each_image_may_have_noise_of_its_own_strength() -> None:
+    values = {"correlated": 6.0, "correlated intensity": 0.0, "correlated along": 1.0, "correlated across": 0.0}
+    model, factors = NoiseModel.parse("correlated"), np.array([1.0, 2.5])
+    made = model.crappified(values, FLAT, OFFSETS, seed=1, factors=factors)
+    np.testing.assert_allclose(made.std(axis=(1, 2)), [6, 15], rtol=0.03)
+    noise = made - made.mean(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(
+        (noise[:, :, 1:] * noise[:, :, :-1]).mean(axis=(1, 2)) / noise.var(axis=(1, 2)), 0.78, atol=0.02
+    )
 
 
 def test_below_the_black_level_there_is_no_poisson_noise() -> None:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from pssr2_monai.calibration.fit import Fit, fit_noise
-from pssr2_monai.calibration.grey_windows import FlatNoise, Levels
+from pssr2_monai.calibration.grey_windows import Levels, Windows
 from pssr2_monai.calibration.noise_model import NoiseModel
 from pssr2_monai.calibration.picture import (
     WIDTH_PX,
     draw_histogram,
     draw_search,
     draw_spread,
+    draw_spread_of_scans,
     noise_density,
-    picture_of_flat_patches,
     picture_of_noise,
     picture_of_pairs,
+    picture_of_scans,
 )
 from pssr2_monai.calibration.real_pairs import Pairs
+from pssr2_monai.calibration.scan_fit import fit_scans
 from pssr2_monai.images.pictures import new_figure
 
 SHAPE = (4, 96, 96)
@@ -38,7 +38,7 @@ def pairs() -> Pairs:
 
 @pytest.fixture(scope="module")
 def fit(pairs: Pairs) -> Fit:
-    return fit_noise(pairs, NoiseModel.parse("gaussian"), calls=12)
+    return fit_noise(pairs, [NoiseModel.parse("gaussian")], calls=12)
 
 
 def test_the_histogram_is_that_of_the_noise(pairs: Pairs, fit: Fit) -> None:
@@ -92,16 +92,16 @@ def test_real_and_crappified_noise_look_alike_in_the_picture_of_pairs(pairs: Pai
     assert clean[1] < real[1]
 
 
-def test_flat_patches_and_their_line_are_drawn(pairs: Pairs) -> None:
-    noise = FlatNoise({"gaussian": SIGMA}, {"gaussian": 0.1}, 0.0, np.linspace(60, 160, 12), np.full(12, SIGMA))
-    plain = np.asarray(picture_of_flat_patches(pairs.lr[0], noise, "heading"))
-    assert plain.shape[1] == WIDTH_PX
-    blue = (plain[..., 2] > plain[..., 0].astype(int) + 100).sum()
-    assert blue > 500
-    # A line that leaves the chart is not drawn.
-    beyond = replace(noise, values={"gaussian": 100.0})
-    changed = np.asarray(picture_of_flat_patches(pairs.lr[0], beyond, "heading"))
-    assert (changed[..., 2] > changed[..., 0].astype(int) + 100).sum() < blue / 2
+def test_spreads_of_scans_and_of_the_fit_are_drawn(pairs: Pairs) -> None:
+    scans = Windows(pairs.lr, pairs.good, pairs.levels, pairs.image, pairs.names)
+    fit = fit_scans(scans, pairs.clean, [NoiseModel.parse("gaussian")], calls=12)
+    picture = np.asarray(picture_of_scans(pairs.lr[0], fit, "heading"))
+    assert picture.shape[1:] == (WIDTH_PX, 3)
+    _, (axes,) = new_figure(400, 300)
+    draw_spread_of_scans(axes, fit)
+    lines = {line.get_label(): line.get_ydata() for line in axes.get_lines()}
+    np.testing.assert_allclose(np.nanmedian(lines["scans, from pixel to pixel"]), SIGMA, rtol=0.1)
+    np.testing.assert_allclose(np.nanmedian(lines["calibrated, from pixel to pixel"]), SIGMA, rtol=0.1)
 
 
 def test_the_noise_of_tiles_fills_its_chart(pairs: Pairs) -> None:

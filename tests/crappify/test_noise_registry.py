@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from pssr2_monai.calibration.fitted_preset import noise_entry
-from pssr2_monai.calibration.noise_model import NoiseModel, first_guess, search_space
+from pssr2_monai.calibration.fitted_preset import noises_of_preset
+from pssr2_monai.calibration.guesses import first_guess
+from pssr2_monai.calibration.noise_model import NoiseModel, search_space
 from pssr2_monai.calibration.noise_profiles import sort_pixels, summarise
 from pssr2_monai.crappify import NOISES, Crappify, GaussianNoise, Noise
 from pssr2_monai.crappify.noise import Fitting, NoiseCurve, Parameter, Slider, noise_classes, noise_curve
@@ -149,7 +150,7 @@ def test_a_calibration_searches_for_it(stripes: type[Noise]) -> None:
     space = search_space(model, guess, 110.0)
     assert space.highest["stripes"] == 3.0
     assert space.values([0.0, 0.25])["stripes"] == pytest.approx(1.5)  # variances are searched
-    entry = noise_entry("stripes", 1.5, 0.1, 0.2)
+    _, entry = noises_of_preset(model, guess, dict.fromkeys(guess, 0.1), 0.0, (0.9, 1.1), 0.2)
     assert entry["_target_"] == stripes.target()
     assert entry["sigma"][0] < 1.5 < entry["sigma"][1]
 
