@@ -10,7 +10,7 @@ import tifffile
 from scipy.ndimage import gaussian_filter
 
 from pssr2_monai.data.datalists import TileSettings, tile_lists
-from pssr2_monai.data.scales import blocks_of_pair, fit_contrasts
+from pssr2_monai.data.scales import blocks_of, blocks_of_pair, fit_contrasts
 from pssr2_monai.images.image import open_image
 
 
@@ -52,6 +52,28 @@ def test_the_contrast_of_a_pair_is_what_it_was_made_with(
     (low, high, *_), (hr_low, hr_high, *_) = scales["image"][0], scales["label"][0]
     assert (high - low) / (hr_high - hr_low) == pytest.approx(gain, rel=0.03)
     assert low - gain * hr_low == pytest.approx(offset, abs=0.03 * 30000 * gain)
+
+
+@pytest.mark.parametrize(("gain", "width"), [(1.0, 0.0), (0.7, 0.0), (1.0, 0.7)])
+def test_noise_of_both_images_does_not_flatten_the_contrast(gain: float, width: float) -> None:
+    rng = np.random.default_rng(1)
+
+    def noise() -> np.ndarray:
+        white = rng.normal(size=(256, 256))
+        correlated = gaussian_filter(white, (0, width))
+        return np.asarray(60 * correlated / correlated.std())
+
+    blocks = []
+    for number in range(4):
+        scene = gaussian_filter(np.random.default_rng(number).normal(size=(256, 256)), 4)
+        clean = 100 + 15 * scene / scene.std()
+        first, second = clean + noise(), gain * (clean + noise()) + 3
+        blocks.append(blocks_of(first[None], second[None], np.ones((1, 256, 256), dtype=bool)))
+    contrasts = fit_contrasts(blocks, (-np.inf, np.inf))
+    # The noise of a block's mean is half as strong as its signal: a least-squares line would have 0.8 of the gain.
+    x, y = (np.concatenate([getattr(block, key).mean(axis=1) for block in blocks]) for key in ("hr", "lr"))
+    assert np.polyfit(x, y, 1)[0] < 0.85 * gain
+    assert np.median([contrast.gain for contrast in contrasts]) == pytest.approx(gain, rel=0.05)
 
 
 def test_a_pair_without_structure_takes_the_gain_of_the_others(tmp_path: Path) -> None:
