@@ -1,6 +1,6 @@
-"""The training loss: MS-SSIM mixed with a Gaussian-weighted L1, and MS-SSIM itself for scoring.
+"""The training losses: MS-SSIM mixed with a Gaussian-weighted L1, MS-SSIM itself, and the error where there is a target.
 
-The usual form takes ten convolutions a scale, on images of one channel. Four things make it fast:
+The usual form of MS-SSIM takes ten convolutions a scale, on images of one channel. Four things make it fast:
 
 - with ``s = x + y`` and ``d = x - y``, four filtered maps a scale hold what five maps of x and y hold;
 - each map is filtered along Y, then along X, as a weighted sum of shifted copies; this measured faster than banded
@@ -167,6 +167,39 @@ class MSSSIML1Loss(_Loss):
         with torch.autocast(x.device.type, enabled=False):
             weighted = (x - y).abs() * _pixel_weights(x.shape[-2], x.shape[-1], sigma, x.device, x.dtype)
             return weighted.view(input.shape[0], -1, *x.shape[-2:]).sum((-2, -1)).mean(1) / self.data_range
+
+
+class MaskedLoss(_Loss):
+    """The mean error of the pixels that have a target; those whose target is NaN do not count.
+
+    For blind spots, which are compared at the hidden pixels alone.
+
+    Args:
+        power: 2 for the squared error, whose least value is at the mean of what the noise makes likely; 1 for the
+            absolute one, at the median, which is darker where noise is skewed, as that of few photons is.
+
+    Raises:
+        InputError: another power.
+
+    Example:
+        >>> MaskedLoss()(torch.tensor([[1.0, 5.0]]), torch.tensor([[3.0, float("nan")]]))
+        tensor(4.)
+    """
+
+    def __init__(self, power: int = 2) -> None:
+        if power not in (1, 2):
+            raise InputError(f"power: {power} is not 1 (absolute error) or 2 (squared error)")
+        super().__init__()
+        self.power = power
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss of ``input`` against ``target``, of the same shape; 0 where no pixel has a target."""
+        if input.shape != target.shape:
+            raise InputError(f"loss: input is {tuple(input.shape)} but target {tuple(target.shape)}; give equal shapes")
+        counted, x = target.isfinite(), input.float()
+        # A NaN that is multiplied by 0 afterwards would still spoil the gradient.
+        error = (x - target.where(counted, x)).abs()
+        return (error if self.power == 1 else error.square()).sum() / counted.sum().clamp(min=1)
 
 
 class _LocalStatistics(torch.autograd.Function):

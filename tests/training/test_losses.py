@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from scipy import ndimage
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.training.losses import MSSSIML1Loss, ms_ssim
+from pssr2_monai.training.losses import MaskedLoss, MSSSIML1Loss, ms_ssim
 
 
 def image_pair(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -263,3 +263,33 @@ def test_wrong_images_are_refused(input_shape: tuple[int, ...], target_shape: tu
 def test_wrong_options_are_refused_by_name(option: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(option))):
         MSSSIML1Loss(**option)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_the_masked_loss_is_the_mean_over_the_pixels_with_a_target(power: int) -> None:
+    noisy, clean = image_pair(2, 1, 24, 30)
+    noisy.requires_grad_()
+    counted = torch.rand(clean.shape, generator=torch.Generator().manual_seed(0)) < 0.1
+    target = clean.masked_fill(~counted, float("nan"))
+    loss = MaskedLoss(power)(noisy, target)
+    (gradient,) = torch.autograd.grad(loss, noisy)
+    difference = (noisy - clean).detach()[counted].numpy()
+    assert loss.item() == pytest.approx(np.mean(np.abs(difference) ** power), rel=1e-5)
+    slope = 2 * difference if power == 2 else np.sign(difference)
+    np.testing.assert_allclose(gradient[counted], slope / counted.sum(), rtol=1e-5)
+    assert not gradient[~counted].any()
+
+
+def test_the_masked_loss_without_targets_is_0_with_gradient_0() -> None:
+    image = torch.rand(1, 1, 8, 8, requires_grad=True)
+    loss = MaskedLoss()(image, torch.full((1, 1, 8, 8), float("nan")))
+    (gradient,) = torch.autograd.grad(loss, image)
+    assert loss.item() == 0
+    assert not gradient.any()
+
+
+def test_the_masked_loss_refuses_other_powers_and_shapes() -> None:
+    with pytest.raises(InputError, match="power: 3"):
+        MaskedLoss(3)
+    with pytest.raises(InputError, match="give equal shapes"):
+        MaskedLoss()(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 9))
