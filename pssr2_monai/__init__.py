@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         PoissonNoise,
         SaltPepperNoise,
     )
+    from pssr2_monai.data.blind_spot import BlindSpot
     from pssr2_monai.data.info import describe
     from pssr2_monai.errors import InputError
     from pssr2_monai.evaluation.evaluate import evaluate
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
     from pssr2_monai.networks import ResUNet
     from pssr2_monai.networks.weights import load_weights
     from pssr2_monai.restoration.restore import restore
-    from pssr2_monai.training.losses import MSSSIML1Loss
+    from pssr2_monai.training.losses import MaskedLoss, MSSSIML1Loss
     from pssr2_monai.training.train import train
 
 __all__ = [
+    "BlindSpot",
     "Blur",
     "CorrelatedNoise",
     "Crappify",
@@ -50,6 +52,7 @@ __all__ = [
     "LineJitter",
     "LineNoise",
     "MSSSIML1Loss",
+    "MaskedLoss",
     "PoissonNoise",
     "ResUNet",
     "SaltPepperNoise",
@@ -64,8 +67,10 @@ __all__ = [
 ]
 
 _HOMES = {  # of names that no room registers
+    "BlindSpot": "data.blind_spot",
     "InputError": "errors",
     "MSSSIML1Loss": "training.losses",
+    "MaskedLoss": "training.losses",
     "calibrate": "calibration.calibrate",
     "describe": "data.info",
     "evaluate": "evaluation.evaluate",

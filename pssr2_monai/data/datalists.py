@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pssr2_monai.data.pairs import Sheet, find_misfits, group_of, refuse_misfits, sheets_of
 from pssr2_monai.data.scales import Blocks, Scales, blocks_of_pair, scale_of_samples, shared_sample, to_lr_levels
 from pssr2_monai.data.tiles import SheetTiles, Tiles
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, nearest
 from pssr2_monai.images.axes import Frames, factors, frames_of, is_volume, lr_hr_frames, sample_centres
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity, IntensitySettings
@@ -33,6 +33,7 @@ from pssr2_monai.progress import counted
 
 DEFAULT_TILE = 128
 MIN_FILES_TO_SPLIT_BY_FILE = 4  # with fewer, split "auto" divides each of them by place
+SUPERVISIONS = ("clean", "noise2noise", "blind_spot")
 logger = logging.getLogger(__name__)
 
 
@@ -63,6 +64,8 @@ class TileSettings:
             read for it; None leaves out only tiles of which padding is more than half.
         val_tiles: greatest number of validation tiles, which are spread evenly over the images; None for all.
         pair_pattern: regular expression whose group is the part of the name that partners share.
+        supervision: what the network learns from: ``clean``, HR images; or, at scale 1, noisy scans alone:
+            ``noise2noise``, two of each field, or ``blind_spot``, one.
         skip_bad: leave out files that cannot be used, with a warning, instead of stopping.
     """
 
@@ -81,6 +84,7 @@ class TileSettings:
     min_std: float | None = None
     val_tiles: int | None = None
     pair_pattern: str | None = None
+    supervision: str = "clean"
     skip_bad: bool = False
 
     def __post_init__(self) -> None:
@@ -94,6 +98,11 @@ class TileSettings:
                 f"such as {smaller}"
             )
         lr_hr_frames(self.n_frames, self.scale)
+        if self.supervision not in SUPERVISIONS:
+            close = nearest(self.supervision, SUPERVISIONS)
+            raise InputError(f"supervision: {self.supervision!r} is unknown{close} ({', '.join(SUPERVISIONS)})")
+        if self.supervision != "clean" and set(factors(self.scale)) != {1}:
+            raise InputError(f"scale: {self.scale}, but {self.supervision} learns to denoise alone; set scale to 1")
         if not 0 <= self.val_fraction < 1:
             raise InputError(f"val_fraction: {self.val_fraction} is not in [0, 1); 0.2 holds out a fifth")
 
@@ -147,11 +156,15 @@ def tile_lists(
 ) -> TileLists:
     """Make datalists of the images in a folder, or of the pairs in two; ``extra_dir`` has third images.
 
+    With one folder for both, its images are scans of which two show one field, by ``pair_pattern``, or stacks of them.
+
     Example:
         >>> lists = tile_lists("images", TileSettings(tile=128, scale=4))
         >>> lists.training[0]["window"]  # corner and size, in Y and X
         [0, 0, 128, 128]
     """
+    if settings.supervision == "blind_spot" and lr_dir is not None:
+        raise InputError("lr_dir: blind_spot takes one scan of a field; leave it out, or use noise2noise for pairs")
     if lr_dir is not None and settings.intensity.scope == "dataset":
         raise InputError("intensity: scope 'dataset' is for HR images alone, since pairs have two scales; use 'file'")
     sheets = _usable_sheets(sheets_of(hr_dir, lr_dir, extra_dir, settings.pair_pattern), settings)
@@ -161,7 +174,7 @@ def tile_lists(
         shared = scale_of_samples([o.samples for o in sheets], intensity, factors(settings.scale)[1:], Path(hr_dir))
         sheets = [replace(opened, scales=dict.fromkeys(opened.sheet.files(), (shared,))) for opened in sheets]
         intensity = IntensitySettings("fixed", shared.low, shared.high)
-    elif lr_dir is not None and intensity.mode != "fixed":
+    elif sheets[0].blocks and intensity.mode != "fixed":
         scales, contrast = to_lr_levels(
             [opened.scales for opened in sheets],
             [opened.blocks for opened in sheets],
@@ -253,6 +266,10 @@ def _open_sheet(sheet: Sheet, settings: TileSettings, sheets: int) -> _OpenedShe
         for key, image in images.items() if fitted else ():
             shrink = (1, 1) if key == "image" else factors(settings.scale)[1:]
             scales[key] = fit_image_intensity(image, settings.intensity, stack, shrink)
+        if sheet.image == sheet.label:
+            _check_repeats(frames, settings, sheet.label.name)
+            images.pop("image")  # it is the label, on the same scale
+            scales["image"] = scales["label"]
         for key in images.keys() - {"image"} if "image" in images else ():
             outliers = [(image.outlier, own.outlier) for image, own in zip(scales["image"], scales[key], strict=True)]
             blocks[key] = [
@@ -260,6 +277,18 @@ def _open_sheet(sheet: Sheet, settings: TileSettings, sheets: int) -> _OpenedShe
                 for channel, pair in enumerate(outliers)
             ]
         return _OpenedSheet(sheet, plane_size(label), frames, dict(label.pixel_size), scales, lr.dtype, samples, blocks)
+
+
+def _check_repeats(frames: Frames, settings: TileSettings, name: str) -> None:
+    """Check that a file holds repeated scans: frames, of which a sample takes one and the next."""
+    if settings.label_frames > 1:
+        raise InputError(f"n_frames: {settings.n_frames}, but of a stack of scans a sample takes one; set it to 1")
+    if frames.run < 2:
+        raise InputError(
+            f"{name}: holds 1 frame, but noise2noise needs two scans of each field: a stack of them, two folders (HR "
+            "and LR, or lr_dir), or the part of the names that scans of a field share (pair_pattern); one scan will do "
+            "for blind_spot"
+        )
 
 
 def _check_size(image: LazyImage, sheet: Sheet, settings: TileSettings) -> None:
@@ -288,6 +317,8 @@ def _held_out(paths: Sequence[Path], settings: TileSettings) -> set[Path] | None
         return None
     if settings.val_fraction == 0:
         return set()
+    if split == "file" and settings.supervision == "noise2noise" and settings.pair_pattern is not None:
+        split = settings.pair_pattern  # scans of one field are on one side
     fields = {path: path.name if split == "file" else group_of(path, split, "split") for path in paths}
     names = list(dict.fromkeys(fields.values()))
     count = max(1, round(len(names) * settings.val_fraction))

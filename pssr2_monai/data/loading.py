@@ -48,6 +48,9 @@ class LoadTiled(Seeded, MapTransform):
         shrink: range of the factor, at most 1, by which the image is made smaller along Y and X, drawn each time as far
             as the item's region allows: averaged pixels have less noise, and show the sample in other sizes. For
             crappified training alone.
+        swap_axes: let orientations swap Y and X; not where noise that is correlated along the scan must stay so.
+        two_scans: ``image`` and ``label`` are two noisy scans of one field, which are exchanged at random. Where both
+            are one file, ``image`` is the frame before or after that of ``label``, in its run.
         axes: axes of files that do not name theirs.
         image: number or name of the image to read of files that hold several; by default the largest.
         stack: order of T and Z.
@@ -65,6 +68,8 @@ class LoadTiled(Seeded, MapTransform):
         contrast: Sequence[float] = (1.0, 1.0),
         brightness: Sequence[float] = (0.0, 0.0),
         shrink: Sequence[float] = (1.0, 1.0),
+        swap_axes: bool = True,
+        two_scans: bool = False,
         axes: str | None = None,
         image: int | str | None = None,
         stack: str = "TZ",
@@ -85,7 +90,9 @@ class LoadTiled(Seeded, MapTransform):
             raise InputError(f"shrink: {shrink!r} is a range of factors above 0 and up to 1; such as [0.5, 1]")
         if self.shrink[0] < 1 and "image" in self.keys:
             raise InputError("shrink: real pairs (lr_dir) keep their pixels; leave one of the two out")
+        self.swap_axes, self.two_scans = swap_axes, two_scans
         self._gain, self._shift = 1.0, 0.0
+        self._exchanged, self._after = False, True
         self.stack = stack
         self.sheets = SheetReader(cache_bytes=cache_mb * 2**20, axes=axes, stack=stack, image=image)
         self._window = Window(0, 0, 0, 0)
@@ -96,12 +103,14 @@ class LoadTiled(Seeded, MapTransform):
     def randomize(self, data: Mapping[str, Any]) -> None:
         """Draw the tile's position, on a pixel of all keys, size, orientation and contrast, as far as random."""
         if self.random_orientation:
-            square = "image" not in self.keys or self.factors[1] == self.factors[2]
+            square = self.swap_axes and ("image" not in self.keys or self.factors[1] == self.factors[2])
             self._orientation = int(self.R.randint(ORIENTATIONS if square else ORIENTATIONS // 2))
         if self.contrast != (1.0, 1.0) or self.brightness != (0.0, 0.0):
             low, high = map(math.log, self.contrast)
             self._gain = math.exp(self.R.uniform(low, high))
             self._shift = self.R.uniform(*self.brightness)
+        if self.two_scans:
+            self._exchanged, self._after = (bool(draw) for draw in self.R.randint(2, size=2))
         window, self._frame = Window(*data["window"]), data["frame"]
         self._height, self._width = window.height, window.width
         if self.shrink[0] < 1 and "region" in data:
@@ -152,11 +161,15 @@ class LoadTiled(Seeded, MapTransform):
                     window.y // along_y, window.x // along_x, window.height // along_y, window.width // along_x
                 )
                 frame, count = (frame - count // 2) // along_run + self.n_frames // 2, self.n_frames
+                if self.two_scans and item[key] == item["label"]:
+                    frame = order.neighbour(frame, self._after)
             numbers, scales = order.window(frame, count), [Intensity(*levels) for levels in item["intensity"][key]]
             pixels = oriented(self.sheets.read(item[key], numbers, window), self._orientation)
             tile[key] = self._sized(torch.from_numpy(scaled_frames(pixels, numbers, order, scales)))
             if (self._gain, self._shift) != (1.0, 0.0):
                 tile[key].mul_(self._gain).add_(self._shift)
+        if self._exchanged:
+            tile["image"], tile["label"] = tile["label"], tile["image"]
         return tile
 
     def _sized(self, frames: torch.Tensor) -> torch.Tensor:

@@ -34,12 +34,36 @@ def sheets_of(
 ) -> list[Sheet]:
     """Return the sheets of a folder of HR images and, where given, of the folders of their partners.
 
-    Partners share the group of the regular expression ``pattern``, by default the name without its suffix.
+    Partners share the group of the regular expression ``pattern``, by default the name without its suffix. With one
+    folder for both, its images are noisy scans: those of one group of the pattern show one field, and each makes a
+    sheet with the next one; without a pattern each is its own partner, as a stack of repeated scans is.
     """
     labels = list_images(hr)
+    if lr is not None and Path(lr).absolute() == Path(hr).absolute():
+        return [Sheet(label, image) for label, image in _repeats(labels, pattern)]
     images = match_names(labels, list_images(lr), pattern) if lr is not None else {}
     extras = match_names(labels, list_images(extra), pattern) if extra is not None else {}
     return [Sheet(label, images.get(label), extras.get(label)) for label in labels]
+
+
+def _repeats(scans: Sequence[Path], pattern: str | None) -> list[tuple[Path, Path]]:
+    if pattern is None:
+        return [(scan, scan) for scan in scans]
+    fields: dict[str, list[Path]] = {}
+    for scan in scans:
+        fields.setdefault(same_name(group_of(scan, pattern, "pair_pattern")), []).append(scan)
+    alone = [scan for repeats in fields.values() for scan in repeats if len(repeats) == 1]
+    if alone:
+        raise InputError(
+            f"{first_names(path.name for path in alone)} in {alone[0].parent}: no other scan of the field by "
+            f"pair_pattern {pattern!r}; noise2noise needs two or more of each"
+        )
+    # Two scans make one pair, whose images are exchanged at random; three make three.
+    return [
+        pair
+        for repeats in fields.values()
+        for pair in list(zip(repeats, repeats[1:] + repeats[:1], strict=True))[: len(repeats) if repeats[2:] else 1]
+    ]
 
 
 def match_names(hr: Sequence[Path], lr: Sequence[Path], pattern: str | None = None) -> dict[Path, Path]:

@@ -119,6 +119,13 @@ class Frames:
         start = centre - n // 2
         return [min(max(i, first), last) for i in range(start, start + n)]
 
+    def neighbour(self, i: int, after: bool) -> int:
+        """Return the frame after, or else before, frame ``i`` within its run; at its ends the only one there is."""
+        place = i % self.run
+        if self.run < 2:
+            raise IndexError(f"frame {i} has no neighbour in a run of 1 frame")
+        return i + 1 if place == 0 or (after and place < self.run - 1) else i - 1
+
     def check_n_frames(self, n: int, name: str, of_weights: bool = False) -> None:
         """Check that a run has enough frames for a sample of ``n``.
 

@@ -76,14 +76,15 @@ class CrappifierForm(Container):
         config = ConfigParser()
         config.read_config(config_files("train", list(presets)))
         self._scale, self._noises = config.get("scale"), list(config.get("crappifier::noises"))
-        paired, declared = config.get("lr_dir") is not None, sliders()
+        config.update({"bundle_root": "."})
+        crappified, declared = config.get_parsed_content("crappified"), sliders()
         with self.changed.blocked():
             self.scale.enabled = isinstance(self._scale, int)
             self.scale.value = self._scale if isinstance(self._scale, int) else max(self._scale)
             for name, slider in self.sliders.items():
                 entry = _entry(self._noises, name)
                 ends = (0.0, 0.0) if entry is None else _ends(entry.get(NOISES[name].strength))
-                slider.enabled = ends is not None and not paired
+                slider.enabled = ends is not None and crappified
                 if ends is not None:
                     slider.max = max(declared[name].maximum, ends[1])
                     slider.value = ends
@@ -263,12 +264,14 @@ class TrainPanel(Panel):
     def show_report(self, report: Snapshot) -> None:
         self.progress(report.progress)
         self.loss.add(report.epochs, report.loss)
-        if report.scores and report.scores["val_psnr"] not in self.psnr.points[1, -1:]:
-            self.psnr.add(report.epochs, report.scores["val_psnr"])
+        psnr = report.scores.get("val_psnr")  # none without clean images
+        if psnr is not None and psnr not in self.psnr.points[1, -1:]:
+            self.psnr.add(report.epochs, psnr)
         if not self.stopping:
             self.say(_summary(report))
         if report.images is not None:
-            self.tiles.show(dict(zip(("LR", "SR", "HR"), report.images, strict=True)))
+            names = ("LR", "SR", "HR") if report.clean else ("noisy", "SR", "noisy target")
+            self.tiles.show(dict(zip(names, report.images, strict=True)))
 
     def finish(self) -> None:
         super().finish()
@@ -365,8 +368,10 @@ def _sets(preset: str, config_id: str) -> bool:
 
 def _summary(report: Snapshot) -> str:
     parts = [f"epoch {report.epoch}", f"loss {report.loss:.4f}"]
-    if report.scores:
+    if "val_psnr" in report.scores:
         parts.append(f"PSNR {report.scores['val_psnr']:.2f} dB, SSIM {report.scores['val_ssim']:.3f}")
+    elif report.scores:
+        parts.append(f"{report.scores['val_loss']:.4f} against noisy pixels")
     if report.seconds_left is not None:
         parts.append(f"{minutes_and_seconds(report.seconds_left)} left")
     return " | ".join(parts)

@@ -150,6 +150,20 @@ class ScaledNetwork(nn.Module):
             )
 
 
+def not_copying(network: nn.Module) -> nn.Module:
+    """Return a network that is to learn from blind spots, if it does not add the input to its output.
+
+    Raises:
+        InputError: it does. Where a pixel is not hidden, as in restoring, its noise would then be in the output.
+    """
+    if any(getattr(module, "interpolate", False) is True for module in network.modules()):
+        raise InputError(
+            "network_def#interpolate: true adds the noisy input to the output, so that a network learns nothing from "
+            "blind spots; set it to false, or to @interpolate"
+        )
+    return network
+
+
 class AsVolume(nn.Module):
     """Apply a 3-D network to runs of frames: ``(batch, frames, Y, X)`` in and out, with the frames as its Z axis.
 

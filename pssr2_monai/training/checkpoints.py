@@ -26,6 +26,12 @@ BEST, LAST = "model.pt", "last.pt"
 logger = logging.getLogger(__name__)
 
 
+def score_of(metrics: Mapping[str, float], name: str) -> float | None:
+    """Return a metric as a score, of which more is better: a loss with the opposite sign; None where it is missing."""
+    value = metrics.get(name)
+    return -value if value is not None and name.endswith("loss") else value
+
+
 class TorchRandomState:
     """The states of torch's generators, for a checkpoint; a network with dropout draws from them."""
 
@@ -55,7 +61,7 @@ class Checkpoints:
         save_dir: folder of the files.
         state: what is saved, by name; ``model`` and ``record`` are what restoring needs.
         evaluator: whose metric decides.
-        key_metric: the metric; greater is better.
+        key_metric: the metric; greater is better, but for one whose name ends in ``loss``.
         every: epochs between two checkpoints that are kept; 0 for none.
         resume: a ``last.pt`` to resume from, or None.
         images: identifies the images that are trained on; scores on others are not compared.
@@ -91,8 +97,9 @@ class Checkpoints:
     def _end(self, engine: Engine) -> None:
         if self._saved_iteration != engine.state.iteration:
             self.save_state(engine)
-        if self.best_epoch is not None:
-            logger.info("%s: of epoch %d, %s %.4f", BEST, self.best_epoch, self.key_metric, self.best_score)
+        if self.best_epoch is not None and self.best_score is not None:
+            metric = score_of({self.key_metric: self.best_score}, self.key_metric)  # a loss with its own sign again
+            logger.info("%s: of epoch %d, %s %.4f", BEST, self.best_epoch, self.key_metric, metric)
 
     def _due(self) -> bool:
         return self.clock() - self._saved_at >= 60 * self.minutes
@@ -109,7 +116,7 @@ class Checkpoints:
     def save(self, engine: Engine) -> None:
         """Save what the end of an epoch asks for."""
         validated = self.evaluator.state.epoch == engine.state.epoch
-        score = self.evaluator.state.metrics.get(self.key_metric) if validated else None
+        score = score_of(self.evaluator.state.metrics, self.key_metric) if validated else None
         if score is not None and math.isfinite(score) and (self.best_score is None or score > self.best_score):
             self.best_score, self.best_epoch = float(score), engine.state.epoch
             save_atomically(self._weights(), Path(self.save_dir) / BEST)

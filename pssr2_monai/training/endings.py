@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import EarlyStopping
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.training.checkpoints import Checkpoints
+from pssr2_monai.training.checkpoints import Checkpoints, score_of
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +27,14 @@ class EarlyStop:
     Args:
         evaluator: whose metric decides.
         patience: validations without a better score, or None to train to the end.
-        key_metric: the metric; greater is better.
+        key_metric: the metric; greater is better, but for one whose name ends in ``loss``.
     """
 
     def __init__(self, evaluator: Engine, patience: int | None, key_metric: str = "val_ssim") -> None:
         self.evaluator = evaluator
         self.patience = patience
         self.key_metric = key_metric
-        self._stop = EarlyStopping(patience or 1, lambda scored: scored.state.metrics[key_metric], trainer=evaluator)
+        self._stop = EarlyStopping(patience or 1, lambda scored: score_of(scored.state.metrics, key_metric), trainer=evaluator)
         self._stop.logger.setLevel(logging.WARNING)  # it would report by its own name and format
 
     def attach(self, engine: Engine) -> None:

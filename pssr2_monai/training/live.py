@@ -31,6 +31,7 @@ class Snapshot:
     loss: float  # mean since the last snapshot
     scores: Mapping[str, float]  # of the last validation; empty before the first
     images: tuple[np.ndarray, np.ndarray, np.ndarray] | None  # LR has the frames of SR; None: as last shown
+    clean: bool = True  # whether HR is a good image, and not another noisy one
 
 
 @dataclass(eq=False)
@@ -67,6 +68,7 @@ class LiveTraining:
         self._inputs: torch.Tensor | None = None
         self._lr: np.ndarray = np.empty(0)
         self._targets: np.ndarray = np.empty(0)
+        self._clean = True
 
     def stop(self) -> None:
         """End the training after the current step, from any thread; it is validated and saved, and can be resumed."""
@@ -76,8 +78,9 @@ class LiveTraining:
     def stopped(self) -> bool:
         return self._stop.is_set()
 
-    def attach(self, trainer: Any, evaluator: Any, schedule: ProgressSchedule) -> None:
+    def attach(self, trainer: Any, evaluator: Any, schedule: ProgressSchedule, supervision: str = "clean") -> None:
         """Attach to MONAI's engines before the training starts; the images are taken from the evaluator's data set."""
+        self._clean = supervision == "clean"
 
         def step(engine: Engine) -> None:
             self._losses.append(engine.state.output["loss"].detach())
@@ -111,6 +114,8 @@ class LiveTraining:
             self._lr = self._inputs.numpy()
             if self._lr.shape[1] > self._targets.shape[1]:
                 self._lr = self._lr[:, central(self._lr.shape[1], self._targets.shape[1])]
+            if np.isnan(self._targets).any():  # of blind spots: what is not hidden is in the input
+                self._targets = np.where(np.isnan(self._targets), self._lr, self._targets)
 
     def _show_snapshot(self, trainer: Engine, evaluator: Any, schedule: ProgressSchedule) -> None:
         now = self.clock()
@@ -132,6 +137,7 @@ class LiveTraining:
                 loss=self._loss,
                 scores=dict(self._scores),
                 images=images,
+                clean=self._clean,
             )
         )
 

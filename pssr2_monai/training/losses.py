@@ -1,4 +1,4 @@
-"""The training losses: MS-SSIM mixed with a Gaussian-weighted L1, MS-SSIM itself, and the error where there is a target.
+"""The losses: MS-SSIM mixed with a Gaussian-weighted L1, MS-SSIM itself, and the error of pixels with a target.
 
 The usual form of MS-SSIM takes ten convolutions a scale, on images of one channel. Four things make it fast:
 

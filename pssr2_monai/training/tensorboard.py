@@ -93,16 +93,19 @@ class Scalars:
 class PanelImages:
     """Writes panels LR | SR | HR of the first validation images to TensorBoard, all in one grey window.
 
-    The window is that of the HR images, the same for every epoch and image.
+    The window is that of the HR images, the same for every epoch and image. Pixels without a target, of blind spots,
+    are those of the input.
 
     Args:
         writer: a ``SummaryWriter``.
         images: number of panels.
         interval: epochs between two panels of an image.
+        name: of the panels.
     """
 
-    def __init__(self, writer: Any, images: int = 4, interval: int = 1) -> None:
+    def __init__(self, writer: Any, images: int = 4, interval: int = 1, name: str = "LR_SR_HR") -> None:
         self.writer = writer
+        self.name = name
         self.images = images
         self.interval = interval
         self.grey_window: tuple[float, float] | None = None
@@ -118,6 +121,8 @@ class PanelImages:
             lr, sr, hr = (item[key].detach().float().cpu().numpy() for key in ("image", "pred", "label"))
             # For volumes whose depth is restored: a cut along Z, which shows it.
             axis = 1 if hr.shape[0] > lr.shape[0] else 0
+            if np.isnan(hr).any():
+                hr = np.where(np.isnan(hr), lr[central(len(lr), len(hr))], hr)
             self._shown.append([frames.take(frames.shape[axis] // 2, axis) for frames in (lr, sr, hr)])
 
     def _write(self, engine: Engine) -> None:
@@ -127,7 +132,7 @@ class PanelImages:
         if self.grey_window is None:
             self.grey_window = grey_window(np.concatenate([planes[-1].ravel() for planes in self._shown]))
         for number, planes in enumerate(self._shown):
-            self.writer.add_image(f"LR_SR_HR/{number}", panel(planes, *self.grey_window)[None], epoch)
+            self.writer.add_image(f"{self.name}/{number}", panel(planes, *self.grey_window)[None], epoch)
         self.writer.flush()
 
 

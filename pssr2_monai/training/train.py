@@ -27,7 +27,7 @@ from pssr2_monai.training.run_folder import CONFIG, TENSORBOARD
 # Ids that may change in a resumed training; all others stay what they were at its start.
 RESUMABLE = MACHINERY - {"skip_bad"} | {"cache_mb", "device", "epochs", "minutes", "patience"}
 RESUMABLE |= {"extra_dir", "hr_dir", "lr_dir"}  # of other images
-LIVE_IDS = ("train#trainer", "validate#evaluator", "schedule")  # of the arguments of LiveTraining.attach
+LIVE_IDS = ("train#trainer", "validate#evaluator", "schedule", "supervision")  # of the arguments of LiveTraining.attach
 
 
 def train(

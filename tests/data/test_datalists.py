@@ -386,3 +386,49 @@ def test_tiles_of_a_chosen_image(tmp_path: Path) -> None:
         np.testing.assert_allclose(np.asarray(sample["label"][0]) * 255, pixels[:64, :64], atol=1e-4)
     with pytest.raises(InputError, match=r"a\.tif: there is no image 3; it holds 2 images"):
         tile_lists(tmp_path, TileSettings(tile=64, scale=2, image=3))
+
+
+def _scans(folder: Path, frames: int = 1, names: str = "abcde", scans: int = 2) -> Path:
+    folder.mkdir()
+    for name in names:
+        for scan in range(scans):
+            pixels = np.random.default_rng(scan).integers(0, 200, (frames, 40, 48)).astype(np.uint8)
+            write_image(folder / f"{name}_{scan}.tif", pixels, axes="TYX", pixel_size={})
+    return folder
+
+
+def test_scans_of_a_field_are_on_one_side(tmp_path: Path) -> None:
+    folder = _scans(tmp_path / "scans", scans=3)
+    options = TileSettings(tile=16, scale=1, supervision="noise2noise", pair_pattern="^(.)", val_fraction=0.4)
+    lists = tile_lists(folder, options, folder)
+    fields = [{Path(item["label"]).name[0] for item in tiles} for tiles in (lists.training, lists.validation)]
+    assert fields == [set("abc"), set("de")]
+    assert all(item["label"] != item["image"] for item in lists.training)
+
+
+def test_a_stack_of_scans_is_its_own_partner_on_one_scale(tmp_path: Path) -> None:
+    folder = _scans(tmp_path / "stacks", frames=3, scans=1)
+    lists = tile_lists(folder, TileSettings(tile=16, scale=1, supervision="noise2noise"), folder)
+    item = lists.training[0]
+    assert item["label"] == item["image"]
+    assert item["intensity"]["label"] == item["intensity"]["image"]
+    assert lists.contrast == {}
+
+
+@pytest.mark.parametrize(
+    ("supervision", "options", "lr", "words"),
+    [
+        ("noise2noise", {}, True, "a_0.tif: holds 1 frame, but noise2noise needs two scans"),
+        ("noise2noise", {"n_frames": 3}, True, "n_frames: 3"),
+        ("noise2noise", {"scale": 2}, True, "scale: 2, but noise2noise learns to denoise alone"),
+        ("blind_spot", {}, True, "lr_dir: blind_spot takes one scan"),
+        ("blindspot", {}, False, "supervision: 'blindspot' is unknown; did you mean 'blind_spot'"),
+    ],
+)
+def test_noisy_scans_that_do_not_suit_are_refused(
+    supervision: str, options: dict[str, int], lr: bool, words: str, tmp_path: Path
+) -> None:
+    folder = _scans(tmp_path / "scans", frames=3 if "n_frames" in options else 1)
+    with pytest.raises(InputError, match=words):
+        settings = TileSettings(tile=16, supervision=supervision, **{"scale": 1, **options})
+        tile_lists(folder, settings, folder if lr else None)

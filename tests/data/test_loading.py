@@ -208,3 +208,28 @@ def test_tiles_turn_over_equally_often_and_pairs_together(tmp_path: Path) -> Non
         expected = 800 / kinds
         assert len(seen) == kinds
         assert all(abs(count - expected) < 5 * np.sqrt(expected * (1 - 1 / kinds)) for count in seen.values())
+
+
+def test_two_scans_are_exchanged_and_frames_of_a_stack_are_neighbours(tmp_path: Path) -> None:
+    stack = np.arange(4, dtype=np.uint8)[:, None, None] * np.ones((1, 16, 16), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", metadata={"axes": "TYX"})
+    settings = TileSettings(tile=16, scale=1, supervision="noise2noise", val_fraction=0)
+    tiles = tile_lists(tmp_path, settings, tmp_path).training
+    load = LoadTiled(("image", "label"), two_scans=True).set_random_state(seed=0)
+    seen = Counter()
+    for _ in range(60):
+        for item in tiles:
+            tile = load(item)
+            seen[tuple(round(float(tile[key].mean()) * 255) for key in ("image", "label"))] += 1
+    assert set(seen) == {(0, 1), (1, 0), (1, 2), (2, 1), (2, 3), (3, 2)}
+    assert min(seen.values()) > 20
+
+
+def test_orientations_keep_the_scan_axis_where_noise_follows_it(tmp_path: Path) -> None:
+    rows = np.tile(np.arange(16, dtype=np.uint8)[:, None] * 9, (1, 16))
+    tifffile.imwrite(tmp_path / "a.tif", rows)
+    (item,) = tile_lists(tmp_path, TileSettings(tile=16, scale=1, val_fraction=0)).training
+    for swap, expected in ((True, {True, False}), (False, {True})):
+        load = LoadTiled("label", random_orientation=True, swap_axes=swap).set_random_state(seed=0)
+        tiles = [load(item)["label"] for _ in range(30)]
+        assert {bool((tile.std(dim=2) == 0).all()) for tile in tiles} == expected

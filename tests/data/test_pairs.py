@@ -108,3 +108,17 @@ def test_sheets_hold_what_there_is(tmp_path: Path) -> None:
     assert [set(sheet.files()) for sheet in sheets_of(hr)] == [{"label"}, {"label"}]
     lr = _folder(tmp_path / "lr", 1, names="ab")
     assert [set(sheet.files()) for sheet in sheets_of(hr, lr)] == [{"label", "image"}] * 2
+
+
+def test_scans_of_one_folder_are_paired_by_field(tmp_path: Path) -> None:
+    for name in ("a_1", "a_2", "b_1", "b_2", "b_3"):
+        write_image(tmp_path / f"{name}.tif", np.zeros((8, 8), dtype=np.uint8), axes="YX", pixel_size={})
+    pairs = [(sheet.label.stem, str(sheet.image and sheet.image.stem)) for sheet in sheets_of(tmp_path, tmp_path)]
+    assert pairs == [(name, name) for name in ("a_1", "a_2", "b_1", "b_2", "b_3")]
+    pairs = [
+        (sheet.label.stem, str(sheet.image and sheet.image.stem))
+        for sheet in sheets_of(tmp_path, tmp_path, pattern=r"([ab])_")
+    ]
+    assert pairs == [("a_1", "a_2"), ("b_1", "b_2"), ("b_2", "b_3"), ("b_3", "b_1")]
+    with pytest.raises(InputError, match="a_1.tif.*no other scan of the field"):
+        sheets_of(tmp_path, tmp_path, pattern=r"(\w_[12])")

@@ -310,3 +310,11 @@ def test_impossible_scales_are_refused(scale: object) -> None:
 
 def test_frames_are_values() -> None:
     assert frames_of("ZYX", (5, 8, 9)) == Frames("Z", (5,))
+
+
+def test_neighbours_lie_in_the_run() -> None:
+    frames = frames_of("TZYX", (2, 3, 8, 8))
+    assert [frames.neighbour(i, after=True) for i in range(6)] == [1, 2, 1, 4, 5, 4]
+    assert [frames.neighbour(i, after=False) for i in range(6)] == [1, 0, 1, 4, 3, 4]
+    with pytest.raises(IndexError, match="no neighbour"):
+        frames_of("YX", (8, 8)).neighbour(0, after=True)

@@ -19,7 +19,9 @@ def test_presets_set_the_sliders(panel_of: Callable[[str], Any]) -> None:
     }
     panel.task.value = "isotropic"
     assert not panel.crappifier.scale.enabled
-    panel.task.value = "paired"
+    for task in ("noise2noise", "blind_spot", "paired"):
+        panel.task.value = task
+        assert not panel.crappifier.sliders["gaussian"].enabled
     assert not panel.crappifier.sliders["gaussian"].enabled
     panel.own.value = "absent.json"
     assert "Own preset: there is no file" in panel.message.text()

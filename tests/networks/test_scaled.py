@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks import RCAN, RDResUNet, RDResUNetA, ResUNet, ResUNetA, ScaledNetwork, SwinIR
+from pssr2_monai.networks.scaled import AsVolume, not_copying
 
 RDNET: dict[str, Any] = {
     "stem_channels": 8,
@@ -143,3 +144,11 @@ def test_unfit_input_is_refused_in_one_line(build: Build) -> None:
         network(random_image(1, 1, 16, 16))
     with pytest.raises(InputError, match=r"3 frames, Y, X"):
         network(random_image(3, 16, 16))
+
+
+def test_networks_that_add_their_input_do_not_suit_blind_spots() -> None:
+    network = ResUNet(channels=(8, 16), depth=0, scale=1, interpolate=False)
+    assert not_copying(network) is network
+    for copying in (ResUNet(channels=(8,), depth=0, scale=1), AsVolume(ResUNet(channels=(8,), depth=0, spatial_dims=3))):
+        with pytest.raises(InputError, match="interpolate"):
+            not_copying(copying)

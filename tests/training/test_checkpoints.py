@@ -34,7 +34,7 @@ def _train(
         torch.nn.init.constant_(state["model"].weight, engine.state.epoch)
         score = scores[engine.state.epoch - 1]
         if score is not None:
-            evaluator.state.epoch, evaluator.state.metrics = engine.state.epoch, {"val_ssim": score}
+            evaluator.state.epoch, evaluator.state.metrics = engine.state.epoch, {checkpoints.key_metric: score}
 
     checkpoints.attach(trainer)
     trainer.run(range(steps), max_epochs=len(scores))
@@ -61,6 +61,13 @@ def test_the_best_weights_and_the_last_state_are_saved(tmp_path: Path, caplog: p
     assert (last["best_score"], last["best_epoch"]) == (0.7, 2)
     assert last["trainer"] == {"iteration": 24, "epoch_length": 4, "max_epochs": 6}
     assert "model.pt: of epoch 2, val_ssim 0.7000" in caplog.text
+
+
+def test_the_least_loss_is_the_best(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pssr2_monai")
+    _train(tmp_path, [0.3, 0.2, 0.25], key_metric="val_loss")
+    assert _weight(tmp_path / BEST) == 2
+    assert "model.pt: of epoch 2, val_loss 0.2000" in caplog.text
 
 
 def test_without_a_score_the_last_weights_are_the_best(tmp_path: Path) -> None:

@@ -38,6 +38,20 @@ def test_a_training_without_a_gain_ends_after_its_patience(patience: int | None,
     assert trainer.state.epoch == epochs
 
 
+def test_a_loss_that_falls_is_a_gain() -> None:
+    losses = iter([0.5, 0.4, 0.3, 0.35, 0.31, 0.2])
+    evaluator, trainer = Engine(lambda engine, batch: None), _engine()
+
+    @evaluator.on(Events.EPOCH_COMPLETED)
+    def score(engine: Engine) -> None:
+        engine.state.metrics["val_loss"] = next(losses)
+
+    EarlyStop(evaluator, 2, "val_loss").attach(trainer)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda _: evaluator.run([0]))
+    trainer.run([0], max_epochs=6)
+    assert trainer.state.epoch == 5
+
+
 def test_early_stopping_keeps_its_patience_over_a_resumption_and_reports(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 

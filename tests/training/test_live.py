@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from pssr2_monai.networks.weights import load_weights
@@ -38,6 +39,25 @@ def test_a_training_shows_its_loss_scores_and_the_same_tiles_restored_better_and
     network.load_state_dict(torch.load(tmp_path / "run" / "last.pt", weights_only=True)["model"])
     with torch.inference_mode():
         np.testing.assert_allclose(network(torch.from_numpy(lr)).numpy(), sr, atol=1e-5)
+
+
+@pytest.mark.parametrize("preset", ["noise2noise", "blind_spot"])
+def test_without_clean_images_scores_and_images_are_not_taken_for_the_truth(
+    preset: str, hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path
+) -> None:
+    shown: list[Snapshot] = []
+    options = tiny_options | {"preset": preset, "contrast": [1, 1], "brightness": [0, 0]}
+    if preset == "noise2noise":
+        options["lr_dir"] = str(hr_folder)
+        options["pair_pattern"] = "(cell)"
+    train(hr_folder, tmp_path / "run", epochs=1, live=LiveTraining(shown.append), split="place", **options)
+    assert shown[-1].scores.keys() == {"val_loss"}
+    assert not shown[-1].clean
+    assert shown[-1].images is not None
+    assert all(np.isfinite(images).all() for images in shown[-1].images)
+    noisy, _, target = shown[-1].images
+    if preset == "blind_spot":  # the target is the noisy tile, of which the input lacks some pixels
+        assert 0 < (noisy != target).mean() < 0.03
 
 
 def test_watching_changes_nothing_that_is_learnt(

@@ -174,3 +174,15 @@ def test_hyper_parameters_are_plain_values_by_their_ids() -> None:
         "crappifier": "crappify.crappify.Crappify",
         "crappifier#noises#0": "a.B",
     }
+
+
+def test_pixels_without_target_are_shown_as_in_the_input(tmp_path: Path) -> None:
+    target = torch.full((1, 4, 4), float("nan"))
+    target[0, 0, 0] = 1
+    item = {"image": torch.zeros(3, 4, 4), "pred": torch.ones(1, 4, 4), "label": target}
+    writer, engine = Writers(tmp_path), Engine(lambda engine, batch: [item])
+    PanelImages(writer.validation, images=1, name="noisy_SR_noisy").attach(engine)
+    engine.run([0], max_epochs=1)
+    pixels = _image(_read(tmp_path / "validation"), "noisy_SR_noisy/0")[..., 0]
+    assert pixels[0, -4] == 255
+    assert pixels[0, -3:].max() == 0
