@@ -121,4 +121,4 @@ def test_scans_of_one_folder_are_paired_by_field(tmp_path: Path) -> None:
     ]
     assert pairs == [("a_1", "a_2"), ("b_1", "b_2"), ("b_2", "b_3"), ("b_3", "b_1")]
     with pytest.raises(InputError, match="a_1.tif.*no other scan of the field"):
-        sheets_of(tmp_path, tmp_path, pattern=r"(\w_[12])")
+        sheets_of(tmp_path, tmp_path, pattern=r"(\w_\d)")
