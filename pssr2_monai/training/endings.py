@@ -34,7 +34,9 @@ class EarlyStop:
         self.evaluator = evaluator
         self.patience = patience
         self.key_metric = key_metric
-        self._stop = EarlyStopping(patience or 1, lambda scored: score_of(scored.state.metrics, key_metric), trainer=evaluator)
+        self._stop = EarlyStopping(
+            patience or 1, lambda scored: score_of(scored.state.metrics, key_metric), trainer=evaluator
+        )
         self._stop.logger.setLevel(logging.WARNING)  # it would report by its own name and format
 
     def attach(self, engine: Engine) -> None:

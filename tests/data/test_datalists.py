@@ -429,6 +429,10 @@ def test_noisy_scans_that_do_not_suit_are_refused(
     supervision: str, options: dict[str, int], lr: bool, words: str, tmp_path: Path
 ) -> None:
     folder = _scans(tmp_path / "scans", frames=3 if "n_frames" in options else 1)
-    with pytest.raises(InputError, match=words):
+
+    def tiles() -> None:
         settings = TileSettings(tile=16, supervision=supervision, **{"scale": 1, **options})
         tile_lists(folder, settings, folder if lr else None)
+
+    with pytest.raises(InputError, match=words):
+        tiles()

@@ -149,6 +149,7 @@ def test_unfit_input_is_refused_in_one_line(build: Build) -> None:
 def test_networks_that_add_their_input_do_not_suit_blind_spots() -> None:
     network = ResUNet(channels=(8, 16), depth=0, scale=1, interpolate=False)
     assert not_copying(network) is network
-    for copying in (ResUNet(channels=(8,), depth=0, scale=1), AsVolume(ResUNet(channels=(8,), depth=0, spatial_dims=3))):
+    volume = AsVolume(ResUNet(channels=(8,), depth=0, spatial_dims=3))
+    for copying in (ResUNet(channels=(8,), depth=0, scale=1), volume):
         with pytest.raises(InputError, match="interpolate"):
             not_copying(copying)
