@@ -29,7 +29,10 @@ NEEDED = (
     "pssr2_monai/bundle/configs/logging.conf",
     "pssr2_monai/bundle/configs/metadata.json",
     "pssr2_monai/bundle/models/model.pt",
-    "pssr2_monai/bundle/models/denoise.pt",
+    "pssr2_monai/bundle/models/em_2x.pt",
+    "pssr2_monai/bundle/models/em_denoise.pt",
+    "pssr2_monai/bundle/models/fluo_denoise.pt",
+    "pssr2_monai/bundle/models/fluo_2x.pt",
     "pssr2_monai/configs/resunet_small.json",
     "pssr2_monai/evaluation/report.html",
     "pssr2_monai/export/package_readme.md",
@@ -38,7 +41,7 @@ NEEDED = (
 """Files other than code that the package needs."""
 
 LEFT_BEHIND = re.compile(
-    r"/bundle/(eval|data|restored)/|/bundle/models/(?!(?:model|denoise)\.pt$)|\.part$|__pycache__|^(tests|docs)/"
+    r"/bundle/(eval|data|restored)/|/bundle/models/(?!(?:model|em_2x|em_denoise|fluo_denoise|fluo_2x)\.pt$)|\.part$|__pycache__|^(tests|docs)/"
 )
 """What a training or a test leaves in the working tree, and a wheel must not contain."""
 

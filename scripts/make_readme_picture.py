@@ -3,7 +3,7 @@
     python scripts/make_readme_picture.py run/model.pt
 
 The section is the last plane of FIB-25 (FlyEM; Takemura et al. 2015, PNAS 112:13711; CC BY): train without it, on
-planes 0 to 95, or with ``train_em_weights.py --held-out fib25``. The scan is made by the record's crappifier and
+planes 0 to 95, or by ``train_bundled_weights.py em --held-out fib25``. The scan is made by the record's crappifier and
 restored like any file.
 """
 

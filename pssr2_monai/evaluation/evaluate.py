@@ -116,7 +116,7 @@ def evaluate(
 
     Args:
         hr: folder of high-resolution images.
-        weights: a ``model.pt`` of a training, or the name of bundled weights: ``em``, ``em_denoise``.
+        weights: a ``model.pt`` of a training, or the name of bundled weights; see ``restore``.
         out: folder for ``report.html``, which stands alone, ``metrics.json``, ``metrics.csv`` and the pictures
             LR | bicubic | restored | HR | error.
         options: how to restore; only window, overlap, precision, backend, device, axes and image have an effect.

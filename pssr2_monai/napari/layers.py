@@ -18,7 +18,7 @@ from pssr2_monai.images.axes import LETTERS, check_axes
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.writer import create_writer
 from pssr2_monai.napari.panel import chosen_path
-from pssr2_monai.networks.weights import weights_file
+from pssr2_monai.networks.weights import BUNDLED, weights_file
 
 DEFAULT_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}  # of layers that do not name theirs, by their number
 IN_MEMORY_BYTES = 2**29  # larger files are read plane by plane while they are viewed
@@ -237,7 +237,7 @@ def _usable(layer: Any) -> bool:
 
 def weights_edit(value: Path | None = None) -> FileEdit:
     """Return a widget that chooses weights."""
-    tooltip = "model.pt of a training, or the bundled weights em (electron micrographs) or em_denoise"
+    tooltip = f"model.pt of a training, or bundled weights: {', '.join(BUNDLED)}"
     return FileEdit(label="Weights", mode="r", filter="*.pt *.pth", nullable=True, value=value, tooltip=tooltip)
 
 

@@ -21,7 +21,13 @@ from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.scaled import ScaledNetwork
 
 RECORDED = {"model", "record"}
-BUNDLED = {"em": "model.pt", "em_denoise": "denoise.pt"}  # by the name of the preset that they were trained with
+BUNDLED = {
+    "em": "model.pt",  # the name that MONAI's model zoo asks for
+    "em_2x": "em_2x.pt",
+    "em_denoise": "em_denoise.pt",
+    "fluo_denoise": "fluo_denoise.pt",
+    "fluo_2x": "fluo_2x.pt",
+}
 NOT_RECORDED = "holds no weights with a record; give a model.pt of a training"
 
 
@@ -41,7 +47,7 @@ def weights_file(path: str | Path) -> Path:
             return file
     if str(path) in BUNDLED:
         raise InputError(f"{path}: {bundled} is missing; install the package anew, or give a model.pt of a training")
-    suggestion = nearest(str(path), BUNDLED) or f"; give a model.pt of a training, or {' or '.join(BUNDLED)}"
+    suggestion = nearest(str(path), BUNDLED) or f"; give a model.pt of a training, or one of {', '.join(BUNDLED)}"
     raise InputError(f"{path}: there is no such file of weights{suggestion}")
 
 
@@ -100,7 +106,7 @@ def load_weights(
 
     Args:
         path: a file that a training wrote (``model.pt``), a ``.pth`` of the original ``pssr`` package, or the bundled
-            weights ``em`` or ``em_denoise``.
+            weights by their name, such as ``em``.
         device: where the network is to run.
         options: for a file of the original, arguments that its tensors do not determine; see ``networks.load_pssr2``.
 

@@ -45,7 +45,8 @@ def restore(
         source: an image file, a folder of them, or a folder of slices if the target is a file; any of the axes TZCYX.
         target: the file to write, or the folder to write files of the same names into. Axes, data type and intensity
             scale are those of the source, Y and X (for volumes Z, too) ``scale`` times as long, pixels as much smaller.
-        weights: a ``model.pt`` of a training, or the name of bundled weights: ``em``, ``em_denoise``.
+        weights: a ``model.pt`` of a training, or the name of bundled weights: ``em``, ``em_2x``, ``em_denoise``,
+            ``fluo_denoise``, ``fluo_2x``.
         options: how to restore; ``RestoreOptions()`` by default.
         keywords: single options, which take precedence: ``restore(scans, out, weights, window=256)``.
 

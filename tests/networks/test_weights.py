@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pssr2_monai import registered_names
+from pssr2_monai.bundle import bundle_dir
 from pssr2_monai.cli.main import main
 from pssr2_monai.crappify import GaussianNoise, PoissonNoise
 from pssr2_monai.crappify.crappify import Crappify
@@ -22,7 +23,7 @@ from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import write_image
 from pssr2_monai.networks import ResUNet
 from pssr2_monai.networks.record import Record
-from pssr2_monai.networks.weights import load_weights, read_checkpoint, save_atomically, save_plain
+from pssr2_monai.networks.weights import BUNDLED, load_weights, read_checkpoint, save_atomically, save_plain
 
 ARGUMENTS = {"in_channels": 3, "channels": [8, 16], "scale": 2, "depth": 1}
 
@@ -83,12 +84,15 @@ def test_a_pipe_next_to_weights_is_not_read(tmp_path: Path) -> None:
         load_weights(tmp_path / "plain.pt")
 
 
-@pytest.mark.parametrize(("name", "scale"), [("em", 4), ("em_denoise", 1)])
+@pytest.mark.parametrize(
+    ("name", "scale"), [("em", 4), ("em_2x", 2), ("em_denoise", 1), ("fluo_2x", 2), ("fluo_denoise", 1)]
+)
 def test_the_bundled_weights_restore_better_than_interpolation(name: str, scale: int) -> None:
     network, record = load_weights(name)
     assert (record.scale, network.scale) == (scale, [scale, scale])
     assert record.network["_target_"] == "ResUNet"
-    assert [noise["_target_"] for noise in record.crappifier["noises"]][-1] == "LineNoise"
+    assert "CorrelatedNoise" in [noise["_target_"] for noise in record.crappifier["noises"]]
+    assert (bundle_dir() / "models" / BUNDLED[name]).stat().st_size < 1.6e6
     assert len(record.build_crappifier().noises) == len(record.crappifier["noises"])
     hr = generate_images(1, side=256)[0].astype(np.float32) / 255
     degrade = Crappify(scale, [PoissonNoise(1.0), GaussianNoise(8.0)]).set_random_state(seed=0)
@@ -136,5 +140,5 @@ def test_a_name_that_is_neither_a_file_nor_bundled_is_refused(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="emm: there is no such file of weights; did you mean 'em'"):
         load_weights("emm")
-    with pytest.raises(InputError, match="run/x.pt: there is no such file .* of a training, or em or em_denoise"):
+    with pytest.raises(InputError, match="run/x.pt: there is no such file .* of a training, or one of em, em_2x"):
         load_weights("run/x.pt")
