@@ -21,7 +21,7 @@ import torch
 from pssr2_monai.bundle import bundle_dir
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks.weights import BUNDLED, read_checkpoint, save_atomically
-from pssr2_monai.training.checkpoints import BEST, LAST
+from pssr2_monai.training.checkpoints import LAST
 from pssr2_monai.training.train import train
 
 EM = {
