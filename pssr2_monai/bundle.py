@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 # Ids whose values are text, though it may look like a number.
-TEXT = {"axes", "calibration", "pair_pattern", "scans", "split", "stack"}
+TEXT = {"axes", "calibration", "pair_pattern", "scans", "split", "stack", "start"}
 TEXT |= {"dataset_dir", "extra_dir", "hr_dir", "lr_dir"}
 # Ids of the training config that the command sets itself.
 NOT_SET = {"imports", "bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume", "initialize", "training", "run"}

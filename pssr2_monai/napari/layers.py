@@ -235,10 +235,10 @@ def _usable(layer: Any) -> bool:
     return isinstance(layer, Image) and not layer.rgb and not RESULT.keys() & layer.metadata.keys()
 
 
-def weights_edit(value: Path | None = None) -> FileEdit:
+def weights_edit(value: Path | None = None, label: str = "Weights") -> FileEdit:
     """Return a widget that chooses weights."""
     tooltip = f"model.pt of a training, or bundled weights: {', '.join(BUNDLED)}"
-    return FileEdit(label="Weights", mode="r", filter="*.pt *.pth", nullable=True, value=value, tooltip=tooltip)
+    return FileEdit(label=label, mode="r", filter="*.pt *.pth", nullable=True, value=value, tooltip=tooltip)
 
 
 def chosen_weights(edit: FileEdit) -> Path:

@@ -32,7 +32,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.files import list_images
 from pssr2_monai.images.pictures import BLUE, ORANGE, new_figure
 from pssr2_monai.machine import devices
-from pssr2_monai.napari.layers import ImageSource
+from pssr2_monai.napari.layers import ImageSource, chosen_weights, weights_edit
 from pssr2_monai.napari.panel import GOOD, MIN_WIDTH_PX, Panel, Plot, chosen_path
 from pssr2_monai.napari.viewer import SideBySide
 from pssr2_monai.training.checkpoints import LAST
@@ -40,6 +40,7 @@ from pssr2_monai.training.config import config_files
 from pssr2_monai.training.handlers import minutes_and_seconds
 from pssr2_monai.training.live import LiveTraining, Snapshot
 from pssr2_monai.training.preview import preview
+from pssr2_monai.training.start import with_settings
 from pssr2_monai.training.train import train
 
 Noises = list[dict[str, Any]]
@@ -71,10 +72,11 @@ class CrappifierForm(Container):
         super().__init__(widgets=[self.scale, *self.sliders.values()], labels=True)
         self.margins = (0, 0, 0, 0)
 
-    def read(self, presets: Sequence[str]) -> None:
-        """Set the sliders to the values of the training config with presets."""
+    def read(self, presets: Sequence[str], start: Path | None = None) -> None:
+        """Set the sliders to the values of the training config with presets, and with weights to start from."""
         config = ConfigParser()
-        config.read_config(config_files("train", list(presets)))
+        with with_settings(config_files("train", list(presets)), {"start": start}) as files:
+            config.read_config(files)
         self._scale, self._noises = config.get("scale"), list(config.get("crappifier::noises"))
         config.update({"bundle_root": "."})
         crappified, declared = config.get_parsed_content("crappified"), sliders()
@@ -171,7 +173,7 @@ class TrainPanel(Panel):
         self._timer = QTimer(self, singleShot=True, interval=PREVIEW_DELAY_MS)
         self._timer.timeout.connect(lambda: self.attempt(self._preview))
         self.resume_button.clicked.connect(lambda *_: self.attempt(lambda: self.begin(resume=True)))
-        for widget in (self.task, self.network, self.own):
+        for widget in (self.task, self.network, self.own, self.start_weights):
             widget.changed.connect(lambda *_: self.attempt(self._read_presets))
         for changed in (self.crappifier.changed, self.adjust.changed, self.images.changed):
             changed.connect(lambda *_: self._timer.start())
@@ -194,6 +196,8 @@ class TrainPanel(Panel):
         self.task = ComboBox(label="Kind of images", choices=[DEFAULT, *tasks], value=DEFAULT, tooltip="A preset")
         small = "resunet_small" if "resunet_small" in networks else DEFAULT
         self.network = ComboBox(label="Network", choices=[DEFAULT, *networks], value=small)
+        self.start_weights = weights_edit(label="Start from")
+        self.start_weights.tooltip += "; network, scale and crappifier are then theirs"
         tooltip = "For example one that Calibrate saved"
         self.own = FileEdit(label="Own preset", mode="r", filter="*.json", nullable=True, tooltip=tooltip)
         self.length = FloatSpinBox(value=15, min=0.05, max=1e6, step=5)
@@ -205,9 +209,8 @@ class TrainPanel(Panel):
         self.crappifier = CrappifierForm()
         tooltip = "On the middle of the first image; the settings stay when this is switched off"
         self.adjust = CheckBox(text="adjust the crappifier, and preview it", value=False, tooltip=tooltip)
-        self.fill(
-            [self.images, self.scans, self.out, self.task, self.network, self.own, duration, self.device, self.more]
-        )
+        choices = [self.task, self.network, self.own, self.start_weights]
+        self.fill([self.images, self.scans, self.out, *choices, duration, self.device, self.more])
         self.rows.insertWidget(2, self.adjust.native)
         self.rows.insertWidget(3, self.crappifier.native)
         self.crappifier.native.hide()
@@ -215,7 +218,8 @@ class TrainPanel(Panel):
     @property
     def presets(self) -> list[str]:
         """In the order in which they are merged over the config."""
-        named = [name for name in (self.task.value, self.network.value) if name != DEFAULT]
+        network = DEFAULT if self.start is not None else self.network.value
+        named = [name for name in (self.task.value, network) if name != DEFAULT]
         own = chosen_path(self.own)
         if own is None:
             return named
@@ -223,10 +227,16 @@ class TrainPanel(Panel):
             raise InputError(f"Own preset: there is no file {own}; choose another, or leave it empty")
         return [*named, str(own)]
 
+    @property
+    def start(self) -> Path | None:
+        """Weights to start from."""
+        return None if chosen_path(self.start_weights) is None else chosen_weights(self.start_weights)
+
     def overrides(self) -> dict[str, Any]:
         """Return the ids of the training config that the form sets."""
-        number = {} if self.images.number is None else {"image": self.images.number}
-        return self.crappifier.overrides | number | parsed_settings(self.more.value)
+        chosen: dict[str, Any] = {"image": self.images.number, "start": self.start}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        return self.crappifier.overrides | chosen | parsed_settings(self.more.value)
 
     def begin(self, resume: bool = False) -> None:
         """Train, or resume the training in the same folder."""
@@ -290,8 +300,8 @@ class TrainPanel(Panel):
         self.fit_width()
 
     def _read_presets(self) -> None:
-        config_files("train", self.presets)
-        self.crappifier.read(self.presets)
+        self.crappifier.read(self.presets, self.start)
+        self.network.enabled = self.start is None
         self.clear_error()
         self._timer.start()
 

@@ -35,6 +35,7 @@ class Record:
         contrast: for real pairs, ``gain`` and ``offset`` (grey levels of the files) that turned HR into LR: the network
             restores images on the scale of LR.
         versions: of the packages that trained it.
+        started_from: the name and SHA-256 of the weights that the training started from.
     """
 
     network: dict[str, Any]
@@ -46,6 +47,7 @@ class Record:
     pixel_size: dict[str, float] = field(default_factory=dict)
     contrast: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    started_from: dict[str, str] = field(default_factory=dict)
     origin = "record of weights"  # the file that it was read from, for messages; not a field, hence not saved
 
     def state_dict(self) -> dict[str, Any]:
@@ -53,7 +55,8 @@ class Record:
         return {"version": RECORD_VERSION, "json": json.dumps(asdict(self))}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Do nothing: a resumed training keeps the record of its own configuration."""
+        """Take over what the training started from; else a resumed one keeps the record of its own configuration."""
+        self.started_from = Record.from_state(state, self.origin).started_from
 
     @classmethod
     def from_state(cls, state: Any, origin: str) -> Record:
@@ -98,7 +101,7 @@ def _checked(content: Any, origin: str) -> Record:
     if not isinstance(content, dict) or content.keys() - {known.name for known in fields(Record)}:
         raise TypeError("it is not a mapping of a record's fields")
     json.dumps(content, allow_nan=False)  # a ValueError for NaN and infinities
-    mappings = ("network", "crappifier", "pixel_size", "contrast", "versions", "intensity")
+    mappings = ("network", "crappifier", "pixel_size", "contrast", "versions", "started_from", "intensity")
     kinds: dict[str, type] = dict.fromkeys(mappings, dict) | {"stack": str}
     for name, kind in kinds.items():
         if not isinstance(content.get(name, kind()), kind):

@@ -59,7 +59,7 @@ class Checkpoints:
 
     Args:
         save_dir: folder of the files.
-        state: what is saved, by name; ``model`` and ``record`` are what restoring needs.
+        state: what is saved, by name; ``model`` and ``record`` are what restoring needs. None is left out.
         evaluator: whose metric decides.
         key_metric: the metric; greater is better, but for one whose name ends in ``loss``.
         every: epochs between two checkpoints that are kept; 0 for none.
@@ -80,6 +80,7 @@ class Checkpoints:
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
+        self.state = {name: part for name, part in self.state.items() if part is not None}
         self._saved_at = self.clock()
         self._saved_iteration: int | None = None
         self.best_score: float | None = None

@@ -162,29 +162,32 @@ def record_of_config(
     pixel_size: Mapping[str, float],
     crappified: bool = True,
     contrast: Mapping[str, float] | None = None,
+    started_from: Mapping[str, str] | None = None,
 ) -> Record:
     """Return the record of the training that the config describes; to be called from an expression of a config.
 
     A config expression sees objects, not the configuration they were made from; that is read from the parser that is
     resolving the expression. ``pixel_size``: micrometres of the HR images; ``crappified``: not of real pairs;
-    ``contrast``: median gain and offset from HR to LR of real pairs.
+    ``contrast``: median gain and offset from HR to LR of real pairs; ``started_from``: name and hash of weights.
     """
-
-    def recorded_name(kind: Kind, target: str) -> str:
-        return name_of(kind, str(ConfigComponent({"_target_": target}).resolve_module_name()))
-
     parser = resolving_parser()
     return Record(
-        network=short_names("network", _resolved(parser, "network_def"), recorded_name),
+        network=short_names("network", resolved(parser, "network_def"), recorded),
         scale=list(scale) if isinstance(scale, Sequence) else scale,
         n_frames=lr_hr_frames(n_frames, scale),
         stack=stack,
         intensity=intensity,
-        crappifier=short_names("crappifier", _resolved(parser, "crappifier"), recorded_name) if crappified else {},
+        crappifier=short_names("crappifier", resolved(parser, "crappifier"), recorded) if crappified else {},
         pixel_size=dict(pixel_size),
         contrast=dict(contrast or {}),
+        started_from=dict(started_from or {}),
         versions={"pssr2_monai": pssr2_monai.__version__, "monai": monai.__version__, "torch": torch.__version__},
     )
+
+
+def recorded(kind: Kind, target: str) -> str:
+    """Return the name by which a record names what a config has under ``_target_``."""
+    return name_of(kind, str(ConfigComponent({"_target_": target}).resolve_module_name()))
 
 
 def resolving_parser() -> ConfigParser:
@@ -198,14 +201,15 @@ def resolving_parser() -> ConfigParser:
     raise RuntimeError("this is for bundle configs: no ConfigParser is resolving one")
 
 
-def _resolved(parser: ConfigParser, config_id: str) -> Any:
+def resolved(parser: ConfigParser, config_id: str) -> Any:
+    """Return what stands in a config, with references followed and expressions evaluated, and nothing built."""
     raw = parser.get(config_id)
     if isinstance(raw, str) and raw.startswith("@"):
-        return _resolved(parser, raw[1:])
+        return resolved(parser, raw[1:])
     if isinstance(raw, Mapping):
-        return {key: _resolved(parser, f"{config_id}::{key}") for key in raw if key not in ("_requires_", "_desc_")}
+        return {key: resolved(parser, f"{config_id}::{key}") for key in raw if key not in ("_requires_", "_desc_")}
     if isinstance(raw, list):
-        return [_resolved(parser, f"{config_id}::{number}") for number in range(len(raw))]
+        return [resolved(parser, f"{config_id}::{number}") for number in range(len(raw))]
     return parser.get_parsed_content(config_id) if isinstance(raw, str) and raw.startswith("$") else raw
 
 
@@ -214,7 +218,16 @@ METRICS = ("ssim", "psnr", "loss")  # of the validation, shown with the hyper-pa
 SECTIONS = ("network_def", "loss", "optimizer", "crappifier", "intensity")
 PATHS = ("_dir", "_root", "calibration", "scans")  # endings of ids whose values are paths
 # Ids that do not change what is learnt.
-MACHINERY = {"checkpoint_every", "compile", "log_every", "num_workers", "profile", "skip_bad", "val_interval"}
+MACHINERY = {
+    "checkpoint_every",
+    "compile",
+    "log_every",
+    "num_workers",
+    "profile",
+    "skip_bad",
+    "start_settings",
+    "val_interval",
+}
 
 
 def show_config(writer: Writers) -> None:

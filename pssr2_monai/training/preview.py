@@ -26,6 +26,7 @@ from pssr2_monai.images.intensity import Intensity, IntensitySettings
 from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_scaled, write_window
 from pssr2_monai.images.writer import create_writer, target_files, write_image
 from pssr2_monai.training.config import check_overrides, config_files
+from pssr2_monai.training.start import with_settings
 from pssr2_monai.training.train import plain_errors, text_as_strings
 
 FOLDERS = {"image": "LR", "label": "HR", "extra": "extra"}  # of the tiles of each key of a sample
@@ -181,11 +182,12 @@ def preview(
 def _training_config(
     preset: str | Sequence[str] | None, overrides: dict[str, Any], trust: bool = False
 ) -> ConfigParser:
-    files = config_files("train", preset, trust)
-    check_overrides(files, overrides)
+    overrides = text_as_strings(overrides)
     config = ConfigParser()
-    config.read_config(files)
-    config.update({"bundle_root": str(bundle_dir()), **text_as_strings(overrides)})
+    with with_settings(config_files("train", preset, trust), overrides) as files:
+        check_overrides(files, overrides)
+        config.read_config(files)
+    config.update({"bundle_root": str(bundle_dir()), **overrides})
     return config
 
 

@@ -23,6 +23,7 @@ from pssr2_monai.training.config import MACHINERY, check_overrides, config_files
 from pssr2_monai.training.handlers import UNLIMITED_EPOCHS
 from pssr2_monai.training.live import LiveTraining
 from pssr2_monai.training.run_folder import CONFIG, TENSORBOARD
+from pssr2_monai.training.start import check_fit, with_settings
 
 # Ids that may change in a resumed training; all others stay what they were at its start.
 RESUMABLE = MACHINERY - {"skip_bad"} | {"cache_mb", "device", "epochs", "minutes", "patience"}
@@ -36,6 +37,7 @@ def train(
     *,
     preset: str | Sequence[str] | None = None,
     scans: str | Path | None = None,
+    start: str | Path | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
     resume: bool = False,
@@ -52,6 +54,9 @@ def train(
         preset: presets merged over the training config, in turn: names or JSON files; in a string, separated by commas.
         scans: folder of noisy scans that are to be restored: contrast and noises are fitted to them and written into
             ``out`` (``scans.json``, with report and picture).
+        start: weights to start from instead of random ones: a file, or bundled weights by their name, such as ``em``.
+            Scale, frames, network, crappifier and a lower learning rate then come from them, unless presets or options
+            set them.
         epochs: how long to train; with ``minutes`` alone, without limit.
         minutes: stop after so many minutes, including those before an interruption.
         resume: resume the training in ``out`` from its ``last.pt``, with its own config, on ``data``; to the end that
@@ -68,15 +73,21 @@ def train(
     Raises:
         InputError: before any work, for a folder without images, an unknown preset or id, an ``out`` that holds a
             training already, cannot be written to or belongs to another running training, nothing to resume, a device
-            that the machine has not, or images that cannot be read or tiled.
+            that the machine has not, images that cannot be read or tiled, or weights to start from that do not fit.
 
     Example:
         >>> train("images", "run", epochs=1, tile=96, batch_size=4).name
         'model.pt'
     """
     out = Path(out).absolute()
+    overrides |= {name: value for name, value in {"scans": scans, "start": start}.items() if value is not None}
     options: dict[str, Any] = {"preset": preset, "epochs": epochs, "minutes": minutes, "resume": resume, "trust": trust}
-    workflow = training_workflow(data, out, **options, **overrides | ({} if scans is None else {"scans": scans}))
+    workflow = training_workflow(data, out, **options, **overrides)
+    _run(workflow, live)
+    return out / BEST
+
+
+def _run(workflow: ConfigWorkflow, live: LiveTraining | None) -> None:
     parts, config = workflow.parser.get_parsed_content, workflow.parser.get()
     with plain_errors(), ExitStack() as held:
         workflow.initialize()
@@ -89,7 +100,6 @@ def train(
             live.attach(*map(parts, LIVE_IDS))
         workflow.run()
         workflow.finalize()
-    return out / BEST
 
 
 def training_workflow(
@@ -119,13 +129,8 @@ def training_workflow(
         raise InputError(f"{out}: holds a training already; add --resume to resume it, or give another folder")
     else:
         files = config_files("train", preset, trust)
-    check_overrides(files, overrides)
     if "device" in overrides and str(overrides["device"])[:1] not in tuple("$@%"):
-        overrides["device"] = str(overrides["device"])
-        if overrides["device"] not in {*devices(), default_device()}:
-            raise UsageError(
-                f"device: {overrides['device']}: this machine has no such device; it has {', '.join(devices())}"
-            )
+        overrides["device"] = _device(str(overrides["device"]))
     if epochs is None and minutes is not None:
         epochs = UNLIMITED_EPOCHS
     chosen: dict[str, Any] = {
@@ -141,16 +146,27 @@ def training_workflow(
     if calibrated and "calibration" not in overrides:
         chosen["calibration"] = str(calibrated[-1].with_suffix(".png"))
     ends = {"minutes": None} if resume and epochs is not None and minutes is None else {}
-    return ConfigWorkflow(
-        config_file=files,
-        meta_file=str(bundle_dir() / "configs" / "metadata.json"),
-        logging_file=False,
-        init_id="initialize",
-        run_id="training",
-        final_id="finalize",
-        workflow_type="train",
-        **overrides | ends | {key: value for key, value in chosen.items() if value is not None},
-    )
+    overrides |= ends | {key: value for key, value in chosen.items() if value is not None}
+    with plain_errors(), with_settings(files, overrides) as merged:
+        check_overrides(merged, overrides)
+        workflow = ConfigWorkflow(
+            config_file=merged,
+            meta_file=str(bundle_dir() / "configs" / "metadata.json"),
+            logging_file=False,
+            init_id="initialize",
+            run_id="training",
+            final_id="finalize",
+            workflow_type="train",
+            **overrides,
+        )
+        check_fit(workflow.parser)
+    return workflow
+
+
+def _device(name: str) -> str:
+    if name not in {*devices(), default_device()}:
+        raise UsageError(f"device: {name}: this machine has no such device; it has {', '.join(devices())}")
+    return name
 
 
 def text_as_strings(overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def _torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
 def _options(hr_folder: Path, out: Path, tiny_options: dict[str, object], **others: object) -> dict[str, object]:
     # Without BatchNorm, whose figures of two half batches are not those of the whole one; and with an odd number of
     # validation tiles, so that the ranks' parts differ in size.
-    options = tiny_options | {"network_def#norm": "", "val_tiles": 11, "epochs": 2, "device": "cpu"}
+    options = tiny_options | {"network_def#norm": "", "val_tiles": 11, "epochs": 2, "device": "cpu", "average": 0.1}
     options |= {"dataset_dir": str(hr_folder)}
     return options | {"output_dir": str(out), "ckpt_dir": str(out), "bundle_root": str(bundle_dir())} | others
 

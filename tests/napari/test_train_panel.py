@@ -14,7 +14,7 @@ from pssr2_monai.images.image import open_image
 from pssr2_monai.images.pictures import grey_window
 from pssr2_monai.napari.layers import SELECTED
 from pssr2_monai.napari.train_panel import EPOCHS, parsed_settings
-from pssr2_monai.networks.weights import load_weights
+from pssr2_monai.networks.weights import load_weights, weights_file
 from pssr2_monai.training.checkpoints import BEST, LAST
 from pssr2_monai.training.preview import preview
 
@@ -128,3 +128,26 @@ def test_the_crappifier_is_previewed_as_its_sliders_move(
     np.testing.assert_array_equal(lr.data, clean[0])
     panel.adjust.value = False
     qtbot.waitUntil(lambda: not len(viewer.layers), timeout=10_000)
+
+
+def test_a_training_starts_from_weights(
+    panel_of: Callable[[str], Any], done: Callable[..., None], hr_folder: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    panel = panel_of("Train")
+    panel.images.choose(hr_folder)
+    panel.start_weights.value = "em"
+    assert panel.start == weights_file("em")
+    panel.start_weights.value = tiny_weights
+    assert tuple(panel.crappifier.sliders["poisson"].value) == (0.8, 1.2)
+    assert (panel.crappifier.scale.value, panel.network.enabled, panel.presets) == (4, False, [])
+    panel.out.value, panel.unit.value, panel.length.value = tmp_path / "run", EPOCHS, 1
+    panel.more.value = "tile=32 batch_size=8 precision=float32"
+    panel.start_button.clicked.emit(True)
+    done(panel, "Done.")
+    _, record = load_weights(tmp_path / "run" / BEST)
+    assert record.network["channels"] == [8, 16]
+    assert record.started_from["weights"] == "run/model.pt"
+    panel.start_weights.value = tmp_path / "absent.pt"
+    assert "there is no such file of weights" in panel.message.text()
+    panel.start_weights.value = None
+    assert (panel.message.text(), panel.network.enabled) == ("", True)

@@ -1,0 +1,62 @@
+"""Averaged weights: what is validated and saved while the network itself trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import EMAHandler
+from monai.engines.utils import IterationEvents
+
+from pssr2_monai.errors import InputError
+
+MOMENTUM = "average_momentum"  # in the trainer's state
+
+
+class Averaging:
+    """Keeps an exponential moving average of the weights, by Ignite's ``EMAHandler``.
+
+    Its half-life is a share of the steps so far, so that trainings of any length forget their beginning, and none needs
+    a warm-up (the power function averages of Karras et al. 2024, arXiv 2312.02696, section 3.1). Buffers, the
+    statistics of norms among them, are those of the network that is trained. It follows each step of the optimizer,
+    before other handlers save or validate, and depends on the weights alone: ranks that train together need no
+    communication, and precision and ``torch.compile`` make no difference.
+
+    Args:
+        network: what is trained.
+        share: half-life over the number of steps so far, above 0 and at most 1.
+
+    Attributes:
+        network: the same network with averaged weights, in evaluation mode.
+
+    Raises:
+        InputError: a share out of range.
+    """
+
+    def __init__(self, network: torch.nn.Module, share: float) -> None:
+        if isinstance(share, bool) or not 0 < share <= 1:
+            raise InputError(f"average: found {share}; give a share of the steps, above 0 and at most 1, or none")
+        self.share = share
+        self._handler = EMAHandler(network, momentum=0.5, handle_buffers="copy")
+        self.network: torch.nn.Module = self._handler.ema_model
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_STARTED, self._set_momentum)
+        self._handler.attach(engine, MOMENTUM, warn_if_exists=False, event=IterationEvents.MODEL_COMPLETED)
+
+    def momentum(self, step: int) -> float:
+        """Return the weight of the network after a step, counted from 1; the average so far has the rest."""
+        return 1.0 - float(0.5 ** (1.0 / (self.share * step)))
+
+    def _set_momentum(self, engine: Engine) -> None:
+        setattr(engine.state, MOMENTUM, self.momentum(engine.state.iteration))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights of the network that is trained, for a checkpoint whose ``model`` is the average."""
+        weights: dict[str, Any] = self._handler.model.state_dict()
+        return weights
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._handler.model.load_state_dict(state)
