@@ -57,7 +57,7 @@ def test_without_clean_images_scores_and_images_are_not_taken_for_the_truth(
     assert all(np.isfinite(images).all() for images in shown[-1].images)
     noisy, _, target = shown[-1].images
     if preset == "blind_spot":  # the target is the noisy tile, of which the input lacks some pixels
-        assert 0 < (noisy != target).mean() < 0.03
+        assert 0 < (noisy != target).mean() < 0.06
 
 
 def test_watching_changes_nothing_that_is_learnt(
