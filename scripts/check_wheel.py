@@ -21,6 +21,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = "torch==2.13.0"
 
+MODELS = ("model", "em_2x", "em_denoise", "fluo_denoise", "fluo_2x")
+"""Bundled weights."""
+
 NEEDED = (
     "pssr2_monai/py.typed",
     "pssr2_monai/bundle/configs/train.json",
@@ -28,11 +31,7 @@ NEEDED = (
     "pssr2_monai/bundle/configs/inference.json",
     "pssr2_monai/bundle/configs/logging.conf",
     "pssr2_monai/bundle/configs/metadata.json",
-    "pssr2_monai/bundle/models/model.pt",
-    "pssr2_monai/bundle/models/em_2x.pt",
-    "pssr2_monai/bundle/models/em_denoise.pt",
-    "pssr2_monai/bundle/models/fluo_denoise.pt",
-    "pssr2_monai/bundle/models/fluo_2x.pt",
+    *(f"pssr2_monai/bundle/models/{name}.pt" for name in MODELS),
     "pssr2_monai/configs/resunet_small.json",
     "pssr2_monai/evaluation/report.html",
     "pssr2_monai/export/package_readme.md",
@@ -41,7 +40,7 @@ NEEDED = (
 """Files other than code that the package needs."""
 
 LEFT_BEHIND = re.compile(
-    r"/bundle/(eval|data|restored)/|/bundle/models/(?!(?:model|em_2x|em_denoise|fluo_denoise|fluo_2x)\.pt$)|\.part$|__pycache__|^(tests|docs)/"
+    rf"/bundle/(eval|data|restored)/|/bundle/models/(?!(?:{'|'.join(MODELS)})\.pt$)|\.part$|__pycache__|^(tests|docs)/"
 )
 """What a training or a test leaves in the working tree, and a wheel must not contain."""
 

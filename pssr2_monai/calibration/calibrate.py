@@ -140,7 +140,6 @@ def calibrate(
         True
     """
     reading = Reading(scale, downsample, register, IntensitySettings(mode=intensity), pair_pattern, axes, image)
-    reading = Reading(scale, downsample, register, IntensitySettings(mode=intensity), pair_pattern, axes, image)
     models = tuple(map(NoiseModel.parse, CANDIDATES if model == AUTO else [model]))
     partners, others = (None if folder is None else Path(folder) for folder in (hr, good))
     return _calibrated(_Options(Path(lr), partners, others, Path(out), models, calls, seed, spread, reading))

@@ -19,7 +19,7 @@ from skopt.learning.gaussian_process.kernels import ConstantKernel, DotProduct, 
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from pssr2_monai.calibration.grey_windows import Levels
+from pssr2_monai.calibration.grey_windows import Levels, evenly
 from pssr2_monai.calibration.guesses import first_guess
 from pssr2_monai.calibration.model_choice import JUDGED, Deviation, simplest
 from pssr2_monai.calibration.noise_model import NoiseModel, SearchSpace, search_space
@@ -77,7 +77,7 @@ class Trials:
         count = max(1, pixels // self.clean[0].size)
         if count >= len(self.clean):
             return self
-        chosen = np.unique(np.linspace(0, len(self.clean) - 1, count).round().astype(int))
+        chosen = np.array(evenly(len(self.clean), count))
         scene = self.scene.windows(chosen)
         levels = self.levels.of(chosen)
         return replace(self, scene=scene, clean=self.clean[chosen], offsets=self.offsets[chosen], levels=levels)

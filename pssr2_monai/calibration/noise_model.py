@@ -25,6 +25,11 @@ STRONG = ("poisson", "gaussian", "correlated", "correlated intensity")  # unknow
 FloatArray = npt.NDArray[np.floating]
 
 
+def key_of(noise: str, parameter: str) -> str:
+    """Return the name of a noise's parameter among the values of a calibration: the noise's alone for its strength."""
+    return noise if parameter == NOISES[noise].strength else f"{noise} {parameter}"
+
+
 @dataclass(frozen=True)
 class Unknown:
     """A parameter of a noise that is fitted."""
@@ -36,8 +41,7 @@ class Unknown:
 
     @property
     def key(self) -> str:
-        """Its name among the values of a calibration: the noise's alone for its strength."""
-        return self.noise if self.parameter == NOISES[self.noise].strength else f"{self.noise} {self.parameter}"
+        return key_of(self.noise, self.parameter)
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -162,7 +166,7 @@ class NoiseModel:
 
 def strong(noise: str, parameter: str) -> bool:
     """Whether a parameter is the strength of a noise of every pixel, which differs from image to image."""
-    return (noise if parameter == NOISES[noise].strength else f"{noise} {parameter}") in STRONG
+    return key_of(noise, parameter) in STRONG
 
 
 def fitting_of(name: str) -> Fitting:

@@ -195,6 +195,7 @@ def _fit_model(
         lambda point: trials.distance(model, space.values(point)), space.point(guess), calls, trials.seed, progress
     )
     values = space.values(result.best.tolist())
+    crappified, deviation = trials.noisy(model, values), trials.deviation(model, values)
     return ScanFit(
         model=model,
         values=values,
@@ -203,11 +204,11 @@ def _fit_model(
         contrasts=contrasts,
         factors=factors,
         trials=trials,
-        crappified=trials.noisy(model, values),
-        fitted=trials.spread(model, values),
+        crappified=crappified,
+        fitted=spreads(details(crappified, trials.flat), trials.flat),
         before=math.sqrt(trials._mean_square(trials.structure, trials.real)),
-        after=trials.distance(model, values),
-        deviation=trials.deviation(model, values),
+        after=deviation.distance,
+        deviation=deviation,
         search=result,
         space=space,
     )

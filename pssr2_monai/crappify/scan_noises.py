@@ -103,9 +103,7 @@ class CorrelatedNoise(Noise):
         for axis, weights in kernels.items():
             margin, side = len(weights) - 1, field.shape[axis]
             index = torch.arange(-margin, side + margin, device=field.device) % side
-            norm = (
-                weights[0] ** 2 + 2 * sum((weight**2 for weight in weights[1:]), torch.zeros_like(weights[0]))
-            ).sqrt()
+            norm = _kernel_sum([weight**2 for weight in weights]).sqrt()
             field = _filter(field.index_select(axis, index), weights, axis).div_(norm)
         field = field[..., : levels.shape[-2], : levels.shape[-1]]
         variance = drawn["sigma"] ** 2 + drawn["intensity"] ** 2 * levels.clamp(min=0)
@@ -249,8 +247,13 @@ def _gaussian_weights(sigma: torch.Tensor) -> list[torch.Tensor]:
     weights = [
         torch.exp(-((offset / sigma) ** 2) / 2) * (offset <= KERNEL_REACH * sigma + 0.5) for offset in range(radius + 1)
     ]
-    total = weights[0] + 2 * sum(weights[1:], torch.zeros_like(sigma))
+    total = _kernel_sum(weights)
     return [weight / total for weight in weights]
+
+
+def _kernel_sum(weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum over a whole kernel of its weights from the centre outwards."""
+    return weights[0] + 2 * sum(weights[1:], torch.zeros_like(weights[0]))
 
 
 def _mirrored(levels: torch.Tensor, margin: int, axis: int) -> torch.Tensor:

@@ -13,6 +13,7 @@ from monai.transforms import MapTransform, Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_numpy, ensure_tuple_rep
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.images.axes import central
 from pssr2_monai.randomness import Seeded
 
 
@@ -102,6 +103,14 @@ def _medians_around(
         of_frames = np.nanmedian(visible.reshape(len(visible), -1), axis=1)
         medians[lonely] = of_frames[np.nonzero(hidden)[0][lonely]]
     return np.asarray(medians, dtype=np.float32)
+
+
+def shown_target(target: npt.NDArray[Any], image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A target ``(..., frames, Y, X)`` to look at: its pixels that are not compared are those of the input."""
+    if not np.isnan(target).any():
+        return target
+    frames = central(image.shape[-3], target.shape[-3])
+    return np.where(np.isnan(target), image[..., frames, :, :], target)
 
 
 class BlindSpotd(Randomizable, MapTransform):

@@ -96,7 +96,6 @@ class LoadTiled(Seeded, MapTransform):
         self.stack = stack
         self.sheets = SheetReader(cache_bytes=cache_mb * 2**20, axes=axes, stack=stack, image=image)
         self._window = Window(0, 0, 0, 0)
-        self._height, self._width = 0, 0
         self._frame = 0
         self._orientation = 0
 
@@ -112,7 +111,6 @@ class LoadTiled(Seeded, MapTransform):
         if self.two_scans:
             self._exchanged, self._after = (bool(draw) for draw in self.R.randint(2, size=2))
         window, self._frame = Window(*data["window"]), data["frame"]
-        self._height, self._width = window.height, window.width
         if self.shrink[0] < 1 and "region" in data:
             window = self._widened(window, Window(*data["region"]), self.R.uniform(*self.shrink))
         if self.random_position and "region" in data:
@@ -165,19 +163,18 @@ class LoadTiled(Seeded, MapTransform):
                     frame = order.neighbour(frame, self._after)
             numbers, scales = order.window(frame, count), [Intensity(*levels) for levels in item["intensity"][key]]
             pixels = oriented(self.sheets.read(item[key], numbers, window), self._orientation)
-            tile[key] = self._sized(torch.from_numpy(scaled_frames(pixels, numbers, order, scales)))
+            tile[key] = self._sized(torch.from_numpy(scaled_frames(pixels, numbers, order, scales)), item["window"][2:])
             if (self._gain, self._shift) != (1.0, 0.0):
                 tile[key].mul_(self._gain).add_(self._shift)
         if self._exchanged:
             tile["image"], tile["label"] = tile["label"], tile["image"]
         return tile
 
-    def _sized(self, frames: torch.Tensor) -> torch.Tensor:
+    def _sized(self, frames: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         """Shrink frames ``(frames, Y, X)`` to the size of the tile, averaging as the crappifier does."""
-        size = (self._height, self._width)
-        if self.shrink[0] == 1 or tuple(frames.shape[1:]) == size:
+        if self.shrink[0] == 1 or tuple(frames.shape[1:]) == tuple(size):
             return frames
-        return interpolate(frames[None], size, mode="bilinear", antialias=True)[0]
+        return interpolate(frames[None], tuple(size), mode="bilinear", antialias=True)[0]
 
 
 def checked_range(values: Sequence[float], name: str) -> tuple[float, float]:

@@ -76,7 +76,7 @@ class ResUNet(ScaledNetwork):
             along Z are far apart.
         fold: 2 works at half the size inside (2-D only): the pixels of each 2 x 2 group become channels first (pixel
             unshuffling, Shi et al. 2016), and the reconstruction enlarges by so much more. A step at scale 1 then costs
-            a quarter, for features four times as far from one another.
+            about a third.
 
     The input is float32 ``(batch, in_channels, Y, X)`` in [0, 1], of any size; the output ``(batch, out_channels, scale
     * Y, scale * X)``; in three dimensions Z comes before Y.

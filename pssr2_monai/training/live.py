@@ -14,6 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.networks.utils import eval_mode
 
+from pssr2_monai.data.blind_spot import shown_target
 from pssr2_monai.images.axes import central
 from pssr2_monai.training.handlers import ProgressSchedule
 
@@ -114,8 +115,7 @@ class LiveTraining:
             self._lr = self._inputs.numpy()
             if self._lr.shape[1] > self._targets.shape[1]:
                 self._lr = self._lr[:, central(self._lr.shape[1], self._targets.shape[1])]
-            if np.isnan(self._targets).any():  # of blind spots: what is not hidden is in the input
-                self._targets = np.where(np.isnan(self._targets), self._lr, self._targets)
+            self._targets = shown_target(self._targets, self._lr)
 
     def _show_snapshot(self, trainer: Engine, evaluator: Any, schedule: ProgressSchedule) -> None:
         now = self.clock()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 from monai.bundle import ConfigParser
@@ -13,7 +12,7 @@ from pssr2_monai.calibration.calibrate import calibrate_to_scans, summary
 from pssr2_monai.calibration.real_pairs import Reading
 from pssr2_monai.data.datalists import TileSettings
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.axes import is_volume
+from pssr2_monai.images.axes import factors, is_volume
 from pssr2_monai.images.files import list_images
 from pssr2_monai.images.image import open_image
 from pssr2_monai.training.config import resolving_parser
@@ -59,7 +58,7 @@ def check_scans(
     paths = list_images(scans)
     with open_image(paths[0], tiles.axes, tiles.image) as first:
         size, dtype = dict(first.pixel_size), first.dtype
-    scale = _scale(tiles.scale)
+    scale = max(factors(tiles.scale))
     if pixel_size and {"X"} <= pixel_size.keys() & size.keys():
         stated = size["X"] / pixel_size["X"]
         if not 1 / MAX_SCALE_ERROR <= stated / scale <= MAX_SCALE_ERROR:
@@ -77,17 +76,13 @@ def check_scans(
     return paths
 
 
-def _scale(scale: int | Sequence[int]) -> int:
-    return scale if isinstance(scale, int) else max(scale)
-
-
 def _fit(scans: Path, target: Path, parser: ConfigParser) -> None:
     tiles, hr_dir = parser.get_parsed_content("tiles"), Path(parser.get_parsed_content("hr_dir"))
     check_scans(scans, tiles)
     lists = parser.get_parsed_content("lists")  # reads every image's header, so that errors come before any work
     check_scans(scans, tiles, lists.pixel_size, hr_dir)
     downsample = str(parser.get("crappifier#downsample", "bilinear"))
-    reading = Reading(_scale(tiles.scale), downsample, "none", lists.intensity, None, tiles.axes, tiles.image)
+    reading = Reading(max(factors(tiles.scale)), downsample, "none", lists.intensity, None, tiles.axes, tiles.image)
     folder = RunFolder(target.parent)
     folder.take()
     try:

@@ -16,6 +16,7 @@ from PIL import Image
 from pssr2_monai.calibration.picture import picture_of_noise
 from pssr2_monai.crappify.crappify import Downsample
 from pssr2_monai.crappify.noise import GREY_LEVELS
+from pssr2_monai.data.blind_spot import shown_target
 from pssr2_monai.images.axes import central
 from pssr2_monai.images.pictures import grey_window, panel
 
@@ -121,8 +122,7 @@ class PanelImages:
             lr, sr, hr = (item[key].detach().float().cpu().numpy() for key in ("image", "pred", "label"))
             # For volumes whose depth is restored: a cut along Z, which shows it.
             axis = 1 if hr.shape[0] > lr.shape[0] else 0
-            if np.isnan(hr).any():
-                hr = np.where(np.isnan(hr), lr[central(len(lr), len(hr))], hr)
+            hr = shown_target(hr, lr)
             self._shown.append([frames.take(frames.shape[axis] // 2, axis) for frames in (lr, sr, hr)])
 
     def _write(self, engine: Engine) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pssr2_monai.data.blind_spot import BlindSpot, BlindSpotd
+from pssr2_monai.data.blind_spot import BlindSpot, BlindSpotd, shown_target
 from pssr2_monai.errors import InputError
 
 
@@ -83,3 +83,14 @@ def test_the_dictionary_form_makes_input_and_target() -> None:
 def test_values_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(InputError, match=f"blind_spot: {next(iter(options))}"):
         BlindSpot(**options)  # type: ignore[arg-type]
+
+
+def test_a_target_is_shown_with_the_input_where_nothing_is_compared() -> None:
+    image = np.arange(48, dtype=np.float32).reshape(3, 4, 4)
+    target = np.full((1, 4, 4), np.nan, dtype=np.float32)
+    target[0, 1, 2] = 99
+    expected = image[1:2].copy()
+    expected[0, 1, 2] = 99
+    np.testing.assert_array_equal(shown_target(target, image), expected)
+    np.testing.assert_array_equal(shown_target(target[None], image[None]), expected[None])
+    assert shown_target(expected, image[:1]) is expected
