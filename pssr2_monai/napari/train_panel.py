@@ -114,7 +114,8 @@ class CrappifierForm(Container):
             if high == 0:
                 noises = [noise for noise in noises if noise is not entry]
             elif entry is not None:
-                entry[kind.strength] = value
+                even_in_log = isinstance(entry[kind.strength], dict) and 0 < low < high
+                entry[kind.strength] = {"log": value} if even_in_log else value
             else:
                 added = {"_target_": kind.target(), kind.strength: value}
                 noises.insert(0 if sliders()[name].first else len(noises), added)
@@ -133,8 +134,10 @@ def _entry(noises: Noises, name: str) -> dict[str, Any] | None:
 
 
 def _ends(value: Any) -> tuple[float, float] | None:
-    """Both ends of a parameter; None where it is neither a number nor a pair of numbers."""
+    """Both ends of a parameter; None where it is neither a number nor a range."""
     ends = [value, value] if isinstance(value, Real) else value
+    if isinstance(ends, dict) and ends.keys() == {"log"}:
+        ends = ends["log"]
     if isinstance(ends, (list, tuple)) and len(ends) == 2 and all(isinstance(end, Real) for end in ends):
         return float(ends[0]), float(ends[1])
     return None

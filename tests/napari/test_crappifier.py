@@ -11,12 +11,17 @@ def test_presets_set_the_sliders(panel_of: Callable[[str], Any]) -> None:
     assert panel.crappifier.overrides == {}
     panel.task.value = "denoise"
     assert panel.crappifier.scale.value == 1
-    assert tuple(panel.crappifier.sliders["gaussian"].value) == (5, 30)
+    assert tuple(panel.crappifier.sliders["gaussian"].value) == (1, 30)
     assert panel.crappifier.overrides == {}
     panel.crappifier.sliders["poisson"].value = (0, 0)
-    assert panel.crappifier.overrides == {
-        "crappifier#noises": [{"_target_": "pssr2_monai.GaussianNoise", "sigma": [5, 30]}]
-    }
+    gaussian = {"_target_": "pssr2_monai.GaussianNoise", "sigma": {"log": [1, 30]}}
+    correlated = {"_target_": "pssr2_monai.CorrelatedNoise", "sigma": {"log": [2, 40]}}
+    correlated |= {"along": [0, 1.2], "across": [0, 1.2]}
+    assert panel.crappifier.overrides == {"crappifier#noises": [gaussian, correlated]}
+    panel.crappifier.sliders["gaussian"].value = (2, 20)
+    assert panel.crappifier.overrides == {"crappifier#noises": [gaussian | {"sigma": {"log": [2, 20]}}, correlated]}
+    panel.crappifier.sliders["gaussian"].value = (0, 20)
+    assert panel.crappifier.overrides == {"crappifier#noises": [gaussian | {"sigma": [0, 20]}, correlated]}
     panel.task.value = "isotropic"
     assert not panel.crappifier.scale.enabled
     for task in ("noise2noise", "blind_spot", "paired"):
