@@ -12,7 +12,7 @@ import pssr2_monai
 from pssr2_monai import registered_names
 from pssr2_monai.bundle import bundle_dir, configs_dir
 from pssr2_monai.calibration.fitted_preset import Calibration, noises_of_preset, preset_of
-from pssr2_monai.calibration.noise_model import NoiseModel
+from pssr2_monai.calibration.noise_model import STRONG, NoiseModel
 from pssr2_monai.crappify import NOISES
 from pssr2_monai.networks.weights import load_weights, read_checkpoint
 from pssr2_monai.registered_names import MONAI_NETWORKS, names
@@ -46,7 +46,7 @@ def test_presets_of_calibrations_hold_no_module_path() -> None:
     fitted = [name for name, noise in NOISES.items() if noise.fitting]
     model = NoiseModel(tuple(fitted))
     values = {unknown.key: 0.5 for unknown in model.unknowns}
-    entries = noises_of_preset(model, values, values, 2.0, (0.5, 2.0), 0.1)
+    entries = noises_of_preset(model, values, values, 2.0, dict.fromkeys(STRONG, (0.5, 2.0)), 0.1)
     text = json.dumps(preset_of(Calibration((), {}, {}, entries), 4, "bilinear", "percentile"))
     assert text.count("pssr2_monai.") == len(fitted) + 1  # the detector takes the black level off
     assert not MODULE_PATH.search(text)

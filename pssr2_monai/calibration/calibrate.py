@@ -25,7 +25,7 @@ from pssr2_monai.calibration.fitted_preset import (
 )
 from pssr2_monai.calibration.grey_windows import read_unpaired, warn_of_saturation
 from pssr2_monai.calibration.model_choice import EXPLAINED, note_of_poor_fit
-from pssr2_monai.calibration.noise_model import AUTO, CANDIDATES, NoiseModel
+from pssr2_monai.calibration.noise_model import AUTO, CANDIDATES, STRONG, NoiseModel
 from pssr2_monai.calibration.noise_profiles import TERMS
 from pssr2_monai.calibration.picture import picture_of_pairs, picture_of_scans
 from pssr2_monai.calibration.real_pairs import Pairs, Reading, find_scale, read_pairs
@@ -189,7 +189,7 @@ def _from_pairs(options: _Options, hr: Path, begun: float) -> Calibration:
     gains, offsets = ([getattr(contrast, name) for contrast in pairs.contrasts] for name in ("gain", "offset"))
     share = max(MIN_UNEVENNESS, fit.unevenness or 0.0)
     calibration = Calibration(
-        **_fitted(options, fit, span_of(share), share, begun),
+        **_fitted(options, fit, dict.fromkeys(STRONG, span_of(share)), share, begun),
         contrast=contrast_of_preset(gains, offsets),
         gain=_range_of(gains),
         offset=_range_of(offsets),
@@ -201,16 +201,18 @@ def _from_pairs(options: _Options, hr: Path, begun: float) -> Calibration:
     return calibration
 
 
-def _fitted(options: _Options, fit: Fit | ScanFit, strengths: Span, share: float, begun: float) -> dict[str, Any]:
+def _fitted(
+    options: _Options, fit: Fit | ScanFit, strengths: Mapping[str, Span], share: float, begun: float
+) -> dict[str, Any]:
     """What a calibration takes from a fit; ``strengths`` and ``share`` are of its preset, unless others are asked."""
     if options.spread is not None:
-        strengths, share = span_of(options.spread), options.spread
+        strengths, share = {}, options.spread
     return {
         "model": fit.model.names,
         "values": fit.values,
         "errors": fit.errors,
-        "noises": noises_of_preset(fit.model, fit.values, fit.errors, fit.trials.black, strengths, share),
-        "black": fit.trials.black,
+        "noises": noises_of_preset(fit.model, fit.values, fit.errors, fit.black, strengths, share),
+        "black": fit.black,
         "before": fit.before,
         "after": fit.after,
         "deviation": fit.deviation,
@@ -255,7 +257,7 @@ def _from_scans(options: _Options, begun: float) -> Calibration:
         contrast = {"contrast": contrast_of_preset(gains, offsets), "gain": _range_of(gains)}
         contrast |= {"offset": _range_of(offsets)}
     calibration = Calibration(
-        **_fitted(options, fit, _span_of_scans(fit), MIN_UNEVENNESS, begun),
+        **_fitted(options, fit, _spans_of_scans(fit), MIN_UNEVENNESS, begun),
         **contrast,
         notes=_notes_of_scans(fit),
         paired=False,
@@ -268,6 +270,7 @@ def _from_scans(options: _Options, begun: float) -> Calibration:
         "lr": str(options.lr),
         "good": None if options.good is None else str(options.good),
         "factors": fit.factors.tolist(),
+        "own": None if fit.own is None else fit.own.strengths,
         "curve": {
             "brightness": fit.trials.flat.bin_brightness().tolist(),
             **{
@@ -283,9 +286,13 @@ def _from_scans(options: _Options, begun: float) -> Calibration:
     return calibration
 
 
-def _span_of_scans(fit: ScanFit) -> Span:
+def _spans_of_scans(fit: ScanFit) -> dict[str, Span]:
+    """The factors from each strength to the ends of its range: a tenth beyond what the scans have."""
+    margin = 1 - MIN_UNEVENNESS, 1 + MIN_UNEVENNESS
+    if fit.own is not None:
+        return {key: (low * margin[0], high * margin[1]) for key, (low, high) in fit.own.spans().items()}
     low, high = np.percentile(fit.factors, FACTOR_PERCENTILES).tolist()
-    return min(low, 1 - MIN_UNEVENNESS), max(high, 1 + MIN_UNEVENNESS)
+    return dict.fromkeys(STRONG, (min(low, margin[0]), max(high, margin[1])))
 
 
 def _notes_of_scans(fit: ScanFit) -> list[str]:
@@ -294,6 +301,11 @@ def _notes_of_scans(fit: ScanFit) -> list[str]:
         notes.append(
             "without good images this is rougher: fine texture counts as noise, and the contrast stays unknown; give "
             "--good, or --hr where there are pairs"
+        )
+    if fit.own is not None:
+        notes.append(
+            "the noise of the scans differs by more than its strength: it was fitted to each by itself, and the ranges "
+            "span them; for the best result train for each kind of scan by itself"
         )
     if fit.after > HARDLY_BETTER * fit.before:
         notes.append(

@@ -119,6 +119,7 @@ class Fit:
     values: dict[str, float]  # the parameters of the noises
     errors: dict[str, float]  # their standard errors
     guess: dict[str, float]  # from the moments alone
+    black: float  # the LR images' grey level without signal
     trials: Trials  # of the windows of the pairs
     crappified: FloatArray  # the windows with the noise of the fitted model
     fitted: NoiseProfile  # of that noise
@@ -181,6 +182,7 @@ def _fit_model(
         values=values,
         errors=standard_errors(space, result),
         guess=guess,
+        black=trials.black,
         trials=trials,
         crappified=crappified,
         fitted=fitted,

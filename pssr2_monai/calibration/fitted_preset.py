@@ -15,7 +15,7 @@ from PIL import Image
 
 import pssr2_monai
 from pssr2_monai.calibration.model_choice import Deviation
-from pssr2_monai.calibration.noise_model import STRONG, NoiseModel
+from pssr2_monai.calibration.noise_model import NoiseModel
 from pssr2_monai.crappify import NOISES
 from pssr2_monai.crappify.noise import GREY_LEVELS
 from pssr2_monai.images.writer import written_atomically
@@ -63,12 +63,12 @@ def noises_of_preset(
     values: Mapping[str, float],
     errors: Mapping[str, float],
     black: float,
-    strengths: Span,
+    strengths: Mapping[str, Span],
     share: float,
 ) -> list[dict[str, Any]]:
     """Return the noises of a preset. Between two changes of the offset lies what leaves the black level out.
 
-    The ranges of what noises of every pixel are strong by have the span ``strengths``, those of others reach by
+    The ranges of what noises of every pixel are strong by have the spans ``strengths``, those of others reach by
     ``share`` to either side.
     """
     entries = []
@@ -76,7 +76,7 @@ def noises_of_preset(
         entry: dict[str, Any] = {"_target_": NOISES[name].target()}
         for unknown in model.unknowns:
             if unknown.noise == name:
-                span = strengths if unknown.key in STRONG else span_of(share)
+                span = strengths.get(unknown.key, span_of(share))
                 value, error = values[unknown.key], errors[unknown.key]
                 entry[unknown.parameter] = range_of_preset(value, error, span, unknown.limits)
         if number == model.offset_step and black:

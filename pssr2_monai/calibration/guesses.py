@@ -91,14 +91,15 @@ def _fitted_widths(
 
 
 def strengths_of(
-    model: NoiseModel, brightness: FloatArray, variance: FloatArray, share: float = 1.0
+    model: NoiseModel, brightness: FloatArray, variance: FloatArray, share: float = 1.0, black: float | None = None
 ) -> tuple[dict[str, float], float]:
     """Return the strengths of noises of every pixel by the line of their variance over brightness, and the black level.
 
-    ``share`` of the variance is that of correlated noise.
+    ``share`` of the variance is that of correlated noise. A ``black`` level that is given is kept.
     """
     shot, steady = model.strengths
-    black = black_level(brightness, variance) if shot is not None else 0.0
+    if black is None:
+        black = black_level(brightness, variance) if shot is not None else 0.0
     wanted = [name for name, key in (("poisson", shot), ("gaussian", steady)) if key is not None]
     line = variance_line(brightness - black, variance, wanted)
     values = {key: line[name] for name, key in (("poisson", shot), ("gaussian", steady)) if key is not None}
@@ -146,6 +147,15 @@ def first_guess_of_scans(
     model: NoiseModel, brightness: FloatArray, powers: FloatArray, weights: FloatArray
 ) -> tuple[dict[str, float], float]:
     """Return parameters and black level of the noise's variances behind ``FILTERS``, ``(FILTERS, bins)``."""
+    widths, sure, variance, share = variance_of_powers(model, powers, weights)
+    strengths, black = strengths_of(model, brightness[sure], variance[sure], share)
+    return _complete(model, widths | strengths), black
+
+
+def variance_of_powers(
+    model: NoiseModel, powers: FloatArray, weights: FloatArray
+) -> tuple[dict[str, float], npt.NDArray[np.bool_], FloatArray, float]:
+    """Return the widths of correlated noise, which bins say enough, the variance in each, and the correlated share."""
     values, share = dict[str, float](), 1.0
     passed: FloatArray = np.ones(len(FILTERS))
     if "correlated" in model.names:
@@ -155,8 +165,7 @@ def first_guess_of_scans(
         passed = passed_powers(along, across, share)
     variance = np.average(powers / passed[:, None], axis=0, weights=weights)
     sure = weights.sum(axis=0) >= SURE_SHARE * weights.sum(axis=0).max()
-    strengths, black = strengths_of(model, brightness[sure], variance[sure], share)
-    return _complete(model, values | strengths), black
+    return values, sure, variance, share
 
 
 def _widths_without_lines(

@@ -114,6 +114,28 @@ def test_scans_are_calibrated_to_good_images_of_other_fields(tmp_path: Path) -> 
         calibrate(folder / "LR", folder / "out.json", good=others, hr=folder / "HR")
 
 
+def test_ranges_span_scans_whose_noise_has_other_lines(tmp_path: Path) -> None:
+    folder, (lr, good) = _write(tmp_path / "pairs", count=6), (tmp_path / name for name in ("LR", "good"))
+    for number, path in enumerate(sorted((folder / "HR").iterdir())):
+        grey = np.asarray(Image.open(path), float)
+        grey = 110 + 85 * np.tanh((grey - grey.mean()) / grey.std() * 2)
+        intensity, sigma = ((0.4, 14.0), (1.0, 0.0), (3.0, 0.0))[number % 3]
+        spread = np.sqrt(intensity**2 * grey + sigma**2)
+        noisy = grey + spread * np.random.default_rng(number).normal(size=grey.shape)
+        for place, image in ((lr, noisy), (good, grey[::-1])):
+            place.mkdir(exist_ok=True)
+            Image.fromarray(image.round().clip(0, 255).astype(np.uint8)).save(place / path.name)
+    found = calibrate(lr, tmp_path / "out.json", good=good, calls=12, model="poisson+gaussian")
+    assert any("differs by more than its strength" in note for note in found.notes)
+    drawn = {entry["_target_"].split(".")[1]: entry for entry in found.noises}
+    for low, high, ends in (
+        (*drawn["PoissonNoise"]["intensity"]["log"], (0.7, 2.9)),
+        (*drawn["GaussianNoise"]["sigma"]["log"], (5.0, 13.5)),
+    ):
+        assert ends[0] / 4 < low < ends[0]
+        assert ends[1] < high < 1.35 * ends[1]
+
+
 @pytest.mark.parametrize(
     ("model", "truth", "contrast"),
     [

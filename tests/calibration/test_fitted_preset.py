@@ -14,14 +14,14 @@ from pssr2_monai.calibration.fitted_preset import (
     range_of_preset,
     span_of,
 )
-from pssr2_monai.calibration.noise_model import NoiseModel
+from pssr2_monai.calibration.noise_model import STRONG, NoiseModel
 
 VALUES = {"poisson": 0.7, "gaussian": 10.0, "line": 4.0}
 ERRORS = dict.fromkeys(VALUES, 0.0)
 
 
 def _noises(text: str, black: float = 0.0) -> list[dict[str, object]]:
-    noises = noises_of_preset(NoiseModel.parse(text), VALUES, ERRORS, black, (1.0, 1.0), 0.0)
+    noises = noises_of_preset(NoiseModel.parse(text), VALUES, ERRORS, black, {}, 0.0)
     return [{key.replace("_target_", "is"): value for key, value in noise.items()} for noise in noises]
 
 
@@ -79,7 +79,7 @@ def test_ranges_stay_within_what_a_noise_may_be() -> None:
 def test_widths_differ_less_from_image_to_image_than_the_strength() -> None:
     values = {"correlated": 8.0, "correlated intensity": 0.5, "correlated along": 1.0, "correlated across": 2.0}
     model = NoiseModel.parse("correlated")
-    noise, *_ = noises_of_preset(model, values, dict.fromkeys(values, 0.0), 0.0, (0.5, 3.0), 0.1)
+    noise, *_ = noises_of_preset(model, values, dict.fromkeys(values, 0.0), 0.0, dict.fromkeys(STRONG, (0.5, 3.0)), 0.1)
     assert noise == {
         "_target_": "pssr2_monai.CorrelatedNoise",
         "sigma": {"log": [4.0, 24.0]},

@@ -150,7 +150,7 @@ def test_a_calibration_searches_for_it(stripes: type[Noise]) -> None:
     space = search_space(model, guess, 110.0)
     assert space.highest["stripes"] == 3.0
     assert space.values([0.0, 0.25])["stripes"] == pytest.approx(1.5)  # variances are searched
-    _, entry = noises_of_preset(model, guess, dict.fromkeys(guess, 0.1), 0.0, (0.9, 1.1), 0.2)
+    _, entry = noises_of_preset(model, guess, dict.fromkeys(guess, 0.1), 0.0, {}, 0.2)
     assert entry["_target_"] == stripes.target()
     assert entry["sigma"][0] < 1.5 < entry["sigma"][1]
 
