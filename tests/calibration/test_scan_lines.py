@@ -1,4 +1,4 @@
-"""Scans whose noise has lines of variance of its own over brightness: each is found, and alike ones are not told apart."""
+"""Scans whose noise has lines of its own over brightness: each is found, and alike ones are not told apart."""
 
 from __future__ import annotations
 

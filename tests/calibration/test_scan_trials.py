@@ -1,4 +1,4 @@
-"""Trials of scans: contrasts and direct estimates follow from each other, and a trial is nearest to noise of its kind."""
+"""Trials of scans: contrasts and estimates follow from each other; a trial is nearest to noise of its kind."""
 
 from __future__ import annotations
 
