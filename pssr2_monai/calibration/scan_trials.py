@@ -211,9 +211,7 @@ def _on_contrast_of_scans(
     return chosen * gains + offsets, image
 
 
-def _trials(
-    measured: Measured, clean: FloatArray, image: npt.NDArray[np.intp], black: float, seed: int
-) -> ScanTrials:
+def _trials(measured: Measured, clean: FloatArray, image: npt.NDArray[np.intp], black: float, seed: int) -> ScanTrials:
     scans, real = measured.scans, measured.real
     first_window = np.searchsorted(scans.image, image)
     return ScanTrials(
