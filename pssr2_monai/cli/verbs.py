@@ -15,7 +15,7 @@ from typing import Any
 
 from pssr2_monai.cli.arguments import Answer, Verb, verb
 from pssr2_monai.cli.completion import completion_script
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, UsageError
 
 
 @verb("training.train:train", places="data", example="images/ --out run/ --minutes 15 --scale 4")
@@ -38,11 +38,18 @@ def train(*, dry_run: bool = False, **options: Any) -> Answer:
 @verb(
     "restoration.restore:restore",
     "restoration.options:RestoreOptions",
+    "restoration.watch:watch settle",
     places="source target",
     example="scans/ restored/ --weights run/model.pt",
 )
 def restore(
-    *, dry_run: bool = False, estimate: bool = False, fidelity: bool = False, uncertainty: bool = False, **options: Any
+    *,
+    dry_run: bool = False,
+    estimate: bool = False,
+    fidelity: bool = False,
+    uncertainty: bool = False,
+    watch: bool = False,
+    **options: Any,
 ) -> Answer:
     """
     Args:
@@ -51,7 +58,16 @@ def restore(
         fidelity: report whether each output agrees with its source, and write maps of z-scores next to it.
         uncertainty: restore as the mean over eight orientations and all files of weights, which are then separated by
             commas, and write the spread, NAME_uncertainty, next to it.
+        watch: restore images as a microscope writes them into the folder, each when it is complete, until Ctrl-C.
     """
+    if watch:
+        if dry_run or estimate or fidelity or uncertainty:
+            raise InputError("watch: restores alone; leave out dry-run, estimate, fidelity and uncertainty")
+        from pssr2_monai.restoration.watch import watch as watch_folder
+
+        return _restored(watch_folder(**options))
+    if "settle" in options:
+        raise UsageError("settle: is the time for which --watch waits; give both")
     if estimate and uncertainty:
         raise InputError("estimate: counts one pass over each image; uncertainty has eight for each file of weights")
     if options.get("profile") is not None and (estimate or fidelity or uncertainty):
@@ -72,7 +88,10 @@ def restore(
         return Answer("\n".join(map(str, mapped)), {"restored": mapped})
     from pssr2_monai.restoration.restore import restore
 
-    paths = restore(weights=weights, **options)
+    return _restored(restore(weights=weights, **options))
+
+
+def _restored(paths: list[Path]) -> Answer:
     return Answer("\n".join(map(str, paths)), {"restored": [{"path": path} for path in paths]})
 
 

@@ -300,13 +300,13 @@ def target_files(
         # also for a folder of slices, which is one stack
         pairs = [(source, target)]
     elif source.is_dir() and not is_zarr(source):
-        pairs = [(file, target / _written_name(file, format)) for file in list_images(source)]
+        pairs = [(file, target / written_name(file, format)) for file in list_images(source)]
     elif target.suffix and not target.exists():
         raise InputError(
             f"{target.name}: {target.suffix} is not written; use tif, ome.tif, ome.zarr or png, or give a folder"
         )
     else:
-        pairs = [(source, target / _written_name(source, format))]
+        pairs = [(source, target / written_name(source, format))]
     outputs = [output for _, output in pairs]
     for file, output in pairs:
         if outputs.count(output) > 1:
@@ -322,7 +322,7 @@ def target_files(
     return pairs
 
 
-def _written_name(file: Path, format: str | None) -> str:
+def written_name(file: Path, format: str | None) -> str:
     """The name of a file with the suffix of a format; by default its own if it can be written, else ``.tif``."""
     if format is None and file.name.lower().endswith(tuple(WRITTEN)):
         return file.name

@@ -98,12 +98,13 @@ class FolderJournal:
     """Which files a run over a folder writes, and which files they replace: those that have changed are finished.
 
     The settings are all that the outputs depend on besides their sources; a journal of others is ignored if existing
-    files are overwritten, else refused.
+    files are overwritten, else refused. One that is ``kept`` outlives its run, so that the next one resumes from it.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], overwrite: bool = False) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], overwrite: bool = False, kept: bool = False) -> None:
         self.path = folder / FOLDER_JOURNAL
         self._overwrite = overwrite
+        self._kept = kept
         self._settings = json.loads(json.dumps({**settings, "overwrite": overwrite}))
         self._sources: dict[str, Any] = {}
         self._replaced: dict[str, Any] = {}
@@ -132,20 +133,20 @@ class FolderJournal:
         return unchanged
 
     def begin(self, pairs: Sequence[tuple[Path, Path]]) -> None:
-        """Record which sources are to become which targets, and the files that these replace."""
-        replaced = {}
+        """Record which sources are to become which targets, next to those of earlier runs, and what these replace."""
         for source, target in pairs:
             old = self._overwrite and target.exists() and not self.finished(source, target)
-            replaced[target.name] = fingerprint(target) if old else self._replaced.get(target.name)
-        sources = {target.name: fingerprint(source) for source, target in pairs}
-        content = {"settings": self._settings, "sources": sources, "replaced": replaced}
+            self._replaced[target.name] = fingerprint(target) if old else self._replaced.get(target.name)
+        self._sources |= {target.name: fingerprint(source) for source, target in pairs}
+        content = {"settings": self._settings, "sources": self._sources, "replaced": self._replaced}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with written_atomically(self.path) as part:
             part.write_text(json.dumps(content), encoding="utf-8")
 
     def end(self) -> None:
         """All files are written: from now on they are ordinary files, which are not replaced unless asked for."""
-        remove(self.path)
+        if not self._kept:
+            remove(self.path)
 
 
 def _advice(begun: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,11 @@ class PreparedRun(AbstractContextManager["PreparedRun"]):
         """The files to write: the restored images, then their maps."""
         return [*(file.output for file in self.files), *(output for file in self.files for output in file.maps)]
 
+    def of_files(self, source: str | Path, target: str | Path, maps: MapsOf | None = None) -> PreparedRun:
+        """This run for a file or a folder, whose targets are matched and whose images are opened and checked."""
+        pairs, files = _matched_files(source, target, self.record, self.inferer, self.options, self.journal, maps)
+        return replace(self, pairs=tuple(pairs), files=tuple(files))
+
     def __exit__(self, *_: object) -> None:
         for file in self.files:
             file.image.close()
@@ -89,6 +94,20 @@ def prepare(
     The network is on ``device``: by default that of the options, or the processor where workers have networks of their
     own. Without ``resume``, nothing that an interrupted run has finished is kept.
     """
+    run = load_run(target, weights, options, device=device, resume=resume)
+    return run.of_files(source, target, maps)
+
+
+def load_run(
+    target: str | Path,
+    weights: str | Path,
+    options: RestoreOptions,
+    *,
+    device: str | None = None,
+    resume: bool = True,
+    watched: bool = False,
+) -> PreparedRun:
+    """A run without files yet; see ``prepare``. The journal of a ``watched`` folder is kept for the next run."""
     own_device = "cpu" if options.shared else options.device or default_device()
     network, record = load_weights(weights, device or own_device)
     inferer = options.inferer(record)
@@ -99,9 +118,8 @@ def prepare(
             "image": options.image,
             "bar": options.bar,
         }
-        journal = FolderJournal(Path(target), settings, options.overwrite)
-    pairs, files = _matched_files(source, target, record, inferer, options, journal, maps)
-    return PreparedRun(options, network, record, inferer, journal, tuple(pairs), tuple(files))
+        journal = FolderJournal(Path(target), settings, options.overwrite, kept=watched)
+    return PreparedRun(options, network, record, inferer, journal, (), ())
 
 
 def match_outputs(

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import zarr
 
 from pssr2_monai.cli.main import main
@@ -24,23 +23,8 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.omezarr import OmeZarrWriter
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import Writer, write_image
-from pssr2_monai.networks import ResUNet
-from pssr2_monai.networks.record import Record
-from pssr2_monai.networks.weights import save_atomically
 from pssr2_monai.restoration.journal import Unfinished, was_finished
 from pssr2_monai.restoration.restore import restore
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a small 2x network."""
-    path = tmp_path_factory.mktemp("weights") / "model.pt"
-    arguments = {"in_channels": 1, "out_channels": 1, "channels": [4, 8], "scale": 2, "depth": 0, "interpolate": False}
-    torch.manual_seed(0)
-    network = ResUNet(**arguments)  # type: ignore[arg-type]
-    record = Record({"_target_": "ResUNet", **arguments}, 2)
-    save_atomically({"model": network.state_dict(), "record": record.state_dict()}, path)
-    return path
 
 
 @pytest.fixture
