@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from pssr2_monai.images.image import LazyImage, Region
 
 UNKNOWN = "IQ"  # letters of axes of unknown meaning, which may be Z or T
+POSITION = "P"
 AXIS_NAMES = {
-    **dict.fromkeys("PR", "position"),
+    **dict.fromkeys((POSITION, "R"), "position"),
     "D": "detector",
     "A": "angle",
     "V": "view",
@@ -177,4 +178,5 @@ def _at(image: LazyImage, index: Mapping[int, int]) -> LazyImage:
         return reader
 
     shape, axes = _without(image.shape, index), "".join(_without(image.axes, index))
-    return image.read_over(over, shape=shape, axes=axes)
+    metadata = image.metadata.at_position(index.get(image.axes.find(POSITION), 0))
+    return image.read_over(over, shape=shape, axes=axes, metadata=metadata)

@@ -314,7 +314,7 @@ def _resolved(image: LazyImage, axes_given: str | None) -> LazyImage:
         closer=image.closer,
         alpha_reader=image.alpha_reader and over(image.alpha_reader),
         axes_given=axes_given,
-        metadata=replace(image.metadata.of_channels(channels), bar_rows=0),  # which is none of the image
+        metadata=replace(image.metadata.at_position(0).of_channels(channels), bar_rows=0),  # which is none of the image
         bar_stated=True,
     )
     return _without_bar(resolved, image.bar_rows if image.bar_stated else None)

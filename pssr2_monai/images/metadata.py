@@ -13,7 +13,10 @@ class ImageMetadata:
 
     Attributes:
         origin: position of the centre of the first pixel in micrometres along "Z", "Y" and "X"; unknown axes missing.
-        framed: the origin is in a frame of reference of the microscope, probably but not certainly in micrometres.
+        framed: the origin is a position of the microscope's stage, for which files say neither where in the field it
+            lies nor, some of them, that it is in micrometres: it is kept as it is, and never places a pixel.
+        stage: the position of the stage, or one for each index along an axis of positions, of an image that is not
+            divided into its positions yet; see `at_position`.
         shift: along axes of unknown position, micrometres from the first pixel of the scan to that of a restored image.
         time_step: seconds from one frame of a time-lapse to the next.
         colors: the display colour of each channel, as "RRGGBB".
@@ -28,6 +31,7 @@ class ImageMetadata:
 
     origin: Mapping[str, float] = field(default_factory=dict)
     framed: bool = False
+    stage: tuple[Mapping[str, float], ...] = ()
     shift: Mapping[str, float] = field(default_factory=dict)
     time_step: float | None = None
     colors: tuple[str, ...] = ()
@@ -52,8 +56,10 @@ class ImageMetadata:
             for axis, factor in scale.items()
             if axis in pixel_size and factor != 1
         }
-        origin = {axis: position + shifts.get(axis, 0.0) for axis, position in self.origin.items()}
-        shift = {axis: step + self.shift.get(axis, 0.0) for axis, step in shifts.items() if axis not in origin}
+        moved = {} if self.framed else shifts
+        origin = {axis: position + moved.get(axis, 0.0) for axis, position in self.origin.items()}
+        unplaced = shifts if self.framed else shifts.keys() - origin.keys()
+        shift = {axis: shifts[axis] + self.shift.get(axis, 0.0) for axis in unplaced}
         planes_kept = all(scale.get(axis, 1) == 1 for axis in "TZ")
         return replace(
             self,
@@ -62,6 +68,11 @@ class ImageMetadata:
             labels=self.labels if planes_kept else (),
             bar_rows=round(self.bar_rows * scale.get("Y", 1)),
         )
+
+    def at_position(self, index: int) -> ImageMetadata:
+        """The metadata of one of the positions of an image."""
+        origin = self.stage[index] if index < len(self.stage) else {}
+        return replace(self, origin=origin or self.origin, framed=bool(origin) or self.framed, stage=())
 
     def of_channels(self, count: int) -> ImageMetadata:
         """What is stated for an image of so many channels: without lists of another length."""

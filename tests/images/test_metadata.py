@@ -17,6 +17,16 @@ def test_the_restored_image_covers_the_same_place() -> None:
     assert (restored.time_step, restored.labels) == (2.5, ("a", "b"))
 
 
+def test_a_position_of_the_stage_stays_and_the_pixels_keep_their_place() -> None:
+    scan = ImageMetadata(stage=({"X": 1.0}, {"X": -250.5, "Y": 3.0}))
+    assert scan.at_position(1) == ImageMetadata(origin={"X": -250.5, "Y": 3.0}, framed=True)
+    assert ImageMetadata(origin={"X": 2.0}).at_position(3) == ImageMetadata(origin={"X": 2.0})
+    restored = scan.at_position(1).scaled({"Y": 0.1, "X": 0.1}, {"Y": 4, "X": 4})
+    assert (restored.origin, restored.framed) == ({"X": -250.5, "Y": 3.0}, True)
+    # Left and upper edge stay where they were: 3/8 of a pixel of the scan before its first pixel's centre.
+    assert restored.shift == pytest.approx({"Y": -0.0375, "X": -0.0375})
+
+
 def test_labels_of_planes_end_where_there_are_more_planes() -> None:
     scan = ImageMetadata(origin={"Z": 1.0}, labels=("a", "b"))
     restored = scan.scaled({"Z": 0.4}, {"Z": 2, "Y": 1, "X": 1})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ _PIXELS = {
     "Bgr96Float": ("f4", 3),
 }
 Bounds = dict[str, tuple[int, int]]
+_STAGE = {"MTBStageAxisX": "X", "MTBStageAxisY": "Y", "MTBFocus": "Z"}  # the axes of Zeiss's drives
 _LETTERS = {"R": "A"}  # of dimensions that other formats call otherwise: rotations are angles
 
 
@@ -55,7 +57,7 @@ def _scenes(document: Any) -> list[tuple[str, int | None, Any]]:
     frames = document.scenes_bounding_rectangle_no_pyramid
     if not frames:
         return [("", None, document.total_bounding_rectangle_no_pyramid)]
-    described = _inside(_metadata(document), "Information", "Image", "Dimensions", "S", "Scenes", "Scene")
+    described = _described_scenes(_metadata(document))
     names = {str(scene.get("@Index")): str(scene.get("@Name") or "") for scene in described}
     several = len(frames) > 1
     return [
@@ -119,8 +121,9 @@ def _image(
     places = [channel - first_channel for channel in channels]
     kept = tuple(names[place] for place in places) if places[-1] < len(names) else ()
     axes = "".join(_LETTERS.get(axis, axis) for axis in outer) + "YXS"
-    pixel_size, shown = _pixel_size(metadata), _shown(metadata, places, dtype)
-    image = LazyImage(path, shape, dtype, axes, pixel_size, reader, kept, document.close, metadata=shown)
+    stated = replace(_shown(metadata, places, dtype), stage=(_stage(metadata, scene),))
+    pixel_size = _pixel_size(metadata)
+    image = LazyImage(path, shape, dtype, axes, pixel_size, reader, kept, document.close, metadata=stated)
     return with_joined_samples(image)
 
 
@@ -171,6 +174,26 @@ def _metadata(document: Any) -> Mapping[str, Any]:
 def _pixel_size(metadata: Mapping[str, Any]) -> dict[str, float]:
     items = _inside(metadata, "Scaling", "Items", "Distance")  # in metres, 0 where unknown
     return known_sizes({item["@Id"]: micrometres(item.get("Value"), "m") for item in items if item["@Id"] in "ZYX"})
+
+
+def _stage(metadata: Mapping[str, Any], scene: int | None) -> dict[str, float]:
+    """Where the stage stood in micrometres: the centre of a scene, else where it was set; empty where unknown."""
+    scenes = _described_scenes(metadata)
+    centres = [str(entry.get("CenterPosition", "")) for entry in scenes if entry.get("@Index") == str(scene or 0)]
+    for centre in centres:
+        return known_sizes(dict(zip("XY", (micrometres(part, "um", True) for part in centre.split(",")), strict=False)))
+    if len(scenes) > 1:
+        return {}
+    places = {}
+    for device in _inside(metadata, "HardwareSetting", "ParameterCollection"):
+        position = device.get("Position")
+        if device.get("@Id") in _STAGE and isinstance(position, Mapping):
+            places[_STAGE[device["@Id"]]] = micrometres(position.get("#text"), position.get("@Unit"), any_sign=True)
+    return known_sizes(places)
+
+
+def _described_scenes(metadata: Mapping[str, Any]) -> list[Any]:
+    return _inside(metadata, "Information", "Image", "Dimensions", "S", "Scenes", "Scene")
 
 
 def _channel_names(metadata: Mapping[str, Any]) -> tuple[str, ...]:

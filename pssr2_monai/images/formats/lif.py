@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ def _image(path: Path, document: Any, series: Any) -> LazyImage:
         reader,
         _dyes(series),
         close,
-        metadata=ImageMetadata(time_step=seconds(_step(series, "T"), "s"), colors=_colors(series)),
+        metadata=ImageMetadata(
+            stage=_stage(series), time_step=seconds(_step(series, "T"), "s"), colors=_colors(series)
+        ),
     )
     return with_joined_samples(image)
 
@@ -88,6 +91,22 @@ def _step(series: Any, axis: str) -> float | None:
     """The distance from one pixel or frame to the next, in metres or seconds."""
     places = series.coords.get(axis, ())
     return abs(float(places[-1] - places[0])) / (len(places) - 1) if len(places) > 1 else None
+
+
+def _stage(series: Any) -> tuple[dict[str, float], ...]:
+    """Where the stage stood in micrometres: for each tile of a mosaic, or for the image; empty where unknown."""
+    image = series.xml_element.find("./Data/Image")
+    tiles = [entry.attrib for entry in image.findall("./Attachment[@Name='TileScanInfo']/Tile")]
+    if tiles:
+        return tuple(_places(tile, {"Z": "PosZ", "Y": "PosY", "X": "PosX"}) for tile in tiles)
+    settings = (entry.attrib for entry in image.iter() if "StagePosX" in entry.attrib)
+    return tuple(
+        _places(setting, {"Z": "ZPosition", "Y": "StagePosY", "X": "StagePosX"}) for setting in settings
+    )[:1]
+
+
+def _places(attributes: Mapping[str, str], names: Mapping[str, str]) -> dict[str, float]:
+    return known_sizes({axis: micrometres(attributes.get(name), "m", any_sign=True) for axis, name in names.items()})
 
 
 def _channels(series: Any) -> list[dict[str, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.images.contents import POSITION
 from pssr2_monai.images.formats.shown import with_joined_samples
 from pssr2_monai.images.formats.units import known_sizes, micrometres, seconds
 from pssr2_monai.images.image import LazyImage, Region
@@ -57,10 +58,22 @@ def _image(path: Path, document: Any) -> LazyImage:
         names if all(names) else (),
         document.close,
         metadata=ImageMetadata(
+            stage=tuple(_stage(document, outer, counts, index) for index in range(sizes.get(POSITION, 1))),
             time_step=_time_step(document),
             colors=tuple("{:02X}{:02X}{:02X}".format(*channel.channel.color[:3]) for channel in channels),
         ),
     )
+
+
+def _stage(document: Any, outer: list[str], counts: list[int], index: int) -> dict[str, float]:
+    """Where the stage stood for the first frame of a position, micrometres; empty where the file does not say it."""
+    place = [index if axis == POSITION else 0 for axis in outer]
+    frame = document.frame_metadata(int(np.ravel_multi_index(place, counts)) if outer else 0)
+    for channel in getattr(frame, "channels", None) or ():  # files of old versions state it otherwise
+        stage = channel.position.stagePositionUm
+        places = {"Z": float(stage.z), "Y": float(stage.y), "X": float(stage.x)}
+        return places if any(places.values()) else {}
+    return {}
 
 
 def _pixel_size(document: Any, channels: list[Any], sizes: dict[str, int]) -> dict[str, float]:

@@ -173,3 +173,27 @@ def test_colours_windows_and_times(shared_data: Path) -> None:
     assert stated.colors == ("FF7E00", "00FF33")
     np.testing.assert_allclose(stated.windows, [(0, 0.059830624856946672 * 65535), (0, 0.24975967040512703 * 65535)])
     assert stated.time_step == pytest.approx(60.075)
+
+
+@pytest.mark.shared_data
+def test_where_the_stage_stood(shared_data: Path) -> None:
+    """As czitools finds it in the subblocks of this file."""
+    with open_image(shared_data / "formats/czi/CellDivision_T3_Z5_CH2_X240_Y170.czi") as image:
+        assert image.metadata.origin == pytest.approx({"X": 16977.153, "Y": 18621.489, "Z": 1116.09})
+        assert image.metadata.framed
+
+
+def test_the_centres_of_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    czi = pytest.importorskip("pylibCZIrw.czi")
+    with czi.create_czi(str(tmp_path / "a.czi")) as document:
+        for scene in range(2):
+            document.write(np.zeros((20, 30, 1), "uint8"), scene=scene, location=(100 * scene, 0))
+    scenes = [{"@Index": "0", "CenterPosition": "51750,-42250.5"}, {"@Index": "1", "@Name": "B2"}]
+    stage = {"@Id": "MTBStageAxisX", "Position": {"@Unit": "µm", "#text": "12.5"}}
+    stated = {
+        "Information": {"Image": {"Dimensions": {"S": {"Scenes": {"Scene": scenes}}}}},
+        "HardwareSetting": {"ParameterCollection": stage},
+    }
+    monkeypatch.setattr("pssr2_monai.images.formats.czi._metadata", lambda document: stated)
+    assert open_image(tmp_path / "a.czi", image=1).metadata.origin == {"X": 51750.0, "Y": -42250.5}
+    assert open_image(tmp_path / "a.czi", image="B2").metadata.origin == {}  # the stage may have been elsewhere

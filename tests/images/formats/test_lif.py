@@ -18,7 +18,7 @@ DIMENSIONS = {"X": 1, "Y": 2, "Z": 3, "T": 4, "M": 10}
 STEPS = {"X": 1e-7, "Y": 2e-7, "Z": 5e-7, "T": 2.5}
 
 
-def series(name: str, block: str, data: np.ndarray, axes: str) -> str:
+def series(name: str, block: str, data: np.ndarray, axes: str, stated: str = "") -> str:
     """The XML of an image whose axes are in the order of the file, channels or colours ("C", "S") among them."""
     strides = dict(zip(axes, np.array(data.strides), strict=True))
     sizes = dict(zip(axes, data.shape, strict=True))
@@ -39,17 +39,17 @@ def series(name: str, block: str, data: np.ndarray, axes: str) -> str:
     )
     return (
         f'<Element Name="{name}" UniqueID="{name}"><Data><Image><ImageDescription><Channels>{channels}</Channels>'
-        f"<Dimensions>{dimensions}</Dimensions></ImageDescription></Image></Data>"
+        f"<Dimensions>{dimensions}</Dimensions></ImageDescription>{stated}</Image></Data>"
         f'<Memory Size="{data.nbytes}" MemoryBlockID="{block}"/></Element>'
     )
 
 
-def write(path: Path, images: dict[str, tuple[np.ndarray, str]]) -> None:
+def write(path: Path, images: dict[str, tuple[np.ndarray, *tuple[str, ...]]]) -> None:
     elements = "".join(series(name, f"Mem{i}", *image) for i, (name, image) in enumerate(images.items()))
     xml = f'<LMSDataContainerHeader Version="2"><Element Name="a"><Children>{elements}</Children></Element>'
     text = f"{xml}</LMSDataContainerHeader>".encode("utf-16-le")
     content = struct.pack("<IIBI", 0x70, len(text) + 5, 0x2A, len(text) // 2) + text
-    for i, (data, _) in enumerate(images.values()):
+    for i, (data, *_) in enumerate(images.values()):
         block = f"Mem{i}".encode("utf-16-le")
         content += struct.pack("<IIBQBI", 0x70, 0, 0x2A, data.nbytes, 0x2A, len(block) // 2) + block + data.tobytes()
     path.write_bytes(content)
@@ -100,6 +100,20 @@ def test_tiles_of_a_mosaic_are_images(tmp_path: Path) -> None:
     image = open_image(tmp_path / "a.lif", image=2)
     assert (image.axes, len(image.entries)) == ("ZYX", 3)
     np.testing.assert_array_equal(image.read(), data[1])
+
+
+def test_positions_of_the_stage(tmp_path: Path) -> None:
+    tiles = "".join(f'<Tile FieldX="{i}" FieldY="0" PosX="{0.01 * i}" PosY="-0.002"/>' for i in range(3))
+    mosaic = f'<Attachment Name="TileScanInfo">{tiles}</Attachment>'
+    setting = '<ATLConfocalSettingDefinition StagePosX="0.0125" StagePosY="0.003" ZPosition="-1.5E-05"/>'
+    single = f'<Attachment Name="HardwareSetting">{setting}</Attachment>'
+    data = noise(3, 20, 30)
+    write(tmp_path / "a.lif", {"Mosaic": (data, "MYX", mosaic), "Stack": (data, "ZYX", single), "None": (data, "ZYX")})
+    second = open_image(tmp_path / "a.lif", image="Mosaic position 3").metadata
+    assert (dict(second.origin), second.framed) == (pytest.approx({"X": 20000.0, "Y": -2000.0}), True)
+    stack = open_image(tmp_path / "a.lif", image="Stack").metadata
+    assert stack.origin == pytest.approx({"X": 12500.0, "Y": 3000.0, "Z": -15.0})
+    assert open_image(tmp_path / "a.lif", image="None").metadata.origin == {}
 
 
 def test_damaged_files_and_a_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

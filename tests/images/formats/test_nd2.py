@@ -29,6 +29,7 @@ def test_real_file(shared_data: Path) -> None:
         assert image.pixel_size == pytest.approx({"X": 0.16780898, "Y": 0.16780898, "Z": 0.5})
         assert image.channel_names == ("5-FAM/pH 9.0", "FM 4-64/2% CHAPS")
         assert image.metadata.colors == ("78E90F", "FE0100")
+        assert image.metadata.origin == pytest.approx({"X": -26056.951209, "Y": -4155.462733, "Z": 3912.3375})
     np.testing.assert_array_equal(image.read(window), expected[window])  # opened again
     image.close()
 
@@ -50,6 +51,13 @@ class _Document:
 
     def voxel_size(self) -> Any:
         return SimpleNamespace(x=0.1, y=0.2, z=0.5)
+
+    def frame_metadata(self, number: int) -> Any:
+        frame = np.unravel_index(number, [n for axis, n in self.sizes.items() if axis not in "CYXS"] or [1])
+        index = [axis for axis in self.sizes if axis not in "CYXS"].index("P") if "P" in self.sizes else 0
+        stage = SimpleNamespace(x=100.0 * int(frame[index]), y=-5.0, z=0.5)
+        channel = SimpleNamespace(position=SimpleNamespace(stagePositionUm=stage))
+        return SimpleNamespace(channels=[channel])
 
     def read_frame(self, number: int) -> np.ndarray:
         return self._frames[number].squeeze()
@@ -73,6 +81,7 @@ def test_axes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, axes: str, calibr
     known = {axis: size for axis, size in {"Z": 0.5, "Y": 0.2, "X": 0.1}.items() if axis in axes}
     assert image.pixel_size == (pytest.approx(known) if calibrated else {})
     assert image.metadata.time_step == 2.5
+    assert image.metadata.origin == {"X": 0.0, "Y": -5.0, "Z": 0.5}
 
 
 def test_positions_are_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +92,7 @@ def test_positions_are_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (image.axes, len(image.entries)) == ("TZYX", 3)
     np.testing.assert_array_equal(image.read(), data[:, 2])
     np.testing.assert_array_equal(image.read(np.s_[1:, 2:, 3:9, :5]), data[1:, 2, 2:, 3:9, :5])
+    assert (image.metadata.origin, image.metadata.framed) == ({"X": 200.0, "Y": -5.0, "Z": 0.5}, True)
 
 
 def test_damaged_files_and_a_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
