@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import tifffile
 
 from pssr2_monai.errors import InputError
@@ -16,6 +18,7 @@ from pssr2_monai.images.files import log_once
 from pssr2_monai.images.formats.tiff_series import files_of, images_of, named_files
 
 COMPANION = ".ome"  # suffix of a file of OME-XML alone
+PLACES = ("TiffData", "BinData", "MetadataOnly")  # what states where the planes of an image are
 UUIDS = "{*}Pixels/{*}TiffData/{*}UUID"
 
 
@@ -35,14 +38,17 @@ def open_tiff(path: Path) -> tifffile.TiffFile:
     if not tif.is_ome:
         return tif
     try:
-        metadata, root, own = _ome_xml(path, tif.ome_metadata or "")
+        metadata, root, own, changed = _ome_xml(path, tif.ome_metadata or "")
     except ElementTree.ParseError:  # which tifffile reads as if there were no such metadata
         return tif
     except FileNotFoundError as error:
         log_once(path, f"the metadata of its set are in {error.filename}, which is missing; it is read by itself")
         return tif
     images = root.findall("{*}Image")
-    changed = _make_ids_distinct(root, metadata.name)
+    changed |= _state_planes(own)
+    for image in own:
+        changed |= _keep_own_planes(image, path, len(tif.pages))
+    changed |= _make_ids_distinct(root, metadata.name)
     if metadata == path and len(own) == len(images) and not changed:
         return tif
     tif.close()
@@ -59,8 +65,9 @@ def _opened(path: Path, root: ElementTree.Element) -> tifffile.TiffFile:
     return tifffile.TiffFile(path, omexml=ElementTree.tostring(root, encoding="unicode"))
 
 
-def _ome_xml(path: Path, xml: str) -> tuple[Path, ElementTree.Element, list[ElementTree.Element]]:
-    """The file that holds the OME-XML of a file of a set, the XML, and those of its images with pixels in the file.
+def _ome_xml(path: Path, xml: str) -> tuple[Path, ElementTree.Element, list[ElementTree.Element], bool]:
+    """The file that holds the OME-XML of a file of a set, the XML, those of its images with pixels in the file, and
+    whether files were renamed, whose new names it has then.
 
     Raises:
         FileNotFoundError: the XML is in a file that is missing.
@@ -81,7 +88,102 @@ def _ome_xml(path: Path, xml: str) -> tuple[Path, ElementTree.Element, list[Elem
     if metadata == path and len({place.get("FileName") for place in places}) == 1:
         for place in places:  # one file, which may have been renamed
             place.set("FileName", path.name)
-    return metadata, root, [image for image in root.iterfind("{*}Image") if _is_in(image, path.name, uuid)]
+    own = [image for image in root.iterfind("{*}Image") if _is_in(image, path.name, uuid)]
+    places = [place for image in own for place in image.iterfind(UUIDS)]
+    missing = [place for place in places if not path.with_name(place.get("FileName") or "-").is_file()]
+    names = _names_by_uuid(path.parent, path.parent.stat().st_mtime_ns) if missing else {}
+    renamed = [place for place in missing if place.text in names]
+    for place in renamed:
+        place.set("FileName", names[str(place.text)])
+    return metadata, root, own, bool(renamed)
+
+
+@lru_cache(16)
+def _names_by_uuid(folder: Path, changed: int) -> dict[str, str]:
+    """The names of the OME-TIFFs in a folder by the UUIDs in their XML; ``changed`` is when the folder was."""
+    names: dict[str, str] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() not in (".tif", ".tiff"):
+            continue
+        try:
+            with tifffile.TiffFile(file) as tif:
+                uuid = ElementTree.fromstring(tif.ome_metadata or "<none/>").get("UUID")
+        except Exception:  # damaged files, which are reported when they are opened
+            continue
+        if uuid:
+            names.setdefault(uuid, file.name)
+    return names
+
+
+def _state_planes(images: Sequence[ElementTree.Element]) -> bool:
+    """State that the pages of a file are the planes of its images, one after the other, where the XML states nothing.
+
+    Returns whether it did not.
+    """
+    parts = [part for image in images for part in image.iterfind("{*}Pixels")]
+    if not parts or any(part.find(f"{{*}}{kind}") is not None for part in parts for kind in PLACES):
+        return False
+    first = 0
+    for part in parts:
+        planes = math.prod(_plane_counts(part, "ZCT"))
+        _add_planes(part, {"IFD": str(first), "PlaneCount": str(planes)})
+        first += planes
+    return True
+
+
+def _keep_own_planes(image: ElementTree.Element, path: Path, pages: int) -> bool:
+    """Reduce an image of a set to the planes in one file if no other file of it is here, and if these are all planes
+    of some frames, depths or channels; return whether it did.
+    """
+    part = image.find("{*}Pixels")
+    stored = [] if part is None else [(place, place.find("{*}UUID")) for place in part.findall("{*}TiffData")]
+    files = {path.name if uuid is None else uuid.get("FileName") or "" for _, uuid in stored}
+    if part is None or len(files) < 2 or any(path.with_name(name).is_file() for name in files - {path.name}):
+        return False
+    axes = part.get("DimensionOrder", "XYZCT")[2:]
+    sizes = _plane_counts(part, axes)
+    page_of: dict[tuple[int, ...], int] = {}
+    for place, uuid in stored:
+        if uuid is not None and uuid.get("FileName") != path.name:
+            continue
+        first = int(np.ravel_multi_index([int(place.get(f"First{axis}", 0)) for axis in axes], sizes, order="F"))
+        count = int(place.get("PlaneCount", 1 if "IFD" in place.attrib else pages))
+        for number in range(count):
+            index = np.unravel_index(first + number, sizes, order="F")
+            page_of[tuple(int(k) for k in index)] = int(place.get("IFD", 0)) + number
+    kept = {axis: sorted({index[i] for index in page_of}) for i, axis in enumerate(axes)}
+    if not page_of or len(page_of) != math.prod(map(len, kept.values())):
+        return False
+    log_once(path, f"holds {len(page_of)} of the {math.prod(sizes)} planes of its set, whose other files are not here")
+    for place, _ in stored:
+        part.remove(place)
+    for number, channel in enumerate(part.findall("{*}Channel")):
+        if number not in kept["C"]:
+            part.remove(channel)
+    for plane in part.findall("{*}Plane"):
+        place_in_set = {axis: int(plane.get(f"The{axis}", 0)) for axis in axes}
+        if any(index not in kept[axis] for axis, index in place_in_set.items()):
+            part.remove(plane)
+            continue
+        for axis, index in place_in_set.items():
+            plane.set(f"The{axis}", str(kept[axis].index(index)))
+    for axis, size in zip(axes, sizes, strict=True):
+        part.set(f"Size{axis}", str(int(part.get(f"Size{axis}", 1)) // size * len(kept[axis])))
+    for index, page in page_of.items():
+        firsts = {f"First{axis}": str(kept[axis].index(k)) for axis, k in zip(axes, index, strict=True)}
+        _add_planes(part, {**firsts, "IFD": str(page), "PlaneCount": "1"})
+    return True
+
+
+def _plane_counts(part: ElementTree.Element, axes: str) -> list[int]:
+    """The numbers of planes of a Pixels element along some axes: the samples of a colour are in one."""
+    channel = part.find("{*}Channel")
+    samples = 1 if channel is None else int(channel.get("SamplesPerPixel", 1))
+    return [int(part.get(f"Size{axis}", 1)) // (samples if axis == "C" else 1) for axis in axes]
+
+
+def _add_planes(part: ElementTree.Element, stated: Mapping[str, str]) -> None:
+    ElementTree.SubElement(part, part.tag.replace("Pixels", "TiffData"), dict(stated))
 
 
 def _is_in(image: ElementTree.Element, name: str, uuid: str | None) -> bool:
@@ -140,7 +242,7 @@ def _files_of_set(path: Path, size: int, changed: int) -> frozenset[Path]:
     try:
         with tifffile.TiffFile(path) as tif:
             if tif.is_ome:
-                _, _, own = _ome_xml(path, tif.ome_metadata or "")
+                _, _, own, _ = _ome_xml(path, tif.ome_metadata or "")
                 names = {name for image in own for name in named_files(image)}
             elif tif.is_mmstack or tif.is_ndtiff:
                 names = {name for image in images_of(tif, path.name) for name in files_of(image.series)}

@@ -253,3 +253,60 @@ def test_a_renamed_file_without_a_known_uuid_reads_its_own_pixels(ramp: Ramp, tm
         np.testing.assert_array_equal(image.read(), arrays[1])
     assert image.channel_names == ("dye",)
     assert len(list_images(tmp_path)) == 4
+
+
+def test_a_renamed_set_is_found_by_its_uuids(ramp: Ramp, tmp_path: Path, write_ome_set: Writer) -> None:
+    data = ramp(3, 20, 30)
+    for file in write_ome_set(tmp_path, data):
+        file.rename(file.with_name(f"cell {file.name}"))
+    assert [path.name for path in list_images(tmp_path)] == ["cell z0.ome.tif"]
+    for z in range(3):
+        image = open_image(tmp_path / f"cell z{z}.ome.tif")
+        assert image.axes == "ZYX"
+        np.testing.assert_array_equal(image.read(), data)
+
+
+def test_a_file_of_a_set_whose_others_are_elsewhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ramp: Ramp
+) -> None:
+    """Three times of two channels and four depths, of which one file holds the second time of the second channel."""
+    data = ramp(3, 2, 4, 20, 30)
+    names = [f"T{t}_C{c}.ome.tif" for t in range(3) for c in range(2)]
+    places = "".join(
+        f'<TiffData FirstT="{i // 2}" FirstC="{i % 2}" IFD="0" PlaneCount="4"><UUID FileName="{name}">urn:{name}</UUID>'
+        "</TiffData>"
+        for i, name in enumerate(names)
+    )
+    planes = "".join(
+        f'<Plane TheT="{t}" TheC="{c}" TheZ="{z}" PositionX="{100 * t + c}" PositionXUnit="µm"/>'
+        for t, c, z in np.ndindex(3, 2, 4)
+    )
+    xml = (
+        f'<?xml version="1.0" encoding="UTF-8"?><OME {OME} UUID="urn:T1_C1.ome.tif"><Image ID="Image:0"><Pixels '
+        'ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="30" SizeY="20" SizeZ="4" SizeC="2" SizeT="3" '
+        'PhysicalSizeX="0.5"><Channel ID="Channel:0" Name="DAPI"/><Channel ID="Channel:1" Name="GFP"/>'
+        f"{places}{planes}</Pixels></Image></OME>"
+    )
+    write_pages(tmp_path / "T1_C1.ome.tif", data[1, 1], xml.encode())
+    image = open_image(tmp_path / "T1_C1.ome.tif")
+    assert (image.axes, image.channel_names, image.pixel_size["X"]) == ("ZYX", ("GFP",), 0.5)
+    assert image.metadata.origin == {"X": 101.0}
+    np.testing.assert_array_equal(image.read(), data[1, 1])
+    assert "holds 4 of the 24 planes of its set" in caplog.text
+
+
+def test_images_whose_xml_does_not_say_where_their_planes_are(tmp_path: Path, ramp: Ramp) -> None:
+    """By the OME model their pages follow one another, in the order of dimensions that it states."""
+    data = ramp(2, 3, 4, 20, 30)  # T, Z, C
+    sizes = 'SizeX="30" SizeY="20" SizeZ="3" SizeC="4"'
+    images = "".join(
+        f'<Image ID="Image:{i}" Name="{name}"><Pixels ID="Pixels:{i}" DimensionOrder="XYCZT" Type="uint16" {sizes} '
+        f'SizeT="{times}" PhysicalSizeX="200" PhysicalSizeXUnit="nm"/></Image>'
+        for i, (name, times) in enumerate([("first", 1), ("second", 2)])
+    )
+    pages = np.concatenate([data[1], *data]).reshape(-1, 20, 30)
+    write_pages(tmp_path / "a.ome.tif", pages, f'<?xml version="1.0"?><OME {OME}>{images}</OME>')
+    image = open_image(tmp_path / "a.ome.tif")
+    assert (image.axes, image.place, image.pixel_size) == ("TZCYX", "image 2 of 2 (second)", {"X": 0.2})
+    np.testing.assert_array_equal(image.read(), data)
+    np.testing.assert_array_equal(open_image(tmp_path / "a.ome.tif", image="first").read(), data[1])
