@@ -19,6 +19,7 @@ from pssr2_monai.data.scales import Blocks, Scales, blocks_of_pair, scale_of_sam
 from pssr2_monai.data.tiles import SheetTiles, Tiles
 from pssr2_monai.errors import InputError, nearest
 from pssr2_monai.images.axes import Frames, factors, frames_of, is_volume, lr_hr_frames, sample_centres
+from pssr2_monai.images.files import stem_of
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity, IntensitySettings
 from pssr2_monai.images.padding import without_data
@@ -319,7 +320,8 @@ def _held_out(paths: Sequence[Path], settings: TileSettings) -> set[Path] | None
         return set()
     if split == "file" and settings.supervision == "noise2noise" and settings.pair_pattern is not None:
         split = settings.pair_pattern  # scans of one field are on one side
-    fields = {path: path.name if split == "file" else group_of(path, split, "split") for path in paths}
+    # An image and its copy in another format have one name.
+    fields = {path: stem_of(path) if split == "file" else group_of(path, split, "split") for path in paths}
     names = list(dict.fromkeys(fields.values()))
     count = max(1, round(len(names) * settings.val_fraction))
     if count >= len(names):

@@ -55,7 +55,7 @@ def list_images(folder: str | Path) -> list[Path]:
 
     An image is a file, or a Zarr folder, with a known suffix in lower or upper case; hidden ones are left out. If there
     are none, each folder that contains images is one stack of slices. Of a set of files that hold planes of one image,
-    the first is listed. Files of other formats are named in the log.
+    the first is listed. Files of other formats, and folders of images next to images, are named in the log.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -67,8 +67,11 @@ def list_images(folder: str | Path) -> list[Path]:
     if skipped:
         names = first_names(sorted(path.name for path in skipped))
         log_once(folder.absolute(), f"left out, since files of their kind are not read: {names}")
-    if not images:
-        images = [entry for entry in entries if entry.is_dir() and any(map(_is_image, entry.iterdir()))]
+    folders = [entry for entry in entries if entry not in images and _holds_images(entry)]
+    if images and folders:
+        names = first_names(sorted(path.name for path in folders))
+        log_once(folder.absolute(), f"folders of images in it are left out: {names}", logging.INFO)
+    images = images or folders
     if not images:
         raise InputError(f"{folder}: holds no image; images end in {', '.join(sorted(SUFFIXES))}")
     images.sort(key=lambda path: natural_order(path.name))
@@ -94,6 +97,13 @@ def _is_image(entry: Path) -> bool:
     module = format_of(entry)
     is_companion = entry.suffix.lower() in SIDECARS
     return module is not None and entry.is_dir() == (module == "omezarr") and not is_companion
+
+
+def _holds_images(entry: Path) -> bool:
+    try:
+        return entry.is_dir() and any(map(_is_image, entry.iterdir()))
+    except OSError:  # no permission, as of the system's folders on a disk
+        return False
 
 
 def _is_sidecar(entry: Path) -> bool:

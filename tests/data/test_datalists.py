@@ -46,6 +46,16 @@ def test_split_by_file_takes_the_last_files_whole(hr_folder: Path) -> None:
     assert len({item["name"] for item in items}) == len(items)
 
 
+def test_an_image_and_its_copy_in_another_format_are_on_one_side(tmp_path: Path) -> None:
+    for number in range(5):
+        plane = np.random.default_rng(number).integers(0, 255, (64, 64), "uint8")
+        tifffile.imwrite(tmp_path / f"cell_{number}.ome.tif", plane)
+        Image.fromarray(plane).save(tmp_path / f"cell_{number}.png")
+    lists = tile_lists(tmp_path, TileSettings(tile=32, split="file", val_fraction=0.3))
+    sides = [{Path(item["label"]).name.split(".")[0] for item in side} for side in (lists.training, lists.validation)]
+    assert sides == [{"cell_0", "cell_1", "cell_2"}, {"cell_3", "cell_4"}]
+
+
 def test_split_by_place_keeps_training_and_validation_apart(hr_folder: Path) -> None:
     lists = tile_lists(hr_folder, TileSettings(tile=32, overlap=16, scale=4, split="place", val_fraction=0.3, guard=4))
     training = _pixels(lists.training, "cell_2.png", (96, 112))

@@ -51,6 +51,17 @@ def test_files_of_other_formats_are_named_once(tmp_path: Path, caplog: pytest.Lo
     assert record.getMessage().endswith("left out, since files of their kind are not read: b.oir, c.vsi, d.jp2")
 
 
+def test_folders_of_images_next_to_images_are_left_out_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("b.tif", "old/a.tif", "stack/0.png", "figures/text.pdf"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    caplog.set_level(logging.INFO)
+    assert list_images(tmp_path) == [tmp_path / "b.tif"]
+    assert caplog.messages == [f"{tmp_path.name}: folders of images in it are left out: old, stack"]
+
+
 @pytest.mark.parametrize(
     ("name", "stem"),
     [

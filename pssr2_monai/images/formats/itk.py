@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import gzip
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +13,11 @@ import itk
 import numpy as np
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.formats.units import known_sizes, micrometres
+from pssr2_monai.images.formats.units import known_sizes, micrometres, seconds
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.metadata import ImageMetadata
 
+NIFTI_UNITS = 123  # the byte with the units of a NIfTI-1
 # Component types by their names in ITK: the dtype, and the ITK type to read them with (Python's ITK lacks signed char).
 _COMPONENTS = {
     "unsigned_char": ("u1", "UC"),
@@ -33,7 +35,8 @@ def open_file(path: Path) -> LazyImage:
     """Open a NRRD, MetaImage or NIfTI image, axes YX, ZYX or TZYX (and S for components), as stored.
 
     The anatomical orientation is not applied. The spacing is in millimetres, as these formats define it, unless a NRRD
-    states its unit; a spacing of exactly 1, the default of these formats, is unknown. The whole image is decoded at
+    states its unit; a spacing of exactly 1, the default of these formats, is unknown, and so is one of a NIfTI that
+    states that its unit is unknown. The whole image is decoded at
     the first read and kept until it is closed: ITK does not read these formats in part.
     """
     header = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
@@ -49,7 +52,8 @@ def open_file(path: Path) -> LazyImage:
     dtype = np.dtype(_COMPONENTS[component][0])
     shape = (*(int(header.GetDimensions(i)) for i in reversed(range(ndim))), samples)
     sizes = _pixel_size(path, {axis: float(header.GetSpacing(i)) for i, axis in enumerate("XYZ"[:ndim])})
-    metadata = ImageMetadata(origin=_origin(header, sizes))
+    step = header.GetSpacing(3) if ndim == 4 else None
+    metadata = ImageMetadata(origin=_origin(header, sizes), time_step=_time_step(path, step))
     decoded: list[np.ndarray] = []
 
     def reader(region: tuple[slice, ...]) -> np.ndarray:
@@ -85,12 +89,30 @@ def _decode_bzip2(path: Path, header: Mapping[str, str], dtype: np.dtype[Any]) -
 
 
 def _pixel_size(path: Path, spacing: Mapping[str, float]) -> dict[str, float]:
+    if _nifti_units(path)[0] is None:
+        return {}
     units = _nrrd_units(path)
     sizes: dict[str, float | None] = {}
     for i, (axis, size) in enumerate(spacing.items()):
         stated = units[i] if i < len(units) else None
         sizes[axis] = micrometres(size, stated or "mm") if stated or size != 1 else None
     return known_sizes(sizes)
+
+
+def _time_step(path: Path, step: float | None) -> float | None:
+    """Seconds from frame to frame, where a NRRD or a NIfTI states the unit; ITK reads those of NIfTI in seconds."""
+    units = _nrrd_units(path)
+    return seconds(step, units[3] if len(units) > 3 else _nifti_units(path)[1])
+
+
+def _nifti_units(path: Path) -> tuple[str | None, str | None]:
+    """The units of space and time in which ITK reads a NIfTI, None for unknown ones; millimetres for other formats."""
+    name = path.name.lower()
+    if not name.endswith((".nii", ".nii.gz")):
+        return "mm", None
+    with gzip.open(path) if name.endswith(".gz") else path.open("rb") as file:
+        code = file.read(NIFTI_UNITS + 1)[NIFTI_UNITS]
+    return ("mm" if code & 0b111 else None), ("s" if code & 0b111000 else None)
 
 
 def _origin(header: Any, sizes: Mapping[str, float]) -> dict[str, float]:

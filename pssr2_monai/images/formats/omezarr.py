@@ -117,7 +117,8 @@ def _ome_attributes(group: zarr.Group) -> Mapping[str, Any]:
 def _multiscale(
     path: Path, group: zarr.Group, attributes: Mapping[str, Any], multiscale: Mapping[str, Any]
 ) -> LazyImage:
-    level = multiscale["datasets"][0]
+    ends = (multiscale["datasets"][0], multiscale["datasets"][-1])  # some writers list the smallest first
+    level = max(ends, key=lambda dataset: group[dataset["path"]].size if dataset["path"] in group else 0)
     array = group[level["path"]]
     # Versions before 0.3 have five axes and no list of them; 0.3 lists their names only.
     described = [

@@ -132,6 +132,26 @@ def test_nifti(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(image.read(np.s_[:, 1:4, :]), data[:, 1:4])
 
 
+@pytest.mark.parametrize(
+    ("units", "size", "step"),
+    [(0, {}, None), (2, {"X": 500.0, "Y": 500.0, "Z": 700.0}, None), (3 + 16, {"X": 0.5, "Y": 0.5, "Z": 0.7}, 0.25)],
+)
+def test_units_of_nifti(tmp_path: Path, units: int, size: dict[str, float], step: float | None) -> None:
+    """Space: 0 unknown, 2 millimetres, 3 micrometres; time: 0 unknown, 16 milliseconds."""
+    (tmp_path / "a.nii").write_bytes(nifti(np.stack([DATA] * 2), (0.5, 0.5, 0.7, 250.0), units))
+    image = open_image(tmp_path / "a.nii")
+    assert (image.axes, image.pixel_size) == ("TZYX", pytest.approx(size, rel=1e-5))
+    assert image.metadata.time_step == (None if step is None else pytest.approx(step))
+
+
+def test_the_time_step_of_a_nrrd(tmp_path: Path) -> None:
+    lines = ["spacings: 200 200 500 1.5", 'units: "nm" "nm" "nm" "min"']
+    (tmp_path / "a.nrrd").write_bytes(nrrd(np.stack([DATA] * 2), *lines))
+    image = open_image(tmp_path / "a.nrrd")
+    assert image.pixel_size == pytest.approx({"X": 0.2, "Y": 0.2, "Z": 0.5})
+    assert image.metadata.time_step == pytest.approx(90.0)
+
+
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     for suffix in (".nrrd", ".mha", ".nii"):
         (tmp_path / f"a{suffix}").write_text("This is no image. " * 100)

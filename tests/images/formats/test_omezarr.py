@@ -60,6 +60,19 @@ def test_units_left_out_are_unknown(ramp: Ramp, tmp_path: Path) -> None:
     assert open_image(tmp_path / "a.zarr").pixel_size == {"X": 0.2}
 
 
+def test_levels_listed_from_the_smallest(ramp: Ramp, tmp_path: Path) -> None:
+    data = ramp(40, 30)
+    levels = [
+        {"path": str(k), "coordinateTransformations": [{"type": "scale", "scale": [0.1 * 2**k, 0.1 * 2**k]}]}
+        for k in (2, 1, 0)
+    ]
+    attributes = {"multiscales": [{"axes": [axis(name, "micrometer") for name in "yx"], "datasets": levels}]}
+    make(tmp_path / "a.zarr", 2, {str(k): data[:: 2**k, :: 2**k] for k in range(3)}, attributes)
+    image = open_image(tmp_path / "a.zarr")
+    assert image.pixel_size == pytest.approx({"Y": 0.1, "X": 0.1})
+    np.testing.assert_array_equal(image.read(), data)
+
+
 def test_old_versions_have_five_axes(ramp: Ramp, tmp_path: Path) -> None:
     data = ramp(1, 2, 3, 40, 30)
     make(tmp_path / "a.zarr", 2, {"0": data}, {"multiscales": [{"version": "0.1", "datasets": [{"path": "0"}]}]})
