@@ -100,9 +100,7 @@ def _stage(series: Any) -> tuple[dict[str, float], ...]:
     if tiles:
         return tuple(_places(tile, {"Z": "PosZ", "Y": "PosY", "X": "PosX"}) for tile in tiles)
     settings = (entry.attrib for entry in image.iter() if "StagePosX" in entry.attrib)
-    return tuple(
-        _places(setting, {"Z": "ZPosition", "Y": "StagePosY", "X": "StagePosX"}) for setting in settings
-    )[:1]
+    return tuple(_places(setting, {"Z": "ZPosition", "Y": "StagePosY", "X": "StagePosX"}) for setting in settings)[:1]
 
 
 def _places(attributes: Mapping[str, str], names: Mapping[str, str]) -> dict[str, float]:
