@@ -149,8 +149,8 @@ def _keep_own_planes(image: ElementTree.Element, path: Path, pages: int) -> bool
         first = int(np.ravel_multi_index([int(place.get(f"First{axis}", 0)) for axis in axes], sizes, order="F"))
         count = int(place.get("PlaneCount", 1 if "IFD" in place.attrib else pages))
         for number in range(count):
-            index = np.unravel_index(first + number, sizes, order="F")
-            page_of[tuple(int(k) for k in index)] = int(place.get("IFD", 0)) + number
+            place_of_plane = np.unravel_index(first + number, sizes, order="F")
+            page_of[tuple(int(k) for k in place_of_plane)] = int(place.get("IFD", 0)) + number
     kept = {axis: sorted({index[i] for index in page_of}) for i, axis in enumerate(axes)}
     if not page_of or len(page_of) != math.prod(map(len, kept.values())):
         return False
@@ -162,11 +162,11 @@ def _keep_own_planes(image: ElementTree.Element, path: Path, pages: int) -> bool
             part.remove(channel)
     for plane in part.findall("{*}Plane"):
         place_in_set = {axis: int(plane.get(f"The{axis}", 0)) for axis in axes}
-        if any(index not in kept[axis] for axis, index in place_in_set.items()):
+        if any(k not in kept[axis] for axis, k in place_in_set.items()):
             part.remove(plane)
             continue
-        for axis, index in place_in_set.items():
-            plane.set(f"The{axis}", str(kept[axis].index(index)))
+        for axis, k in place_in_set.items():
+            plane.set(f"The{axis}", str(kept[axis].index(k)))
     for axis, size in zip(axes, sizes, strict=True):
         part.set(f"Size{axis}", str(int(part.get(f"Size{axis}", 1)) // size * len(kept[axis])))
     for index, page in page_of.items():
