@@ -14,7 +14,7 @@ from pssr2_monai.errors import InputError
 
 logger = logging.getLogger(__name__)
 SUFFIXES = {
-    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8", ".lsm", ".companion.ome"), "tiff"),
+    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8", ".lsm", ".stk", ".companion.ome"), "tiff"),
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp"), "pillow"),
     ".zarr": "omezarr",
     ".czi": "czi",

@@ -48,6 +48,8 @@ def images_of(tif: tifffile.TiffFile, file: str | None) -> list[TiffImage]:
     series = series_without_faults(tif, file or tif.filehandle.name)
     if series[0].kind in BY_PAGE:
         return [image for alike in _alike(series) for image in _by_label(alike)]
+    if series[0].kind == "scanimage":
+        return [TiffImage("", _of_scanimage(series[0]))]
     if series[0].kind not in OF_SETS:
         return [TiffImage(part.name or "", part) for part in series]
     ome = _ome_images(tif, series) if series[0].kind == "ome" else [None] * len(series)
@@ -60,6 +62,32 @@ def images_of(tif: tifffile.TiffFile, file: str | None) -> list[TiffImage]:
         count = len(ElementTree.fromstring(tif.ome_metadata or "").findall("{*}Image"))
         images = [replace(image, ome_image=place if count > place else 0) for place, image in enumerate(images)]
     return images
+
+
+def _of_scanimage(series: TiffPageSeries) -> TiffPageSeries:
+    """The pages of ScanImage along T, Z and C by its settings: channels run fastest, then the frames of a slice.
+
+    Without settings, or where an aborted scan does not fit them, the planes of each channel are one run.
+    """
+    page, pages = series.keyframe, list(series)
+    settings = dict(re.findall(r"\b(h\w+\.\w+) *= *([^\r\n]*)", f"{page.software}\n{page.description}"))
+
+    def number(name: str, default: int) -> int:
+        text = settings.get(f"hStackManager.{name}", "")
+        return int(float(text)) if re.fullmatch(r"[\d.]+", text) and float(text) >= 1 else default
+
+    channels = max(1, len(re.findall(r"\d+", settings.get("hChannels.channelSave", ""))))
+    planes, rest = divmod(len(pages), channels)
+    if rest:
+        return series
+    in_stack = "true" in (settings.get("hStackManager.enable"), settings.get("hFastZ.enable"))
+    slices = number("actualNumSlices", number("numSlices", 1) if in_stack else 1)
+    frames = number("framesPerSlice", 1) if slices > 1 else planes
+    volumes = planes // (slices * frames)
+    if slices * frames * volumes != planes:
+        slices, frames, volumes = 1, planes, 1
+    sizes, axes = ((slices, frames), "ZT") if volumes == 1 else ((volumes, slices, frames), "TZI")
+    return series_like(series, pages, (*sizes, channels, *page.shape), f"{axes}C{page.axes}")
 
 
 def files_of(series: TiffPageSeries) -> dict[str, Path]:

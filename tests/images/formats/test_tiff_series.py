@@ -37,6 +37,34 @@ def test_series_of_one_ome_file(ramp: Ramp, tmp_path: Path) -> None:
     assert open_image(tmp_path / "a.ome.tif", image="s0").shape == (20, 30)
 
 
+@pytest.mark.parametrize(
+    ("settings", "shape", "axes"),
+    [
+        (["hChannels.channelSave = [1;2]", "hStackManager.framesPerSlice = 6"], (6, 2), "TCYX"),
+        (["hChannels.channelSave = 1", "hStackManager.framesPerSlice = Inf"], (12,), "TYX"),
+        (["hStackManager.actualNumSlices = 3", "hStackManager.framesPerSlice = 4"], (3, 4), "ZTYX"),
+        (["hStackManager.enable = true", "hStackManager.numSlices = 12"], (12,), "ZYX"),
+        (["hStackManager.enable = false", "hStackManager.numSlices = 12"], (12,), "TYX"),
+        (["hFastZ.enable = true", "hStackManager.numSlices = 3", "hChannels.channelSave = [2;4]"], (2, 3, 2), "TZCYX"),
+        (["hStackManager.actualNumSlices = 5", "hChannels.channelSave = [1;2]"], (6, 2), "TCYX"),  # aborted
+    ],
+)
+@pytest.mark.parametrize("big", [True, False])
+def test_channels_frames_and_slices_of_scanimage(
+    ramp: Ramp, tmp_path: Path, settings: list[str], shape: tuple[int, ...], axes: str, big: bool
+) -> None:
+    """By the manual of ScanImage, channels run fastest, then frames of a slice, slices, volumes."""
+    data = ramp(12, 20, 30).astype("int16")
+    software = "\n".join(["SI.VERSION_MAJOR = 2020", *(f"SI.{setting}" for setting in settings)])
+    description = "frameNumbers = 1"
+    tifffile.imwrite(
+        tmp_path / "a.tif", data, metadata=None, software=software, description=description, bigtiff=big
+    )
+    image = open_image(tmp_path / "a.tif")
+    assert image.axes == axes
+    np.testing.assert_array_equal(image.read(), data.reshape(*shape, 20, 30))
+
+
 @pytest.mark.parametrize("shaped", [True, False])
 @pytest.mark.parametrize(
     "layouts", [[{}] * 9, [{}, {"compression": "lzw"}, {"compression": "zlib", "tile": (16, 16)}] * 3]
