@@ -57,9 +57,7 @@ def test_channels_frames_and_slices_of_scanimage(
     data = ramp(12, 20, 30).astype("int16")
     software = "\n".join(["SI.VERSION_MAJOR = 2020", *(f"SI.{setting}" for setting in settings)])
     description = "frameNumbers = 1"
-    tifffile.imwrite(
-        tmp_path / "a.tif", data, metadata=None, software=software, description=description, bigtiff=big
-    )
+    tifffile.imwrite(tmp_path / "a.tif", data, metadata=None, software=software, description=description, bigtiff=big)
     image = open_image(tmp_path / "a.tif")
     assert image.axes == axes
     np.testing.assert_array_equal(image.read(), data.reshape(*shape, 20, 30))
