@@ -310,7 +310,7 @@ def _check_size(image: LazyImage, sheet: Sheet, settings: TileSettings) -> None:
 
 
 def _held_out(paths: Sequence[Path], settings: TileSettings) -> set[Path] | None:
-    """Return the files that are wholly for validation, or None in a split by place."""
+    """Return the files that are wholly for validation, copies of one another together; None in a split by place."""
     split = settings.split
     if split == "auto":
         split = "file" if len(paths) >= MIN_FILES_TO_SPLIT_BY_FILE else "place"
@@ -320,14 +320,12 @@ def _held_out(paths: Sequence[Path], settings: TileSettings) -> set[Path] | None
         return set()
     if split == "file" and settings.supervision == "noise2noise" and settings.pair_pattern is not None:
         split = settings.pair_pattern  # scans of one field are on one side
-    # An image and its copy in another format have one name.
     fields = {path: stem_of(path) if split == "file" else group_of(path, split, "split") for path in paths}
-    names = list(dict.fromkeys(fields.values()))
-    count = max(1, round(len(names) * settings.val_fraction))
-    if count >= len(names):
-        raise InputError(f"split: {len(names)} files or fields cannot be divided; add images, or use split 'place'")
-    last = set(names[-count:])
-    return {path for path, name in fields.items() if name in last}
+    order = {name: number for number, name in enumerate(dict.fromkeys(fields.values()))}
+    training = len(order) - max(1, round(len(order) * settings.val_fraction))
+    if training < 1:
+        raise InputError(f"split: {len(order)} files or fields cannot be divided; add images, or use split 'place'")
+    return {path for path, name in fields.items() if order[name] >= training}
 
 
 def _regions(

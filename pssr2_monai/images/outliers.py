@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ STUCK_THRESHOLD = 0.1  # of the threshold, beyond which such pixels are mended
 NEAR_END = 0.1  # of the threshold, within which of such an end fewer pixels lie than at it
 MIN_STUCK_PIXELS = 3  # from which on the least or the greatest value of an image may be such an end
 ROUNDS = 3
+_NEXT = ((-1, 0), (1, 0), (0, -1), (0, 1))
 _RING = ((-2, 0), (2, 0), (0, -2), (0, 2), (-2, -2), (-2, 2), (2, -2), (2, 2))  # pixels at distance 2
 
 Planes = npt.NDArray[Any]
@@ -36,11 +38,12 @@ def outlier_threshold(windows: Sequence[Planes]) -> float:
 
 
 def mended(planes: Planes, threshold: float) -> Planes:
-    """Planes ``(..., Y, X)`` with isolated outliers replaced by the middle of their four neighbours; of the same dtype.
+    """Planes ``(..., Y, X)`` with isolated outliers replaced by the middle of their neighbours; of the same dtype.
 
     An outlier lies further than ``threshold`` from that middle, while its neighbours are as dark as what lies around
     them: the image of a point that a microscope resolved at all spreads to them. Pixels that are stuck at an end of the
-    range are recognised by their number. The input is returned where it has no outlier, and is never changed.
+    range are recognised by their number, in lines, too. The neighbours are the four next to a pixel that are no outliers
+    themselves. The input is returned where it has no outlier, and is never changed.
     """
     if not np.isfinite(threshold) or min(planes.shape[-2:]) < 3:
         return planes
@@ -74,8 +77,16 @@ def _mended(planes: Planes, threshold: float) -> Planes:
     if not outlying.any():
         return planes
     where = tuple(axis[outlying] for axis in places)
+    good = values.copy() if values is planes else values
+    good[where] = np.nan
+    *frames, rows, columns = where
+    around = [good[(*frames, _inside(rows + down, height), _inside(columns + right, width))] for down, right in _NEXT]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of pixels within a cluster, which has to shrink first
+        mends = np.nanmedian(around, axis=0)
+    mends = np.where(np.isnan(mends), planes[where], mends)
     result = planes.copy()
-    result[where] = middle[where] if planes.dtype.kind == "f" else np.rint(middle[where])
+    result[where] = mends if planes.dtype.kind == "f" else np.rint(mends)
     return result
 
 

@@ -48,6 +48,21 @@ def test_photons_and_points_of_light_stay() -> None:
     np.testing.assert_array_equal(mended(image, outlier_threshold([image])), image)
 
 
+@pytest.mark.parametrize("value", [65535, 0])
+@pytest.mark.parametrize("shape", [(1, 2), (2, 1), (2, 2), (1, 5), (1, 256), (256, 1)])
+def test_clusters_and_lines_of_stuck_pixels(shape: tuple[int, int], value: int) -> None:
+    """They become like the pixels beside them: within the noise of two and a slope, as single ones do."""
+    scan = _scan(7) + np.uint16(6000)  # so that no pixel of the scene lies at an end
+    stuck = np.zeros(scan.shape, bool)
+    for y, x in ((30, 0), (100, 0), (171, 0)) if shape[1] > 100 else ((0, 40), (0, 133), (0, 250)):
+        stuck[y : y + shape[0], x : x + shape[1]] = True
+    spoilt = np.where(stuck, value, scan).astype(scan.dtype)
+    result = mended(spoilt, outlier_threshold([spoilt]))
+    np.testing.assert_array_equal(result[~stuck], scan[~stuck])
+    error = np.sqrt(np.mean((result.astype(float) - scan)[stuck] ** 2))
+    assert error < 700
+
+
 def test_each_plane_of_a_stack_is_mended() -> None:
     stack = np.stack([_scan(seed) for seed in range(3)])
     threshold = outlier_threshold(list(stack))
