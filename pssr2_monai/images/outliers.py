@@ -38,12 +38,12 @@ def outlier_threshold(windows: Sequence[Planes]) -> float:
 
 
 def mended(planes: Planes, threshold: float) -> Planes:
-    """Planes ``(..., Y, X)`` with isolated outliers replaced by the middle of those of their four neighbours that are none;
-    of the same dtype.
+    """Planes ``(..., Y, X)`` with isolated outliers replaced by the middle of their good neighbours; of the same dtype.
 
-    An outlier lies further than ``threshold`` from the middle of all four, while its neighbours are as dark as what lies around
-    them: the image of a point that a microscope resolved at all spreads to them. Pixels that are stuck at an end of the
-    range are recognised by their number, also in lines. The input is returned where it has no outlier, and is never changed.
+    An outlier lies further than ``threshold`` from the middle of its four neighbours, while these are as dark as what
+    lies around them: the image of a point that a microscope resolved at all spreads to them. Pixels that are stuck at
+    an end of the range are recognised by their number, also in lines. The input is returned where it has no outlier,
+    and is never changed.
     """
     if not np.isfinite(threshold) or min(planes.shape[-2:]) < 3:
         return planes
