@@ -31,7 +31,17 @@ from pssr2_monai.registered_names import (
     short_names,
 )
 
-OWN_NETWORKS = ["AsVolume", "RCAN", "RDResUNet", "RDResUNetA", "ResUNet", "ResUNetA", "SwinIR"]
+OWN_NETWORKS = [
+    "AsVolume",
+    "NAFNet",
+    "RCAN",
+    "RDResUNet",
+    "RDResUNetA",
+    "ResUNet",
+    "ResUNetA",
+    "ScaledRestormer",
+    "SwinIR",
+]
 MONAI_ARGUMENTS: dict[str, dict[str, Any]] = {
     "AttentionUnet": {"channels": [4, 8], "strides": [2]},
     "AutoEncoder": {"channels": [4, 4], "strides": [1, 1]},

@@ -73,6 +73,43 @@ class PixelShuffle(nn.Module):
         return f"factors={self.factors}"
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each pixel, of ``(batch, channels, Y, X)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The permuted view is channels_last, which convolutions keep: nothing is copied.
+        y = F.layer_norm(ordered(x.permute(0, 2, 3, 1)), self.normalized_shape, self.weight, self.bias, self.eps)
+        return ordered(y.permute(0, 3, 1, 2))
+
+
+class LocalMean(nn.Module):
+    """The mean of each channel around each pixel, ``(batch, channels, Y, X)``, or of the whole input.
+
+    Args:
+        side: of the cells that the input is divided into, and which divides its size: a pixel has the mean of its
+            cell, interpolated linearly between the middles of cells; None for the mean of the whole, ``(batch,
+            channels, 1, 1)``.
+    """
+
+    def __init__(self, side: int | None) -> None:
+        super().__init__()
+        self.side = side or 0
+        self.zoom = [float(self.side)] * 2
+
+    def cells(self, x: Tensor) -> Tensor:
+        """The mean of each cell."""
+        return F.avg_pool2d(x, self.side) if self.side > 0 else x.mean(dim=[2, 3], keepdim=True)
+
+    def spread(self, cells: Tensor) -> Tensor:
+        """Interpolate what was computed from the means of the cells."""
+        if self.side < 2:
+            return cells
+        return F.interpolate(cells, scale_factor=self.zoom, mode="bilinear", align_corners=False)
+
+    def extra_repr(self) -> str:
+        return f"side={self.side}"
+
+
 class ResBlock(nn.Module):
     """``depth + 1`` normalised convolutions and a 1x1 convolution in parallel, added and rectified (Zhang et al. 2018).
 

@@ -30,6 +30,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "rdresunet_a": {"_target_": "RDResUNetA", "channels": [16, 8], "dilations": [[1], [1, 2]]} | POOLED | RDNET,
     "swinir": {"_target_": "SwinIR", "embed_dim": 8, "depths": [2], "heads": [2], "window": 8, "features": 8},
     "rcan": {"_target_": "RCAN", "groups": 1, "blocks": 1, "features": 8, "reduction": 2},
+    "nafnet": {"_target_": "NAFNet", "width": 8, "encoder": [1, 1], "middle": 1, "decoder": [1, 1]},
+    "restormer": {"_target_": "ScaledRestormer", "width": 8, "blocks": [1, 1], "heads": [1, 2], "refinement": 1},
     "resunet_volume": {"_target_": "ResUNet", "scale": [4, 1, 1]} | VOLUME,
     "rcan_volume": {"_target_": "RCAN", "scale": [1, 2, 2], "spatial_dims": 3, "groups": 1, "blocks": 1, "features": 8},
 }

@@ -32,6 +32,10 @@ def test_every_network_exports_to_every_format(
 ) -> None:
     pytest.importorskip("onnxruntime")
     network, weights = saved(network_name)
+    if (network_name, format) == ("restormer", "torchscript"):  # MONAI's code cannot be scripted
+        with pytest.raises(InputError, match="cannot be exported as torchscript, try another format"):
+            export(weights, tmp_path / "model.ts")
+        return
     done = export(weights, tmp_path / f"model{FORMATS[format].suffix}")
     assert done.format == format
     assert done.difference < 1e-3

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks.blocks import (
     AtrousBlock,
+    ChannelNorm,
+    LocalMean,
     PixelShuffle,
     PyramidPool,
     Reconstruction,
@@ -97,3 +99,18 @@ def test_atrous_block_without_norm_leaves_its_input_alone() -> None:
         expected = expected + F.conv2d(x.relu(), conv.weight, conv.bias, padding=dilation, dilation=dilation)
     torch.testing.assert_close(block(x), expected.relu())
     assert torch.equal(x, before)
+
+
+def test_channels_of_each_pixel_are_normalised() -> None:
+    x = random_image(2, 6, 3, 5)
+    y = ChannelNorm(6)(x)
+    torch.testing.assert_close(y, (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, correction=0) + 1e-5) ** 0.5)
+
+
+def test_local_means_of_a_ramp_are_the_ramp_between_the_middles_of_cells() -> None:
+    x = torch.arange(24.0).expand(1, 2, 8, 24)
+    y = LocalMean(4).spread(LocalMean(4).cells(x))
+    torch.testing.assert_close(y, x.clamp(1.5, 21.5))
+    whole = LocalMean(None)
+    assert whole.spread(whole.cells(x)).flatten().tolist() == [11.5, 11.5]
+    assert torch.equal(LocalMean(1).spread(LocalMean(1).cells(x)), x)

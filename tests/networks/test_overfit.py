@@ -12,7 +12,17 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from pssr2_monai.networks import RCAN, RDResUNet, RDResUNetA, ResUNet, ResUNetA, ScaledNetwork, SwinIR
+from pssr2_monai.networks import (
+    RCAN,
+    NAFNet,
+    RDResUNet,
+    RDResUNetA,
+    ResUNet,
+    ResUNetA,
+    ScaledNetwork,
+    ScaledRestormer,
+    SwinIR,
+)
 from pssr2_monai.training.losses import MSSSIML1Loss
 
 RDNET = {
@@ -30,6 +40,8 @@ NETWORKS: dict[str, Callable[[], ScaledNetwork]] = {
     "rdresunet_a": partial(RDResUNetA, depth=0, dilations=((1,), (1, 3)), pool_sizes=(1, 2), **RDNET),
     "swinir": partial(SwinIR, embed_dim=24, depths=(2, 2), heads=(2, 2), features=32, drop_path=0.0),
     "rcan": partial(RCAN, groups=2, blocks=2, features=32, reduction=4),
+    "nafnet": partial(NAFNet, width=32, encoder=(1, 1), middle=1, decoder=(1, 1)),
+    "restormer": partial(ScaledRestormer, width=24, blocks=(1, 1), heads=(1, 2), refinement=1, neighbourhood=16),
 }
 
 
