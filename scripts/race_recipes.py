@@ -195,10 +195,8 @@ def table(runs: Sequence[Run]) -> str:
     if not runs:
         return "no training is finished yet"
     groups = list(runs[0].scores)
-    lines = [
-        f"| recipe | parameters (M) | seeds | steps | CPU s | {' | '.join(f'{group}, dB / SSIM' for group in groups)} |",
-        "|---" * (5 + len(groups)) + "|",
-    ]
+    header = ["recipe", "parameters (M)", "seeds", "steps", "CPU s", *(f"{group}, dB / SSIM" for group in groups)]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     by_recipe: dict[str, list[Run]] = {}
     for run in runs:
         by_recipe.setdefault(run.recipe, []).append(run)

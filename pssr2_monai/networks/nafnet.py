@@ -101,8 +101,8 @@ class NAFNet(ScaledNetwork):
         coarsest = fold * 2 ** len(encoder)
         if neighbourhood is not None and (neighbourhood < 1 or neighbourhood % coarsest):
             raise InputError(
-                f"neighbourhood: found {neighbourhood}; give None or a multiple of {coarsest}, the pixels of one at the "
-                f"coarsest of {len(encoder) + 1} levels with fold {fold}"
+                f"neighbourhood: found {neighbourhood}; give None or a multiple of {coarsest}, the pixels of one at "
+                f"the coarsest of {len(encoder) + 1} levels with fold {fold}"
             )
         super().__init__(
             2, in_channels, out_channels, scale, interpolate, value_range, lcm(coarsest, neighbourhood or 1)
