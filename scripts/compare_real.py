@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument(
         "--weights", nargs="*", default=[], metavar="[NAME=]FILE", help="files, or names of bundled ones"
     )
+    parser.add_argument("--orientations", type=int, default=1, help="that restoring averages: 1, 4 or 8")
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=GROUPS)
     parser.add_argument(
         "--fields", default="f(2[89]|3)", help="regular expression of the names of sem_real2x to compare"
@@ -91,7 +92,7 @@ def main() -> None:
     if not pairs:
         raise SystemExit("nothing to compare: give the data folder, or --crappified FOLDER")
     results: dict[str, dict[str, np.ndarray]] = {}  # by method and the name of the pair
-    for method, function in {**filters(), **networks(options.weights)}.items():
+    for method, function in {**filters(), **networks(options.weights, options.orientations)}.items():
         start = time.process_time()
         results[method] = function(pairs)
         print(f"{method}: {time.process_time() - start:.0f} CPU s", file=sys.stderr, flush=True)
@@ -169,16 +170,16 @@ def best_gaussian(pair: Pair) -> np.ndarray:
     return max(trials, key=lambda trial: score(trial, pair.hr)[0])
 
 
-def networks(weights: Sequence[str]) -> dict[str, Method]:
+def networks(weights: Sequence[str], orientations: int = 1) -> dict[str, Method]:
     """The methods of weights, by their name or that of their file."""
     methods = {}
     for words in weights:
         name, _, path = words.rpartition("=")
-        methods[name or path] = partial(restored, path=path)
+        methods[name or path] = partial(restored, path=path, orientations=orientations)
     return methods
 
 
-def restored(pairs: Sequence[Pair], path: str) -> dict[str, np.ndarray]:
+def restored(pairs: Sequence[Pair], path: str, orientations: int = 1) -> dict[str, np.ndarray]:
     """Restore the pairs of the weights' scale, or of a smaller one, to whose truth the result is averaged down."""
     _, record = load_weights(path)
     scale = factors(record.scale)[-1]
@@ -188,7 +189,8 @@ def restored(pairs: Sequence[Pair], path: str) -> dict[str, np.ndarray]:
             continue
         with tempfile.TemporaryDirectory() as folder:
             tifffile.imwrite(Path(folder, "lr.tif"), pair.lr)
-            sr = tifffile.imread(restore(Path(folder, "lr.tif"), Path(folder, "sr.tif"), path)[0])
+            files = restore(Path(folder, "lr.tif"), Path(folder, "sr.tif"), path, orientations=orientations)
+            sr = tifffile.imread(files[0])
         images[pair.name] = downscale_local_mean(sr.astype(np.float32), (scale // pair.scale,) * 2)
     return images
 

@@ -71,6 +71,8 @@ def restore_with_maps(
     options = merge_options(options, keywords)
     if uncertainty and options.shared:
         raise InputError("uncertainty: is measured by one process alone; leave out workers and scheduler")
+    if uncertainty and options.orientations > 1:
+        raise InputError("orientations: uncertainty averages over all of them by itself; leave it out")
     maps = partial(map_outputs, fidelity=fidelity, uncertainty=uncertainty)
     with (
         open_engine(options, several[0]) as engine,

@@ -21,7 +21,7 @@ from pssr2_monai.images.windows import ORIENTATIONS, fit_image_intensity, turned
 from pssr2_monai.images.writer import Writer, remove
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights
-from pssr2_monai.restoration.inferer import SeamlessInferer
+from pssr2_monai.restoration.inferer import ORIENTATION_COUNTS, SeamlessInferer
 from pssr2_monai.restoration.journal import journal_of
 from pssr2_monai.restoration.layout import Strip, layout_of
 from pssr2_monai.restoration.restore_file import output_writer
@@ -46,7 +46,7 @@ class MeanAndSpread(torch.nn.Module):
 
     def __init__(self, networks: Sequence[torch.nn.Module], orientations: int = ORIENTATIONS) -> None:
         super().__init__()
-        if orientations not in (1, 4, ORIENTATIONS):
+        if orientations not in ORIENTATION_COUNTS:
             raise InputError(f"orientations: {orientations} is not 1, 4 or {ORIENTATIONS}")
         if len(networks) * orientations < 2:
             raise InputError("uncertainty: one network in one orientation has no spread; give more of either")

@@ -15,13 +15,14 @@ from monai.inferers import Inferer
 from torch.profiler import record_function
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.windows import reflect_indices, rounded_up
+from pssr2_monai.images.windows import ORIENTATIONS, reflect_indices, rounded_up, turned
 from pssr2_monai.networks.precision import choose_precision, in_precision
 from pssr2_monai.restoration.openvino_network import OpenVINONetwork, check_openvino
 
 GRID = 32  # windows begin at multiples in Y and X: what a network that pools computes depends on where its grid lies
 DEPTH, DEPTH_GRID = 48, 8  # frames of a window of a volume, and the multiples at which windows begin along them
 PLANE_WINDOW, VOLUME_WINDOW = 640, 96  # default sides in LR pixels: larger ones overlap less, and take more memory
+ORIENTATION_COUNTS = (1, 4, ORIENTATIONS)
 BACKENDS, INT8 = ("torch", "openvino"), "int8"
 Read = Callable[[Sequence[int]], torch.Tensor]  # of the window that begins at a pixel of each axis
 Place = tuple[range, ...]  # LR pixels along each axis
@@ -47,6 +48,8 @@ class SeamlessInferer(Inferer):
         backend: ``torch``, or ``openvino`` for networks on the processor.
         volume: whether the frames are the depth of a volume, divided into windows, too.
         depth: largest number of frames in a window of a volume.
+        orientations: how many flips and turns of each window are restored, turned back and averaged: 8; 4, without Y
+            and X swapped; or 1, the window as it is.
 
     Raises:
         InputError: an argument that is out of range, or a backend that is not installed.
@@ -61,6 +64,7 @@ class SeamlessInferer(Inferer):
         backend: str = "torch",
         volume: bool = False,
         depth: int = DEPTH,
+        orientations: int = 1,
     ) -> None:
         super().__init__()
         if backend not in BACKENDS:
@@ -71,6 +75,8 @@ class SeamlessInferer(Inferer):
             raise InputError("precision 'int8': needs backend 'openvino'; add that, or take auto, float32 or bfloat16")
         else:
             choose_precision(precision, torch.device("cpu"))  # refuses a name that it does not know
+        if orientations not in ORIENTATION_COUNTS:
+            raise InputError(f"orientations: {orientations!r} is not 1, 4 or {ORIENTATIONS}")
         window = window or (VOLUME_WINDOW if volume else PLANE_WINDOW)
         if window < 2 * GRID or window % GRID:
             raise InputError(f"window: {window} LR pixels; take a multiple of {GRID}, at least {2 * GRID}")
@@ -82,7 +88,7 @@ class SeamlessInferer(Inferer):
             )
         self.window, self.overlap, self.batch_size = window, overlap, batch_size
         self.precision, self.backend = precision, backend
-        self.volume, self.depth = volume, depth
+        self.volume, self.depth, self.orientations = volume, depth, orientations
         self._samples: Sequence[torch.Tensor] | None = None
         self._openvino: dict[int, OpenVINONetwork] = {}
 
@@ -175,7 +181,8 @@ class SeamlessInferer(Inferer):
             if window < 2 * GRID or window == self.window:
                 return None
         overlap = None if self.overlap is None else max(self.overlap, _least_shared(window, GRID) / window)
-        smaller = SeamlessInferer(window, overlap, batch, self.precision, self.backend, self.volume, self.depth)
+        smaller = copy(self)
+        smaller.window, smaller.overlap, smaller.batch_size, smaller._openvino = window, overlap, batch, {}
         return smaller.halved(times - 1)
 
     def predicted(
@@ -193,8 +200,16 @@ class SeamlessInferer(Inferer):
                 self._openvino[id(network)] = OpenVINONetwork(network, dtype, samples)
             predict = self._openvino[id(network)]
         with record_function("network"):
-            outputs, batch = predict(inputs), len(windows[0])
+            outputs, batch = self._averaged(predict, inputs), len(windows[0])
         return [outputs[first : first + batch] for first in range(0, len(outputs), batch)]
+
+
+    def _averaged(self, predict: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
+        """The mean of the outputs for the orientations of the input."""
+        outputs = predict(inputs)
+        for number in range(1, self.orientations):
+            outputs = outputs + turned(predict(turned(inputs, number).contiguous()), number, back=True)
+        return outputs / self.orientations if self.orientations > 1 else outputs
 
 
 def _least_shared(window: int, grid: int) -> int:

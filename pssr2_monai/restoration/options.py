@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pssr2_monai.errors import InputError, UsageError, nearest
-from pssr2_monai.images.axes import is_volume
+from pssr2_monai.images.axes import factors, is_volume
 
 if TYPE_CHECKING:
     from pssr2_monai.networks.record import Record
@@ -26,6 +26,8 @@ class RestoreOptions:
             windows take less memory.
         overlap: Share of a window that it has in common with the next, below 1; by default 64 LR pixels, for windows
             below 256 a quarter, which is the least.
+        orientations: 8 restores each window in its eight flips and turns and writes their mean: less noise left, mostly
+            0.1 to 0.2 dB better, in eight times the time; 4 leaves out those with Y and X swapped.
         precision: auto, float32 or bfloat16; with backend openvino also int8, twice as fast on most processors.
         backend: torch, or openvino, which is faster on some processors.
         device: cpu, cuda, cuda:1 and so on; by default a GPU where there is one, for several workers one each.
@@ -53,6 +55,7 @@ class RestoreOptions:
 
     window: int | None = None
     overlap: float | None = None
+    orientations: int = 1
     precision: str = "auto"
     backend: str = "torch"
     device: str | None = None
@@ -84,12 +87,15 @@ class RestoreOptions:
 
     def inferer(self, record: Record) -> SeamlessInferer:
         """The inferer for a network with this record; windows too small for the overlap are an InputError."""
+        _, along_y, along_x = factors(record.scale)
+        if self.orientations > 4 and along_y != along_x:
+            raise InputError(f"orientations: 8 needs one scale for Y and X, but the weights have {record.scale}; give 4")
         return self._inferer(is_volume(record.scale))
 
     def _inferer(self, volume: bool) -> SeamlessInferer:
         from pssr2_monai.restoration.inferer import SeamlessInferer  # loads torch and MONAI, which help does not need
 
-        return SeamlessInferer(self.window, self.overlap, precision=self.precision, backend=self.backend, volume=volume)
+        return SeamlessInferer(self.window, self.overlap, precision=self.precision, backend=self.backend, volume=volume, orientations=self.orientations)
 
 
 def merge_options(options: RestoreOptions | None, keywords: Mapping[str, Any]) -> RestoreOptions:

@@ -195,7 +195,8 @@ def network_settings(network: torch.nn.Module, record: Record, inferer: Seamless
     weights = 0
     for tensor in network.state_dict().values():
         weights = zlib.crc32(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes(), weights)
-    windows = [inferer.window, inferer.overlap, inferer.batch_size, inferer.precision, inferer.backend]
+    names = ("window", "overlap", "batch_size", "orientations", "precision", "backend")
+    windows = [getattr(inferer, name) for name in names]
     return {"weights": weights, "record": asdict(record), "windows": windows}
 
 

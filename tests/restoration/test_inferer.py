@@ -112,6 +112,28 @@ def test_options_out_of_range_are_refused() -> None:
         SeamlessInferer(window=100)
 
 
+class Shifting(torch.nn.Module):
+    """Adds the pixel to the left: a network that treats an image and its mirror image differently."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.roll(x, 1, dims=-1)
+
+
+def test_orientations_are_averaged() -> None:
+    image = torch.rand(1, 1, 100, 90)
+    padded = F.pad(image, (1, 1, 1, 1))
+    around = padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1] + padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]
+    sideways = (padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]) / 2
+    for count, expected in ((8, image + around / 4), (4, image + sideways)):
+        restored = SeamlessInferer(precision="float32", orientations=count)(image, Shifting())
+        torch.testing.assert_close(restored[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1])
+    mirrored = SeamlessInferer(64, orientations=8)(image.flip(-1), Shifting()).flip(-1)
+    torch.testing.assert_close(mirrored, SeamlessInferer(64, orientations=8)(image, Shifting()))
+    assert SeamlessInferer(batch_size=2, orientations=8).halved().orientations == 8
+    with pytest.raises(InputError, match="orientations: 2 is not 1, 4 or 8"):
+        SeamlessInferer(orientations=2)
+
+
 def test_less_memory_keeps_the_overlap_that_was_asked_for() -> None:
     smaller = SeamlessInferer(window=512, overlap=0.5, batch_size=2).halved(2)
     assert smaller is not None

@@ -21,6 +21,7 @@ from pssr2_monai.restoration.restore import restore
     [
         ({"window": 100}, "window: 100 LR pixels; take a multiple of 32"),
         ({"overlap": 0.05}, "overlap: 0.05 of a window of 640"),
+        ({"orientations": 3}, "orientations: 3 is not 1, 4 or 8"),
         ({"precision": "float8"}, "precision: 'float8' is unknown"),
         ({"precision": "int8"}, "precision 'int8': needs backend 'openvino'"),
         ({"backend": "onnx"}, "backend: 'onnx' is unknown"),
@@ -39,6 +40,13 @@ def test_every_option_is_described_once() -> None:
     documented = inspect.getdoc(RestoreOptions) or ""
     for name in inspect.signature(RestoreOptions).parameters:
         assert documented.count(f"\n    {name}: ") == 1, name
+
+
+def test_images_of_two_scales_are_not_turned_by_a_quarter() -> None:
+    record = Record(network={}, scale=[1, 2, 4])
+    with pytest.raises(InputError, match=r"orientations: 8 needs one scale for Y and X, but the weights have .*4\]"):
+        RestoreOptions(orientations=8).inferer(record)
+    assert RestoreOptions(orientations=4).inferer(record).orientations == 4
 
 
 def test_keywords_replace_options_and_unknown_ones_are_refused(tiny_weights: Path, tmp_path: Path) -> None:

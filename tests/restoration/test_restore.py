@@ -81,6 +81,21 @@ def test_the_format_follows_the_input_unless_asked(
     assert not (tmp_path / "b.jp2").exists()
 
 
+def test_a_mirrored_file_is_restored_as_its_mirror_image_by_all_orientations(
+    tiny_weights: Path, tmp_path: Path
+) -> None:
+    scan = np.random.default_rng(0).uniform(0, 1, (40, 56)).astype(np.float32)
+    restored = {}
+    for name, pixels in {"scan": scan, "mirrored": scan[:, ::-1]}.items():
+        write_image(tmp_path / f"{name}.tif", pixels, axes="YX", pixel_size={})
+        for count in (1, 8):
+            options = {"orientations": count, "precision": "float32"}
+            written = restore(tmp_path / f"{name}.tif", tmp_path / f"{name}_{count}.tif", tiny_weights, **options)
+            restored[name, count] = tifffile.imread(written[0])
+    np.testing.assert_allclose(restored["mirrored", 8][:, ::-1], restored["scan", 8], atol=1e-5)
+    assert abs(restored["mirrored", 1][:, ::-1] - restored["scan", 1]).max() > 1e-3
+
+
 def test_restoring_is_profiled_on_demand(tiny_weights: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "lr.tif", np.zeros((70, 150), np.uint8), axes="YX", pixel_size={})
     restore(tmp_path / "lr.tif", tmp_path / "hr.tif", tiny_weights, window=64, profile=tmp_path / "profile")
