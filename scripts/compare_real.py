@@ -1,7 +1,7 @@
 r"""Weights against filters on real pairs, and on crappified images.
 
 Real noisy images and their clean partners: fluorescence at scale 1 (Hagen 2021, right quarter; W2S, two fields) and
-SEM at scale 2 (the fields of ``--fields``). A network of a larger scale than the pair's is averaged down to the truth's
+SEM at scale 2 (the fields of ``--fields``; their slow scans lie up to 10 pixels aside, and are registered first). A network of a larger scale than the pair's is averaged down to the truth's
 size. Filters see the image alone, before bicubic interpolation at scale 2; only the best Gaussian filter is chosen with
 the truth, as an upper bound of what such a filter may bring.
 
@@ -34,6 +34,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from skimage.transform import downscale_local_mean
 
+from pssr2_monai.calibration.registration.alignment import align
 from pssr2_monai.evaluation.compare import upscale
 from pssr2_monai.evaluation.filters import denoise
 from pssr2_monai.images.axes import factors
@@ -130,7 +131,14 @@ def real_pairs(data: Path, groups: Sequence[str], fields: str) -> Iterator[Pair]
     if "sem_real2x" in groups:
         folder = data / "em_pairs/sem_real2x/train"
         for path in sorted(file for file in (folder / "LR").iterdir() if re.search(fields, file.name)):
-            yield Pair("sem_real2x", path.stem, path.stem.split("_")[0], read(path), read(folder / "HR" / path.name), 2)
+            lr, hr = aligned(read(path), read(folder / "HR" / path.name), 2)
+            yield Pair("sem_real2x", path.stem, path.stem.split("_")[0], lr, hr, 2)
+
+
+def aligned(lr: np.ndarray, hr: np.ndarray, scale: int) -> tuple[np.ndarray, np.ndarray]:
+    """The common part of both images, HR resampled to the places of LR."""
+    alignment = align(lr, hr, scale, "shift")
+    return lr[alignment.window.slices()], alignment.resampled(hr, alignment.window)
 
 
 def crappified_pairs(folder: Path, preset: str, seed: int) -> Iterator[Pair]:
