@@ -1,9 +1,10 @@
 r"""Weights against filters on real pairs, and on crappified images.
 
 Real noisy images and their clean partners: fluorescence at scale 1 (Hagen 2021, right quarter; W2S, two fields) and
-SEM at scale 2 (the fields of ``--fields``; their slow scans lie up to 10 pixels aside, and are registered first). A network of a larger scale than the pair's is averaged down to the truth's
-size. Filters see the image alone, before bicubic interpolation at scale 2; only the best Gaussian filter is chosen with
-the truth, as an upper bound of what such a filter may bring.
+SEM at scale 2 (the fields of ``--fields``, registered first: their slow scans lie up to ten pixels aside). A network of
+a larger scale than the pair's is averaged down to the truth's size. Filters see the image alone, before bicubic
+interpolation at scale 2; only the best Gaussian filter is chosen with the truth, as an upper bound of what such a
+filter may bring.
 
 One scorer judges all: gain and offset of the least squared error to the truth, whose range from its 0.1 to its 99.9
 percentile is the data range; PSNR and SSIM (Gaussian window) of scikit-image. Intervals (95 %, bootstrap) resample

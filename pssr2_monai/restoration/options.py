@@ -89,13 +89,20 @@ class RestoreOptions:
         """The inferer for a network with this record; windows too small for the overlap are an InputError."""
         _, along_y, along_x = factors(record.scale)
         if self.orientations > 4 and along_y != along_x:
-            raise InputError(f"orientations: 8 needs one scale for Y and X, but the weights have {record.scale}; give 4")
+            raise InputError(f"orientations: 8 needs one scale of Y and X, not {record.scale}; give 4")
         return self._inferer(is_volume(record.scale))
 
     def _inferer(self, volume: bool) -> SeamlessInferer:
         from pssr2_monai.restoration.inferer import SeamlessInferer  # loads torch and MONAI, which help does not need
 
-        return SeamlessInferer(self.window, self.overlap, precision=self.precision, backend=self.backend, volume=volume, orientations=self.orientations)
+        return SeamlessInferer(
+            self.window,
+            self.overlap,
+            precision=self.precision,
+            backend=self.backend,
+            volume=volume,
+            orientations=self.orientations,
+        )
 
 
 def merge_options(options: RestoreOptions | None, keywords: Mapping[str, Any]) -> RestoreOptions:

@@ -44,7 +44,7 @@ def test_every_option_is_described_once() -> None:
 
 def test_images_of_two_scales_are_not_turned_by_a_quarter() -> None:
     record = Record(network={}, scale=[1, 2, 4])
-    with pytest.raises(InputError, match=r"orientations: 8 needs one scale for Y and X, but the weights have .*4\]"):
+    with pytest.raises(InputError, match="orientations: 8 needs one scale of Y and X, not"):
         RestoreOptions(orientations=8).inferer(record)
     assert RestoreOptions(orientations=4).inferer(record).orientations == 4
 
