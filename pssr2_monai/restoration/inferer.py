@@ -203,7 +203,6 @@ class SeamlessInferer(Inferer):
             outputs, batch = self._averaged(predict, inputs), len(windows[0])
         return [outputs[first : first + batch] for first in range(0, len(outputs), batch)]
 
-
     def _averaged(self, predict: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
         """The mean of the outputs for the orientations of the input."""
         outputs = predict(inputs)
