@@ -15,6 +15,7 @@ from pssr2_monai.evaluation.measures import MIN_FRC_SIDE_PX, RingCorrelation, ri
 from pssr2_monai.images.axes import factors, frames_of, is_volume
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.intensity import Intensity, dtype_limits
+from pssr2_monai.images.padding import filled, without_data
 from pssr2_monai.images.windows import (
     Window,
     inside,
@@ -170,14 +171,19 @@ def compare(
             around = widened(window, INTERPOLATION_REACH_PX, plane)
             inner = scaled_window(inside(window, around), along_y, along_x)
             grey = read_window(lr, lr_frames, around, stack).astype(np.float32)
+            grey = filled(grey, without_data(grey, None))  # a missing pixel would spoil all that it is interpolated to
+            large = scaled_window(window, along_y, along_x)
+            truth = read_window(hr, hr_frames, large, stack)
+            missing = without_data(truth, None)
             restored = {}
             for mode in INTERPOLATIONS:
                 enlarged = upscale(grey, scale, mode, sampled)[(slice(None), *inner.slices())]
                 restored[mode] = level.apply(GREY.cast(enlarged, lr.dtype))
-            large = scaled_window(window, along_y, along_x)
             restored["model"] = level.apply(read_window(sr, sr_frames, large, stack))
-            shown = level.apply(grey[(slice(None), *inside(window, around).slices())])
-            yield Comparison(shown, level.apply(read_window(hr, hr_frames, large, stack)), restored)
+            shown, target = level.apply(grey[(slice(None), *inside(window, around).slices())]), level.apply(truth)
+            if missing is not None:  # where there is no truth, nothing is scored
+                restored = {method: np.where(missing, target, planes) for method, planes in restored.items()}
+            yield Comparison(shown, target, restored)
 
 
 def _blocks(plane: tuple[int, int], scale: tuple[int, int], largest_side: int) -> Iterator[Window]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from tqdm import tqdm
@@ -160,7 +161,7 @@ def evaluate(
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Format the mean scores and the verdict as text to print."""
+    """Format the mean scores and the verdict, with its cautions, as text to print."""
     shown = ("psnr", "ssim", "ms_ssim", "frc_resolution")
     titles = [f"{METRICS[name].label} ({METRICS[name].unit})".removesuffix(" ()") for name in shown]
     rows = [f"{'':10}" + "".join(f"{title:>{len(title) + 3}}" for title in titles)]
@@ -173,7 +174,7 @@ def table(result: Mapping[str, Any]) -> str:
     for method, counts in result["scored"].items():
         lacking = [f"{METRICS[name].label} of {counts[name]}" for name in shown if name in counts]
         rows += [f"{method}: {', '.join(lacking)} of {result['settings']['compared']}"] if lacking else []
-    return "\n".join([*rows, "", result["verdict"]["headline"]])
+    return "\n".join([*rows, "", result["verdict"]["headline"], *result["verdict"]["cautions"]])
 
 
 def _merge(options: RestoreOptions | None, keywords: Mapping[str, Any]) -> RestoreOptions:
@@ -271,7 +272,7 @@ def _summary(images: Sequence[_ScoredImage], settings: Mapping[str, Any], record
             if any(image.curves for image in images)
         }
     scored = {
-        method: {name: int((~np.isnan(values)).sum()) for name, values in metrics.items()}
+        method: {name: int(_counted(values).sum()) for name, values in metrics.items()}
         for method, metrics in columns.items()
     }
     result: dict[str, Any] = {
@@ -337,12 +338,18 @@ def _finite(value: Any) -> Any:
 
 
 def mean_scores(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each metric over the samples that have it: an FRC of a constant image is no number."""
-    means = {}
-    for name in samples[0]:
-        values = np.array([sample[name] for sample in samples])
-        means[name] = float(values[~np.isnan(values)].mean()) if not np.isnan(values).all() else math.nan
-    return means
+    """The mean of each metric over the samples that have it (see `_counted`), infinite where all are."""
+    columns = {name: np.array([sample[name] for sample in samples]) for name in samples[0]}
+    return {
+        name: float(values[_counted(values)].mean()) if _counted(values).any() else math.nan
+        for name, values in columns.items()
+    }
+
+
+def _counted(values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Which scores count in a mean: a constant image has neither an FRC nor, restored as it is, a finite PSNR."""
+    finite = np.isfinite(values)
+    return finite if finite.any() else ~np.isnan(values)
 
 
 def _picture_paths(sheets: Sequence[Sheet], folder: Path) -> dict[str, Path]:

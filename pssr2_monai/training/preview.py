@@ -23,7 +23,8 @@ from pssr2_monai.errors import InputError, check_folder
 from pssr2_monai.images.axes import Frames, factors, frames_of
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity, IntensitySettings
-from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_scaled, write_window
+from pssr2_monai.images.padding import without_data
+from pssr2_monai.images.windows import Window, fit_image_intensity, plane_size, read_scaled, read_window, write_window
 from pssr2_monai.images.writer import create_writer, target_files, write_image
 from pssr2_monai.training.config import check_overrides, config_files
 from pssr2_monai.training.start import with_settings
@@ -285,7 +286,24 @@ class ImageCrappifier:
                         f"{lr.shape[-1]}, which is not by the scale {self.scale!r}; give both the same scale"
                     )
                 grey = scales[order.channel(number)].cast(lr[kept], image.dtype)
+                own = hr_frames[kept * along_z : (kept + 1) * along_z]
+                grey = self._with_missing(image, own, window, scales[order.channel(number)].padding, grey)
                 write_window(writer, order, number, lr_window, grey)
+
+    def _with_missing(
+        self, image: LazyImage, frames: Sequence[int], window: Window, padding: float | None, grey: np.ndarray
+    ) -> np.ndarray:
+        """An LR frame ``(Y, X)`` with what its HR frames hold where they have no data at all: padding, NaN."""
+        if padding is None and image.dtype.kind != "f":
+            return grey
+        pixels = read_window(image, frames, window, self.stack)
+        missing = without_data(pixels, padding)
+        if missing is None:
+            return grey
+        _, along_y, along_x = factors(self.scale)
+        height, width = grey.shape
+        lost = missing.reshape(len(frames), height, along_y, width, along_x).all(axis=(0, 2, 4))
+        return np.where(lost, pixels[0, ::along_y, ::along_x], grey)
 
 
 def _groups(frames: Frames, along_run: int) -> Iterator[tuple[list[int], int]]:

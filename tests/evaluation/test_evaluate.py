@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from scipy.stats import wilcoxon
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -111,6 +113,42 @@ def test_a_blank_image_does_not_spoil_the_means(hr_folder: Path, tiny_weights: P
     assert result["scored"]["model"]["frc_resolution"] == 5
     assert "model: FRC resolution of 5 of 6 images" in table(result)
     assert np.isfinite(result["frc"]["correlation"]["model"]).all()
+
+
+def test_a_constant_image_that_is_restored_as_it_is_does_not_spoil_the_means(
+    tiny_weights: Path, tmp_path: Path
+) -> None:
+    for name, side in (("hr", 96), ("lr", 24)):
+        (tmp_path / name).mkdir()
+        scene = np.random.default_rng(2).normal(3000, 300, (side, side)).astype("uint16")
+        tifffile.imwrite(tmp_path / name / "scene.tif", scene)
+        tifffile.imwrite(tmp_path / name / "flat.tif", np.full((side, side), 700, "uint16"))
+    result = evaluate(tmp_path / "hr", tiny_weights, tmp_path / "out", lr=tmp_path / "lr")
+    scores = {image["name"]: image["bicubic"]["psnr"] for image in result["images"]}
+    assert scores["flat.tif"] == np.inf
+    assert result["mean"]["bicubic"]["psnr"] == scores["scene.tif"]
+    assert result["scored"]["bicubic"]["psnr"] == 1
+    assert "bicubic: PSNR of 1, FRC resolution of 1 of 2 images" in table(result)
+
+
+def test_pixels_without_truth_are_not_scored(tiny_weights: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    scene = np.float32(1000 + 200 * gaussian_filter(rng.normal(size=(96, 96)), 3))
+    for name, missing in (("whole", 0), ("lost", 32)):
+        (tmp_path / name / "hr").mkdir(parents=True)
+        (tmp_path / name / "lr").mkdir()
+        lr = scene.reshape(24, 4, 24, 4).mean(axis=(1, 3))
+        hr = scene.copy()
+        hr[:missing], lr[: missing // 4] = np.nan, np.nan
+        tifffile.imwrite(tmp_path / name / "hr" / "a.tif", hr)
+        tifffile.imwrite(tmp_path / name / "lr" / "a.tif", lr)
+    whole, lost = (
+        evaluate(tmp_path / name / "hr", tiny_weights, tmp_path / name / "out", lr=tmp_path / name / "lr")
+        for name in ("whole", "lost")
+    )
+    # A third of the squared errors is 0, on a range of the other pixels.
+    for method in ("bilinear", "bicubic"):
+        assert lost["mean"][method]["psnr"] == pytest.approx(whole["mean"][method]["psnr"] + 1.76, abs=1.5)
 
 
 def test_intervals_and_tests_compare_image_by_image(hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.writer import write_image
-from pssr2_monai.training.preview import preview
+from pssr2_monai.training.preview import crappify_images, preview
 
 NO_NOISE: dict[str, object] = {"crappifier#noises": []}
 
@@ -39,6 +40,22 @@ def test_a_preview_of_a_volume_has_the_frames_around_the_middle(tmp_path: Path) 
     assert (lr.shape, hr.shape) == ((3, 8, 8), (12, 8, 8))
     # The frames are those of the second time point, which the middle frame belongs to.
     np.testing.assert_allclose(hr * 65535, stack[1, :12], rtol=1e-5)
+
+
+def test_areas_without_data_stay_so_in_crappified_files(tmp_path: Path) -> None:
+    scene = np.random.default_rng(1).normal(3000, 200, (66, 80))
+    missing, padded = scene.astype("float32"), scene.astype("uint16")
+    missing[:21] = np.nan
+    padded[:, 50:] = 0
+    (tmp_path / "lr").mkdir()
+    for name, image in (("nan", missing), ("padded", padded)):
+        write_image(tmp_path / f"{name}.tif", image, axes="YX", pixel_size={})
+        crappify_images(tmp_path / f"{name}.tif", tmp_path / "lr" / f"{name}.tif", scale=2)
+    lr = tifffile.imread(tmp_path / "lr" / "nan.tif")
+    np.testing.assert_array_equal(np.isnan(lr), (np.arange(33) < 10)[:, None] & np.ones(40, bool))  # whole pixels
+    lr = tifffile.imread(tmp_path / "lr" / "padded.tif")
+    np.testing.assert_array_equal(lr == 0, np.ones((33, 1), bool) & (np.arange(40) >= 25))
+    assert lr[:, :25].min() > 1500
 
 
 def test_a_preview_refuses_what_a_training_would_refuse(hr_folder: Path) -> None:
