@@ -85,6 +85,7 @@ def _check(source: Path, target: Path, options: RestoreOptions, settle: float) -
         raise InputError("watch: restores in this process; leave out workers, scheduler and profile")
     if settle < 0:
         raise InputError(f"settle: {settle} is not a time; give 0 or more seconds")
+    written_name(Path("scan.tif"), options.format)  # refuses formats that are not written
     check_folder(target)
 
 
@@ -142,6 +143,8 @@ class Arrivals:
             try:
                 state = self.finished_state(path) if finished else self.state(path)
             except (OSError, InputError):  # moved away, or held by the program that writes it
+                state = None if arrival is None else arrival.state
+            if state is None:
                 continue
             if arrival is None or state != arrival.state:
                 arrival = _Arrival(self.state(path) if finished else state, now + self.settle, max(self.settle, 1.0))
@@ -155,7 +158,7 @@ class Arrivals:
         self._known[path] = _Arrival(state, None, 0.0)
 
     def put_off(self, path: Path, now: float) -> None:
-        """Try this file again after a delay, which doubles from time to time, or when it has changed."""
+        """Try this file again after a delay, which doubles each time, or when it has changed."""
         arrival = self._known[path]
         arrival.due = now + arrival.delay
         arrival.delay = min(2 * arrival.delay, LONGEST_DELAY)

@@ -79,6 +79,23 @@ def test_a_file_has_its_turn_when_it_has_not_changed_for_the_settling_time() -> 
     assert arrivals.due([path], 108) == [], "it was away and is a new file"
 
 
+def test_a_file_whose_state_cannot_be_read_keeps_its_turn() -> None:
+    errors: list[OSError] = []
+
+    def state(path: Path) -> int:
+        if errors:
+            raise errors.pop()
+        return 1
+
+    arrivals, path = Arrivals(5.0, state), Path("a")
+    errors.append(PermissionError())
+    assert arrivals.due([path], 0) == []
+    arrivals.due([path], 1)
+    errors.append(PermissionError())
+    assert arrivals.due([path], 3) == []
+    assert arrivals.due([path], 6) == [path]
+
+
 def test_a_file_that_fails_is_tried_ever_less_often_but_at_once_after_a_change() -> None:
     state, path, now, pauses = {"a": 1}, Path("a"), 5.0, []
     arrivals = Arrivals(5.0, lambda path: state["a"])
@@ -227,6 +244,8 @@ def test_what_cannot_be_watched_is_refused_first(weights: Path, scans: Path, res
         watch(scans, restored, weights, workers=2)
     with pytest.raises(InputError, match="settle: -1 is not a time"):
         watch(scans, restored, weights, settle=-1)
+    with pytest.raises(InputError, match="'jp2' is not written"):
+        watch(scans, restored, weights, format="jp2")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without a signal")
