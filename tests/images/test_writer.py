@@ -86,10 +86,15 @@ def test_what_is_partly_known_stays_partly_known(tmp_path: Path, suffix: str, si
 
 
 @pytest.mark.parametrize(
-    ("suffix", "shape"), [(".ome.tif", (2, 3, 20, 30)), (".tif", (2, 20, 30)), (".ome.zarr", (2, 3, 20, 30))]
+    ("suffix", "axes", "shape"),
+    [
+        (".ome.tif", "CZYX", (2, 3, 20, 30)),
+        (".tif", "CYX", (2, 20, 30)),
+        (".tif", "TCYX", (3, 2, 20, 30)),
+        (".ome.zarr", "CZYX", (2, 3, 20, 30)),
+    ],
 )
-def test_channel_names(tmp_path: Path, suffix: str, shape: tuple[int, ...]) -> None:
-    axes = "CZYX" if len(shape) == 4 else "CYX"
+def test_channel_names(tmp_path: Path, suffix: str, axes: str, shape: tuple[int, ...]) -> None:
     write_image(tmp_path / f"a{suffix}", ramp(*shape), axes=axes, pixel_size={}, channel_names=("DAPI", "GFP <2>"))
     assert open_image(tmp_path / f"a{suffix}").channel_names == ("DAPI", "GFP <2>")
 

@@ -33,15 +33,16 @@ def pixel_size(tif: tifffile.TiffFile, image: TiffImage) -> dict[str, float]:
 
 
 def channel_names(tif: tifffile.TiffFile, image: TiffImage) -> tuple[str, ...]:
-    """The names of the channels: from OME-XML or LSM, or ImageJ's labels if each channel has one plane; else none."""
+    """The names of the channels: of OME-XML or LSM, or ImageJ's labels if all planes of a channel share one."""
     if tif.is_lsm:
         return tuple(map(str, _lsm_channels(tif).get("ColorNames", ())))
     if tif.is_ome:
         names = [str(channel.get("Name", "")) for channel in _ome_channels(tif, image)]
         return tuple(names) if all(names) else ()
     meta = tif.imagej_metadata or {}
-    labels = _labels(meta)
-    return labels if len(labels) == meta.get("channels", 1) == meta.get("images", 1) else ()
+    labels, channels = _labels(meta), int(meta.get("channels", 1))
+    names, steps = labels[:channels], int(meta.get("images", 1)) // channels
+    return names if labels == names * steps and (channels > 1 or steps == 1) else ()
 
 
 def metadata_of(tif: tifffile.TiffFile, image: TiffImage) -> ImageMetadata:
@@ -215,7 +216,8 @@ def imagej_options(spec: ImageSpec) -> dict[str, Any]:
     options: dict[str, Any] = {"metadata": metadata}
     if size.get("C", 1) > 1:
         metadata["mode"] = "composite"
-    labels = [names for names in (stated.labels, spec.channel_names) if len(names) == planes]
+    names = spec.channel_names * (planes // size.get("C", 1) if size.get("C", 1) > 1 else 1)
+    labels = [labels for labels in (stated.labels, names) if len(labels) == planes]
     if labels and "S" not in axes:
         metadata["Labels"] = list(labels[0])
     if pixel_size:
