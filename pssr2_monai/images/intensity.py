@@ -182,15 +182,18 @@ class IntensitySettings:
             raise InputError(
                 f"{name}: intensity mode {mode!r} is unknown{nearest(str(mode), MODES)} ({', '.join(MODES)})"
             )
+        outlier = outlier_threshold([middle(window) for window in windows if window.ndim == 2])
         if mode == "fixed":
             levels = self._fixed(name)
         elif self.low is not None or self.high is not None:
             raise InputError(
                 f"{name}: intensity low and high need mode 'fixed', not {mode!r}; set the mode, or leave them out"
             )
-        else:
+        elif mode == "dtype":
             levels = self._levels(mode, windows, file_dtype, name, shrink)
-        outlier = outlier_threshold([middle(window) for window in windows if window.ndim == 2])
+        else:  # without outliers, of which a stuck line has more than the levels themselves leave out
+            clean = [mended(window, outlier) if window.ndim == 2 else window for window in windows]
+            levels = self._levels(mode, clean, file_dtype, name, shrink)
         return replace(levels, outlier=outlier, padding=padding_value(windows))
 
     def _levels(

@@ -183,6 +183,15 @@ def test_a_few_bright_spots_on_a_flat_ground_set_the_range() -> None:
     assert fit_intensity(image, image.dtype) == Intensity(0, 4000)
 
 
+@pytest.mark.parametrize("value", [0, 65535])
+def test_a_stuck_line_does_not_set_the_range(value: int) -> None:
+    image = np.random.default_rng(2).normal(3000, 300, (160, 200)).astype(np.uint16)
+    spoilt = image.copy()
+    spoilt[:, 90], spoilt[70] = value, value
+    clean, fitted = (IntensitySettings().fit(pixels, pixels.dtype) for pixels in (image, spoilt))
+    assert (fitted.low, fitted.high) == pytest.approx((clean.low, clean.high), rel=0.01)
+
+
 def test_camera_offset() -> None:
     image = np.arange(10001, dtype=np.uint16)
     assert fit_intensity(image, np.uint8, "dtype", offset=12) == Intensity(12, 255)
