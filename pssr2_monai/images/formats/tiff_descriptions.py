@@ -41,8 +41,8 @@ def channel_names(tif: tifffile.TiffFile, image: TiffImage) -> tuple[str, ...]:
         return tuple(names) if all(names) else ()
     meta = tif.imagej_metadata or {}
     labels, channels = _labels(meta), int(meta.get("channels", 1))
-    names, steps = labels[:channels], int(meta.get("images", 1)) // channels
-    return names if labels == names * steps and (channels > 1 or steps == 1) else ()
+    firsts, steps = labels[:channels], int(meta.get("images", 1)) // channels
+    return firsts if labels == firsts * steps and (channels > 1 or steps == 1) else ()
 
 
 def metadata_of(tif: tifffile.TiffFile, image: TiffImage) -> ImageMetadata:
