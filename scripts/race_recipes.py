@@ -69,6 +69,7 @@ TASKS = {
 RECIPES = {
     "default": Recipe(),
     "nafnet": Recipe("nafnet_small"),
+    "nafnet_slow": Recipe("nafnet_small", {"lr": 0.001}),
     "restormer": Recipe("restormer_small"),
     "rdresunet": Recipe("rdresunet_small"),
     "swinir": Recipe("swinir_small"),
@@ -83,7 +84,7 @@ RECIPES = {
     "average": Recipe(overrides={"average": 0.02}),
 }
 DEFAULT_RECIPES = {
-    "fluo": [name for name in RECIPES if name not in ("fold", "swinir")],
+    "fluo": [name for name in RECIPES if name not in ("fold", "nafnet_slow", "swinir")],
     "em_2x": ["default", "nafnet", "restormer", "fold", "mix", "no_shrink"],
     "em_4x": ["default", "nafnet", "restormer", "mix", "no_shrink"],
 }

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.windows import reflect_indices
-from pssr2_monai.networks import AsVolume, ResUNet
+from pssr2_monai.networks import AsVolume, NAFNet, ResUNet, ScaledNetwork, ScaledRestormer
 from pssr2_monai.restoration.inferer import SeamlessInferer, WindowAxis, blended
 
 
@@ -103,6 +103,27 @@ def test_windows_agree_with_the_whole_image(height: int, width: int) -> None:
     # The image's outermost pixels see reflected instead of zero padding; within, windows and the whole agree.
     error = (windowed - whole)[..., 32:-32, 32:-32].abs() / whole.std()
     assert error.max() < 1e-4
+
+
+@pytest.mark.parametrize(("neighbourhood", "agree"), [(8, True), (None, False)])
+@pytest.mark.parametrize("attention", ["NAFNet", "ScaledRestormer"])
+def test_attention_to_a_neighbourhood_agrees_with_the_whole_image(
+    attention: str, neighbourhood: int | None, agree: bool
+) -> None:
+    torch.manual_seed(0)
+    network: ScaledNetwork = NAFNet(1, 1, 1, 4, [1], 1, [1], neighbourhood, interpolate=False)
+    if attention == "ScaledRestormer":
+        network = ScaledRestormer(1, 1, 1, 4, [1, 1], [1, 2], 1, 2.0, neighbourhood, interpolate=False)
+    for name, parameter in network.named_parameters():
+        if not name.endswith("temperature"):
+            torch.nn.init.normal_(parameter, std=0.3)
+    # The darker half, and the noise in it, must not change how the brighter one is restored.
+    image = torch.rand(1, 1, 96, 260) * torch.linspace(0.05, 1, 260)
+    with torch.inference_mode():
+        whole = network.eval()(image)
+        windowed = SeamlessInferer(160, 0.8, precision="float32")(image, network)
+    error = (windowed - whole)[..., 32:-32, 32:-32].abs() / whole.std()
+    assert (error.max() < 1e-4) == agree
 
 
 def test_options_out_of_range_are_refused() -> None:
