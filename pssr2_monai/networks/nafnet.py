@@ -62,8 +62,8 @@ class NAFNet(ScaledNetwork):
         encoder: blocks of each level on the way down.
         middle: blocks of the coarsest level.
         decoder: blocks of each level on the way up, from the coarsest.
-        neighbourhood: side in pixels of the cells whose means channel attention interpolates between; None for the mean
-            of the whole input, as in the paper.
+        neighbourhood: side in pixels of the cells whose means channel attention interpolates between, a divisor of 32,
+            since windows begin at its multiples; None for the mean of the whole input, as in the paper.
         fold: 2 works at half the size inside (see `ResUNet`).
         interpolate: predict what must be added to the linearly enlarged input; False predicts the image itself.
         value_range: what black (0) and white (1) are inside the network.

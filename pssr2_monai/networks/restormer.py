@@ -98,8 +98,8 @@ class ScaledRestormer(ScaledNetwork):
         heads: attention heads of each level.
         refinement: blocks at the end.
         expansion: hidden over outer width of the feed-forward layers.
-        neighbourhood: side in pixels of the cells whose attention is interpolated between; None for one attention of
-            the whole input, as in the paper.
+        neighbourhood: side in pixels of the cells whose attention is interpolated between, a divisor of 32, since
+            windows begin at its multiples; None for one attention of the whole input, as in the paper.
         fold: 2 works at half the size inside (see `ResUNet`).
         interpolate: predict what must be added to the linearly enlarged input; False predicts the image itself.
         value_range: what black (0) and white (1) are inside the network.
