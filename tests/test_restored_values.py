@@ -135,11 +135,12 @@ def test_crappified_trainings(make: Callable[[int], Array], tmp_path: Path) -> N
     check_values(restored(weights, scan_of(truth, 50, "uint16"), tmp_path), truth)
 
 
-def test_calibrated_trainings(tmp_path: Path) -> None:
-    folder = write_set(tmp_path / "set")
+@pytest.mark.parametrize("make", [scene, sparse_scene])
+def test_calibrated_trainings(make: Callable[[int], Array], tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "set", make=make)
     calibrate(folder / "LR", folder / "scope.json", hr=folder / "HR", calls=12)
     weights = weights_of(folder, preset=str(folder / "scope.json"))
-    truth = BLACK + SPAN * scene(50)
+    truth = BLACK + SPAN * make(50)
     check_values(restored(weights, scan_of(truth, 50, "uint16"), tmp_path), truth)
 
 

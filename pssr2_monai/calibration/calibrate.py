@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pssr2_monai.calibration.downsampling import find_downsampling
 from pssr2_monai.calibration.fit import Fit, fit_noise
 from pssr2_monai.calibration.fitted_preset import (
     MAX_SPREAD,
@@ -31,7 +32,7 @@ from pssr2_monai.calibration.picture import picture_of_pairs, picture_of_scans
 from pssr2_monai.calibration.real_pairs import Pairs, Reading, find_scale, read_pairs
 from pssr2_monai.calibration.scan_fit import ScanFit, fit_scans
 from pssr2_monai.crappify import NOISES
-from pssr2_monai.crappify.crappify import Downsample
+from pssr2_monai.crappify.crappify import DOWNSAMPLINGS, Downsample
 from pssr2_monai.data.pairs import sheets_of
 from pssr2_monai.errors import InputError, check_folder
 from pssr2_monai.images.files import list_images
@@ -95,7 +96,7 @@ def calibrate(
     calls: int = CALLS,
     seed: int = 0,
     spread: float | None = None,
-    downsample: str = "bilinear",
+    downsample: str = "auto",
     register: str = "shift",
     intensity: str | None = None,
     pair_pattern: str | None = None,
@@ -120,7 +121,8 @@ def calibrate(
         calls: largest number of trials of the search.
         seed: of the noise and of the search.
         spread: half width of the preset's ranges, as a share of each parameter; by default as far as the images differ.
-        downsample: ``bilinear``, ``area`` or ``nearest``.
+        downsample: ``bilinear``, ``area`` or ``nearest``; ``auto`` for the one that is nearest to the LR images of
+            pairs, and for ``bilinear`` without pairs or where that is not clear.
         register: ``shift`` moves each HR image by its displacement from the LR image; ``none`` takes the pairs as
             registered. Use ``pssr2 register`` first for rotation or another size.
         intensity: how grey levels are found: ``dtype`` or ``percentile``; by default by the files' dtype.
@@ -184,6 +186,8 @@ def _from_pairs(options: _Options, hr: Path, begun: float) -> Calibration:
     reading = options.reading
     sheets = sheets_of(hr, options.lr, pattern=reading.pair_pattern)
     scale = find_scale(sheets, reading.axes, reading.image) if reading.scale is None else reading.scale
+    if reading.downsample == AUTO:
+        reading = replace(reading, downsample=find_downsampling(sheets, scale, reading))
     pairs = read_pairs(sheets, scale, MAX_PIXELS, reading)
     fit = fit_noise(pairs, options.models, options.calls, options.seed, progress="calibrating")
     gains, offsets = ([getattr(contrast, name) for contrast in pairs.contrasts] for name in ("gain", "offset"))
@@ -245,6 +249,8 @@ def _report_of_search(fit: Fit | ScanFit) -> dict[str, Any]:
 
 def _from_scans(options: _Options, begun: float) -> Calibration:
     reading, settings, good = options.reading, (options.reading.axes, options.reading.image), None
+    if reading.downsample == AUTO:
+        reading = replace(reading, downsample=DOWNSAMPLINGS[0])
     scans = read_unpaired(list_images(options.lr), MAX_PIXELS, reading.intensity, *settings)
     warn_of_saturation("LR", 1 - float(scans.good.mean()))
     if options.good is not None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from pssr2_monai.calibration.noise_model import NoiseModel
-from pssr2_monai.calibration.noise_profiles import LAGS, NoiseProfile, Scene
+from pssr2_monai.calibration.noise_profiles import LAGS, NoiseProfile, Scene, bin_weights
 from pssr2_monai.calibration.scan_profiles import FILTERS, STEPS
 from pssr2_monai.crappify.scan_noises import variance_kept_by_blur
 from pssr2_monai.images.noise_estimates import black_level, variance_line
@@ -91,17 +91,23 @@ def _fitted_widths(
 
 
 def strengths_of(
-    model: NoiseModel, brightness: FloatArray, variance: FloatArray, share: float = 1.0, black: float | None = None
+    model: NoiseModel,
+    brightness: FloatArray,
+    variance: FloatArray,
+    share: float = 1.0,
+    black: float | None = None,
+    weights: FloatArray | None = None,
 ) -> tuple[dict[str, float], float]:
     """Return the strengths of noises of every pixel by the line of their variance over brightness, and the black level.
 
-    ``share`` of the variance is that of correlated noise. A ``black`` level that is given is kept.
+    ``share`` of the variance is that of correlated noise. A ``black`` level that is given is kept. ``weights`` of the
+    brightnesses are all 1 by default.
     """
     shot, steady = model.strengths
     if black is None:
-        black = black_level(brightness, variance) if shot is not None else 0.0
+        black = black_level(brightness, variance, weights) if shot is not None else 0.0
     wanted = [name for name, key in (("poisson", shot), ("gaussian", steady)) if key is not None]
-    line = variance_line(brightness - black, variance, wanted)
+    line = variance_line(brightness - black, variance, wanted, weights)
     values = {key: line[name] for name, key in (("poisson", shot), ("gaussian", steady)) if key is not None}
     if steady == "gaussian" and "correlated" in model.names:
         growing = values[shot] ** 2 * float(np.mean(brightness - black)) if shot == "correlated intensity" else 0.0
@@ -139,7 +145,8 @@ def first_guess(
     if "correlated" in model.names:
         widths, share = _widths_without_lines(model, profile, values)
         values |= widths
-    strengths, black = strengths_of(model, scene.brightness - offset, variance, share)
+    weights = bin_weights(profile.counts)
+    strengths, black = strengths_of(model, scene.brightness - offset, variance, share, weights=weights)
     return _complete(model, values | strengths), black
 
 

@@ -23,6 +23,10 @@ LAGS = ((0, 1), (0, 2), (0, 4), (1, 0), (2, 0), (4, 0))
 BINS = 16
 """Bins of brightness. What is measured row by row is kept in as many groups of rows, so that every term is a mean of
 as many numbers and shows how far chance alone moves it."""
+SPARSE_SHARE = 0.4  # of the range of brightness in the bin at one of its ends, from which on that bin is divided
+TAIL_SHARE = 1 / 8  # of the range of brightness, up to which bins at a divided end reach
+TAIL_PIXELS = 200  # of each, before flat pixels are chosen, at least
+SURE_PIXELS = 200  # of a bin: its spread has a standard error of a twentieth, as much as models are asked to explain
 HISTOGRAM_HALF = 256  # bins of the histogram of noise values on either side of zero
 HISTOGRAM_REACH = 8  # standard deviations of the noise to which the histogram reaches
 BODY_REACH = 5.0
@@ -55,7 +59,9 @@ class Scene:
 
 @dataclass(frozen=True)
 class NoiseProfile:
-    """Figures of noise; ``(BINS,)`` are 16 bins of brightness (fewer where many pixels are alike)."""
+    """Figures of noise; ``(BINS,)`` are 16 bins of brightness (fewer where many pixels are alike, more where few are
+    bright or dark).
+    """
 
     spread: float  # standard deviation over all pixels
     reach: FloatArray  # (BINS,) noise beyond which a pixel is lost: in mean and spread it counts with this value
@@ -63,6 +69,7 @@ class NoiseProfile:
     edges: FloatArray  # noise values, grey levels
     bin_mean: FloatArray  # (BINS,) mean of the noise
     bin_spread: FloatArray  # (BINS,) standard deviation of the noise
+    counts: npt.NDArray[np.intp]  # (BINS,) pixels
     tails: FloatArray  # (BINS,) share of the pixels that are lost
     rows: FloatArray  # (16,) standard deviation of the means of rows, from the differences of neighbouring ones
     neighbours: FloatArray  # (2, 16) correlation with the next pixel along X and along Y
@@ -73,13 +80,12 @@ class NoiseProfile:
 
 
 def sort_pixels(clean: FloatArray, good: npt.NDArray[np.bool_], flat_only: bool = True) -> Scene:
-    """Sort the good pixels by brightness, into bins of about as many pixels each.
+    """Sort the good pixels by brightness, into bins of about as many pixels each, and finer ones of few bright pixels.
 
     ``flat_only`` measures the flatter half of each bin alone: residuals of a registration at edges are not noise.
     """
     levels = clean[good]
-    cuts = np.unique(np.quantile(levels, np.linspace(0, 1, BINS + 1)[1:-1]))
-    cuts = cuts[cuts > levels.min()]
+    cuts = _cuts(levels)
     bins = np.searchsorted(cuts, levels, side="right")
     used = good
     if flat_only:
@@ -94,6 +100,28 @@ def sort_pixels(clean: FloatArray, good: npt.NDArray[np.bool_], flat_only: bool 
     counts = np.bincount(bins, minlength=len(cuts) + 1)
     brightness = np.bincount(bins, weights=levels, minlength=len(counts)) / np.maximum(counts, 1)
     return Scene(clean, used, bins, counts, brightness)
+
+
+def _cuts(levels: FloatArray) -> FloatArray:
+    """Brightness between one bin and the next.
+
+    Where next to all pixels are background, 16 bins of as many pixels show how noise grows with brightness as little as
+    their brightness differs; the few that are bright show it, and have bins of their own.
+    """
+    ordered = np.sort(levels)
+    bright, dark = _tail_cuts(ordered), -_tail_cuts(-ordered[::-1])
+    cuts = np.unique([*np.quantile(ordered, np.linspace(0, 1, BINS + 1)[1:-1]), *bright, *dark])
+    return cuts[cuts > ordered[0]]
+
+
+def _tail_cuts(ordered: FloatArray) -> FloatArray:
+    """Cuts that halve the pixels at the upper end of rising levels again and again, where they reach far."""
+    cuts, span, most = [], float(ordered[-1] - ordered[0]), SPARSE_SHARE
+    start = len(ordered) - len(ordered) // BINS
+    while len(ordered) - start >= 2 * TAIL_PIXELS and ordered[-1] - ordered[start] > most * span:
+        start, most = (start + len(ordered)) // 2, TAIL_SHARE
+        cuts.append(float(ordered[start]))
+    return np.array(cuts)
 
 
 def summarise(
@@ -125,6 +153,7 @@ def summarise(
         edges=edges,
         bin_mean=mean,
         bin_spread=np.sqrt(np.maximum(square - mean**2, 0)),
+        counts=scene.counts,
         tails=tails,
         rows=_row_spread(scene, noise) if "rows" in terms else np.zeros(BINS),
         neighbours=correlations[[LAGS.index(lag) for lag in _NEXT]],
@@ -141,9 +170,9 @@ def profile_terms(real: NoiseProfile, trial: NoiseProfile) -> dict[str, float]:
     first two terms is e**2; the others are on that scale. With F the cumulative distribution and s the standard
     deviation of the noise, m_k and s_k its mean and standard deviation in brightness bin k, and _r for the real one:
 
-    - ``spread``: mean over k of ((s_k - s_k_r) / s_k_r)**2
+    - ``spread``: mean over k of ((s_k - s_k_r) / s_k_r)**2, bins of few pixels weighing less
     - ``distribution``: 4 sqrt(pi) / s_r * integral of (F - F_r)**2, which is e**2 for normal noise
-    - ``mean``: mean over k of ((m_k - m_k_r) / s_r)**2
+    - ``mean``: mean over k of ((m_k - m_k_r) / s_r)**2, by the number of pixels, as ``tails``
     - ``tails`` (salt and pepper): mean over k of ((t_k - t_k_r) / t_r)**2, t the share of lost pixels
     - ``rows`` (line noise): mean over groups of rows of ((R - R_r) / R_r)**2, R the spread of row means
     - ``neighbours`` (blur): that of the squared differences of the correlations with the next pixel, X and Y added
@@ -159,11 +188,12 @@ def profile_terms(real: NoiseProfile, trial: NoiseProfile) -> dict[str, float]:
     scale = max(real.spread, FLOORS["spread"])
     apart = float(np.sum((trial.cumulative - real.cumulative) ** 2) * (real.edges[1] - real.edges[0]))
     relative = (trial.bin_spread - real.bin_spread) / np.maximum(real.bin_spread, FLOORS["spread"])
+    sure = bin_weights(real.counts)
     return {
-        "spread": float(np.mean(relative**2)),
+        "spread": float(np.average(relative**2, weights=sure)),
         "distribution": 4 * math.sqrt(math.pi) * apart / scale,
-        "mean": float(np.mean(((trial.bin_mean - real.bin_mean) / scale) ** 2)),
-        "tails": _relative(real.tails, trial.tails, FLOORS["tails"]),
+        "mean": float(np.average(((trial.bin_mean - real.bin_mean) / scale) ** 2, weights=real.counts)),
+        "tails": _relative(real.tails, trial.tails, FLOORS["tails"], real.counts),
         "rows": _relative(real.rows, trial.rows, FLOORS["rows"]),
         "neighbours": float(np.mean((trial.neighbours - real.neighbours) ** 2, axis=1).sum()),
         "correlations": 2 * float(np.mean((trial.correlations - real.correlations) ** 2)),
@@ -187,8 +217,15 @@ def _members(bins: npt.NDArray[np.intp], count: int) -> list[npt.NDArray[np.intp
     return np.split(order, np.cumsum(np.bincount(bins, minlength=count))[:-1])
 
 
-def _relative(real: FloatArray, trial: FloatArray, floor: float) -> float:
-    return float(np.mean((trial - real) ** 2) / max(abs(float(real.mean())), floor) ** 2)
+def bin_weights(counts: npt.NDArray[np.intp]) -> FloatArray:
+    """The weight of bins of so many pixels: 1, and less where chance moves their spread by more than a twentieth."""
+    return np.asarray((counts + 1e-6) / (counts + SURE_PIXELS))
+
+
+def _relative(
+    real: FloatArray, trial: FloatArray, floor: float, weights: npt.NDArray[np.intp] | None = None
+) -> float:
+    return float(np.average((trial - real) ** 2, weights=weights) / max(abs(float(real.mean())), floor) ** 2)
 
 
 def _grouped(values: FloatArray) -> FloatArray:

@@ -13,8 +13,9 @@ from scipy.ndimage import binary_dilation
 from tqdm import tqdm
 
 from pssr2_monai.calibration.grey_windows import Levels, grey_windows, places, sampling, warn_of_saturation
+from pssr2_monai.calibration.noise_model import AUTO
 from pssr2_monai.calibration.registration.alignment import MIN_SCORE, MIN_SIDE_PX, align
-from pssr2_monai.crappify.crappify import Downsample
+from pssr2_monai.crappify.crappify import DOWNSAMPLINGS, Downsample
 from pssr2_monai.data.pairs import Sheet, check_pairs
 from pssr2_monai.data.scales import MIN_CORRELATION, Contrast, blocks_of, fit_contrasts
 from pssr2_monai.errors import InputError, nearest
@@ -37,7 +38,7 @@ class Reading:
     """How ``calibrate`` reads images."""
 
     scale: int | None
-    downsample: str
+    downsample: str  # or AUTO
     register: str
     intensity: IntensitySettings
     pair_pattern: str | None
@@ -46,7 +47,8 @@ class Reading:
 
     def validate(self) -> None:
         """Raise an InputError for an option that cannot be."""
-        Downsample(1 if self.scale is None else self.scale, self.downsample)
+        mode = DOWNSAMPLINGS[0] if self.downsample == AUTO else self.downsample
+        Downsample(1 if self.scale is None else self.scale, mode)
         if is_volume(self.scale or 1):
             raise InputError(
                 f"scale: {self.scale!r} is a volume's, but calibration takes plane by plane; give one number"
@@ -88,12 +90,15 @@ def find_scale(sheets: Sequence[Sheet], axes: str | None = None, image: int | st
     return hr_y // lr_y
 
 
-def read_pairs(sheets: Sequence[Sheet], scale: int, pixels: int, reading: Reading) -> Pairs:
-    """Read windows of pairs, ``pixels`` LR pixels at most, spread over the files, their frames and planes."""
+def read_pairs(sheets: Sequence[Sheet], scale: int, pixels: int, reading: Reading, quiet: bool = False) -> Pairs:
+    """Read windows of pairs, ``pixels`` LR pixels at most, spread over the files, their frames and planes.
+
+    ``quiet`` shows no bar and warns of nothing.
+    """
     check_pairs(sheets, scale, reading.axes, image=reading.image)
     side, numbers, count = sampling([lr_path(sheet) for sheet in sheets], pixels, reading.axes, reading.image)
     chosen, shrink, parts = [sheets[number] for number in numbers], Downsample(scale, reading.downsample), []
-    for sheet in tqdm(chosen, desc="reading", unit="pair", disable=None):
+    for sheet in tqdm(chosen, desc="reading", unit="pair", disable=True if quiet else None):
         hr, lr, saturated, levels, shares = _read_pair(sheet, scale, side, count, reading)
         inside = np.ones(side, dtype=bool)
         if reading.register == "shift" and min(side) >= MIN_SIDE_PX:
@@ -106,7 +111,11 @@ def read_pairs(sheets: Sequence[Sheet], scale: int, pixels: int, reading: Readin
             bad[:, [0, -1]] = bad[:, :, [0, -1]] = True
             hr = np.asarray(shrink(hr))
         parts.append((hr, lr, ~bad & inside, levels, shares))
-    return _to_one_contrast(chosen, parts)
+    pairs = _to_one_contrast(chosen, parts)
+    if not quiet:
+        for kind, share in zip(("LR", "HR"), pairs.saturated, strict=True):
+            warn_of_saturation(kind, share)
+    return pairs
 
 
 def _to_one_contrast(sheets: Sequence[Sheet], parts: Sequence[_Part]) -> Pairs:
@@ -119,8 +128,6 @@ def _to_one_contrast(sheets: Sequence[Sheet], parts: Sequence[_Part]) -> Pairs:
     for sheet, contrast in zip(sheets, contrasts, strict=True):
         _check_field(sheet, contrast)
     lr_share, hr_share = np.mean(shares, axis=0).tolist()
-    warn_of_saturation("LR", lr_share)
-    warn_of_saturation("HR", hr_share)
     folder = sheets[0].label.parent
     if good.mean() < MIN_GOOD_SHARE:
         raise InputError(f"{folder}: the HR images are saturated almost everywhere; give others")

@@ -45,27 +45,30 @@ def noise_level(plane: np.ndarray) -> float:
 
 
 def variance_line(
-    brightness: FloatArray, variance: FloatArray, names: Sequence[str] = ("poisson", "gaussian")
+    brightness: FloatArray,
+    variance: FloatArray,
+    names: Sequence[str] = ("poisson", "gaussian"),
+    weights: FloatArray | None = None,
 ) -> dict[str, float]:
     """Fit Poisson intensity and Gaussian sigma of ``variance = intensity**2 * brightness + sigma**2``, one a sample.
 
     By least squares relative to the variance that the line itself gives, which is proportional to its standard error.
-    Neither is negative. Only noises out of ``names`` are fitted.
+    Neither is negative. Only noises out of ``names`` are fitted. ``weights`` of the samples are all 1 by default.
     """
     columns = {"poisson": np.maximum(brightness, 0), "gaussian": np.ones_like(brightness)}
     chosen = [name for name in names if name in columns]
     if not chosen:
         return {}
     matrix = np.stack([columns[name] for name in chosen], axis=1)
-    least = _least_variance(variance)
-    weight = np.full(len(variance), 1 / least)
+    least, sure = _least_variance(variance), _roots(weights, variance)
+    weight = sure / least
     for _ in range(_ROUNDS):
         powers, _ = nnls(matrix * weight[:, None], variance * weight)
-        weight = 1 / np.maximum(matrix @ powers, least)
+        weight = sure / np.maximum(matrix @ powers, least)
     return {name: math.sqrt(power) for name, power in zip(chosen, powers, strict=True)}
 
 
-def black_level(brightness: FloatArray, variance: FloatArray) -> float:
+def black_level(brightness: FloatArray, variance: FloatArray, weights: FloatArray | None = None) -> float:
     """Return the brightness (grey levels) at which Poisson noise vanishes, where the line of the variance shows one.
 
     Detectors with a black level add it to images without any signal, and HR images hold it, too: their brightness is
@@ -74,19 +77,23 @@ def black_level(brightness: FloatArray, variance: FloatArray) -> float:
     """
     if len(brightness) < 4:
         return 0.0
-    least = _least_variance(variance)
+    least, sure = _least_variance(variance), _roots(weights, variance)
     columns = np.stack([brightness, np.ones_like(brightness)], axis=1)
-    weight = 1 / np.maximum(variance, least)
+    weight = sure / np.maximum(variance, least)
     for _ in range(_ROUNDS):
         (slope, ground), *_ = np.linalg.lstsq(columns * weight[:, None], variance * weight, rcond=None)
         line = columns @ (slope, ground)
         residuals, used = (variance - line) * weight, weight
-        weight = 1 / np.maximum(line, least)
+        weight = sure / np.maximum(line, least)
     covariance = np.linalg.inv((columns * used[:, None]).T @ (columns * used[:, None]))
     error = math.sqrt(float(residuals @ residuals) / (len(residuals) - 2) * covariance[1, 1])
     if slope <= 0 or ground > -MIN_BLACK_ERRORS * error:
         return 0.0
     return max(0.0, min(float(-ground / slope), MAX_BLACK_SHARE * float(brightness.min())))
+
+
+def _roots(weights: FloatArray | None, samples: FloatArray) -> FloatArray:
+    return np.ones(len(samples)) if weights is None else np.sqrt(weights)
 
 
 def _least_variance(variance: FloatArray) -> float:

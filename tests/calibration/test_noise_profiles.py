@@ -58,6 +58,21 @@ def test_pixels_that_are_not_good_are_not_looked_at(clean: np.ndarray) -> None:
     assert summarise(halved, noise).spread == pytest.approx(5, rel=0.02)
 
 
+def test_few_bright_pixels_have_bins_that_show_how_noise_grows_with_brightness() -> None:
+    levels = np.full(2**17, 10.0)
+    levels[: 2**11] = np.random.default_rng(1).uniform(10, 900, 2**11)
+    sparse = levels.reshape(2, 256, 256).astype(np.float32)
+    for image in (sparse, 910 - sparse):
+        scene = sort_pixels(image, np.ones_like(image, dtype=bool), flat_only=False)
+        assert len(scene.brightness) > 3
+        assert np.ptp(scene.brightness) > 500
+        assert scene.counts.min() >= 200 // 2
+        noise = np.sqrt(400 + 2 * image) * np.random.default_rng(2).normal(size=image.shape)
+        profile = summarise(scene, noise)
+        expected = np.sqrt(400 + 2 * scene.brightness)
+        assert (np.abs(profile.bin_spread / expected - 1) < 4 / np.sqrt(2 * scene.counts) + 0.02).all()
+
+
 def test_an_image_of_one_grey_level_is_one_bin() -> None:
     flat = np.full((1, 32, 32), 7, np.float32)
     profile = summarise(sort_pixels(flat, np.ones_like(flat, dtype=bool)), flat * 0)
