@@ -222,9 +222,7 @@ def bin_weights(counts: npt.NDArray[np.intp]) -> FloatArray:
     return np.asarray((counts + 1e-6) / (counts + SURE_PIXELS))
 
 
-def _relative(
-    real: FloatArray, trial: FloatArray, floor: float, weights: npt.NDArray[np.intp] | None = None
-) -> float:
+def _relative(real: FloatArray, trial: FloatArray, floor: float, weights: npt.NDArray[np.intp] | None = None) -> float:
     return float(np.average((trial - real) ** 2, weights=weights) / max(abs(float(real.mean())), floor) ** 2)
 
 
