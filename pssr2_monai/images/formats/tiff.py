@@ -28,7 +28,7 @@ from pssr2_monai.images.formats.tiff_descriptions import (
     stored_axes,
     stored_shape,
 )
-from pssr2_monai.images.formats.tiff_faults import pages_of, with_byte_counts
+from pssr2_monai.images.formats.tiff_faults import pages_of, whole_axes, whole_shape, with_byte_counts
 from pssr2_monai.images.formats.tiff_pixels import as_shown
 from pssr2_monai.images.formats.tiff_series import TiffImage, images_of
 from pssr2_monai.images.formats.tiff_sets import COMPANION, open_tiff
@@ -89,7 +89,7 @@ def _signed(read: Callable[[Region], np.ndarray]) -> Callable[[Region], np.ndarr
 
 def _reader(series: tifffile.TiffPageSeries) -> Callable[[Region], np.ndarray]:
     pages = pages_of(series)
-    shape = series.get_shape(False)
+    shape = whole_shape(series)
     split = next((k for k in range(len(shape)) if math.prod(shape[:k]) == len(pages)), None)
     mapped = None if split is None else _mapped(series, pages, shape, split)
     if mapped is not None:
@@ -102,7 +102,7 @@ def _reader(series: tifffile.TiffPageSeries) -> Callable[[Region], np.ndarray]:
 
 def _by_plane(series: tifffile.TiffPageSeries, pages: Sequence[Any], split: int) -> Callable[[Region], np.ndarray]:
     """A reader of planes that are stored differently, each opened when it is first read."""
-    shape, axes = series.get_shape(False), series.get_axes(False)
+    shape, axes = whole_shape(series), whole_axes(series)
     numbers = np.arange(len(pages)).reshape(shape[:split])
 
     @cache

@@ -19,6 +19,16 @@ SLACK_BYTES = 64  # after all that a file needs, which may be padding, but no pl
 _FILE_NAME = re.compile(r"\bFileName\s*=\s*[\"']([^\"']+)")
 
 
+def whole_shape(series: TiffPageSeries) -> tuple[int, ...]:
+    """The shape of a series with its axes of length 1, which ``shape`` leaves out before tifffile 2026.5."""
+    return tuple(series.get_shape(False) if hasattr(series, "get_shape") else series.shape)
+
+
+def whole_axes(series: TiffPageSeries) -> str:
+    """The axes of `whole_shape`."""
+    return str(series.get_axes(False) if hasattr(series, "get_axes") else series.axes)
+
+
 def pages_of(series: TiffPageSeries) -> list[Any]:
     """The pages of a series: one where all planes lie in one piece after it, None where one is missing."""
     return list(series) if series.is_multifile or series.dataoffset is None else [series.keyframe]
@@ -38,9 +48,9 @@ def series_like(
     """The series with other pages and, where they are fewer, of another shape and other axes."""
     return TiffPageSeries(
         list(pages),
-        series.get_shape(False) if shape is None else shape,
+        whole_shape(series) if shape is None else shape,
         series.dtype,
-        series.get_axes(False) if axes is None else axes,
+        whole_axes(series) if axes is None else axes,
         name=series.name,
         kind=series.kind,
         multifile=series.is_multifile,
@@ -61,7 +71,7 @@ def series_without_faults(tif: tifffile.TiffFile, file: str) -> list[TiffPageSer
     if pointer:
         raise InputError(f"{file}: its list of planes breaks off after {len(offsets)}; copy the file again")
     try:
-        series = list(tif.series)
+        series = list(tif.series(squeeze=False) if callable(tif.series) else tif.series)  # since 2026.5
     except (ValueError, RuntimeError):  # OME-XML or pages that differ in ways which tifffile does not combine
         return _by_page(tif)
     if series[0].kind == "ome" and len(set(_FILE_NAME.findall(tif.ome_metadata or ""))) <= 1:
@@ -113,7 +123,7 @@ def _pages_at(tif: tifffile.TiffFile, offsets: Sequence[int] | dict[int, None]) 
 
 def _as_far_as_acquired(series: TiffPageSeries, path: str) -> TiffPageSeries:
     """The series of a file by itself without the last steps of its slowest axis if their planes were never written."""
-    pages, shape = pages_of(series), list(series.get_shape(False))
+    pages, shape = pages_of(series), list(whole_shape(series))
     held = next((number for number, page in enumerate(pages) if page is None), len(pages))
     slowest = next((i for i, size in enumerate(shape) if size > 1), 0)
     steps = held * shape[slowest] // len(pages)

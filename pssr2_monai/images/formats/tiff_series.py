@@ -17,7 +17,14 @@ from tifffile import TiffPageSeries
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import LETTERS
 from pssr2_monai.images.contents import AXIS_NAMES, UNKNOWN, Entry
-from pssr2_monai.images.formats.tiff_faults import pages_of, series_like, series_of, series_without_faults
+from pssr2_monai.images.formats.tiff_faults import (
+    pages_of,
+    series_like,
+    series_of,
+    series_without_faults,
+    whole_axes,
+    whole_shape,
+)
 
 PAGE_NAME, FEI_DETECTOR = 285, 34682
 BY_PAGE = ("uniform", "generic", "shaped")  # kinds of series that say nothing of how pages belong together
@@ -34,7 +41,7 @@ class TiffImage:
 
     @property
     def entry(self) -> Entry:
-        shape, axes = self.series.get_shape(False), self.series.get_axes(False)
+        shape, axes = whole_shape(self.series), whole_axes(self.series)
         preview = bool(self.series.keyframe.is_reduced) and self.series.kind != "ome"
         return Entry(self.name, tuple(shape), np.dtype(self.series.dtype), axes, preview)
 
@@ -142,7 +149,7 @@ def _kind_of_name(name: str | None) -> str:
 
 def _by_position(series: TiffPageSeries, ome_image: int | None) -> list[TiffImage]:
     """Each position of a series whose planes are in several files: other positions may not lie in this one."""
-    shape, axes = series.get_shape(False), series.get_axes(False)
+    shape, axes = whole_shape(series), whole_axes(series)
     name, pages = series.name or "", list(pages_of(series))
     own = [i for i, axis in enumerate(axes) if axis not in LETTERS + UNKNOWN + "S" and shape[i] > 1]
     split = next((k for k in range(len(shape)) if math.prod(shape[:k]) == len(pages)), 0)
@@ -175,7 +182,7 @@ def _ome_images(tif: tifffile.TiffFile, series: Iterable[TiffPageSeries]) -> lis
     images = [image for image in root if image.tag.endswith("Image")]
     places: list[int | None] = []
     for part in series:
-        size = {axis: str(n) for axis, n in zip(part.get_axes(False), part.get_shape(False), strict=True)}
+        size = {axis: str(n) for axis, n in zip(whole_axes(part), whole_shape(part), strict=True)}
         files = files_of(part)
         fitting = [
             place
