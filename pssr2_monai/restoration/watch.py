@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pssr2_monai.errors import InputError, check_folder, one_line
-from pssr2_monai.images.files import is_zarr, list_images, stem_of
+from pssr2_monai.images.files import first_names, format_of, is_zarr, list_images, stem_of
+from pssr2_monai.images.formats.tiff_sets import files_of_set
 from pssr2_monai.images.writer import written_name
 from pssr2_monai.restoration.journal import fingerprint, was_finished
 from pssr2_monai.restoration.options import RestoreOptions, merge_options
@@ -115,6 +116,13 @@ def state_while_written(path: Path) -> Any:
     return len(files), sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)
 
 
+def _check_set(path: Path) -> None:
+    """Refuse a file of a set whose other files are not yet here: its image would have the planes of some alone."""
+    missing = [file.name for file in files_of_set(path) if not file.exists()] if format_of(path) == "tiff" else []
+    if missing:
+        raise InputError(f"{path}: {first_names(sorted(missing))} of its set are not here yet")
+
+
 @dataclass
 class _Arrival:
     """What is remembered of a file: how it looked, and when its turn is if it stays so; never where it is None."""
@@ -193,6 +201,7 @@ class _Watch:
                 if self._stands(file, output):
                     standing += 1
                 else:
+                    _check_set(file)
                     with self.run.of_files(file, output) as planned:
                         self.written += restore_prepared(planned)
                 self.arrivals.finish(file, state)

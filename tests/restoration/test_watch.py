@@ -213,6 +213,21 @@ def test_two_scans_of_one_output_wait(
     assert "a.tif: another image is also written to a.png" in caplog.text
 
 
+def test_a_set_of_files_is_restored_when_all_of_them_are_here(
+    weights: Path,
+    scans: Path,
+    restored: Path,
+    write_ome_set: Callable[..., list[Path]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    *_, last = write_ome_set(scans, np.stack([image(0), image(1), image(2)]))
+    away = last.rename(scans.parent / last.name)
+    script = Script(nothing, nothing, lambda: away.rename(last), nothing, nothing)
+    assert watch(scans, restored, weights, settle=0, stop=script) == [restored / "z0.ome.tif"]
+    assert tifffile.imread(restored / "z0.ome.tif").shape == (3, 80, 60)
+    assert caplog.text.count("z2.ome.tif of its set are not here yet") == 1
+
+
 def test_zarr_and_pixels_next_to_a_header_show_that_they_grow(tmp_path: Path) -> None:
     write_image(tmp_path / "a.ome.zarr", image(0), axes="YX", pixel_size={})
     (tmp_path / "b.mhd").write_text("ObjectType = Image")
