@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +23,7 @@ from monai.bundle import ConfigParser
 from pssr2_monai.bundle import bundle_dir, configs_dir, training_ids
 from pssr2_monai.errors import InputError, one_line
 from pssr2_monai.images.axes import factors, lr_hr_frames
+from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import BUNDLED, load_weights, weights_file
 from pssr2_monai.registered_names import Kind, find, short_names
 from pssr2_monai.training.config import recorded, resolved, resolving_parser
@@ -32,9 +34,20 @@ FROM_SAMPLE = {"in_channels", "out_channels", "scale"}  # arguments of a network
 logger = logging.getLogger(__name__)
 
 
+def _weights(start: str | Path) -> tuple[torch.nn.Module, Record]:
+    """Load weights, once for all that a training does with them; not to be changed."""
+    stamp = weights_file(start).stat()
+    return _loaded(str(start), stamp.st_mtime_ns, stamp.st_size)
+
+
+@lru_cache(maxsize=1)
+def _loaded(start: str, *_: int) -> tuple[torch.nn.Module, Record]:
+    return load_weights(start)
+
+
 def settings_of(start: str | Path) -> dict[str, Any]:
     """Return the ids of the training config that weights set: those of their record, and a lower learning rate."""
-    record = load_weights(start)[1]
+    record = _weights(start)[1]
     network = _targets("network", record.network)
     lr, hr = record.n_frames
     settings: dict[str, Any] = {
@@ -134,7 +147,7 @@ def check_fit(parser: ConfigParser) -> None:
     start = _start(parser)
     if start is None:
         return
-    record = load_weights(start)[1]
+    record = _weights(start)[1]
     scale, n_frames = parser.get_parsed_content("scale"), parser.get_parsed_content("n_frames")
     network = short_names("network", resolved(parser, "network_def"), recorded)
     theirs: dict[str, Any] = {"scale": factors(record.scale), "n_frames": tuple(record.n_frames)}
@@ -178,11 +191,12 @@ def started(network: torch.nn.Module, start: str | Path | None, resume: str | Pa
     """Fill a network with weights to start from, statistics of its norms included; a resumed one has its own."""
     if start is None or resume is not None:
         return network
-    weights, _ = load_weights(start)
+    weights, _ = _weights(start)
     try:
         network.load_state_dict(weights.state_dict())
     except RuntimeError as error:
         raise InputError(f"start: {start}: its weights do not fit network_def: {one_line(error)}") from error
+    _loaded.cache_clear()  # needed no more
     logger.info("starting from the weights %s", start)
     return network
 

@@ -138,7 +138,7 @@ def test_each_moved_id_has_a_test() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["train#preprocessing#transforms#0#random_position", "validate#additional_metrics#val_loss#output_transform"]
+    "key", ["train#preprocessing#transforms#0#random_position", "validate#additional_metrics#val_psnr#output_transform"]
 )
 def test_ids_next_to_moved_ones_are_taken(key: str) -> None:
     check_overrides(config_files("train"), {key: "$None"})

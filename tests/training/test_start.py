@@ -91,6 +91,24 @@ def test_the_network_starts_with_all_of_the_weights(hr_folder: Path, weights: Pa
     assert record.started_from == {"weights": name, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
 
 
+def test_weights_are_loaded_once_for_a_training_and_anew_where_they_changed(
+    hr_folder: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+
+    def load(path: str) -> tuple[torch.nn.Module, Record]:
+        loaded.append(path)
+        return load_weights(path)
+
+    monkeypatch.setattr("pssr2_monai.training.start.load_weights", load)
+    train(hr_folder, tmp_path / "run", start=weights, epochs=1, **SMALL)
+    assert loaded == [str(weights)]
+    settings_of(weights)
+    assert len(loaded) == 2, "they are kept for the time of the training only"
+    _weights(weights, {"_target_": "ResUNet", "channels": [8, 16, 16], "depth": 1, "scale": 2})
+    assert settings_of(weights)["network_def"]["channels"] == [8, 16, 16]
+
+
 def test_bundled_weights_are_recorded_by_name(hr_folder: Path, tmp_path: Path) -> None:
     workflow = training_workflow(hr_folder, tmp_path / "run", start="em", **SMALL)
     workflow.initialize()
