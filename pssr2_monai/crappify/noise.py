@@ -100,6 +100,15 @@ class Slider:
 
 
 @dataclass(frozen=True)
+class Equivalent:
+    """A parameter that sets the strength of a noise in another unit."""
+
+    convert: Callable[[float], float]  # to the strength
+    inverse: Callable[[float], float]
+    unit: str
+
+
+@dataclass(frozen=True)
 class Fitting:
     """How a calibration finds the strength of a noise."""
 
@@ -148,6 +157,7 @@ class Noise(Seeded, Transform):
             case with underscores.
         limits: the least and the greatest value that each parameter may have.
         strength: the parameter that a slider sets and a calibration finds.
+        instead: parameters that may be given instead of the strength.
         slider: how it is set by hand; None for no slider.
         fitting: how a calibration finds it; None where calibration cannot.
         parameters: how each is drawn.
@@ -171,6 +181,7 @@ class Noise(Seeded, Transform):
     short_name: ClassVar[str] = ""
     limits: ClassVar[Mapping[str, tuple[float, float]]] = {}
     strength: ClassVar[str] = ""
+    instead: ClassVar[Mapping[str, Equivalent]] = {}
     slider: ClassVar[Slider | None] = None
     fitting: ClassVar[Fitting | None] = None
 

@@ -12,7 +12,7 @@ from math import inf
 import numpy as np
 import torch
 
-from pssr2_monai.crappify.noise import GREY_LEVELS, Fitting, Noise, NoiseCurve, Parameter, Slider
+from pssr2_monai.crappify.noise import GREY_LEVELS, Equivalent, Fitting, Noise, NoiseCurve, Parameter, Slider
 from pssr2_monai.errors import InputError
 
 
@@ -42,7 +42,14 @@ class PoissonNoise(Noise):
 
     limits = {"intensity": (0.0, inf), "photons": (0.1, inf)}
     strength = "intensity"
-    slider = Slider("Shot noise", 5.0, 0.05, "1 is that of as many counts as grey levels")
+    instead = {
+        "photons": Equivalent(
+            lambda photons: (GREY_LEVELS / photons) ** 0.5,
+            lambda intensity: GREY_LEVELS / intensity**2,
+            "photons at white",
+        )
+    }
+    slider = Slider("Shot noise", 5.0, 0.05, "1 is that of 255 photons at white, 5 that of 10")
     fitting = Fitting(search_to=0.1)
 
     def __init__(

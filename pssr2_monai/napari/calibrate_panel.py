@@ -18,6 +18,7 @@ from pssr2_monai.napari.layers import ImageSource
 from pssr2_monai.napari.panel import GOOD, Panel, chosen_path
 
 WITHOUT_HR = "none: a rougher estimate"
+WITHOUT_GOOD = "none: all texture counts as noise"
 PICTURE_WIDTH_PX = 1000
 
 
@@ -29,10 +30,19 @@ class CalibratePanel(Panel):
         self.lr = ImageSource(napari_viewer, "Fast scans", tooltip="Real low-resolution (LR) images")
         tooltip = "High-resolution (HR) images of the same fields; in a folder, of the same names"
         self.hr = ImageSource(napari_viewer, "Slow scans", optional=WITHOUT_HR, within=False, tooltip=tooltip)
+        tooltip = "Without slow scans: clean images of other fields, of the same kind of sample"
+        self.good = ImageSource(
+            napari_viewer, "Good images", optional=WITHOUT_GOOD, within=False, several=True, tooltip=tooltip
+        )
+        tooltip = "Pixels of a good image for each pixel of a scan, along Y and X"
+        self.scale = SpinBox(label="Scale", min=1, max=16, value=1, tooltip=tooltip)
         tooltip = "auto, or in their order, joined by +: poisson, gaussian, correlated, salt_pepper, blur, line, jitter"
         self.model = LineEdit(label="Noises", value=AUTO, tooltip=tooltip)
         self.calls = SpinBox(label="Trials", min=12, max=500, value=CALLS, tooltip="Largest number of search steps")
-        self.fill([self.lr, self.hr, self.model, self.calls])
+        self.fill([self.lr, self.hr, self.good, self.scale, self.model, self.calls])
+        for source in (self.hr, self.good):
+            source.changed.connect(self._show_scale)
+        self._show_scale()
         self.preset = FileEdit(label="Save as", mode="w", filter="*.json", nullable=True)
         self.save_button = PushButton(text="Save preset", enabled=False)
         self.save_button.clicked.connect(lambda *_: self.attempt(self.save))
@@ -44,12 +54,16 @@ class CalibratePanel(Panel):
     def begin(self) -> None:
         work = self.folder.path
         lr, hr = self.lr.files(work / "LR", "pair"), self.hr.files(work / "HR", "pair")
+        good = self.good.files(work / "good")
         assert lr is not None
-        number = self.lr.number
-        model, calls, target = self.model.value, int(self.calls.value), work / "calibrated.json"
+        options: dict[str, Any] = {"hr": hr, "good": good, "model": self.model.value, "calls": int(self.calls.value)}
+        options |= {"scale": int(self.scale.value) if good is not None else None, "image": self.lr.number}
         self.save_button.enabled = False
-        self.run(self.watched(lambda: calibrate(lr, target, hr=hr, model=model, calls=calls, image=number)), self._show)
+        self.run(self.watched(lambda: calibrate(lr, work / "calibrated.json", **options)), self._show)
         self.say("calibrating: some seconds to a minute …")
+
+    def _show_scale(self, *_: Any) -> None:
+        self.scale.enabled = self.good.choice.value != WITHOUT_GOOD  # that of pairs is found
 
     def save(self) -> None:
         """Save the preset, with its report and picture next to it, under the chosen name."""

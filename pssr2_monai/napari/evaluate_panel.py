@@ -17,7 +17,7 @@ from pssr2_monai.evaluation.evaluate import evaluate
 from pssr2_monai.evaluation.measures import METRICS
 from pssr2_monai.evaluation.report import MIN_BOX_IMAGES, NAMES, box_plots
 from pssr2_monai.machine import devices
-from pssr2_monai.napari.layers import RESULT, ImageSource, chosen_weights, weights_edit
+from pssr2_monai.napari.layers import RESULT, ImageSource, WeightsSource
 from pssr2_monai.napari.panel import GOOD, MIN_WIDTH_PX, Panel, Plot, chosen_path
 from pssr2_monai.napari.viewer import hide_layers
 
@@ -35,7 +35,7 @@ class EvaluatePanel(Panel):
         self.hr = ImageSource(napari_viewer, "Good images", several=True, tooltip=tooltip)
         tooltip = "Real low-resolution (LR) images of the same fields; in a folder, of the same names"
         self.lr = ImageSource(napari_viewer, "Scans", optional=CRAPPIFIED, within=False, tooltip=tooltip)
-        self.weights = weights_edit()
+        self.weights = WeightsSource()
         self.out = FileEdit(label="Save to", mode="d", nullable=True, tooltip="Folder for the page; optional")
         self.device = ComboBox(label="Device", choices=devices())
         self.fill([self.hr, self.lr, self.weights, self.out, self.device])
@@ -53,12 +53,13 @@ class EvaluatePanel(Panel):
         self.boxes: list[Plot] = []
 
     def begin(self) -> None:
-        weights, folder = chosen_weights(self.weights), self.folder.path
+        weights, folder = self.weights.file(), self.folder.path
         name = "image" if len(self.hr.layers) == 1 else None
         hr, lr = self.hr.files(folder / "HR", name), self.lr.files(folder / "LR", name)
         out = chosen_path(self.out) or folder / "evaluation"
         options = {"device": self.device.value, "image": self.hr.number}
         assert hr is not None
+        assert weights is not None
         work = self.watched(lambda: evaluate(hr, weights, out, lr=lr, **options))
         self.run(work, lambda result: self._show(result, out))
         self.say("evaluating …")

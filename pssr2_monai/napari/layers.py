@@ -18,7 +18,7 @@ from pssr2_monai.images.axes import LETTERS, check_axes
 from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.writer import create_writer
 from pssr2_monai.napari.panel import chosen_path
-from pssr2_monai.networks.weights import BUNDLED, weights_file
+from pssr2_monai.networks.weights import BUNDLED_FOR, weights_file
 
 DEFAULT_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}  # of layers that do not name theirs, by their number
 IN_MEMORY_BYTES = 2**29  # larger files are read plane by plane while they are viewed
@@ -235,15 +235,37 @@ def _usable(layer: Any) -> bool:
     return isinstance(layer, Image) and not layer.rgb and not RESULT.keys() & layer.metadata.keys()
 
 
-def weights_edit(value: Path | None = None, label: str = "Weights") -> FileEdit:
-    """Return a widget that chooses weights."""
-    tooltip = f"model.pt of a training, or bundled weights: {', '.join(BUNDLED)}"
-    return FileEdit(label=label, mode="r", filter="*.pt *.pth", nullable=True, value=value, tooltip=tooltip)
+class WeightsSource(Container):
+    """A combo box of the bundled weights, each with what it is for, and a path for other files of weights.
 
+    ``optional``: name of the choice of no weights, which comes first.
+    """
 
-def chosen_weights(edit: FileEdit) -> Path:
-    """Return the chosen file of weights, which may be typed as the name of bundled weights."""
-    path = chosen_path(edit)
-    if path is None:
-        raise InputError("Weights: choose a model.pt that a training has written")
-    return weights_file(path.name if path == Path(path.name).absolute() else path)  # the widget makes names absolute
+    def __init__(self, label: str = "Weights", optional: str = "", tooltip: str = "") -> None:
+        bundled = [(f"{name}: {use}", name) for name, use in BUNDLED_FOR.items()]
+        choices = [*([(optional, "")] if optional else []), *bundled, (FILES, FILES)]
+        self.choice = ComboBox(label=label, choices=choices, tooltip=tooltip)
+        tooltip = "model.pt of a training, or a .pth of the original pssr"
+        self.path = FileEdit(mode="r", filter="*.pt *.pth", nullable=True, visible=False, tooltip=tooltip)
+        super().__init__(widgets=[self.choice, self.path], labels=False, label=label, layout="vertical")
+        self.margins = (0, 0, 0, 0)
+        self.choice.changed.connect(self._show_path)
+
+    def choose(self, weights: str | Path) -> None:
+        """Choose bundled weights by their name, a file by its path, or none by an empty string."""
+        if isinstance(weights, Path):
+            self.path.value, self.choice.value = weights, FILES
+        else:
+            self.choice.value = weights
+
+    def file(self) -> Path | None:
+        """Return the chosen file of weights; None for the choice of none."""
+        if self.choice.value != FILES:
+            return weights_file(self.choice.value) if self.choice.value else None
+        path = chosen_path(self.path)
+        if path is None:
+            raise InputError(f"{self.label}: choose a model.pt that a training has written, or bundled weights")
+        return weights_file(path)
+
+    def _show_path(self, *_: Any) -> None:
+        self.path.visible = self.choice.value == FILES

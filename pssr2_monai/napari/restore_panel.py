@@ -21,7 +21,7 @@ from pssr2_monai.napari import layers
 from pssr2_monai.napari.layers import RESULT, SIZE_UNKNOWN, ImageSource, Part
 from pssr2_monai.napari.panel import DOUBTFUL, GOOD, Panel, TemporaryFolder, chosen_path
 from pssr2_monai.networks.record import Record
-from pssr2_monai.networks.weights import load_weights, weights_file
+from pssr2_monai.networks.weights import load_weights
 
 WHOLE, VIEW = "all of it", "what is in view"
 MAX_STRUCTURE_SCORE, MAX_Z_SCORE = 6.0, 4.0  # shown in full colour; scores up to half of it are black
@@ -39,7 +39,7 @@ class RestorePanel(Panel):
         tooltip = "All of a layer, what the window shows of it, or a drawn shape"
         self.part = ComboBox(label="Part", choices=self._parts, tooltip=tooltip)
         self.frame = CheckBox(text="only the frame that is shown", value=False)
-        self.weights = layers.weights_edit(weights_file("em"))
+        self.weights = layers.WeightsSource()
         tooltip = "File to write, such as restored.ome.tif; required where the scan is a file, else optional"
         self.target = FileEdit(label="Save to", mode="w", nullable=True, tooltip=tooltip)
         self.check = CheckBox(text="fidelity map: where the result contradicts the scan", value=True)
@@ -52,7 +52,8 @@ class RestorePanel(Panel):
         self._describe_weights()
 
     def begin(self) -> None:
-        weights, target = layers.chosen_weights(self.weights), chosen_path(self.target)
+        weights, target = self.weights.file(), chosen_path(self.target)
+        assert weights is not None
         layer, part = (self.image.layers or [None])[0], None
         folder = TemporaryFolder()
         work = folder.path
@@ -147,7 +148,9 @@ class RestorePanel(Panel):
 
     def _describe_weights(self) -> None:
         self.description.setText("")
-        _, record = load_weights(layers.chosen_weights(self.weights))
+        weights = self.weights.file()
+        assert weights is not None
+        _, record = load_weights(weights)
         self.clear_error()
         network = str(record.network.get("_target_")).rsplit(".", 1)[-1]
         size = record.pixel_size.get("X")

@@ -32,7 +32,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.files import list_images
 from pssr2_monai.images.pictures import BLUE, ORANGE, new_figure
 from pssr2_monai.machine import devices
-from pssr2_monai.napari.layers import ImageSource, chosen_weights, weights_edit
+from pssr2_monai.napari.layers import ImageSource, WeightsSource
 from pssr2_monai.napari.panel import GOOD, MIN_WIDTH_PX, Panel, Plot, chosen_path
 from pssr2_monai.napari.viewer import SideBySide
 from pssr2_monai.training.checkpoints import LAST
@@ -85,8 +85,9 @@ class CrappifierForm(Container):
             self.scale.value = self._scale if isinstance(self._scale, int) else max(self._scale)
             for name, slider in self.sliders.items():
                 entry = _entry(self._noises, name)
-                ends = (0.0, 0.0) if entry is None else _ends(entry.get(NOISES[name].strength))
+                ends, words = _shown(NOISES[name], entry)
                 slider.enabled = ends is not None and crappified
+                slider.tooltip = _tip(NOISES[name], declared[name]) + words
                 if ends is not None:
                     slider.max = max(declared[name].maximum, ends[1])
                     slider.value = ends
@@ -109,16 +110,22 @@ class CrappifierForm(Container):
         for name in moved:
             kind = NOISES[name]
             low, high = self.sliders[name].value
-            value: Any = low if low == high else [low, high]
             entry = _entry(noises, name)
             if high == 0:
                 noises = [noise for noise in noises if noise is not entry]
-            elif entry is not None:
-                even_in_log = isinstance(entry[kind.strength], dict) and 0 < low < high
-                entry[kind.strength] = {"log": value} if even_in_log else value
+                continue
+            if entry is None:
+                entry = {"_target_": kind.target()}
+                noises.insert(0 if sliders()[name].first else len(noises), entry)
+            parameter = _strength(kind, entry)
+            value = entry.pop(parameter, None)
+            if parameter != kind.strength and low > 0:
+                low, high = sorted(kind.instead[parameter].inverse(end) for end in (low, high))
             else:
-                added = {"_target_": kind.target(), kind.strength: value}
-                noises.insert(0 if sliders()[name].first else len(noises), added)
+                parameter = kind.strength
+            even_in_log = isinstance(value, dict) and 0 < low < high
+            ends: Any = low if low == high else [low, high]
+            entry[parameter] = {"log": ends} if even_in_log else ends
         return noises
 
 
@@ -143,6 +150,24 @@ def _ends(value: Any) -> tuple[float, float] | None:
     return None
 
 
+def _strength(noise: type[Noise], entry: dict[str, Any]) -> str:
+    """The parameter by which an entry of the presets sets the strength of a noise."""
+    return next((name for name in noise.instead if name in entry), noise.strength)
+
+
+def _shown(noise: type[Noise], entry: dict[str, Any] | None) -> tuple[tuple[float, float] | None, str]:
+    """Both ends of a slider for a noise of the presets, and what to add to its tip."""
+    if entry is None:
+        return (0.0, 0.0), ""
+    parameter = _strength(noise, entry)
+    ends = _ends(entry.get(parameter))
+    if parameter == noise.strength or ends is None:
+        return ends, ""
+    low, high = sorted(noise.instead[parameter].convert(end) for end in ends)
+    words = " to ".join(f"{end:g}" for end in dict.fromkeys(ends))
+    return (low, high), f" Here {words} {noise.instead[parameter].unit}."
+
+
 def _tip(noise: type[Noise], slider: Slider) -> str:
     meaning = (noise.__doc__ or noise.__name__).strip().splitlines()[0]
     return f"{meaning} {slider.unit.capitalize()}; drawn between both ends for each tile; 0 leaves it out."
@@ -150,6 +175,7 @@ def _tip(noise: type[Noise], slider: Slider) -> str:
 
 DEFAULT = "default"  # the choice of no preset
 WITHOUT_SCANS = "none: the noise of the preset"
+FROM_NOTHING = "nothing: random weights"
 MINUTES, EPOCHS = "minutes", "epochs"
 PREVIEW_DELAY_MS = 400  # the preview is updated when the sliders have rested this long
 CURVE_HEIGHT_PX = 180
@@ -199,8 +225,8 @@ class TrainPanel(Panel):
         self.task = ComboBox(label="Kind of images", choices=[DEFAULT, *tasks], value=DEFAULT, tooltip="A preset")
         small = "resunet_small" if "resunet_small" in networks else DEFAULT
         self.network = ComboBox(label="Network", choices=[DEFAULT, *networks], value=small)
-        self.start_weights = weights_edit(label="Start from")
-        self.start_weights.tooltip += "; network, scale and crappifier are then theirs"
+        tooltip = "Weights to start from: network, scale and crappifier are then theirs"
+        self.start_weights = WeightsSource("Start from", optional=FROM_NOTHING, tooltip=tooltip)
         tooltip = "For example one that Calibrate saved"
         self.own = FileEdit(label="Own preset", mode="r", filter="*.json", nullable=True, tooltip=tooltip)
         self.length = FloatSpinBox(value=15, min=0.05, max=1e6, step=5)
@@ -233,7 +259,7 @@ class TrainPanel(Panel):
     @property
     def start(self) -> Path | None:
         """Weights to start from."""
-        return None if chosen_path(self.start_weights) is None else chosen_weights(self.start_weights)
+        return self.start_weights.file()
 
     def overrides(self) -> dict[str, Any]:
         """Return the ids of the training config that the form sets."""

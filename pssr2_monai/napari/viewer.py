@@ -38,7 +38,7 @@ def open_viewer(files: Sequence[str | Path] = (), show: bool = True) -> Any:
 
 
 def em_sections() -> list[LayerData]:
-    """Return the sections of the demonstration as layers: five to train on, one held out, and a 4x coarser scan of it.
+    """Return the sections of the demonstration as layers: six to train on, one held out, and a 2x coarser scan of it.
 
     They are downloaded once; without a connection, synthetic images take their place.
     """
@@ -49,7 +49,7 @@ def em_sections() -> list[LayerData]:
 
 
 def made_cells() -> list[LayerData]:
-    """Return synthetic cells with membranes and granules as layers, the last held out, and a 4x coarser scan of it."""
+    """Return synthetic cells with membranes and granules as layers, the last held out, and a 2x coarser scan of it."""
     *good, left_out = generate_images(count=4)
     named = [(image, {"name": f"cells {number}"}) for number, image in enumerate(good, 1)]
     return _with_scan([*named, (left_out, {"name": "left out"})])

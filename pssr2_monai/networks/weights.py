@@ -28,6 +28,14 @@ BUNDLED = {
     "fluo_denoise": "fluo_denoise.pt",
     "fluo_2x": "fluo_2x.pt",
 }
+BUNDLED_FOR = {
+    "em": "electron micrographs, 4x",
+    "em_2x": "electron micrographs, 2x",
+    "em_denoise": "electron micrographs, noise alone",
+    "fluo_denoise": "fluorescence, noise alone",
+    "fluo_2x": "fluorescence, 2x",
+}
+"""What each of them is for."""
 NOT_RECORDED = "holds no weights with a record; give a model.pt of a training"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from pssr2_monai.crappify import GaussianNoise
 from pssr2_monai.crappify.crappify import Crappify
-from pssr2_monai.napari.calibrate_panel import WITHOUT_HR
+from pssr2_monai.napari.calibrate_panel import WITHOUT_GOOD, WITHOUT_HR
 from pssr2_monai.training.config import config_files
 
 
@@ -43,6 +43,30 @@ def test_two_layers_are_calibrated_and_the_preset_saved(
     assert any("sigma" in noise for noise in noises)
     assert config_files("train", str(tmp_path / "scope.json"))[-1] == str(tmp_path / "scope.json")
     assert (tmp_path / "scope.png").is_file()
+
+
+def test_scans_without_partners_are_calibrated_by_good_images(
+    viewer: Any, panel_of: Callable[[str], Any], done: Callable[..., None]
+) -> None:
+    y, x = np.mgrid[:512, :512]
+    good = 128 + 50 * np.sin(x / 19) * np.cos(y / 23)
+    crappify = Crappify(2, [GaussianNoise(sigma=9.0)]).set_random_state(seed=0)
+    scan = crappify((good.T[None] / 255).astype(np.float32))[0]
+    viewer.add_image(good.round().astype(np.uint8), name="good")
+    viewer.add_image((np.asarray(scan) * 255).round().astype(np.uint8), name="fast")
+    panel = panel_of("Calibrate")
+    panel.lr.choose(viewer.layers["fast"])
+    assert (panel.good.choice.value, panel.scale.enabled) == (WITHOUT_GOOD, False)
+    panel.good.choose(viewer.layers["good"])
+    assert panel.scale.enabled
+    panel.scale.value, panel.model.value, panel.calls.value = 2, "gaussian", 12
+    panel.start_button.clicked.emit(True)
+    done(panel, "gaussian sigma")
+    assert abs(panel.calibration.values["gaussian"] - 9) < 1.0
+    assert json.loads(panel.calibration.files[0].read_text())["scale"] == 2
+    panel.hr.choose(viewer.layers["good"])
+    panel.start_button.clicked.emit(True)
+    done(panel, "give hr or good, not both")
 
 
 def test_calibrating_stops_when_asked(viewer: Any, panel_of: Callable[[str], Any], done: Callable[..., None]) -> None:

@@ -26,7 +26,8 @@ def test_a_folder_is_evaluated(
     panel = panel_of("Evaluate")
     panel.hr.choose(hr_folder)
     assert panel.lr.choice.value == CRAPPIFIED
-    panel.weights.value, panel.out.value = tiny_weights, tiny_weights / "scores"
+    panel.weights.choose(tiny_weights)
+    panel.out.value = tiny_weights / "scores"
     panel.start_button.clicked.emit(True)
     done(panel, "move it, or give another folder")
     assert str(tiny_weights) in panel.message.text()
@@ -53,7 +54,7 @@ def test_layers_are_evaluated(
     with open_image(list_images(hr_folder)[0]) as image:
         viewer.add_image(image.read(), name="good")
     panel = panel_of("Evaluate")
-    panel.weights.value = tiny_weights
+    panel.weights.choose(tiny_weights)
     panel.start_button.clicked.emit(True)
     done(panel, "Box plots need 3 images")
     assert panel.boxes == []
@@ -65,7 +66,7 @@ def test_evaluating_stops_when_asked(
 ) -> None:
     panel = panel_of("Evaluate")
     panel.hr.choose(hr_folder)
-    panel.weights.value = tiny_weights
+    panel.weights.choose(tiny_weights)
     panel.reported.connect(lambda share: panel.stop())
     panel.start_button.clicked.emit(True)
     done(panel, "Stopped.")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from magicgui.widgets import FileEdit
 from napari.layers import Image
 
 from pssr2_monai.errors import InputError
@@ -22,8 +21,8 @@ from pssr2_monai.napari.layers import (
     SELECTED,
     SIZE_UNKNOWN,
     ImageSource,
+    WeightsSource,
     axes_of,
-    chosen_weights,
     layer_of_file,
     pixel_size_of,
     placement,
@@ -31,6 +30,7 @@ from pssr2_monai.napari.layers import (
 )
 from pssr2_monai.napari.panel import TemporaryFolder
 from pssr2_monai.napari.viewer import made_cells
+from pssr2_monai.networks.weights import BUNDLED, weights_file
 
 
 @pytest.mark.parametrize(
@@ -162,14 +162,21 @@ def test_nothing_chosen_is_an_error_unless_it_is_optional(viewer: Any, tmp_path:
     assert optional.files(tmp_path / "in") is None
 
 
-def test_weights_are_a_file_or_the_name_of_bundled_ones(tiny_weights: Path) -> None:
-    edit = FileEdit(nullable=True)
+def test_weights_are_bundled_ones_a_file_or_none(qtbot: Any, tiny_weights: Path) -> None:
+    weights = WeightsSource("Weights", optional="none")
+    offered = [weights.choice.native.itemText(row) for row in range(weights.choice.native.count())]
+    assert offered[:2] == ["none", "em: electron micrographs, 4x"]
+    assert [text.partition(":")[0] for text in offered[1:-1]] == list(BUNDLED)
+    assert weights.file() is None
+    weights.choose("em")
+    assert weights.file() == weights_file("em")
+    assert not weights.path.visible
+    weights.choice.value = FILES
     with pytest.raises(InputError, match=r"Weights: choose a model\.pt"):
-        chosen_weights(edit)
-    edit.value = "em"
-    assert chosen_weights(edit).name == "model.pt"
-    edit.value = tiny_weights
-    assert chosen_weights(edit) == tiny_weights
+        weights.file()
+    weights.choose(tiny_weights)
+    assert weights.file() == tiny_weights
+    assert WeightsSource().file() == weights_file("em")
 
 
 def test_one_of_several_images_of_a_file_is_chosen(tmp_path: Path, viewer: Any) -> None:

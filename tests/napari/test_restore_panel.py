@@ -11,7 +11,7 @@ import pytest
 
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import write_image
-from pssr2_monai.napari.layers import pixel_size_of
+from pssr2_monai.napari.layers import FILES, pixel_size_of
 from pssr2_monai.restoration.restore import restore
 
 
@@ -44,14 +44,14 @@ def test_a_stack_is_restored_where_it_lies(
     )
     panel = panel_of("Restore")
     assert "ResUNet, scale 4" in panel.description.text()  # the weights that come along
-    panel.weights.value = None
+    panel.weights.choice.value = FILES
     panel.start_button.clicked.emit(True)
     assert "Weights: choose a model.pt" in panel.message.text()
-    panel.weights.value = "em_denoise"
+    panel.weights.choose("em_denoise")
     assert "scale 1" in panel.description.text()
-    panel.weights.value = "em_denoised"
-    assert "em_denoised: there is no such file of weights" in panel.message.text()
-    panel.weights.value = tiny_weights
+    panel.weights.choose(tmp_path / "absent.pt")
+    assert "there is no such file of weights" in panel.message.text()
+    panel.weights.choose(tiny_weights)
     assert "ResUNet, scale 4" in panel.description.text()
     assert not panel.message.text(), "the message of a corrected error is removed"
     shares: list[float] = []
@@ -88,7 +88,8 @@ def test_a_drawn_part_of_the_frame_that_is_shown(
     shapes = viewer.add_shapes(ndim=2, name="here")
     viewer.dims.set_point(0, 2)
     panel = panel_of("Restore")
-    panel.weights.value, panel.check.value, panel.frame.value = tiny_weights, False, True
+    panel.weights.choose(tiny_weights)
+    panel.check.value, panel.frame.value = False, True
     panel.image.choose(viewer.layers["scan"])
     panel.part.value = shapes
     panel.start_button.clicked.emit(True)
@@ -118,7 +119,7 @@ def test_a_file_is_restored_into_a_file_and_shown(
 ) -> None:
     write_image(tmp_path / "scan.ome.tif", stack, axes="TYX", pixel_size={"Y": 0.02, "X": 0.02})
     panel = panel_of("Restore")
-    panel.weights.value = tiny_weights
+    panel.weights.choose(tiny_weights)
     panel.image.choose(tmp_path / "scan.ome.tif")
     panel.start_button.clicked.emit(True)
     assert "Save to: choose a file" in panel.message.text()
@@ -139,7 +140,8 @@ def test_restoring_stops_when_asked(
 ) -> None:
     viewer.add_image(np.random.default_rng(0).integers(0, 256, (40, 64, 64)).astype(np.uint8), name="scan")
     panel = panel_of("Restore")
-    panel.weights.value, panel.check.value = tiny_weights, False
+    panel.weights.choose(tiny_weights)
+    panel.check.value = False
     panel.reported.connect(lambda share: panel.stop())
     panel.start_button.clicked.emit(True)
     done(panel, "Stopped.")

@@ -135,9 +135,9 @@ def test_a_training_starts_from_weights(
 ) -> None:
     panel = panel_of("Train")
     panel.images.choose(hr_folder)
-    panel.start_weights.value = "em"
+    panel.start_weights.choose("em")
     assert panel.start == weights_file("em")
-    panel.start_weights.value = tiny_weights
+    panel.start_weights.choose(tiny_weights)
     assert tuple(panel.crappifier.sliders["poisson"].value) == (0.8, 1.2)
     assert (panel.crappifier.scale.value, panel.network.enabled, panel.presets) == (4, False, [])
     panel.out.value, panel.unit.value, panel.length.value = tmp_path / "run", EPOCHS, 1
@@ -147,7 +147,7 @@ def test_a_training_starts_from_weights(
     _, record = load_weights(tmp_path / "run" / BEST)
     assert record.network["channels"] == [8, 16]
     assert record.started_from["weights"] == "run/model.pt"
-    panel.start_weights.value = tmp_path / "absent.pt"
+    panel.start_weights.choose(tmp_path / "absent.pt")
     assert "there is no such file of weights" in panel.message.text()
-    panel.start_weights.value = None
+    panel.start_weights.choose("")
     assert (panel.message.text(), panel.network.enabled) == ("", True)

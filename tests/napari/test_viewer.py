@@ -37,7 +37,7 @@ def test_made_cells_are_sample_data(viewer: Any, monkeypatch: pytest.MonkeyPatch
     viewer.open_sample("pssr2-monai", "made_cells")
     scan, left_out = viewer.layers["fast scan"], viewer.layers["left out"]
     np.testing.assert_allclose(scan.extent.world, left_out.extent.world, atol=1.5)  # middles of the outermost pixels
-    clean = Downsample(4)(left_out.data[None].astype(np.float32))[0]
+    clean = Downsample(2)(left_out.data[None].astype(np.float32))[0]
     assert abs((scan.data - clean).mean()) < 1
     assert 5 < (scan.data - clean).std() < 20
     assert [layer.name for layer in viewer.layers][:3] == ["cells 1", "cells 2", "cells 3"]
@@ -45,15 +45,15 @@ def test_made_cells_are_sample_data(viewer: Any, monkeypatch: pytest.MonkeyPatch
 
 def test_em_sections_keep_their_pixel_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, count in (("train", 2), ("test", 1)):
-        (tmp_path / "sample" / "em" / kind).mkdir(parents=True)
+        (tmp_path / "sample" / "sections" / kind).mkdir(parents=True)
         for number, image in enumerate(samples.generate_images(count, side=64)):
-            path = tmp_path / "sample" / "em" / kind / f"section_{number:02d}.tif"
-            writer.write_image(path, image, axes="YX", pixel_size={"Y": 0.016, "X": 0.016})
+            path = tmp_path / "sample" / "sections" / kind / f"section_{number:02d}.tif"
+            writer.write_image(path, image, axes="YX", pixel_size={"Y": 0.008, "X": 0.008})
     monkeypatch.setattr("pssr2_monai.napari.viewer.cache_dir", lambda: tmp_path)
     layers = em_sections()
     assert [shown["name"] for _, shown, _ in layers] == ["section_00", "section_01", "left out", "fast scan"]
-    assert layers[2][1]["scale"] == [0.016, 0.016]
-    np.testing.assert_allclose(layers[3][1]["scale"], [0.064, 0.064])
+    assert layers[2][1]["scale"] == [0.008, 0.008]
+    np.testing.assert_allclose(layers[3][1]["scale"], [0.016, 0.016])
 
 
 def test_files_are_opened_next_to_the_windows(
