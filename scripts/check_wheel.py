@@ -74,7 +74,7 @@ def main() -> None:
         done = run(command, work, "demo", "--minutes", str(options.minutes), "--out", "demo")
         report("pssr2 demo", [] if done.returncode == 0 else [done.stderr[-2000:]])
         print(done.stdout)
-        for extra, wrong in missing_extras(command, work, "demo/lr", "demo/run/model.pt").items():
+        for extra, wrong in missing_extras(command, work, "demo/scans", "demo/run/model.pt").items():
             report(f"without the extra {extra}", wrong)
 
 

@@ -9,14 +9,13 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from make_readme_picture import labelled_panel
 from PIL import Image
 
 from pssr2_monai.crappify import PoissonNoise
 from pssr2_monai.crappify.crappify import Downsample
 from pssr2_monai.crappify.noise import GREY_LEVELS
 from pssr2_monai.images.image import open_image
-from pssr2_monai.images.pictures import BLUE, ORANGE, grey_window, new_figure, to_image
+from pssr2_monai.images.pictures import BLUE, ORANGE, grey_window, labelled_panel, new_figure, to_image
 
 SCALE = 4
 SIDE = 64

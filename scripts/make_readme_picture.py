@@ -20,7 +20,7 @@ from pssr2_monai.crappify.noise import GREY_LEVELS
 from pssr2_monai.evaluation.compare import upscale
 from pssr2_monai.evaluation.measures import psnr, ssim
 from pssr2_monai.images.image import open_image
-from pssr2_monai.images.pictures import HEADER_PX, grey_window, panel, write_names
+from pssr2_monai.images.pictures import grey_window, labelled_panel
 from pssr2_monai.images.writer import write_image
 from pssr2_monai.networks.weights import load_weights
 from pssr2_monai.restoration.restore import restore
@@ -65,15 +65,6 @@ def main() -> None:
         image = (images[name] * GREY_LEVELS).round().clip(0, GREY_LEVELS) / GREY_LEVELS
         print(f"{name:10}PSNR {psnr(image, hr, 1.0):.2f} dB, SSIM {ssim(image, hr, 1.0):.4f}")
     print(options.out)
-
-
-def labelled_panel(images: dict[str, np.ndarray], low: float, high: float) -> Image.Image:
-    """Join images in one grey window, with the name of each above it."""
-    joined = Image.fromarray(panel(list(images.values()), low, high))
-    picture = Image.new("L", (joined.width, joined.height + HEADER_PX), color=255)
-    picture.paste(joined, (0, HEADER_PX))
-    write_names(picture, list(images))
-    return picture
 
 
 def _restored(lr: np.ndarray, weights: Path) -> np.ndarray:

@@ -200,48 +200,14 @@ def convert(
     return Answer(str(path), {"weights": path})
 
 
-@verb(example="--minutes 4.5")
-def demo(*, out: str = "demo", minutes: float = 4.5, seed: int = 0) -> Answer:
-    """Train at 4x on real electron microscopy sections, and restore one that was held out.
+@verb("cli.demo:demonstrate", example="--minutes 3")
+def demo(**options: Any) -> Answer:
+    from pssr2_monai.cli.demo import demonstrate
 
-    An interrupted training is resumed. The restored section is compared with bilinear and bicubic interpolation.
-
-    Args:
-        out: folder for all results; must not hold a finished demonstration.
-        minutes: how long to train.
-        seed: of the training and of the noise.
-    """
-    from pssr2_monai.data.samples import SCALE, cache_dir, sample_images
-    from pssr2_monai.evaluation.evaluate import evaluate, table
-    from pssr2_monai.restoration.restore import restore
-    from pssr2_monai.training.preview import crappify_images
-    from pssr2_monai.training.train import train
-
-    folder = Path(out)
-    if (folder / "evaluation" / "metrics.json").exists():
-        raise InputError(f"{folder}: holds a demonstration already; remove the folder, or choose another --out")
-    resume, trained = (folder / "run" / "last.pt").exists(), (folder / "lr").exists()
-    train_dir, test_dir = sample_images(cache_dir() / "sample")
-    options: dict[str, Any] = {"preset": "resunet_small", "seed": seed, "scale": SCALE}
-    weights = folder / "run" / "model.pt"
-    if not trained:  # what is made of the training is not there yet
-        train(train_dir, folder / "run", minutes=minutes, resume=resume, **({} if resume else options))
-    crappify_images(test_dir, folder / "lr", overwrite=True, **options)
-    restored = restore(folder / "lr", folder / "restored", weights, overwrite=True)
-    result = evaluate(test_dir, weights, folder / "evaluation", lr=folder / "lr")
-    paths = {
-        "weights": weights,
-        "restored": restored[0],
-        "picture": next((folder / "evaluation" / "pictures").glob("*.png")),
-        "tensorboard": folder / "run" / "tensorboard",
-    }
-    text = (
-        f"{table(result)}\n\n"
-        f"restored file              {paths['restored']}\n"
-        f"LR | bicubic | restored | HR  {paths['picture']}\n"
-        f"TensorBoard                tensorboard --logdir {paths['tensorboard']}"
-    )
-    return Answer(text, {"mean": result["mean"], "table": table(result), **paths})
+    demonstration = demonstrate(**options)
+    paths = {name: value for name, value in vars(demonstration).items() if name != "scores"}
+    scores = {name: demonstration.scores[name] for name in ("verdict", "mean", "interval", "against")}
+    return Answer(str(demonstration), scores | paths)
 
 
 @verb(example="scan.ome.tif")

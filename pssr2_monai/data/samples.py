@@ -1,4 +1,8 @@
-"""Sample images: real electron microscopy sections, or generated images where these cannot be downloaded."""
+"""Sample images: clean electron microscopy sections, or generated images where these cannot be downloaded.
+
+The sections are noisy themselves. So that there is a truth to compare with, their noise is taken away by non-local
+means (Buades et al. 2005), a filter that knows no other image: a network gains nothing from it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +23,10 @@ import platformdirs
 import tifffile
 from monai.apps.utils import check_hash, download_url
 from scipy import ndimage
+from skimage.restoration import denoise_nl_means
 
 from pssr2_monai.images.writer import write_image
+from pssr2_monai.machine import cores
 
 logger = logging.getLogger(__name__)
 # MONAI's functions would log to stdout, which belongs to the answer of a command; their errors are logged here.
@@ -27,9 +35,11 @@ logging.getLogger("monai.apps").setLevel(logging.CRITICAL)
 PACKAGE = "napari-pssr==0.1"  # PyPI package (MIT licence) whose wheel holds the sections
 SHA256 = "4db26e0dbb01776711446922bc80ef11a445a9d6736234b07be392b49c2550e2"
 SECTIONS = "napari_pssr/sample_data/LR/8nm_em_sample/"
-BINNING = 2
-PIXEL_SIZE = 0.008 * BINNING  # micrometres along Y and X of the binned sections
-SCALE = 4
+PIXEL_SIZE = 0.008  # micrometres along Y and X
+NOISE, STRENGTH = 13.0, 9.0  # grey levels: that of the sections, and that of the filter which removes it
+TRAINING_PX, TEST_PX = 1152, 640  # sides of the windows of each section
+COUNT = 6  # sections, and generated images of each kind
+SCALE = 2  # of the demonstration
 
 
 def cache_dir() -> Path:
@@ -41,24 +51,25 @@ def cache_dir() -> Path:
 def sample_images(folder: Path) -> tuple[Path, Path]:
     """Return the folders of HR images to train on and to test with, which are kept in ``folder``.
 
-    They hold the real sections, or generated images where those cannot be downloaded.
+    They hold windows of the real sections, or generated images where those cannot be downloaded. Windows to test with
+    are places that no section shows in training.
     """
-    for kind in ("em", "made"):
+    for kind in ("sections", "made"):
         train_dir, test_dir = folder / kind / "train", folder / kind / "test"
         if train_dir.is_dir() and test_dir.is_dir():
             return train_dir, test_dir
         try:
-            planes = _real_sections(cache_dir()) if kind == "em" else generate_images()
+            training, test = _real_sections(cache_dir()) if kind == "sections" else _generated()
         except OSError as error:
             logger.warning("the real sections are not available (%s); generated images are used instead", error)
             continue
         # The test folder last, renamed into place: both exist only when all images are written.
-        pixel_size = dict.fromkeys("YX", PIXEL_SIZE) if kind == "em" else {}
+        pixel_size = dict.fromkeys("YX", PIXEL_SIZE) if kind == "sections" else {}
         (folder / kind).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder / kind) as temporary:
-            for name, chosen in (("train", planes[:-1]), ("test", planes[-1:])):
+            for name, planes in (("train", training), ("test", test)):
                 (Path(temporary) / name).mkdir()
-                for number, plane in enumerate(chosen):
+                for number, plane in enumerate(planes):
                     path = Path(temporary) / name / f"section_{number:02d}.tif"
                     write_image(path, plane, axes="YX", pixel_size=pixel_size)
                 os.replace(Path(temporary) / name, folder / kind / name)
@@ -66,12 +77,45 @@ def sample_images(folder: Path) -> tuple[Path, Path]:
     raise AssertionError("generated images are always available")
 
 
-def _real_sections(cache: Path) -> list[np.ndarray]:
+def _real_sections(cache: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
     known = [path for path in cache.glob("napari_pssr-0.1-*.whl") if check_hash(path, SHA256, "sha256")]
     wheel = known[0] if known else _download(cache)
     with zipfile.ZipFile(wheel) as archive:
         names = sorted(name for name in archive.namelist() if name.startswith(SECTIONS) and name.endswith(".tif"))
-        return [_binned(tifffile.imread(io.BytesIO(archive.read(name)))) for name in names]
+        sections = [tifffile.imread(io.BytesIO(archive.read(name))) for name in names]
+    logger.info("removing the noise of the sections, once")
+    with ThreadPoolExecutor(cores()) as threads:
+        clean = list(threads.map(without_noise, [*training_windows(sections), *windows_to_test(sections)]))
+    return clean[: len(sections)], clean[len(sections) :]
+
+
+def training_windows(sections: Sequence[np.ndarray], side: int = TRAINING_PX) -> list[np.ndarray]:
+    """Cut the middle of the upper edge out of each section."""
+    left = [max(0, (section.shape[1] - side) // 2) for section in sections]
+    return [section[:side, first : first + side] for section, first in zip(sections, left, strict=True)]
+
+
+def windows_to_test(sections: Sequence[np.ndarray], side: int = TEST_PX) -> list[np.ndarray]:
+    """Cut a window near the lower edge out of each section, of six in turn another place of three times two."""
+    windows = []
+    for number, section in enumerate(sections):
+        below, right = divmod(number % 6, 3)
+        bottom = section.shape[0] - side * below
+        left = (section.shape[1] - 3 * side) // 2 + side * right
+        windows.append(section[bottom - side : bottom, left : left + side])
+    return windows
+
+
+def without_noise(plane: np.ndarray) -> np.ndarray:
+    """Remove the noise of a section ``(Y, X)`` in grey levels by non-local means."""
+    settings = {"patch_size": 5, "patch_distance": 6, "fast_mode": True}
+    clean = denoise_nl_means(plane.astype(np.float32), h=STRENGTH, sigma=NOISE, **settings)
+    return np.asarray(clean.round().clip(0, 255), np.uint8)
+
+
+def _generated() -> tuple[list[np.ndarray], list[np.ndarray]]:
+    images = generate_images()
+    return images[:COUNT], images[COUNT:]
 
 
 def _download(cache: Path) -> Path:
@@ -97,16 +141,7 @@ def _wheel_url() -> str:
     return url
 
 
-def _binned(plane: np.ndarray) -> np.ndarray:
-    """The means of 2 x 2 pixels, cropped to a multiple of the scale."""
-    step = BINNING * SCALE
-    height, width = (side // step * step for side in plane.shape)
-    blocks = plane[:height, :width].reshape(height // BINNING, BINNING, width // BINNING, BINNING)
-    binned: np.ndarray = blocks.mean(axis=(1, 3)).round().astype(np.uint8)
-    return binned
-
-
-def generate_images(count: int = 6, side: int = 768) -> list[np.ndarray]:
+def generate_images(count: int = 2 * COUNT, side: int = TEST_PX) -> list[np.ndarray]:
     """Generate 8-bit images ``(side, side)`` with cells, membranes and granules, for machines without a network."""
     images = []
     for number in range(count):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,8 +22,8 @@ from pssr2_monai.images.pictures import (
     GREY,
     HEADER_PX,
     ORANGE,
+    draw_scale_bar,
     grey_window,
-    label_font,
     new_figure,
     repeat_pixels,
     to_grey,
@@ -159,7 +158,7 @@ def comparison_picture(images: Mapping[str, np.ndarray], pixel_size_nm: float | 
         frame = np.multiply((left, top, left + width, top + height), enlarged) - (0, 0, 1, 1)
         ImageDraw.Draw(tile).rectangle(frame.tolist(), outline=FRAME_COLOUR, width=2)
         if column == len(images) - 1 and pixel_size_nm:
-            _draw_scale_bar(tile, pixel_size_nm / enlarged)
+            draw_scale_bar(tile, pixel_size_nm / enlarged)
         picture.paste(tile, (column * step, HEADER_PX))
         picture.paste(_magnified(pixels[zoomed], ZOOM * enlarged), (column * step, below))
     write_names(picture, list(shown))
@@ -176,21 +175,6 @@ def error_colours(error: np.ndarray, full_error: float) -> np.ndarray:
 
 def _magnified(pixels: np.ndarray, factor: int) -> Image.Image:
     return Image.fromarray(pixels.repeat(factor, axis=0).repeat(factor, axis=1)).convert("RGB")
-
-
-def _draw_scale_bar(picture: Image.Image, pixel_size_nm: float) -> None:
-    """A bar of a round length, about a quarter of the width, in the lower left corner."""
-    rough = picture.width / 4 * pixel_size_nm
-    power = 10 ** math.floor(math.log10(rough))
-    length = max(factor * power for factor in (1, 2, 5) if factor * power <= rough)
-    label = f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
-    draw = ImageDraw.Draw(picture)
-    left, bottom = 8, picture.height - 8
-    right = left + round(length / pixel_size_nm)
-    draw.rectangle((left - 1, bottom - 5, right + 1, bottom + 1), fill="black")
-    draw.rectangle((left, bottom - 4, right, bottom), fill="white")
-    font = label_font(13)
-    draw.text((left, bottom - 7), label, fill="white", font=font, anchor="lb", stroke_width=2, stroke_fill="black")
 
 
 def _worst_window(error: np.ndarray, lr_pixel: Sequence[int]) -> tuple[int, int, int, int]:

@@ -7,7 +7,8 @@ charts may be drawn from any thread, and matplotlib is imported only when the fi
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,3 +106,27 @@ def write_names(picture: Image.Image, names: Sequence[str]) -> None:
     column_width = (picture.width + GAP_PX) / len(names)
     for number, name in enumerate(names):
         draw.text((number * column_width + 4, 2), name, fill="black", font=font)
+
+
+def labelled_panel(images: Mapping[str, np.ndarray], low: float, high: float) -> Image.Image:
+    """Join images in one grey window, with the name of each above it; see ``panel``."""
+    joined = Image.fromarray(panel(list(images.values()), low, high))
+    picture = Image.new("L", (joined.width, joined.height + HEADER_PX), color=255)
+    picture.paste(joined, (0, HEADER_PX))
+    write_names(picture, list(images))
+    return picture
+
+
+def draw_scale_bar(picture: Image.Image, pixel_size_nm: float) -> None:
+    """Draw a bar of a round length, about a quarter of the width, in the lower left corner."""
+    rough = picture.width / 4 * pixel_size_nm
+    power = 10 ** math.floor(math.log10(rough))
+    length = max(factor * power for factor in (1, 2, 5) if factor * power <= rough)
+    label = f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
+    draw = ImageDraw.Draw(picture)
+    left, bottom = 8, picture.height - 8
+    right = left + round(length / pixel_size_nm)
+    draw.rectangle((left - 1, bottom - 5, right + 1, bottom + 1), fill="black")
+    draw.rectangle((left, bottom - 4, right, bottom), fill="white")
+    font = label_font(13)
+    draw.text((left, bottom - 7), label, fill="white", font=font, anchor="lb", stroke_width=2, stroke_fill="black")

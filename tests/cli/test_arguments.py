@@ -13,6 +13,7 @@ import pytest
 
 import pssr2_monai.calibration.calibrate
 import pssr2_monai.calibration.registration.register
+import pssr2_monai.cli.demo
 import pssr2_monai.data.datalists
 import pssr2_monai.evaluation.evaluate
 import pssr2_monai.export.export
@@ -160,7 +161,7 @@ def test_examples_are_command_lines(name: str) -> None:
         ("preprocess", [pssr2_monai.training.preview.preprocess]),
         ("export", [pssr2_monai.export.export.export, pssr2_monai.export.grey_levels.PackageSettings]),
         ("convert", [pssr2_monai.networks.weights.convert]),
-        ("demo", [COMMANDS["demo"].run]),
+        ("demo", [pssr2_monai.cli.demo.demonstrate]),
     ],
 )
 def test_options_are_those_of_the_function_that_is_called(name: str, sources: list[Callable[..., Any]]) -> None:

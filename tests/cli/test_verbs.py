@@ -17,11 +17,8 @@ from PIL import Image
 
 from pssr2_monai.cli import verbs
 from pssr2_monai.cli.main import main
-from pssr2_monai.cli.verbs import COMMANDS
 from pssr2_monai.crappify.crappify import Crappify
-from pssr2_monai.data import samples
 from pssr2_monai.data.loading import TileDataset
-from pssr2_monai.errors import InputError
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import write_image
 from pssr2_monai.training.config import config_files
@@ -291,20 +288,3 @@ def test_nothing_else_imports_napari() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip().endswith("[]")
-
-
-def test_the_whole_demonstration_runs_on_generated_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> str:
-        raise OSError("no network")
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(samples, "_wheel_url", fail)
-    answer = COMMANDS["demo"].run(out=str(tmp_path / "demo"), minutes=0.1)
-    assert [line.split()[0] for line in answer.text.splitlines()[1:4]] == ["bilinear", "bicubic", "model"]
-    for name in ("run/model.pt", "restored/section_00.tif", "evaluation/metrics.json", "evaluation/pictures"):
-        assert (tmp_path / "demo" / name).exists()
-    assert set(answer.data) == {"mean", "table", "weights", "restored", "picture", "tensorboard"}
-    with pytest.raises(InputError, match="holds a demonstration already"):
-        COMMANDS["demo"].run(out=str(tmp_path / "demo"))
-    (tmp_path / "demo" / "evaluation" / "metrics.json").unlink()
-    assert COMMANDS["demo"].run(out=str(tmp_path / "demo"), minutes=0.1).data["mean"] == answer.data["mean"]

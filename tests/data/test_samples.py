@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import zipfile
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -51,20 +52,41 @@ def _index_holds(wheel: Path | None, monkeypatch: pytest.MonkeyPatch) -> list[li
     return commands
 
 
-def test_sections_are_binned_and_one_is_kept_for_the_test(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sections = {f"{n:02d}.tif": np.random.default_rng(n).integers(0, 256, (83, 90), dtype=np.uint8) for n in range(3)}
+def test_windows_to_test_show_places_that_no_training_window_shows() -> None:
+    places = [np.stack(np.mgrid[:4106, :2126]).astype(np.int32)] * 7
+    sections = [place[0] * 10_000 + place[1] for place in places]
+    training, test = samples.training_windows(sections), samples.windows_to_test(sections)
+    assert {window.shape for window in training} == {(1152, 1152)}
+    assert {window.shape for window in test} == {(640, 640)}
+    assert max(window.max() for window in training) // 10_000 < min(window.min() for window in test) // 10_000
+    corners = [divmod(int(window[0, 0]), 10_000) for window in test]
+    assert corners[:6] == [(y, x) for y in (3466, 2826) for x in (103, 743, 1383)]
+    assert corners[6] == corners[0]
+
+
+def test_noise_is_removed_and_edges_stay() -> None:
+    clean = np.full((96, 96), 90.0)
+    clean[:, 48:] = 160
+    noisy = (clean + np.random.default_rng(0).normal(0, samples.NOISE, clean.shape)).clip(0, 255).astype(np.uint8)
+    left = samples.without_noise(noisy) - clean
+    assert left.std() < 0.35 * samples.NOISE
+    assert abs(left[:, 46:50]).mean() < samples.NOISE
+
+
+def test_sections_are_cleaned_and_kept(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sections = {f"{n:02d}.tif": np.random.default_rng(n).integers(0, 256, (1300, 1930), np.uint8) for n in range(3)}
     wheel = tmp_path / "napari_pssr-0.1-py3-none-any.whl"
     wheel.write_bytes(_wheel(sections))
     commands = _index_holds(wheel, monkeypatch)
     monkeypatch.setattr(samples, "SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    monkeypatch.setattr(samples, "without_noise", lambda plane: plane // 2)
     train, test = samples.sample_images(tmp_path / "sample")
-    assert (len(list_images(train)), len(list_images(test))) == (2, 1)
-    with open_image(list_images(test)[0]) as image:
-        means = sections["02.tif"][:80, :88].reshape(40, 2, 44, 2).mean(axis=(1, 3))
-        np.testing.assert_allclose(image.read(), means, atol=0.5)
-        assert image.pixel_size == pytest.approx({"Y": 0.016, "X": 0.016})
+    assert (len(list_images(train)), len(list_images(test))) == (3, 3)
+    with open_image(list_images(test)[2]) as image:
+        np.testing.assert_array_equal(image.read(), sections["02.tif"][660:, 1285:1925] // 2)
+        assert image.pixel_size == pytest.approx({"Y": 0.008, "X": 0.008})
+    with open_image(list_images(train)[1]) as image:
+        np.testing.assert_array_equal(image.read(), sections["01.tif"][:1152, 389:1541] // 2)
     assert commands[0][-1] == "napari-pssr==0.1"
     assert (cache / wheel.name).read_bytes() == wheel.read_bytes()
     # Neither the images nor the wheel are downloaded again.
@@ -85,14 +107,15 @@ def test_without_the_sections_images_are_generated_with_a_warning(
     wheel = tmp_path / "napari_pssr-0.1-py3-none-any.whl"
     wheel.write_bytes(content or b"")
     _index_holds(None if content is None else wheel, monkeypatch)
+    monkeypatch.setattr(samples, "generate_images", partial(samples.generate_images, side=96))
     train, test = samples.sample_images(tmp_path / "sample")
     assert capsys.readouterr().out == ""
     assert reason in caplog.text
     assert "generated images are used instead" in caplog.text
-    assert len(list_images(train)) == 5
-    with open_image(list_images(test)[0]) as image:
+    assert len(list_images(train)) == len(list_images(test)) == 6
+    with open_image(list_images(test)[5]) as image:
         np.testing.assert_array_equal(image.read(), samples.generate_images()[-1])
-        assert image.read().std() > 20
+        assert image.read().std() > 10
         assert image.pixel_size == {}
 
 
@@ -100,7 +123,7 @@ def test_a_wheel_of_another_hash_in_the_cache_is_replaced(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wheel = tmp_path / "napari_pssr-0.1-py3-none-any.whl"
-    wheel.write_bytes(_wheel({f"{n}.tif": np.zeros((16, 16), np.uint8) for n in range(2)}))
+    wheel.write_bytes(_wheel({f"{n}.tif": np.zeros((640, 1920), np.uint8) for n in range(2)}))
     cache.mkdir(parents=True)
     (cache / wheel.name).write_bytes(b"half of it")
     monkeypatch.setattr(samples, "SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ def world(tmp_path: Path, project_root: Path, tiny_weights: Path, monkeypatch: p
             write_image(_create(folder / name) / f"cell_{number}.tif", plane, axes="YX", pixel_size=PIXEL_SIZE)
         for name in ("scans", "pairs/LR"):
             write_image(_create(folder / name) / f"cell_{number}.tif", grey, axes="YX", pixel_size=coarse)
+    _write_scans_at_full_size(folder, planes)
     clean = _plane(COUNT, side=FAST_SIDE).astype(np.float32)[None] / 255
     fast = (PoissonNoise(1.0).set_random_state(0)(clean)[0] * 255).round().clip(0, 255).astype(np.uint8)
     for path in (_create(folder / "fast") / "overview.tif", folder / "scan.tif"):
@@ -82,6 +84,18 @@ def world(tmp_path: Path, project_root: Path, tiny_weights: Path, monkeypatch: p
     return folder
 
 
+def _write_scans_at_full_size(folder: Path, planes: Sequence[np.ndarray]) -> None:
+    """Write two noisy scans of each plane as two folders and as one, and the first ones alone."""
+    poisson = PoissonNoise(photons=20).set_random_state(0)
+    for number, plane in enumerate(planes):
+        for place, letter in (("first", "a"), ("second", "b")):
+            scan = (poisson(plane.astype(np.float32)[None] / 255)[0] * 255).round().clip(0, 255).astype(np.uint8)
+            paths = [f"{place}/f{number}.tif", f"repeats/f{number}_{letter}.tif"]
+            for path in paths if letter == "b" else [*paths, f"noisy/f{number}.tif"]:
+                _create((folder / path).parent)
+                write_image(folder / path, scan, axes="YX", pixel_size=PIXEL_SIZE)
+
+
 def _plane(number: int, side: int = SIDE) -> np.ndarray:
     """Return an 8-bit image with structure at several sizes."""
     noise = np.random.default_rng(number).normal(size=(side, side))
@@ -94,6 +108,7 @@ def _small_bundle(folder: Path, root: Path) -> None:
     """Write copies of ``bundle`` and ``configs`` with tiny values."""
     shutil.copytree(root / "bundle" / "configs", folder / "bundle" / "configs")
     shutil.copytree(root / "configs", folder / "configs")
+    (folder / "bundle" / "models").symlink_to(root / "bundle" / "models")
     for name, changes in TINY.items():
         config = json.loads((folder / name).read_text(encoding="utf-8"))
         for key, value in changes.items():

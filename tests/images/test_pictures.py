@@ -12,9 +12,13 @@ from PIL import Image, ImageColor
 
 from pssr2_monai.images.pictures import (
     BLUE,
+    GAP_PX,
+    HEADER_PX,
     ORANGE,
+    draw_scale_bar,
     grey_window,
     label_font,
+    labelled_panel,
     new_figure,
     panel,
     to_image,
@@ -128,3 +132,18 @@ def test_names_stand_above_their_columns() -> None:
     assert not header[:, 30:64].any()
     assert header[:, 68:94].any()
     assert (picture[22:] == 255).all()
+
+
+def test_a_labelled_panel_has_its_names_above_the_images() -> None:
+    images = {"scan": np.zeros((10, 40)), "restored": np.ones((10, 40))}
+    picture = np.asarray(labelled_panel(images, 0, 1))
+    assert picture.shape == (HEADER_PX + 10, 80 + GAP_PX)
+    np.testing.assert_array_equal(picture[HEADER_PX:], panel(list(images.values()), 0, 1))
+    assert all(picture[:HEADER_PX, start : start + 40].min() < 100 for start in (0, 40 + GAP_PX))
+
+
+def test_a_scale_bar_has_a_round_length() -> None:
+    picture = Image.new("L", (400, 100), 128)
+    draw_scale_bar(picture, 8.0)  # a quarter of the width is 800 nm
+    row = np.asarray(picture)[100 - 8 - 2]
+    assert np.count_nonzero(row == 255) == pytest.approx(500 / 8, abs=1)
