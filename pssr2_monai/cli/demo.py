@@ -101,7 +101,10 @@ def comparison(scan: Path, restored: Path, truth: Path, side: int = SHOWN_PX) ->
     picture = labelled_panel(shown, *grey_window(shown["slow scan"]))
     with open_image(truth) as image:
         if "X" in image.pixel_size:
-            draw_scale_bar(picture, 1000 * image.pixel_size["X"])
+            first = (0, 0, width, picture.height)
+            part = picture.crop(first)
+            draw_scale_bar(part, 1000 * image.pixel_size["X"])
+            picture.paste(part, first)
     return picture
 
 
