@@ -50,11 +50,11 @@ def test_the_picture_shows_the_middle_of_each_image_in_one_contrast(tmp_path: Pa
         write_image(tmp_path / f"{name}.tif", image, axes="YX", pixel_size={"Y": size, "X": size})
     picture = comparison(*(tmp_path / f"{name}.tif" for name in ("scan", "restored", "truth")), side=40)
     assert picture.size == (4 * 40 + 3 * GAP_PX, HEADER_PX + 40)
-    columns = np.asarray(picture)[HEADER_PX:, :, None][..., 0]
+    columns = np.asarray(picture)[HEADER_PX:]
     fast, bicubic, restored, slow = (columns[:20, start : start + 40] for start in range(0, 4 * 44, 44))
     low, high = np.percentile(truth[20:60, 10:50], [0.1, 99.9])
     expected = np.clip((truth[20:40, 10:50] - low) / (high - low), 0, 1) * 255
     np.testing.assert_allclose(slow, expected, atol=0.51)
     np.testing.assert_allclose(bicubic.astype(float), slow, atol=6)
-    np.testing.assert_array_equal(fast[::2, ::2], fast[1::2, 1::2])
+    np.testing.assert_array_equal(fast[:4:2, ::2], fast[1:4:2, 1::2])  # the scale bar is below
     assert restored.max() == 0, "half as bright is below the window of the truth"
