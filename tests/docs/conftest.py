@@ -108,7 +108,8 @@ def _small_bundle(folder: Path, root: Path) -> None:
     """Write copies of ``bundle`` and ``configs`` with tiny values."""
     shutil.copytree(root / "bundle" / "configs", folder / "bundle" / "configs")
     shutil.copytree(root / "configs", folder / "configs")
-    (folder / "bundle" / "models").symlink_to(root / "bundle" / "models")
+    for weights in (root / "bundle" / "models").glob("*.pt"):
+        (_create(folder / "bundle" / "models") / weights.name).symlink_to(weights)
     for name, changes in TINY.items():
         config = json.loads((folder / name).read_text(encoding="utf-8"))
         for key, value in changes.items():
