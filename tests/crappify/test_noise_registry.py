@@ -156,7 +156,7 @@ def test_a_calibration_searches_for_it(stripes: type[Noise]) -> None:
 
 
 def test_the_window_shows_its_slider(stripes: type[Noise]) -> None:
-    form = pytest.importorskip("pssr2_monai.napari.train_panel")
+    form = pytest.importorskip("pssr2_monai.napari.crappifier")
     assert next(iter(form.sliders())) == "blur"
     assert form.sliders()["stripes"].label == "Stripes"
     assert "detector" not in form.sliders()
