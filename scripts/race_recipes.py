@@ -78,15 +78,16 @@ RECIPES = {
     "fold": Recipe(overrides={"fold": 2}),
     "mix": Recipe(overrides={"loss#mix": 0.8}),
     "mse": Recipe(overrides={"loss": {"_target_": "torch.nn.MSELoss"}}),
-    "no_shrink": Recipe(overrides={"shrink": [1.0, 1.0]}),
+    "no_zoom": Recipe(overrides={"zoom": [1.0, 1.0]}),
+    "shrink": Recipe(overrides={"zoom": [0.5, 1.0]}),
     "no_contrast": Recipe(overrides={"contrast": [1.0, 1.0], "brightness": [0.0, 0.0]}),
     "no_correlated": Recipe(without_noise="CorrelatedNoise"),
     "average": Recipe(overrides={"average": 0.02}),
 }
 DEFAULT_RECIPES = {
     "fluo": [name for name in RECIPES if name not in ("fold", "nafnet_slow", "swinir")],
-    "em_2x": ["default", "nafnet", "restormer", "fold", "mix", "no_shrink"],
-    "em_4x": ["default", "nafnet", "restormer", "mix", "no_shrink"],
+    "em_2x": ["default", "nafnet", "restormer", "fold", "mix", "no_zoom"],
+    "em_4x": ["default", "nafnet", "restormer", "mix", "no_zoom"],
 }
 
 

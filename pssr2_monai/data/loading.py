@@ -45,9 +45,9 @@ class LoadTiled(Seeded, MapTransform):
         contrast: range of the factor that all keys of a tile are multiplied by, drawn each time, evenly in its
             logarithm.
         brightness: range of what is added to them afterwards, 1 being the white level.
-        shrink: range of the factor, at most 1, by which the image is made smaller along Y and X, drawn each time as far
-            as the item's region allows: averaged pixels have less noise, and show the sample in other sizes. For
-            crappified training alone.
+        zoom: range of the factor by which the image is resized along Y and X, drawn each time evenly in its logarithm:
+            as far below 1 as the item's region allows, pixels are averaged and have less noise; above 1, structures are
+            as smooth as in a scan of finer steps. For crappified training alone.
         swap_axes: let orientations swap Y and X; not where noise that is correlated along the scan must stay so.
         two_scans: ``image`` and ``label`` are two noisy scans of one field, which are exchanged at random. Where both
             are one file, ``image`` is the frame before or after that of ``label``, in its run.
@@ -67,7 +67,7 @@ class LoadTiled(Seeded, MapTransform):
         random_orientation: bool = False,
         contrast: Sequence[float] = (1.0, 1.0),
         brightness: Sequence[float] = (0.0, 0.0),
-        shrink: Sequence[float] = (1.0, 1.0),
+        zoom: Sequence[float] = (1.0, 1.0),
         swap_axes: bool = True,
         two_scans: bool = False,
         axes: str | None = None,
@@ -85,11 +85,11 @@ class LoadTiled(Seeded, MapTransform):
         self.contrast, self.brightness = checked_range(contrast, "contrast"), checked_range(brightness, "brightness")
         if self.contrast[0] <= 0:
             raise InputError(f"contrast: {contrast!r} is a range of factors, which are above 0; such as [0.8, 1.25]")
-        self.shrink = checked_range(shrink, "shrink")
-        if not 0 < self.shrink[0] <= self.shrink[1] <= 1:
-            raise InputError(f"shrink: {shrink!r} is a range of factors above 0 and up to 1; such as [0.5, 1]")
-        if self.shrink[0] < 1 and "image" in self.keys:
-            raise InputError("shrink: real pairs (lr_dir) keep their pixels; leave one of the two out")
+        self.zoom = checked_range(zoom, "zoom")
+        if self.zoom[0] <= 0:
+            raise InputError(f"zoom: {zoom!r} is a range of factors, which are above 0; such as [0.5, 2]")
+        if self.zoom != (1.0, 1.0) and "image" in self.keys:
+            raise InputError("zoom: real pairs (lr_dir) keep their pixels; leave one of the two out")
         self.swap_axes, self.two_scans = swap_axes, two_scans
         self._gain, self._shift = 1.0, 0.0
         self._exchanged, self._after = False, True
@@ -105,14 +105,13 @@ class LoadTiled(Seeded, MapTransform):
             square = self.swap_axes and ("image" not in self.keys or self.factors[1] == self.factors[2])
             self._orientation = int(self.R.randint(ORIENTATIONS if square else ORIENTATIONS // 2))
         if self.contrast != (1.0, 1.0) or self.brightness != (0.0, 0.0):
-            low, high = map(math.log, self.contrast)
-            self._gain = math.exp(self.R.uniform(low, high))
+            self._gain = self._factor(self.contrast)
             self._shift = self.R.uniform(*self.brightness)
         if self.two_scans:
             self._exchanged, self._after = (bool(draw) for draw in self.R.randint(2, size=2))
         window, self._frame = Window(*data["window"]), data["frame"]
-        if self.shrink[0] < 1 and "region" in data:
-            window = self._widened(window, Window(*data["region"]), self.R.uniform(*self.shrink))
+        if self.zoom != (1.0, 1.0) and "region" in data:
+            window = self._zoomed(window, Window(*data["region"]), self._factor(self.zoom))
         if self.random_position and "region" in data:
             region = Window(*data["region"])
             along_run, along_y, along_x = self.factors if "image" in self.keys else (1, 1, 1)
@@ -129,10 +128,13 @@ class LoadTiled(Seeded, MapTransform):
         """Where the last tile was in its label: the number of its central frame, and its window."""
         return self._frame, self._window
 
-    def _widened(self, window: Window, region: Window, factor: float) -> Window:
+    def _factor(self, limits: tuple[float, float]) -> float:
+        return math.exp(self.R.uniform(*map(math.log, limits)))
+
+    def _zoomed(self, window: Window, region: Window, factor: float) -> Window:
         """The window of the pixels that become the tile's, as far as the region reaches, about the same place."""
         reach = min(region.height / window.height, region.width / window.width)
-        height, width = (int(side * max(1.0, min(1 / factor, reach))) for side in (window.height, window.width))
+        height, width = (max(1, int(side * min(1 / factor, max(1.0, reach)))) for side in (window.height, window.width))
         y = min(max(region.y, window.y - (height - window.height) // 2), region.y + region.height - height)
         x = min(max(region.x, window.x - (width - window.width) // 2), region.x + region.width - width)
         return Window(y, x, height, width)
@@ -171,9 +173,11 @@ class LoadTiled(Seeded, MapTransform):
         return tile
 
     def _sized(self, frames: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-        """Shrink frames ``(frames, Y, X)`` to the size of the tile, averaging as the crappifier does."""
-        if self.shrink[0] == 1 or tuple(frames.shape[1:]) == tuple(size):
+        """Resize frames ``(frames, Y, X)`` to the size of the tile, averaging as the crappifier does."""
+        if self.zoom == (1.0, 1.0) or tuple(frames.shape[1:]) == tuple(size):
             return frames
+        if frames.shape[1] < size[0]:
+            return interpolate(frames[None], tuple(size), mode="bicubic")[0]
         return interpolate(frames[None], tuple(size), mode="bilinear", antialias=True)[0]
 
 

@@ -152,12 +152,12 @@ def test_a_training_that_crappifies_on_the_device(
         torch.testing.assert_close(device.state_dict()[name], weights, rtol=1e-4, atol=1e-5)
 
 
-def test_tiles_are_shrunk_as_far_as_their_region_allows(tmp_path: Path) -> None:
-    """A shrunk ramp rises by the inverse of the factor a pixel, whatever the position."""
+def test_tiles_are_resized_as_far_as_their_region_allows(tmp_path: Path) -> None:
+    """A resized ramp rises by the inverse of the factor a pixel, whatever the position."""
     ramp = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
     tifffile.imwrite(tmp_path / "ramp.tif", ramp)
     item = {"name": "a", "label": str(tmp_path / "ramp.tif"), "frame": 0, "intensity": {"label": [[0, 255]]}}
-    load = LoadTiled(("label",), shrink=[0.5, 1], random_position=True).set_random_state(seed=0)
+    load = LoadTiled(("label",), zoom=[0.5, 2], random_position=True).set_random_state(seed=0)
     for region, greatest in (([0, 0, 256, 256], 2.0), ([32, 64, 96, 80], 1.25), ([0, 0, 64, 64], 1.0)):
         steps = []
         for _ in range(60):
@@ -168,14 +168,14 @@ def test_tiles_are_shrunk_as_far_as_their_region_allows(tmp_path: Path) -> None:
             _, window = load.place
             assert region[1] <= window.x <= window.x + window.width <= region[1] + region[3]
             assert levels[0, 32, 32] == pytest.approx(window.x + window.width * 32.5 / 64 - 0.5, abs=0.1)
-        assert 1 <= min(steps) < max(1.1, 0.6 * greatest)
-        assert 0.97 * greatest < max(steps) <= greatest + 1e-3
+        assert 0.49 < min(steps) < 0.55
+        assert 0.93 * greatest < max(steps) <= greatest + 1e-3
 
 
-@pytest.mark.parametrize(("shrink", "keys"), [([0, 1], "label"), ([0.5, 2], "label"), ([0.5, 1], ("image", "label"))])
-def test_shrinking_is_refused_where_it_makes_no_sense(shrink: list[float], keys: tuple[str, ...]) -> None:
-    with pytest.raises(InputError, match="shrink"):
-        LoadTiled(keys, shrink=shrink)
+@pytest.mark.parametrize(("zoom", "keys"), [([0, 1], "label"), ([2, 0.5], "label"), ([1, 2], ("image", "label"))])
+def test_resizing_is_refused_where_it_makes_no_sense(zoom: list[float], keys: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match="zoom"):
+        LoadTiled(keys, zoom=zoom)
 
 
 def _orientations(image: np.ndarray) -> list[np.ndarray]:
