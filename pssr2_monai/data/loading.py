@@ -129,7 +129,8 @@ class LoadTiled(Seeded, MapTransform):
         return self._frame, self._window
 
     def _factor(self, limits: tuple[float, float]) -> float:
-        return math.exp(self.R.uniform(*map(math.log, limits)))
+        low, high = limits
+        return math.exp(self.R.uniform(math.log(low), math.log(high)))
 
     def _zoomed(self, window: Window, region: Window, factor: float) -> Window:
         """The window of the pixels that become the tile's, as far as the region reaches, about the same place."""
