@@ -123,7 +123,7 @@ def test_a_preset_trains_restores_and_scores_volumes(
         assert restored.pixel_size == pytest.approx(expected)
     result = evaluate(folder, weights, tmp_path / "scores", seed=1)
     assert result["settings"]["scale"] == scale
-    assert set(result["mean"]) == {"bilinear", "bicubic", "model"}
+    assert set(result["mean"]) == {"bilinear", "bicubic", "filter", "model"}
 
 
 def test_a_new_network_starts_as_interpolation(folder: Path, volume: np.ndarray, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, black_level, patches, variance_line
+from pssr2_monai.images.noise_estimates import NORMAL_MEDIAN, patches
 
 PATCH_SIDE = 8  # side of a patch, pixels
 FLAT_SHARE = 0.3  # share of the patches of each brightness that are taken for flat
@@ -115,22 +115,6 @@ def spreads(behind: FloatArray, flat: FlatPatches) -> FloatArray:
         inside = behind[:, flat.bins == number].reshape(len(behind), -1)
         spread[:, number] = np.median(inside, axis=1) / NORMAL_MEDIAN
     return spread
-
-
-def white_noise(images: FloatArray, good: BoolArray) -> tuple[float, float, float]:
-    """Return Poisson intensity, Gaussian sigma and black level of images whose pixels have noise of their own.
-
-    Fine texture counts as noise; noise that neighbouring pixels share does not.
-    """
-    flat = flat_patches(images, good)
-    spread, brightness = spreads(details(images, flat, FILTERS[:1]), flat)[0], flat.bin_brightness()
-    known = np.nan_to_num(spread) > 0
-    if not known.any():
-        raise InputError("the LR images are constant, or without any noise; there is nothing to measure")
-    brightness, variance = brightness[known], spread[known] ** 2
-    black = black_level(brightness, variance)
-    line = variance_line(brightness - black, variance)
-    return line["poisson"], line["gaussian"], black
 
 
 def factors_of_images(

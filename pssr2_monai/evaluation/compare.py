@@ -1,4 +1,4 @@
-"""Samples with known ground truth, restored by the network and by interpolation."""
+"""Samples with known ground truth, restored by the network, by interpolation and by a filter."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.evaluation.filters import REACH_PX, denoise
 from pssr2_monai.evaluation.measures import MIN_FRC_SIDE_PX, RingCorrelation, ring_correlation
 from pssr2_monai.images.axes import factors, frames_of, is_volume
 from pssr2_monai.images.image import LazyImage
@@ -28,12 +29,11 @@ from pssr2_monai.images.windows import (
 from pssr2_monai.networks.record import Record
 
 INTERPOLATIONS = ("bilinear", "bicubic")
-METHODS = (*INTERPOLATIONS, "model")
 BLOCK_VOXELS = 2**24
 """HR pixels that are restored and scored at once, a plane of 4096 x 4096; a larger one is divided into equal blocks.
 Scoring a block of this size takes up to 1.9 GB."""
 MIN_BLOCK_SIDE_PX = 512  # of HR; blocks of volumes with many frames are not divided further
-INTERPOLATION_REACH_PX = 2  # LR pixels around a block, on which its interpolation depends
+AROUND_PX = REACH_PX + 2  # LR pixels around a block, on which its filtered and interpolated pixels depend
 SCORED_PERCENTILES = (0.1, 99.9)
 GREY = Intensity(0.0, 1.0)  # rounds grey levels to those of a dtype
 
@@ -88,7 +88,9 @@ class Comparison:
 
     lr: np.ndarray  # the central frames of the input
     hr: np.ndarray
-    restored: Mapping[str, np.ndarray]  # by method, of the target's shape and rounded to the grey levels of its dtype
+    restored: Mapping[str, np.ndarray]
+    """By method, of the target's shape and rounded to the grey levels of its dtype: the interpolations; "filter", that
+    of ``filters.denoise`` before bicubic interpolation; "model", the network."""
 
     @property
     def deeper(self) -> bool:
@@ -138,13 +140,15 @@ def compare(
     record: Record,
     levels: Sequence[Intensity],
     sampled: str = "bilinear",
+    blind_filter: bool = True,
     block_voxels: int = BLOCK_VOXELS,
     min_block_side: int = MIN_BLOCK_SIDE_PX,
 ) -> Iterator[Comparison]:
     """Compare what is in three files: each frame is a sample, or each run of frames of a volume.
 
     Planes of more than 4096 x 4096 pixels are divided into blocks, each a sample, so that no more than a block is held
-    in memory. Interpolated images are rounded to the grey levels of the LR file, as the restored file is.
+    in memory; the filter estimates the noise of each plane of a block. Interpolated images are rounded to the grey
+    levels of the LR file, as the restored file is.
 
     Args:
         hr: the truth; what the scale does not divide is left out at the end of an axis.
@@ -153,6 +157,7 @@ def compare(
         record: of the weights.
         levels: the ``scoring_scales`` of the truth.
         sampled: how the input was downsampled; see ``upscale``.
+        blind_filter: whether to filter, too.
     """
     scale, stack = record.scale, record.stack
     volume, (along_run, along_y, along_x) = is_volume(scale), factors(scale)
@@ -168,17 +173,20 @@ def compare(
         hr_frames = range(start, start + len(sr_frames))
         level = levels[hr_order.channel(start)]
         for window in _blocks(plane, (along_y, along_x), largest_side):
-            around = widened(window, INTERPOLATION_REACH_PX, plane)
+            around = widened(window, AROUND_PX, plane)
             inner = scaled_window(inside(window, around), along_y, along_x)
             grey = read_window(lr, lr_frames, around, stack).astype(np.float32)
             grey = filled(grey, without_data(grey, None))  # a missing pixel would spoil all that it is interpolated to
             large = scaled_window(window, along_y, along_x)
             truth = read_window(hr, hr_frames, large, stack)
             missing = without_data(truth, None)
+            inputs = {mode: (grey, mode) for mode in INTERPOLATIONS}
+            if blind_filter:
+                inputs["filter"] = denoise(grey), "bicubic"
             restored = {}
-            for mode in INTERPOLATIONS:
-                enlarged = upscale(grey, scale, mode, sampled)[(slice(None), *inner.slices())]
-                restored[mode] = level.apply(GREY.cast(enlarged, lr.dtype))
+            for method, (pixels, mode) in inputs.items():
+                enlarged = upscale(pixels, scale, mode, sampled)[(slice(None), *inner.slices())]
+                restored[method] = level.apply(GREY.cast(enlarged, lr.dtype))
             restored["model"] = level.apply(read_window(sr, sr_frames, large, stack))
             shown, target = level.apply(grey[(slice(None), *inside(window, around).slices())]), level.apply(truth)
             if missing is not None:  # where there is no truth, nothing is scored

@@ -1,4 +1,4 @@
-"""Evaluating weights: restore images with known ground truth, score them, and compare with interpolation."""
+"""Evaluating weights: restore images with known ground truth, score them, and compare with what learns nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from pssr2_monai.data.pairs import Sheet, check_pairs, sheets_of
 from pssr2_monai.errors import InputError, UsageError, check_folder, nearest
-from pssr2_monai.evaluation.compare import INTERPOLATIONS, METHODS, Comparison, compare, scoring_scales
+from pssr2_monai.evaluation.compare import Comparison, compare, scoring_scales
 from pssr2_monai.evaluation.measures import (
     METRICS,
     MIN_FRC_SIDE_PX,
@@ -30,7 +30,7 @@ from pssr2_monai.evaluation.measures import (
     scores,
     single_image_correlation,
 )
-from pssr2_monai.evaluation.report import PICTURE_SIDE_PX, comparison_picture, page
+from pssr2_monai.evaluation.report import NAMES, NOT_SHOWN, PICTURE_SIDE_PX, comparison_picture, page
 from pssr2_monai.evaluation.verdict import difference, images_in_words, mean_interval, verdict
 from pssr2_monai.images.axes import factors
 from pssr2_monai.images.image import LazyImage, open_image
@@ -90,7 +90,7 @@ class _ScoredImage:
                 self.single_image_resolutions.setdefault(name, []).append(resolution)
 
     def mean(self) -> Scores:
-        return {method: mean_scores([sample[method] for sample in self.samples]) for method in METHODS}
+        return {method: mean_scores([sample[method] for sample in self.samples]) for method in self.samples[0]}
 
     def described(self) -> dict[str, Any]:
         alone = {name: float(np.mean(values)) for name, values in self.single_image_resolutions.items()}
@@ -109,9 +109,10 @@ def evaluate(
     normalise: str = "least_squares",
     pixel_size: float | None = None,
     pair_pattern: str | None = None,
+    blind_filter: bool = True,
     **keywords: Any,
 ) -> dict[str, Any]:
-    """Compare weights with bilinear and bicubic interpolation on images with known ground truth.
+    """Compare weights with interpolation and a filter on images with known ground truth.
 
     What is scored are the files that ``restore`` writes for the LR images, in the grey levels of the HR files.
 
@@ -119,7 +120,7 @@ def evaluate(
         hr: folder of high-resolution images.
         weights: a ``model.pt`` of a training, or the name of bundled weights; see ``restore``.
         out: folder for ``report.html``, which stands alone, ``metrics.json``, ``metrics.csv`` and the pictures
-            LR | bicubic | restored | HR | error.
+            LR | bicubic | filter | restored | HR | error.
         options: how to restore; only window, overlap, precision, backend, device, axes and image have an effect.
         lr: folder of their real low-resolution partners, of the same names; by default the HR images are crappified as
             in training.
@@ -129,12 +130,14 @@ def evaluate(
         pixel_size: micrometres of the HR pixels in Y and X, for files that do not state them; resolutions are then
             given in nanometres as well.
         pair_pattern: regular expression whose group is what the names of partners have in common.
+        blind_filter: also compare with variance-stabilised non-local means, whose strength follows from the noise of
+            each plane, before bicubic interpolation; takes about a second for each megapixel of LR.
         keywords: single ones of those options, which take precedence: ``evaluate(hr, weights, out, window=256)``.
 
     Returns:
         The content of ``metrics.json``: ``images`` (name, and the metrics by method), ``mean``, ``interval`` (95 % of
         the mean), ``scored`` (of how many images a mean is, where it is not of all: a constant image has no FRC),
-        ``against`` (the network's difference from each interpolation with interval and p), ``frc`` (mean
+        ``against`` (the network's difference from each other method with interval and p), ``frc`` (mean
         curves against the HR images), ``verdict``, ``record`` and ``settings``. The scores of an image with several
         samples are their means; if there is a single image, its samples count as images, which ``settings`` states.
 
@@ -153,7 +156,7 @@ def evaluate(
     sheets = sheets_of(hr, lr, pattern=pair_pattern)
     check_pairs(sheets, record.scale, options.axes, record.stack, options.image)
     pictures = _picture_paths(sheets, Path(out) / "pictures")
-    settings = _settings(weights, record, lr is not None, seed, normalise)
+    settings = _settings(weights, record, lr is not None, seed, normalise) | {"blind_filter": blind_filter}
     images = _score_sheets(sheets, pictures, (network, record), options, settings, pixel_size)
     result = _summary(images, settings, record)
     _write(result, pictures, Path(out))
@@ -180,7 +183,7 @@ def table(result: Mapping[str, Any]) -> str:
 def _merge(options: RestoreOptions | None, keywords: Mapping[str, Any]) -> RestoreOptions:
     for keyword in keywords:
         if keyword not in USED_OPTIONS:
-            known = [*USED_OPTIONS, "lr", "seed", "normalise", "pixel_size", "pair_pattern"]
+            known = [*USED_OPTIONS, "lr", "seed", "normalise", "pixel_size", "pair_pattern", "blind_filter"]
             raise UsageError(f"evaluate: there is no option {keyword!r}{nearest(keyword, known)}")
     return replace(options or RestoreOptions(), **keywords)
 
@@ -242,7 +245,7 @@ def _score_sheets(
                 pixel_size_nm=_pixel_size_nm(hr, lr if sheet.image else None, record, pixel_size),
                 ranges=[(level.low, level.high) for level in levels],
             )
-            for comparison in compare(hr, lr, sr, record, levels, sampled):
+            for comparison in compare(hr, lr, sr, record, levels, sampled, settings["blind_filter"]):
                 report_progress(image.name, done / len(sheets))
                 if not image.samples:
                     _picture(comparison, image.pixel_size_nm).save(pictures[image.name])
@@ -262,13 +265,13 @@ def _summary(images: Sequence[_ScoredImage], settings: Mapping[str, Any], record
     """The content of ``metrics.json``."""
     single_file = len(images) == 1 and len(images[0].samples) > 1
     units = images[0].samples if single_file else [image.mean() for image in images]
-    seed = int(settings["seed"])
-    columns = {method: {name: [unit[method][name] for unit in units] for name in METRICS} for method in METHODS}
+    seed, methods = int(settings["seed"]), list(units[0])
+    columns = {method: {name: [unit[method][name] for unit in units] for name in METRICS} for method in methods}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a frequency at which no image has a correlation
         curves = {
             method: np.nanmean([np.nanmean(i.curves[method], axis=0) for i in images if i.curves], axis=0).tolist()
-            for method in METHODS
+            for method in methods
             if any(image.curves for image in images)
         }
     scored = {
@@ -277,17 +280,18 @@ def _summary(images: Sequence[_ScoredImage], settings: Mapping[str, Any], record
     }
     result: dict[str, Any] = {
         "images": [image.described() for image in images],
-        "mean": {method: mean_scores([unit[method] for unit in units]) for method in METHODS},
+        "mean": {method: mean_scores([unit[method] for unit in units]) for method in methods},
         "scored": {
             method: {name: count for name, count in counts.items() if count < len(units)}
             for method, counts in scored.items()
         },
         "interval": {
-            method: {name: mean_interval(columns[method][name], seed) for name in METRICS} for method in METHODS
+            method: {name: mean_interval(columns[method][name], seed) for name in METRICS} for method in methods
         },
         "against": {
             method: {name: asdict(difference(columns["model"][name], columns[method][name], seed)) for name in METRICS}
-            for method in INTERPOLATIONS
+            for method in methods
+            if method != "model"
         },
         "frc": {"frequency": FREQUENCIES.tolist(), "correlation": curves},
         "samples": units if single_file else [],
@@ -309,7 +313,7 @@ def _write(result: Mapping[str, Any], pictures: Mapping[str, Path], out: Path) -
         rows = csv.writer(file)
         rows.writerow(["image", "samples", "method", *METRICS])
         for image in finite["images"]:
-            for method in METHODS:
+            for method in finite["mean"]:
                 rows.writerow([image["name"], image["samples"], method, *(image[method][name] for name in METRICS)])
     with written_atomically(out / "report.html") as part:
         part.write_text(page(finite, pictures), encoding="utf-8")
@@ -362,7 +366,8 @@ def _picture_paths(sheets: Sequence[Sheet], folder: Path) -> dict[str, Path]:
 
 def _picture(comparison: Comparison, pixel_size_nm: float | None) -> Image.Image:
     """The middle of the first frame of a sample; where frames were restored, of the middle cut along Z."""
-    images = {"LR": comparison.lr, "bicubic": comparison.restored["bicubic"], "restored": comparison.restored["model"]}
+    images = {"LR": comparison.lr}
+    images |= {NAMES[method]: planes for method, planes in comparison.restored.items() if method not in NOT_SHOWN}
     images["HR"] = comparison.hr
     planes = {name: image[:, image.shape[1] // 2] if comparison.deeper else image[0] for name, image in images.items()}
     shapes = planes["LR"].shape, planes["HR"].shape

@@ -13,10 +13,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, ImageDraw
 
-from pssr2_monai.evaluation.compare import INTERPOLATIONS, METHODS
 from pssr2_monai.evaluation.measures import FRC_THRESHOLD, METRICS, Metric, gain_offset
-from pssr2_monai.evaluation.verdict import best_interpolation, images_in_words, rival
+from pssr2_monai.evaluation.verdict import best_rival, images_in_words, rival
 from pssr2_monai.images.pictures import (
+    BLACK,
     BLUE,
     GAP_PX,
     GREY,
@@ -34,8 +34,9 @@ from pssr2_monai.images.pictures import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAMES = {"bilinear": "bilinear", "bicubic": "bicubic", "model": "restored"}
-COLOURS = {"bilinear": GREY, "bicubic": ORANGE, "model": BLUE}
+NAMES = {"bilinear": "bilinear", "bicubic": "bicubic", "filter": "filter", "model": "restored"}
+COLOURS = {"bilinear": GREY, "bicubic": ORANGE, "filter": BLACK, "model": BLUE}
+NOT_SHOWN = ("bilinear",)  # in pictures and for each image
 BOX_METRICS = ("psnr_fitted", "ssim_fitted", "ms_ssim", "frc_resolution")
 MIN_BOX_IMAGES = 3  # fewer have no spread to show
 IMAGE_METRICS = ("psnr", "ssim", "ms_ssim", "psnr_fitted", "ssim_fitted", "frc_resolution")  # listed for each image
@@ -69,18 +70,18 @@ def page(result: Mapping[str, Any], pictures: Mapping[str, Path]) -> str:
     }
     ranked = _ranked(result)
     by_name = {image["name"]: image for image in result["images"]}
-    scale = result["settings"]["scale"]
+    scale, names = result["settings"]["scale"], {method: NAMES[method] for method in result["mean"]}
     return environment.get_template("report.html").render(
         {name: result[name] for name in ("settings", "verdict", "mean", "record")},
         result=result,
         scale=" x ".join(map(str, scale)) if isinstance(scale, Sequence) else f"{scale}x",
         denoises=rival(scale) == "the input",
-        best_interpolation=best_interpolation,
+        best_rival=best_rival,
         gains=[gain for _, gain in ranked],
         pictures=_embedded_pictures([image for image in ranked if image[0] in pictures], pictures),
-        names=NAMES,
+        names=names,
+        shown={method: name for method, name in names.items() if method not in NOT_SHOWN},
         metrics=METRICS,
-        interpolations=INTERPOLATIONS,
         box_plots=[_embedded(plot) for plot in box_plots(result, *BOX_SIZE_PX)],
         min_spread_images=MIN_BOX_IMAGES,
         curves=_embedded(correlation_plot(result)) if result["frc"]["correlation"] else None,
@@ -97,22 +98,23 @@ def box_plots(result: Mapping[str, Any], width: int, height: int) -> list[Figure
     None at all for fewer than ``MIN_BOX_IMAGES`` images.
     """
     units = result["samples"] or result["images"]
+    methods = [method for method in NAMES if all(method in unit for unit in units)]
     plots = []
     for name in BOX_METRICS if len(units) >= MIN_BOX_IMAGES else ():
-        scores = [np.array([unit[method][name] for unit in units], dtype=float) for method in METHODS]
+        scores = [np.array([unit[method][name] for unit in units], dtype=float) for method in methods]
         finite = [np.sort(values[np.isfinite(values)]) for values in scores]
         if not all(values.size for values in finite):
             continue
         figure, (axes,) = new_figure(width, height)
-        for position, (method, values) in enumerate(zip(METHODS, finite, strict=True)):
+        for position, (method, values) in enumerate(zip(methods, finite, strict=True)):
             line = {"color": COLOURS[method], "linewidth": 1.5}
             style: Any = dict.fromkeys(("boxprops", "whiskerprops", "capprops"), line)
             style["medianprops"] = {**line, "linewidth": 3}
             axes.boxplot(values, positions=[position], widths=0.4, showfliers=False, **style)
             # Dots next to the box, in a fixed order, so that the same values give the same picture.
             axes.plot(position + 0.27 + 0.06 * (np.arange(values.size) % 3), values, ".", color=COLOURS[method])
-        axes.set(title=METRICS[name].label, ylabel=METRICS[name].unit, xlim=(-0.5, len(METHODS) - 0.5))
-        axes.set_xticks(range(len(METHODS)), NAMES.values())
+        axes.set(title=METRICS[name].label, ylabel=METRICS[name].unit, xlim=(-0.5, len(methods) - 0.5))
+        axes.set_xticks(range(len(methods)), [NAMES[method] for method in methods])
         axes.grid(visible=False, axis="x")
         plots.append(figure)
     return plots
@@ -230,7 +232,7 @@ def _embedded_pictures(ranked: Sequence[tuple[str, float]], pictures: Mapping[st
 
 def _resolutions(result: Mapping[str, Any]) -> list[tuple[str, float | None]]:
     """Resolutions in pixels: of each method against HR, and of HR and LR images by themselves."""
-    rows = [(NAMES[method], result["mean"][method]["frc_resolution"]) for method in METHODS]
+    rows = [(NAMES[method], result["mean"][method]["frc_resolution"]) for method in result["mean"]]
     alone = [image["single_image_resolution"] for image in result["images"]]
     for name, label in (("hr", "HR by itself"), ("lr", "LR by itself")):
         values = [resolutions[name] for resolutions in alone if name in resolutions]

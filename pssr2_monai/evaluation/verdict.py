@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,20 @@ SHIFT_DB = 1.0
 """PSNR that fitting brings, above which brightness or contrast of the restored images are called not HR's."""
 SMALL_GAIN = {"psnr_fitted": 0.25, "ssim_fitted": 0.02}
 """Gains below all of these are called small, however certain they are."""
+FILTER = "a filter that learns nothing"
+HEADLINES = {
+    "worse": "Worse than {names} on these images: do not use these weights for them.",
+    "mixed": "Mixed: better than {names} by one measure, worse by the other.",
+    "no difference": "No clear difference from {names} on these images.",
+    "few, not better": "No better than {names} on {images}, too few to be sure: compare {enough} or more.",
+    "few, one better": "Better by one measure only than {names} on {images}, too few to be sure: compare {enough} or "
+    "more.",
+    "few, better": "Better than {names} on {images}, too few to be sure: compare {enough} or more.",
+    "a little better": "A little better than {names} on these images.",
+    "better": "Better than {names} on these images.",
+}
+"""What is said of the comparison with a rival, the least favourable first."""
+GOOD_OUTCOMES = ("few, better", "a little better", "better")
 
 
 @dataclass(frozen=True)
@@ -74,12 +88,22 @@ class Verdict:
 
 
 def best_interpolation(result: Mapping[str, Any], metric: str) -> str:
+    return _best(result, metric, INTERPOLATIONS)
+
+
+def best_rival(result: Mapping[str, Any], metric: str) -> str:
+    """Return the method with the best mean score of those that learn nothing."""
+    return _best(result, metric, result["against"])
+
+
+def _best(result: Mapping[str, Any], metric: str, methods: Iterable[str]) -> str:
     sign = 1 if METRICS[metric].higher_is_better else -1
-    return max(INTERPOLATIONS, key=lambda method: sign * _number(result["mean"][method][metric]))
+    means = {method: sign * _number(result["mean"][method][metric]) for method in methods}
+    return max(means, key=lambda method: (np.isfinite(means[method]), means[method]))
 
 
 def rival(scale: int | Sequence[int]) -> str:
-    """Return what the restored images are compared with, in words: at scale 1 nothing is interpolated."""
+    """Return what interpolated images are, in words: at scale 1 nothing is interpolated."""
     return "interpolation" if max(factors(scale)) > 1 else "the input"
 
 
@@ -87,32 +111,48 @@ def verdict(result: Mapping[str, Any]) -> Verdict:
     """Judge the figures of ``evaluate``.
 
     The level is better or worse where both fitted PSNR and SSIM differ from the better interpolation's in the same
-    direction, with a 95 % interval that excludes 0 and a p of Wilcoxon's test below 0.05.
+    direction, with a 95 % interval that excludes 0 and a p of Wilcoxon's test below 0.05. Where a filter was compared,
+    the network must be better than that, too.
     """
-    gaps = [result["against"][best_interpolation(result, metric)][metric] for metric in DECIDING]
-    level, headline = _judge(gaps, rival(result["settings"]["scale"]))
-    count = min(gap["images"] for gap in gaps)
+    rivals = {rival(result["settings"]["scale"]): [best_interpolation(result, metric) for metric in DECIDING]}
+    if "filter" in result["against"]:
+        rivals[FILTER] = ["filter"] * len(DECIDING)
+    gaps = {
+        name: [result["against"][method][metric] for method, metric in zip(methods, DECIDING, strict=True)]
+        for name, methods in rivals.items()
+    }
+    count = min(gap["images"] for pair in gaps.values() for gap in pair)
+    level, headline = _judge(gaps, count)
     return Verdict(level, headline, tuple(_reasons(result)), tuple(_cautions(result, count)))
 
 
-def _judge(gaps: Sequence[Mapping[str, Any]], baseline: str) -> tuple[str, str]:
-    """Level and headline from the differences of the deciding metrics."""
-    signs = [_significant_sign(gap) for gap in gaps]
-    count = min(gap["images"] for gap in gaps)
+def _judge(gaps: Mapping[str, Sequence[Mapping[str, Any]]], count: int) -> tuple[str, str]:
+    """Level and headline from the differences of the deciding metrics from each rival: that of the least favourable."""
     if count == 0:
         return "unclear", "Nothing to compare: each image lacks a score or equals its target."
+    outcomes = {name: _outcome(pair) for name, pair in gaps.items()}
+    least = min(outcomes.values(), key=list(HEADLINES).index)
+    names = " and ".join(name for name, outcome in outcomes.items() if outcome == least)
+    others = [name for name, outcome in outcomes.items() if outcome != least and outcome in GOOD_OUTCOMES]
+    headline = HEADLINES[least].format(names=names, images=images_in_words(count), enough=MIN_IMAGES)
+    if others and least not in GOOD_OUTCOMES:
+        headline = f"Better than {others[0]}, but {headline[0].lower()}{headline[1:]}"
+    return {"worse": "worse", "better": "better", "a little better": "better"}.get(least, "unclear"), headline
+
+
+def _outcome(gaps: Sequence[Mapping[str, Any]]) -> str:
+    """The key of ``HEADLINES`` for the differences of the deciding metrics from one rival."""
+    signs = [_significant_sign(gap) for gap in gaps]
     if min(signs) > 0:
         small = all(gap["mean"] < SMALL_GAIN[metric] for gap, metric in zip(gaps, DECIDING, strict=True))
-        return "better", f"{'A little better' if small else 'Better'} than {baseline} on these images."
+        return "a little better" if small else "better"
     if max(signs) < 0:
-        return "worse", f"Worse than {baseline} on these images: do not use these weights for them."
+        return "worse"
     if min(signs) < 0 < max(signs):
-        return "unclear", f"Mixed: better than {baseline} by one measure, worse by the other."
-    if count < MIN_IMAGES:
-        positive = sum(gap["mean"] > 0 for gap in gaps)
-        trend = ("No better", "Better by one measure only", "Better")[positive]
-        return "unclear", f"{trend} on {images_in_words(count)}, too few to be sure: compare {MIN_IMAGES} or more."
-    return "unclear", f"No clear difference from {baseline} on these images."
+        return "mixed"
+    if min(gap["images"] for gap in gaps) < MIN_IMAGES:
+        return ("few, not better", "few, one better", "few, better")[sum(gap["mean"] > 0 for gap in gaps)]
+    return "no difference"
 
 
 def _significant_sign(gap: Mapping[str, Any]) -> int:
@@ -125,15 +165,16 @@ def _significant_sign(gap: Mapping[str, Any]) -> int:
 
 def _reasons(result: Mapping[str, Any]) -> list[str]:
     reasons = []
-    for name in DECIDING:
-        method, metric = best_interpolation(result, name), METRICS[name]
-        gap = result["against"][method][name]
+    compared = [(name, best_interpolation(result, name)) for name in DECIDING]
+    compared += [(name, "filter") for name in DECIDING if "filter" in result["against"]]
+    for name, method in compared:
+        metric, gap = METRICS[name], result["against"][method][name]
         mean = f"{gap['mean']:+.{metric.digits}f} {metric.unit}".strip()
         spread = ""
         if gap["interval"] is not None:
             low, high = (f"{end:+.{metric.digits}f}" for end in gap["interval"])
             spread = f" (95 % interval {low} to {high}, p = {gap['p']:.2g})"
-        reasons.append(f"{metric.label} {mean} against {method}{spread}.")
+        reasons.append(f"{metric.label} {mean} against {'the ' * (method == 'filter')}{method}{spread}.")
     restored, bicubic = (_number(result["mean"][method]["frc_resolution"]) for method in ("model", "bicubic"))
     if np.isfinite([restored, bicubic]).all():
         reasons.append(f"Detail agrees with HR down to {restored:.1f} px, that of bicubic to {bicubic:.1f} px.")
@@ -147,7 +188,7 @@ def _cautions(result: Mapping[str, Any], count: int) -> list[str]:
             "The inputs were made by the crappifier: this shows how well its damage is undone. Real scans may come out "
             "differently; evaluate real pairs with --lr."
         )
-    if rival(result["settings"]["scale"]) == "the input":
+    if rival(result["settings"]["scale"]) == "the input" and "filter" not in result["against"]:
         cautions.append(
             "At scale 1 the comparison is with the noisy input itself, which any smoothing filter improves on."
         )

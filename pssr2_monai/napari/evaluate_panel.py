@@ -1,4 +1,4 @@
-"""The window that compares weights with interpolation: a table, box plots, and a page with the details."""
+"""The window that compares weights with what learns nothing: a table, box plots, and a page with the details."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from magicgui.widgets import ComboBox, FileEdit, PushButton
+from magicgui.widgets import CheckBox, ComboBox, FileEdit, PushButton
 from PIL import Image
 from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QBrush, QColor, QDesktopServices
@@ -38,12 +38,13 @@ class EvaluatePanel(Panel):
         self.weights = WeightsSource()
         self.out = FileEdit(label="Save to", mode="d", nullable=True, tooltip="Folder for the page; optional")
         self.device = ComboBox(label="Device", choices=devices())
-        self.fill([self.hr, self.lr, self.weights, self.out, self.device])
+        self.blind_filter = CheckBox(text="compare with a filter, too", value=True)
+        self.blind_filter.tooltip = "Non-local means, whose strength follows from the noise: it learns nothing"
+        self.fill([self.hr, self.lr, self.weights, self.out, self.device, self.blind_filter])
         self.page_button = PushButton(text="Open the page", enabled=False)
         self.page_button.clicked.connect(lambda *_: QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._page))))
         self.buttons.append(self.page_button)
         self.table = QTableWidget(len(METRICS), len(NAMES))
-        self.table.setHorizontalHeaderLabels(list(NAMES.values()))
         labels = [f"{metric.label} ({metric.unit})".removesuffix(" ()") for metric in METRICS.values()]
         self.table.setVerticalHeaderLabels(labels)
         self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
@@ -57,7 +58,7 @@ class EvaluatePanel(Panel):
         name = "image" if len(self.hr.layers) == 1 else None
         hr, lr = self.hr.files(folder / "HR", name), self.lr.files(folder / "LR", name)
         out = chosen_path(self.out) or folder / "evaluation"
-        options = {"device": self.device.value, "image": self.hr.number}
+        options = {"device": self.device.value, "image": self.hr.number, "blind_filter": self.blind_filter.value}
         assert hr is not None
         assert weights is not None
         work = self.watched(lambda: evaluate(hr, weights, out, lr=lr, **options))
@@ -80,8 +81,11 @@ class EvaluatePanel(Panel):
             self.outcome.addWidget(plot)
 
     def _fill_table(self, result: Mapping[str, Any]) -> None:
+        methods = list(result["mean"])
+        self.table.setColumnCount(len(methods))
+        self.table.setHorizontalHeaderLabels([NAMES[method] for method in methods])
         for row, (name, metric) in enumerate(METRICS.items()):
-            means = [result["mean"][method][name] for method in NAMES]
+            means = [result["mean"][method][name] for method in methods]
             finite = [mean for mean in means if mean is not None and np.isfinite(mean)]
             best = (max if metric.higher_is_better else min)(finite) if finite else None
             for column, mean in enumerate(means):

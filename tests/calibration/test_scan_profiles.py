@@ -12,7 +12,6 @@ from pssr2_monai.calibration.scan_profiles import (
     factors_of_images,
     flat_patches,
     spreads,
-    white_noise,
 )
 from pssr2_monai.errors import InputError
 
@@ -44,17 +43,6 @@ def test_white_noise_has_the_same_spread_behind_all_filters(clean: np.ndarray, i
     np.testing.assert_allclose(np.median(spread[:, known] / expected[known], axis=1), 1, atol=0.04)
 
 
-@pytest.mark.parametrize(("intensity", "sigma"), [(0.7, 0.0), (0.0, 13.0), (0.7, 9.0)])
-def test_poisson_and_gaussian_noise_are_told_apart(clean: np.ndarray, intensity: float, sigma: float) -> None:
-    rng = np.random.default_rng(1)
-    noisy = clean + intensity * (rng.poisson(clean) - clean) + rng.normal(0, sigma, SHAPE)
-    poisson, gaussian, _ = white_noise(np.round(noisy), _all(noisy))
-    assert np.hypot(poisson * np.sqrt(120), gaussian) == pytest.approx(
-        np.hypot(intensity * np.sqrt(120), sigma), rel=0.05
-    )
-    assert poisson == pytest.approx(intensity, abs=0.25)
-
-
 def test_saturated_patches_and_edges_are_left_out(clean: np.ndarray) -> None:
     noisy, good = clean + np.random.default_rng(3).normal(0, 8, SHAPE), _all(clean)
     noisy[:, :100], good[:, :100] = 255, False
@@ -81,5 +69,3 @@ def test_images_with_stronger_noise_are_told_from_others(clean: np.ndarray) -> N
 def test_images_without_patches_are_refused(images: np.ndarray, good: bool, match: str) -> None:
     with pytest.raises(InputError, match=match):
         flat_patches(images, np.full(images.shape, good))
-    with pytest.raises(InputError, match="without any noise"):
-        white_noise(np.full((4, 128, 128), 9.0), np.ones((4, 128, 128), bool))

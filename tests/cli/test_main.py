@@ -170,7 +170,7 @@ def test_train_restore_and_evaluate_from_a_path_with_odd_characters(
     scoring = ("evaluate", "--hr", images, "--weights", run / "model.pt", "--out", scores)
     status, out, err = _run(capsys, *scoring)
     assert status == 0, err
-    assert [line.split()[0] for line in out.splitlines()[1:4]] == ["bilinear", "bicubic", "model"]
+    assert [line.split()[0] for line in out.splitlines()[1:5]] == ["bilinear", "bicubic", "filter", "model"]
     assert out.splitlines()[-1] == str(scores / "report.html")
     written = json.loads((scores / "metrics.json").read_text())
     report = _json(capsys, *scoring)

@@ -13,6 +13,7 @@ from PIL import Image
 from pssr2_monai.crappify.crappify import Downsample
 from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.compare import Comparison, compare, scoring_scales, upscale
+from pssr2_monai.evaluation.filters import denoise
 from pssr2_monai.evaluation.measures import ring_correlation
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import write_image
@@ -70,6 +71,31 @@ def test_a_sample_holds_the_pixels_of_the_files(files: dict[str, Path]) -> None:
     assert not sample.deeper
 
 
+def test_the_filter_comes_before_bicubic_interpolation(files: dict[str, Path], tmp_path: Path) -> None:
+    noisy = np.random.default_rng(0).poisson(np.asarray(Image.open(files["lr"])) / 4) * 4
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(tmp_path / "lr.png")
+    pixels = np.asarray(Image.open(tmp_path / "lr.png"), np.float32)
+    (sample,) = _compared({**files, "lr": tmp_path / "lr.png"}, Record({}, 4))
+    assert list(sample.restored) == ["bilinear", "bicubic", "filter", "model"]
+    (denoised,) = denoise(pixels[None])
+    expected = np.asarray(Image.fromarray(denoised).resize((112, 96), Image.BICUBIC)).round().clip(0, 255)
+    np.testing.assert_allclose(sample.restored["filter"][0] * 255, expected, atol=1.01)  # halves may round either way
+    (sample,) = _compared(files, Record({}, 4), blind_filter=False)
+    assert list(sample.restored) == ["bilinear", "bicubic", "model"]
+
+
+def test_each_frame_of_a_volume_is_filtered_by_itself(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lr = rng.poisson(np.array([20, 200, 900])[:, None, None], (3, 32, 32)).astype(np.uint16)
+    for name, image in (("lr", lr), ("hr", lr), ("sr", lr)):
+        write_image(tmp_path / f"{name}.tif", image, axes="ZYX", pixel_size={})
+    files = {name: tmp_path / f"{name}.tif" for name in ("hr", "lr", "sr")}
+    (sample,) = _compared(files, Record({}, [1, 1, 1], (2, 4)))
+    expected = np.concatenate([denoise(plane[None].astype(np.float32)) for plane in lr]).round()
+    low, high = np.percentile(lr, [0.1, 99.9])
+    np.testing.assert_allclose(sample.restored["filter"] * (high - low) + low, expected, atol=0.01)
+
+
 def test_scores_count_between_percentiles_of_hr_but_for_eight_bits(tmp_path: Path) -> None:
     image = np.stack([np.linspace(0, 200, 4096).reshape(64, 64), np.linspace(100, 4000, 4096).reshape(64, 64)])
     for dtype, expected in ((np.uint8, [(0, 255)] * 2), (np.uint16, np.percentile(image, [0.1, 99.9], axis=(1, 2)).T)):
@@ -123,3 +149,21 @@ def test_large_planes_are_divided_into_equal_blocks(files: dict[str, Path]) -> N
         np.testing.assert_array_equal(joined([getattr(block, name) for block in blocks]), getattr(whole, name)[0])
     for method in ("bilinear", "bicubic", "model"):
         np.testing.assert_array_equal(joined([block.restored[method] for block in blocks]), whole.restored[method][0])
+
+
+def test_blocks_are_filtered_without_seams(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:256, :256] / 256
+    clean = 120 + 60 * np.sin(9 * rows) * np.cos(7 * columns)
+    image = np.random.default_rng(0).normal(clean, 20).clip(0, 255).astype(np.uint8)
+    for name in ("hr", "lr", "sr"):
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    files = {name: tmp_path / f"{name}.png" for name in ("hr", "lr", "sr")}
+    (whole,) = _compared(files, Record({}, 1))
+    halves = [
+        block.restored["filter"][0] for block in _compared(files, Record({}, 1), block_voxels=128**2, min_block_side=32)
+    ]
+    joined = np.concatenate([np.concatenate(halves[n : n + 2], axis=1) for n in (0, 2)])
+    difference = np.abs(joined - whole.restored["filter"][0]) * 255
+    # The noise is estimated for each block; at the borders of blocks the results differ no more than elsewhere.
+    assert difference.mean() < 1
+    assert difference[126:130].mean() < 2 * difference.mean() + 0.2

@@ -18,6 +18,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from pssr2_monai.cli.main import main
 from pssr2_monai.errors import InputError, UsageError
 from pssr2_monai.evaluation.evaluate import evaluate, table
+from pssr2_monai.evaluation.filters import denoise
 from pssr2_monai.evaluation.measures import RingCorrelation, ring_correlation
 from pssr2_monai.images.writer import write_image
 from pssr2_monai.restoration.inferer import SeamlessInferer
@@ -33,16 +34,21 @@ def _lr_folder(hr_folder: Path, folder: Path) -> Path:
     return folder
 
 
+def _filtered(image: Image.Image) -> Image.Image:
+    return Image.fromarray(denoise(np.asarray(image, np.float32)[None])[0])
+
+
 def test_scores_of_real_pairs_equal_those_done_by_hand(hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
     lr_folder = _lr_folder(hr_folder, tmp_path / "lr")
     result = evaluate(hr_folder, tiny_weights, tmp_path / "out", lr=lr_folder)
     restore(lr_folder, tmp_path / "restored", tiny_weights)
-    expected = {method: [] for method in ("bilinear", "bicubic", "model")}
+    expected = {method: [] for method in ("bilinear", "bicubic", "filter", "model")}
     for path in sorted(hr_folder.iterdir()):
         hr, lr = np.asarray(Image.open(path)), Image.open(lr_folder / path.name)
         images = {
             "bilinear": np.asarray(lr.resize((112, 96), Image.BILINEAR)),
             "bicubic": np.asarray(lr.resize((112, 96), Image.BICUBIC)),
+            "filter": np.asarray(_filtered(lr).resize((112, 96), Image.BICUBIC)).round().clip(0, 255).astype(np.uint8),
             "model": np.asarray(Image.open(tmp_path / "restored" / path.name)),
         }
         for method, image in images.items():
@@ -55,13 +61,29 @@ def test_scores_of_real_pairs_equal_those_done_by_hand(hr_folder: Path, tiny_wei
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["mean"] == result["mean"]
     assert "bicubic" in table(result)
     picture = Image.open(tmp_path / "out" / "pictures" / "cell_0.png")
-    # Twice as large, LR | bicubic | restored | HR | error; below it a quarter of each side four times as large again.
-    assert picture.size == (5 * (224 + 4) - 4, 22 + 192 + 4 + 192)
+    # Twice as large, LR | bicubic | filter | restored | HR | error; below a quarter of each side, four times as large.
+    assert picture.size == (6 * (224 + 4) - 4, 22 + 192 + 4 + 192)
     rows = list(csv.DictReader((tmp_path / "out" / "metrics.csv").open()))
-    assert len(rows) == 5 * 3
-    assert rows[2]["image"] == "cell_0.png"
-    assert float(rows[2]["psnr"]) == result["images"][0]["model"]["psnr"]
+    assert [row["method"] for row in rows] == 5 * ["bilinear", "bicubic", "filter", "model"]
+    assert rows[3]["image"] == "cell_0.png"
+    assert float(rows[3]["psnr"]) == result["images"][0]["model"]["psnr"]
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+
+
+def test_the_filter_may_be_left_out(hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    plain = evaluate(hr_folder, tiny_weights, tmp_path / "plain", blind_filter=False)
+    filtered = evaluate(hr_folder, tiny_weights, tmp_path / "filtered")
+    for part in ("mean", "interval", "scored", "against"):
+        assert filtered[part].pop("filter") is not None
+        assert filtered[part] == plain[part]
+    assert "filter" not in table(plain)
+    assert "filter" in table(filtered | {"mean": {"filter": plain["mean"]["model"]}})
+    assert [row["method"] for row in csv.DictReader((tmp_path / "plain" / "metrics.csv").open())][:3] == list(
+        plain["mean"]
+    )
+    assert Image.open(tmp_path / "plain" / "pictures" / "cell_0.png").width == 5 * (224 + 4) - 4
+    assert "filter" not in (tmp_path / "plain" / "report.html").read_text().replace("_filter", "")
+    assert (plain["settings"]["blind_filter"], filtered["settings"]["blind_filter"]) == (False, True)
 
 
 def test_crappified_inputs_follow_the_seed(hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
@@ -236,4 +258,4 @@ def test_the_correlation_with_hr_is_computed_once_for_each_method(
     for module in ("compare", "measures"):
         monkeypatch.setattr(f"pssr2_monai.evaluation.{module}.ring_correlation", counted)
     evaluate(hr_folder, tiny_weights, tmp_path / "out")
-    assert calls == [(1, 96, 112)] * 5 * 3
+    assert calls == [(1, 96, 112)] * 5 * 4

@@ -16,6 +16,8 @@ from pssr2_monai.evaluation.evaluate import evaluate
 from pssr2_monai.evaluation.report import BOX_METRICS, box_plots, comparison_picture, error_colours, page
 from pssr2_monai.images.pictures import to_image
 
+METHODS = ("bilinear", "bicubic", "filter", "model")
+
 
 class _Reader(HTMLParser):
     """Tags with their attributes, and the text between them."""
@@ -70,11 +72,14 @@ def test_the_page_holds_the_figures(evaluated: tuple[dict, dict[str, Path], Path
     assert result["verdict"]["headline"] in words
     for caution in result["verdict"]["cautions"]:
         assert caution in words
-    for method in ("bilinear", "bicubic", "model"):
+    for method in METHODS:
         assert f"{result['mean'][method]['psnr']:.2f}" in words
         assert f"{result['mean'][method]['ms_ssim']:.4f}" in words
-    low, high = result["against"]["bicubic"]["ssim"]["interval"]
-    assert f"{low:.4f} to {high:.4f}".replace("-", "−") in words
+    for method in METHODS[:-1]:
+        low, high = result["against"][method]["ssim"]["interval"]
+        assert f"{low:.4f} to {high:.4f}".replace("-", "−") in words
+    assert "restored − filter" in words
+    assert "The filter learns nothing" in words
     assert '_target_: "ResUNet"' in words
     assert "pixel size unknown" in words
 
@@ -129,7 +134,7 @@ def test_text_from_files_is_escaped_wherever_it_stands(evaluated: tuple[dict, di
     words = "".join(read.words)
     assert words.count(script) == 11  # title, heading, subtitle (2), headline, caution, caption, image, record (3)
     alternatives = [attributes.get("alt") or "" for tag, attributes in read.tags if tag == "img"]
-    assert f"LR, bicubic, restored, HR and error of {script}" in alternatives
+    assert f"LR, bicubic, filter, restored, HR and error of {script}" in alternatives
 
 
 def test_resolutions_are_in_nanometres_where_the_pixel_size_is_known(
@@ -147,7 +152,7 @@ def test_resolutions_are_in_nanometres_where_the_pixel_size_is_known(
 
 def _scores(images: int) -> dict[str, Any]:
     scores = [dict.fromkeys(BOX_METRICS, 20.0 + number) for number in range(images)]
-    return {"samples": [], "images": [dict.fromkeys(("bilinear", "bicubic", "model"), image) for image in scores]}
+    return {"samples": [], "images": [dict.fromkeys(METHODS, image) for image in scores]}
 
 
 def test_few_images_have_no_spread() -> None:
@@ -165,21 +170,21 @@ def test_each_metric_has_a_box_plot_of_all_its_scores() -> None:
     for figure in plots:
         assert to_image(figure).size == (300, 200)
         (axes,) = figure.axes
-        assert [label.get_text() for label in axes.get_xticklabels()] == ["bilinear", "bicubic", "restored"]
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["bilinear", "bicubic", "filter", "restored"]
         low, high = axes.get_ylim()
         assert 19 < low < 20
         assert 24 < high < 25
         dots = [line for line in axes.lines if line.get_marker() == "."]
-        assert [line.get_ydata().tolist() for line in dots] == [[20, 21, 22, 23, 24]] * 3
+        assert [line.get_ydata().tolist() for line in dots] == [[20, 21, 22, 23, 24]] * 4
         # Of 20 to 24 the quartiles are 21 and 23, the median 22; the whiskers reach the ends.
         heights = [sorted(set(line.get_ydata())) for line in axes.lines if line not in dots]
         for expected in ([21, 23], [20, 21], [23, 24], [22], [20], [24]):
-            assert heights.count(expected) == 3
+            assert heights.count(expected) == 4
 
 
 def test_whiskers_end_within_one_and_a_half_boxes() -> None:
     result = _scores(6)
-    result["images"][5] = {method: dict.fromkeys(BOX_METRICS, 90.0) for method in ("bilinear", "bicubic", "model")}
+    result["images"][5] = {method: dict.fromkeys(BOX_METRICS, 90.0) for method in METHODS}
     (axes,) = box_plots(result, 300, 200)[0].axes
     whiskers = [line.get_ydata().tolist() for line in axes.lines if line.get_marker() != "."]
     assert [23.75, 24.0] in whiskers  # the third quartile of 20 to 24 and 90, and the last score near it
@@ -188,12 +193,12 @@ def test_whiskers_end_within_one_and_a_half_boxes() -> None:
 
 def test_scores_without_a_number_are_left_out_of_box_plots() -> None:
     result = _scores(4)
-    result["images"][0] = {method: dict.fromkeys(BOX_METRICS) for method in ("bilinear", "bicubic", "model")}
+    result["images"][0] = {method: dict.fromkeys(BOX_METRICS) for method in METHODS}
     plots = box_plots(result, 300, 200)
     assert len(plots) == len(BOX_METRICS)
     for figure in plots:
         dots = [line.get_ydata().tolist() for line in figure.axes[0].lines if line.get_marker() == "."]
-        assert dots == [[21, 22, 23]] * 3
+        assert dots == [[21, 22, 23]] * 4
     for image in result["images"]:
         image["model"] = image["model"] | {"ms_ssim": float("nan")}
     assert len(box_plots(result, 300, 200)) == len(BOX_METRICS) - 1

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import t
 
 from pssr2_monai.evaluation.measures import METRICS
-from pssr2_monai.evaluation.verdict import best_interpolation, difference, mean_interval, verdict
+from pssr2_monai.evaluation.verdict import best_interpolation, best_rival, difference, mean_interval, verdict
 
 
 def test_the_interval_of_many_normal_values_is_that_of_student() -> None:
@@ -72,8 +72,20 @@ def _result(
         ((-0.9, -0.5), (0.03, 0.05), {}, "unclear", "Mixed"),
         ((-0.1, 0.5), (0.03, 0.05), {}, "unclear", "No clear difference"),
         ((0.5, 0.9), (0.03, 0.05), {"p": 0.06}, "unclear", "No clear difference"),
-        ((0.5, 0.9), (0.03, 0.05), {"images": 3, "p": 0.25}, "unclear", "Better on 3 images, too few to be sure"),
-        ((-0.9, -0.5), (-0.05, -0.03), {"images": 1}, "unclear", "No better on 1 image, too few to be sure"),
+        (
+            (0.5, 0.9),
+            (0.03, 0.05),
+            {"images": 3, "p": 0.25},
+            "unclear",
+            "Better than interpolation on 3 images, too few to be sure",
+        ),
+        (
+            (-0.9, -0.5),
+            (-0.05, -0.03),
+            {"images": 1},
+            "unclear",
+            "No better than interpolation on 1 image, too few to be sure",
+        ),
         ((0.5, 0.9), (0.03, 0.05), {"images": 0}, "unclear", "Nothing to compare"),
     ],
 )
@@ -83,6 +95,76 @@ def test_headlines(psnr: tuple[float, float], ssim: tuple[float, float], options
     found = verdict(_result(psnr, ssim, **options))
     assert found.level == level
     assert found.headline.startswith(words)
+
+
+GOOD, SMALL, BAD, NONE, MIXED = (
+    ((0.5, 0.9), (0.03, 0.05)),
+    ((0.1, 0.2), (0.001, 0.002)),
+    ((-0.9, -0.5), (-0.05, -0.03)),
+    ((-0.1, 0.5), (0.03, 0.05)),
+    ((0.5, 0.9), (-0.05, -0.03)),
+)
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "filtered", "images", "level", "headline"),
+    [
+        (GOOD, GOOD, 8, "better", "Better than interpolation and a filter that learns nothing on these images."),
+        (GOOD, SMALL, 8, "better", "A little better than a filter that learns nothing on these images."),
+        (
+            GOOD,
+            NONE,
+            8,
+            "unclear",
+            "Better than interpolation, but no clear difference from a filter that learns nothing on these images.",
+        ),
+        (
+            SMALL,
+            BAD,
+            8,
+            "worse",
+            "Better than interpolation, but worse than a filter that learns nothing on these images: do not use these "
+            "weights for them.",
+        ),
+        (
+            GOOD,
+            MIXED,
+            8,
+            "unclear",
+            "Better than interpolation, but mixed: better than a filter that learns nothing by one measure, worse by "
+            "the other.",
+        ),
+        (BAD, GOOD, 8, "worse", "Better than a filter that learns nothing, but worse than interpolation on these"),
+        (NONE, BAD, 8, "worse", "Worse than a filter that learns nothing on these images"),
+        (BAD, BAD, 8, "worse", "Worse than interpolation and a filter that learns nothing on these images"),
+        (GOOD, GOOD, 3, "unclear", "Better than interpolation and a filter that learns nothing on 3 images, too few"),
+        (GOOD, MIXED, 1, "unclear", "Better than interpolation, but better by one measure only than a filter"),
+        (GOOD, BAD, 3, "unclear", "Better than interpolation, but no better than a filter that learns nothing on 3"),
+    ],
+)
+def test_the_network_must_be_better_than_the_filter_too(
+    interpolation: tuple, filtered: tuple, images: int, level: str, headline: str
+) -> None:
+    p = 0.01 if images >= 6 else 0.25
+    result, other = (_result(*gaps, images=images, p=p) for gaps in (interpolation, filtered))
+    result["against"]["filter"] = other["against"]["bicubic"]
+    result["mean"]["filter"] = result["mean"]["model"]
+    judged = verdict(result)
+    assert judged.level == level
+    assert judged.headline.startswith(headline)
+    assert sum("against the filter" in reason for reason in judged.reasons) == 2
+    result["settings"]["scale"] = 1
+    assert "the input" in verdict(result).headline or "interpolation" not in headline
+    assert "any smoothing filter" not in " ".join(verdict(result).cautions)
+
+
+def test_the_best_rival_may_be_the_filter() -> None:
+    result = _result((0.5, 0.9), (0.03, 0.05))
+    result["against"]["filter"] = result["against"]["bicubic"]
+    for value, expected in ((3.0, "filter"), (1.5, "bicubic"), (None, "bicubic")):
+        result["mean"]["filter"] = {"psnr_fitted": value}
+        assert best_rival(result, "psnr_fitted") == expected
+    assert best_interpolation(result, "psnr_fitted") == "bicubic"
 
 
 def test_reasons_name_the_better_interpolation() -> None:

@@ -37,7 +37,7 @@ def test_a_folder_is_evaluated(
     expected = evaluate(hr_folder, tiny_weights, tmp_path / "expected", device="cpu")
     assert expected["verdict"]["headline"] in panel.message.text()
     for row, (name, metric) in enumerate(METRICS.items()):
-        for column, method in enumerate(("bilinear", "bicubic", "model")):
+        for column, method in enumerate(("bilinear", "bicubic", "filter", "model")):
             value = expected["mean"][method][name]
             shown = panel.table.item(row, column).text()
             assert shown == (f"{value:.{metric.digits}f}" if np.isfinite(value) else "–")
@@ -55,10 +55,17 @@ def test_layers_are_evaluated(
         viewer.add_image(image.read(), name="good")
     panel = panel_of("Evaluate")
     panel.weights.choose(tiny_weights)
-    panel.start_button.clicked.emit(True)
-    done(panel, "Box plots need 3 images")
-    assert panel.boxes == []
-    assert panel.table.item(0, 2).text() != ""
+    for filtered, names in (
+        (True, ["bilinear", "bicubic", "filter", "restored"]),
+        (False, ["bilinear", "bicubic", "restored"]),
+    ):
+        panel.blind_filter.value = filtered
+        panel.start_button.clicked.emit(True)
+        done(panel, "Box plots need 3 images")
+        assert panel.boxes == []
+        columns = range(panel.table.columnCount())
+        assert [panel.table.horizontalHeaderItem(column).text() for column in columns] == names
+        assert all(panel.table.item(0, column).text() != "" for column in columns)
 
 
 def test_evaluating_stops_when_asked(
