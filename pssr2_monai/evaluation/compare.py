@@ -175,14 +175,15 @@ def compare(
         for window in _blocks(plane, (along_y, along_x), largest_side):
             around = widened(window, AROUND_PX, plane)
             inner = scaled_window(inside(window, around), along_y, along_x)
-            grey = read_window(lr, lr_frames, around, stack).astype(np.float32)
-            grey = filled(grey, without_data(grey, None))  # a missing pixel would spoil all that it is interpolated to
+            scanned = read_window(lr, lr_frames, around, stack).astype(np.float32)
+            unknown = without_data(scanned, None)
+            grey = filled(scanned, unknown)  # a missing pixel would spoil all that it is interpolated to
             large = scaled_window(window, along_y, along_x)
             truth = read_window(hr, hr_frames, large, stack)
             missing = without_data(truth, None)
             inputs = {mode: (grey, mode) for mode in INTERPOLATIONS}
             if blind_filter:
-                inputs["filter"] = denoise(grey), "bicubic"
+                inputs["filter"] = filled(denoise(scanned), unknown), "bicubic"
             restored = {}
             for method, (pixels, mode) in inputs.items():
                 enlarged = upscale(pixels, scale, mode, sampled)[(slice(None), *inner.slices())]
