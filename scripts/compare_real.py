@@ -12,16 +12,29 @@ images, or fields where there are several images of each.
 
     python scripts/compare_real.py ../shared/data --weights em_denoise runs/fluo/model.pt --json OUT/real.json
     python scripts/compare_real.py --crappified HELD_OUT_IMAGES --preset em_denoise --weights em_denoise
+
+Other packages are installed apart, each in an environment of its own (their terms differ: bm3d is for non-commercial
+use, tk_r_em is GPL-3), and named with the Python of it:
+
+    python -m venv build/bm3d && build/bm3d/bin/pip install bm3d
+    python -m venv build/tk_r_em && build/tk_r_em/bin/pip install tensorflow-cpu==2.15.1 tk_r_em
+    python -m venv build/pssr && build/pssr/bin/pip install pssr==2.4.0
+    python scripts/compare_real.py ../shared/data --peers bm3d=build/bm3d/bin/python tk_r_em=build/tk_r_em/bin/python
+    python scripts/compare_real.py ../shared/data --peers pssr=build/pssr/bin/python --pssr-images IMAGES
+
+bm3d gets the noise that the blind filter estimates, after the same transform. tk_r_em denoises electron micrographs
+with each of its six networks. pssr is trained first, once for each scale, as `compare_restoring.py` does.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -46,7 +59,11 @@ from pssr2_monai.restoration.restore import restore
 from pssr2_monai.training.preview import crappify_images
 
 GROUPS = ("hagen", "w2s", "sem_real2x")
+FLUORESCENCE = ("hagen", "w2s")
 W2S_FIELDS = ("060", "080")
+PEERS = {"bm3d": "bm3d", "tk_r_em": "tensorflow-cpu==2.15.1 tk_r_em", "pssr": "pssr==2.4.0"}  # what to install
+EM_NETWORKS = ("sfr_lrsem", "sfr_hrsem", "sfr_lrstem", "sfr_hrstem", "sfr_lrtem", "sfr_hrtem")  # of tk_r_em
+PSSR_TILE_PX = 192  # the smallest that its loss takes
 SIGMAS_PX = np.geomspace(0.4, 6.0, 15)  # of the Gaussian filter that is chosen with the truth
 CROPPED_SIDE_PX = 512  # of the middle of images that are crappified
 RESAMPLES = 2000
@@ -62,9 +79,13 @@ class Pair:
     scale: int
 
     @property
-    def enlarged(self) -> np.ndarray:
-        """The noisy image at the truth's size."""
-        return upscale(self.lr[None].astype(np.float32), self.scale, "bicubic")[0]
+    def planes(self) -> np.ndarray:
+        """The noisy image ``(1, Y, X)``."""
+        return self.lr[None].astype(np.float32)
+
+    def enlarged(self, planes: np.ndarray) -> np.ndarray:
+        """An image ``(1, Y, X)`` of the noisy one's size, at the truth's size."""
+        return upscale(planes, self.scale, "bicubic")[0]
 
 
 Method = Callable[[Sequence[Pair]], dict[str, np.ndarray]]
@@ -85,19 +106,25 @@ def main() -> None:
     parser.add_argument("--crappified", type=Path, metavar="FOLDER", help="also compare these images, crappified")
     parser.add_argument("--preset", default="em_denoise", help="preset whose crappifier draws their noise")
     parser.add_argument("--seed", type=int, default=0, help="of the crappifier")
+    parser.add_argument(
+        "--peers", nargs="*", default=[], metavar="NAME[=PYTHON]", help=f"other packages: {', '.join(PEERS)}"
+    )
+    parser.add_argument("--pssr-images", type=Path, metavar="FOLDER", help="8-bit images on which to train pssr")
+    parser.add_argument("--pssr-minutes", type=float, default=12, help="of its training at each scale")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write truth and results side by side here")
     options = parser.parse_args()
+    methods = {**filters(), **peers(options), **networks(options.weights, options.orientations)}
     pairs = list(real_pairs(options.data, options.groups, options.fields)) if options.data else []
     if options.crappified:
         pairs += crappified_pairs(options.crappified, options.preset, options.seed)
     if not pairs:
         raise SystemExit("nothing to compare: give the data folder, or --crappified FOLDER")
     results: dict[str, dict[str, np.ndarray]] = {}  # by method and the name of the pair
-    for method, function in {**filters(), **networks(options.weights, options.orientations)}.items():
-        start = time.process_time()
+    for method, function in methods.items():
+        start = cpu_seconds()
         results[method] = function(pairs)
-        print(f"{method}: {time.process_time() - start:.0f} CPU s", file=sys.stderr, flush=True)
+        print(f"{method}: {cpu_seconds() - start:.0f} CPU s", file=sys.stderr, flush=True)
     truths = {pair.name: pair.hr for pair in pairs}
     scores = {
         method: {name: score(image, truths[name]) for name, image in images.items()}
@@ -166,17 +193,105 @@ def middle(image: np.ndarray) -> np.ndarray:
 def filters() -> dict[str, Method]:
     """What learns nothing."""
     return {
-        "noisy": lambda pairs: {pair.name: pair.enlarged for pair in pairs},
+        "noisy": lambda pairs: {pair.name: pair.enlarged(pair.planes) for pair in pairs},
         "best Gaussian (chosen with the truth)": lambda pairs: {pair.name: best_gaussian(pair) for pair in pairs},
-        "blind filter": lambda pairs: {
-            pair.name: upscale(denoise(pair.lr[None].astype(np.float32)), pair.scale, "bicubic")[0] for pair in pairs
-        },
+        "blind filter": lambda pairs: {pair.name: pair.enlarged(denoise(pair.planes)) for pair in pairs},
     }
 
 
 def best_gaussian(pair: Pair) -> np.ndarray:
-    trials = [gaussian_filter(pair.enlarged, sigma) for sigma in SIGMAS_PX]
+    noisy = pair.enlarged(pair.planes)
+    trials = [gaussian_filter(noisy, sigma) for sigma in SIGMAS_PX]
     return max(trials, key=lambda trial: score(trial, pair.hr)[0])
+
+
+def peers(options: argparse.Namespace) -> dict[str, Method]:
+    """The methods of other packages, each of which must be importable by the Python that is named for it."""
+    methods: dict[str, Method] = {}
+    for words in options.peers:
+        name, _, python = words.partition("=")
+        if name not in PEERS:
+            raise SystemExit(f"--peers: {name!r} is unknown; use {', '.join(PEERS)}")
+        python = python or sys.executable
+        run = subprocess.run([python, "-c", f"import {name}"], capture_output=True, text=True, check=False)
+        if run.returncode:
+            reason = run.stderr.strip().splitlines()[-1:]
+            raise SystemExit(
+                f"--peers: {python} cannot import {name} ({' '.join(reason)}); install it apart: python -m venv "
+                f"build/{name} && build/{name}/bin/pip install {PEERS[name]}, then --peers "
+                f"{name}=build/{name}/bin/python"
+            )
+        if name == "bm3d":
+            methods[name] = partial(with_bm3d, python=python)
+        elif name == "tk_r_em":
+            methods |= {
+                f"tk_r_em {network}": partial(with_tk_r_em, python=python, network=network) for network in EM_NETWORKS
+            }
+        else:
+            if options.pssr_images is None:
+                raise SystemExit("--peers pssr: has no weights of its own; give images to train on with --pssr-images")
+            methods[name] = partial(with_pssr, python=python, images=options.pssr_images, minutes=options.pssr_minutes)
+    return methods
+
+
+def with_bm3d(pairs: Sequence[Pair], python: str) -> dict[str, np.ndarray]:
+    """Let bm3d denoise what the blind filter would: images whose noise has the variance 1."""
+    stable: list[np.ndarray] = []
+
+    def collected(plane: np.ndarray) -> np.ndarray:
+        stable.append(plane)
+        return plane
+
+    for pair in pairs:
+        denoise(pair.planes, collected)
+    clean = iter(by_peer(stable, python, "bm3d"))
+    return {pair.name: pair.enlarged(denoise(pair.planes, lambda plane: next(clean))) for pair in pairs}
+
+
+def with_tk_r_em(pairs: Sequence[Pair], python: str, network: str) -> dict[str, np.ndarray]:
+    """Denoise the electron micrographs."""
+    suited = [pair for pair in pairs if pair.group not in FLUORESCENCE]
+    results = by_peer([pair.lr for pair in suited], python, network)
+    return {
+        pair.name: pair.enlarged(clean[None].astype(np.float32)) for pair, clean in zip(suited, results, strict=True)
+    }
+
+
+def by_peer(images: Sequence[np.ndarray], python: str, method: str) -> list[np.ndarray]:
+    """What ``real_peers.py`` makes of images ``(Y, X)`` in a process of another Python."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder, f"{number:05}.npy") for number in range(len(images))]
+        for path, image in zip(paths, images, strict=True):
+            np.save(path, image)
+        subprocess.run([python, Path(__file__).with_name("real_peers.py"), method, folder], check=True)
+        return [np.load(path) for path in paths]
+
+
+def with_pssr(pairs: Sequence[Pair], python: str, images: Path, minutes: float) -> dict[str, np.ndarray]:
+    """Train the original on images, crappified by its own noise, once for each scale, and restore with it."""
+    restored = {}
+    for scale in sorted({pair.scale for pair in pairs}):
+        with tempfile.TemporaryDirectory() as folder:
+            hr, lr, out = (Path(folder, name) for name in ("hr", "lr", "out"))
+            hr.mkdir()
+            lr.mkdir()
+            for number, image in enumerate(map(read, list_images(images))):
+                if image.dtype == np.uint8 and image.ndim == 2 and min(image.shape) >= PSSR_TILE_PX:
+                    tifffile.imwrite(hr / f"{number}.tif", image)
+            for number, pair in enumerate(pairs):
+                if pair.scale == scale:
+                    tifffile.imwrite(lr / f"{number:05}.tif", pair.lr)
+            settings = {"minutes": minutes, "seed": 0, "scale": scale, "tile": PSSR_TILE_PX, "threads": 1}
+            words = [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
+            script = Path(__file__).with_name("pssr_training.py")
+            subprocess.run([python, script, hr, lr, out, *words], check=True)
+            restored |= {pairs[int(path.stem)].name: tifffile.imread(path) for path in out.glob("*.tif")}
+    return restored
+
+
+def cpu_seconds() -> float:
+    """Of this process and those that it ran."""
+    return sum(os.times()[:4])
 
 
 def networks(weights: Sequence[str], orientations: int = 1) -> dict[str, Method]:
