@@ -49,6 +49,7 @@ ISOTROPY_TOLERANCE = 0.01
 USED_OPTIONS = (
     "window",
     "overlap",
+    "orientations",
     "precision",
     "backend",
     "device",
@@ -119,20 +120,18 @@ def evaluate(
     Args:
         hr: folder of high-resolution images.
         weights: a ``model.pt`` of a training, or the name of bundled weights; see ``restore``.
-        out: folder for ``report.html``, which stands alone, ``metrics.json``, ``metrics.csv`` and the pictures
-            LR | bicubic | filter | restored | HR | error.
-        options: how to restore; only window, overlap, precision, backend, device, axes and image have an effect.
+        out: folder for ``report.html``, which stands alone, ``metrics.json``, ``metrics.csv`` and the pictures.
+        options: how to restore; only those named in ``USED_OPTIONS`` have an effect.
         lr: folder of their real low-resolution partners, of the same names; by default the HR images are crappified as
             in training.
         seed: of the crappifier and of the bootstrap.
         normalise: normalisation before the metrics that are called fitted, ``least_squares`` (gain and offset) or
             ``pssr2``.
-        pixel_size: micrometres of the HR pixels in Y and X, for files that do not state them; resolutions are then
-            given in nanometres as well.
+        pixel_size: micrometres of the HR pixels in Y and X, for files that do not state them.
         pair_pattern: regular expression whose group is what the names of partners have in common.
         blind_filter: also compare with variance-stabilised non-local means, whose strength follows from the noise of
             each plane, before bicubic interpolation; takes about a second for each megapixel of LR.
-        keywords: single ones of those options, which take precedence: ``evaluate(hr, weights, out, window=256)``.
+        keywords: single ones of those options, which take precedence.
 
     Returns:
         The content of ``metrics.json``: ``images`` (name, and the metrics by method), ``mean``, ``interval`` (95 % of
@@ -158,8 +157,7 @@ def evaluate(
     pictures = _picture_paths(sheets, Path(out) / "pictures")
     settings = _settings(weights, record, lr is not None, seed, normalise) | {"blind_filter": blind_filter}
     images = _score_sheets(sheets, pictures, (network, record), options, settings, pixel_size)
-    result = _summary(images, settings, record)
-    _write(result, pictures, Path(out))
+    _write(result := _summary(images, settings, record), pictures, Path(out))
     return result
 
 
