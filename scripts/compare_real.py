@@ -67,6 +67,8 @@ PSSR_TILE_PX = 192  # the smallest that its loss takes
 SIGMAS_PX = np.geomspace(0.4, 6.0, 15)  # of the Gaussian filter that is chosen with the truth
 CROPPED_SIDE_PX = 512  # of the middle of images that are crappified
 RESAMPLES = 2000
+BLIND = "blind filter"
+COLUMNS = ("PSNR, dB", "SSIM", "dB above the blind filter", "SSIM above it")
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ def filters() -> dict[str, Method]:
     return {
         "noisy": lambda pairs: {pair.name: pair.enlarged(pair.planes) for pair in pairs},
         "best Gaussian (chosen with the truth)": lambda pairs: {pair.name: best_gaussian(pair) for pair in pairs},
-        "blind filter": lambda pairs: {pair.name: pair.enlarged(denoise(pair.planes)) for pair in pairs},
+        BLIND: lambda pairs: {pair.name: pair.enlarged(denoise(pair.planes)) for pair in pairs},
     }
 
 
@@ -337,28 +339,30 @@ def fitted(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def summarise(
     pairs: Sequence[Pair], scores: Mapping[str, Mapping[str, tuple[float, float]]]
-) -> dict[str, dict[str, list[float]]]:
-    """Return PSNR and SSIM of each method, each with the ends of its interval, for methods that have all images."""
+) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Return by method, for those that have all images, the mean of PSNR and SSIM and of their gain over the blind
+    filter, image by image, each followed by the ends of its interval."""
     units = np.unique([pair.unit for pair in pairs], return_inverse=True)[1]
     draws = np.random.default_rng(0).multinomial(
         units.max() + 1, np.full(units.max() + 1, 1 / (units.max() + 1)), RESAMPLES
     )
     weights = draws[:, units]
+    reference = np.array([scores[BLIND][pair.name] for pair in pairs])
     summary = {}
     for method, images in scores.items():
         if all(pair.name in images for pair in pairs):
             values = np.array([images[pair.name] for pair in pairs])
+            values = np.concatenate([values, values - reference], axis=1)
             ends = np.percentile(weights @ values / weights.sum(axis=1, keepdims=True), [2.5, 97.5], axis=0)
-            summary[method] = [
-                float(number) for column in zip(values.mean(axis=0), *ends, strict=True) for number in column
-            ]
+            columns = zip(COLUMNS, values.mean(axis=0), *ends, strict=True)
+            summary[method] = {name: [float(mean), float(low), float(high)] for name, mean, low, high in columns}
     return summary
 
 
 def table(
     pairs: Sequence[Pair],
     scores: Mapping[str, Mapping[str, tuple[float, float]]],
-    summary: Mapping[str, Mapping[str, Sequence[float]]],
+    summary: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
 ) -> str:
     """The means with their intervals, and below the scores of each image."""
     rows = []
@@ -366,9 +370,13 @@ def table(
         members = [pair for pair in pairs if pair.group == group]
         units = len({pair.unit for pair in members})
         of = f"{len(members)} images" + (f" of {units} fields" if units < len(members) else "")
-        rows += [f"## {group}: {of}", "", "| method | PSNR, dB | SSIM |", "|---|---|---|"]
-        for method, (psnr, low, high, ssim, least, most) in methods.items():
-            rows.append(f"| {method} | {psnr:.2f} ({low:.2f} to {high:.2f}) | {ssim:.3f} ({least:.3f} to {most:.3f}) |")
+        rows += [f"## {group}: {of}", "", f"| method | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+        for method, figures in methods.items():
+            shown = zip(figures.values(), (2, 3, 2, 3), strict=True)
+            cells = (
+                f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})" for (mean, low, high), digits in shown
+            )
+            rows.append(f"| {method} | {' | '.join(cells)} |")
         rows += ["", f"| image | {' | '.join(methods)} |", "|---" * (len(methods) + 1) + "|"]
         for pair in members:
             cells = ("{:.2f} / {:.3f}".format(*scores[method][pair.name]) for method in methods)

@@ -121,7 +121,7 @@ def evaluate(
         hr: folder of high-resolution images.
         weights: a ``model.pt`` of a training, or the name of bundled weights; see ``restore``.
         out: folder for ``report.html``, which stands alone, ``metrics.json``, ``metrics.csv`` and the pictures.
-        options: how to restore; only those named in ``USED_OPTIONS`` have an effect.
+        options: how to restore; those of files and processes have no effect.
         lr: folder of their real low-resolution partners, of the same names; by default the HR images are crappified as
             in training.
         seed: of the crappifier and of the bootstrap.
