@@ -202,15 +202,15 @@ def test_a_file_cut_short_is_refused(tmp_path: Path, layout: str) -> None:
 
 
 def test_a_set_of_files_is_read_whole_or_refused(ramp: Ramp, tmp_path: Path) -> None:
-    data = ramp(2, 20, 30)
+    data = ramp(3, 20, 30)
     planes = "".join(
         f'<TiffData FirstZ="{z}" IFD="0" PlaneCount="1"><UUID FileName="{z}.ome.tif">urn:uuid:{z}</UUID></TiffData>'
-        for z in range(2)
+        for z in range(3)
     )
-    for z in range(2):
+    for z in range(3):
         xml = (
             f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{z}"><Image ID="Image:0">'
-            '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="30" SizeY="20" SizeZ="2" SizeC="1" '
+            '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="30" SizeY="20" SizeZ="3" SizeC="1" '
             f'SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}</Pixels></Image></OME>'
         )
         tifffile.imwrite(tmp_path / f"{z}.ome.tif", data[z], description=xml, metadata=None)
@@ -218,7 +218,7 @@ def test_a_set_of_files_is_read_whole_or_refused(ramp: Ramp, tmp_path: Path) -> 
         assert (image.axes, image.shape) == ("ZYX", data.shape)
         np.testing.assert_array_equal(image.read(), data)
     (tmp_path / "1.ome.tif").unlink()
-    with pytest.raises(InputError, match=r"0\.ome\.tif: 1 of the 2 planes .* are missing"):
+    with pytest.raises(InputError, match=r"0\.ome\.tif: 1 of the 3 planes .* are missing"):
         open_image(tmp_path / "0.ome.tif")
 
 
