@@ -17,11 +17,11 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.fidelity.check_fidelity import map_path
 from pssr2_monai.images.axes import factors, is_volume
 from pssr2_monai.images.image import LazyImage, open_image
-from pssr2_monai.images.windows import ORIENTATIONS, fit_image_intensity, turned
+from pssr2_monai.images.windows import ORIENTATIONS, fit_image_intensity
 from pssr2_monai.images.writer import Writer, remove
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights
-from pssr2_monai.restoration.inferer import ORIENTATION_COUNTS, SeamlessInferer
+from pssr2_monai.restoration.inferer import ORIENTATION_COUNTS, SeamlessInferer, outputs_of_orientations
 from pssr2_monai.restoration.journal import journal_of
 from pssr2_monai.restoration.layout import Strip, layout_of
 from pssr2_monai.restoration.restore_file import output_writer
@@ -59,8 +59,8 @@ class MeanAndSpread(torch.nn.Module):
         mean = squares = torch.zeros(())
         count = 0
         for network in self.networks:
-            for number in range(self.orientations):
-                output = turned(network(turned(x, number)), number, back=True).float()
+            for restored in outputs_of_orientations(network, x, self.orientations):
+                output = restored.float()
                 count += 1
                 before, mean = mean, mean.to(output.device) + (output - mean.to(output.device)) / count
                 squares = squares.to(output.device) + (output - before.to(output.device)) * (output - mean)

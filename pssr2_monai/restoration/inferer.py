@@ -205,10 +205,18 @@ class SeamlessInferer(Inferer):
 
     def _averaged(self, predict: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
         """The mean of the outputs for the orientations of the input."""
-        outputs = predict(inputs)
-        for number in range(1, self.orientations):
-            outputs = outputs + turned(predict(turned(inputs, number).contiguous()), number, back=True)
-        return outputs / self.orientations if self.orientations > 1 else outputs
+        if self.orientations == 1:
+            return predict(inputs)
+        outputs = outputs_of_orientations(predict, inputs, self.orientations)
+        return sum(outputs, next(outputs)) / self.orientations
+
+
+def outputs_of_orientations(
+    predict: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor, count: int
+) -> Iterator[torch.Tensor]:
+    """What a network makes of each of the first orientations of its input ``(..., Y, X)``, turned back."""
+    for number in range(count):
+        yield turned(predict(turned(inputs, number)), number, back=True)
 
 
 def _least_shared(window: int, grid: int) -> int:
