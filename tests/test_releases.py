@@ -5,8 +5,8 @@ The files in ``releases`` were written by the releases themselves, with ``script
 
 from __future__ import annotations
 
-import importlib.util
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -43,13 +43,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def script(project_root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("save_release", project_root / "scripts" / "save_release.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("save_release")
 
 
 def test_the_first_release_is_here() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import sys
 import tomllib
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -30,14 +30,9 @@ PACKAGES = {
 
 
 @pytest.fixture(scope="module")
-def wheel(project_root: Path) -> ModuleType:
+def wheel(load_script: Callable[[str], ModuleType]) -> ModuleType:
     """The script that checks a wheel before a release."""
-    spec = importlib.util.spec_from_file_location("check_wheel", project_root / "scripts" / "check_wheel.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("check_wheel")
 
 
 @pytest.mark.parametrize("extra", PACKAGES)

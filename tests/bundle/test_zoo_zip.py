@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -20,15 +20,9 @@ NAME = "point_scanning_super_resolution"
 
 
 @pytest.fixture(scope="module")
-def zoo(project_root: Path) -> ModuleType:
+def zoo(load_script: Callable[[str], ModuleType]) -> ModuleType:
     """The script that builds the zip."""
-    path = project_root / "scripts" / "build_zoo_zip.py"
-    spec = importlib.util.spec_from_file_location("build_zoo_zip", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("build_zoo_zip")
 
 
 @pytest.fixture
