@@ -43,7 +43,6 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from compare_calibration import read
-from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from skimage.transform import downscale_local_mean
@@ -53,7 +52,7 @@ from pssr2_monai.evaluation.compare import upscale
 from pssr2_monai.evaluation.filters import denoise
 from pssr2_monai.images.axes import factors
 from pssr2_monai.images.files import list_images
-from pssr2_monai.images.pictures import HEADER_PX, grey_window, panel, write_names
+from pssr2_monai.images.pictures import grey_window, labelled_panel
 from pssr2_monai.networks.weights import load_weights
 from pssr2_monai.restoration.restore import restore
 from pssr2_monai.training.preview import crappify_images
@@ -395,11 +394,7 @@ def draw(pairs: Sequence[Pair], results: Mapping[str, Mapping[str, np.ndarray]],
             if pair.name in images
         }
         columns["truth"] = pair.hr.astype(np.float64)
-        images = panel(list(columns.values()), *grey_window(columns["truth"]))
-        picture = Image.new("RGB", (images.shape[1], images.shape[0] + HEADER_PX), "white")
-        picture.paste(Image.fromarray(images), (0, HEADER_PX))
-        write_names(picture, list(columns))
-        picture.save(folder / f"{pair.name}.png")
+        labelled_panel(columns, *grey_window(columns["truth"])).save(folder / f"{pair.name}.png")
 
 
 if __name__ == "__main__":
