@@ -125,8 +125,7 @@ def evaluate(
         lr: folder of their real low-resolution partners, of the same names; by default the HR images are crappified as
             in training.
         seed: of the crappifier and of the bootstrap.
-        normalise: normalisation before the metrics that are called fitted, ``least_squares`` (gain and offset) or
-            ``pssr2``.
+        normalise: what comes before the metrics called fitted: ``least_squares`` (gain and offset) or ``pssr2``.
         pixel_size: micrometres of the HR pixels in Y and X, for files that do not state them.
         pair_pattern: regular expression whose group is what the names of partners have in common.
         blind_filter: also compare with variance-stabilised non-local means, whose strength follows from the noise of
@@ -136,9 +135,9 @@ def evaluate(
     Returns:
         The content of ``metrics.json``: ``images`` (name, and the metrics by method), ``mean``, ``interval`` (95 % of
         the mean), ``scored`` (of how many images a mean is, where it is not of all: a constant image has no FRC),
-        ``against`` (the network's difference from each other method with interval and p), ``frc`` (mean
-        curves against the HR images), ``verdict``, ``record`` and ``settings``. The scores of an image with several
-        samples are their means; if there is a single image, its samples count as images, which ``settings`` states.
+        ``against`` (the network's difference from each other method with interval and p), ``frc`` (mean curves against
+        HR), ``verdict``, ``record`` and ``settings``. The scores of an image with several samples are their means; if
+        there is a single image, its samples count as images, which ``settings`` states.
 
     Raises:
         InputError: folders without images, images without partners, weights that cannot be read, or a wrong option.
@@ -155,9 +154,10 @@ def evaluate(
     sheets = sheets_of(hr, lr, pattern=pair_pattern)
     check_pairs(sheets, record.scale, options.axes, record.stack, options.image)
     pictures = _picture_paths(sheets, Path(out) / "pictures")
-    settings = _settings(weights, record, lr is not None, seed, normalise) | {"blind_filter": blind_filter}
+    settings = _settings(weights, record, lr is not None, seed, normalise, blind_filter)
     images = _score_sheets(sheets, pictures, (network, record), options, settings, pixel_size)
-    _write(result := _summary(images, settings, record), pictures, Path(out))
+    result = _summary(images, settings, record)
+    _write(result, pictures, Path(out))
     return result
 
 
@@ -198,7 +198,9 @@ def _check_crappifier(record: Record, lr: str | Path | None, weights: str | Path
         raise InputError(f"{weights}: was trained on real pairs and holds no crappifier; give the LR images with --lr")
 
 
-def _settings(weights: str | Path, record: Record, real_inputs: bool, seed: int, normalise: str) -> dict[str, Any]:
+def _settings(
+    weights: str | Path, record: Record, real_inputs: bool, seed: int, normalise: str, blind_filter: bool
+) -> dict[str, Any]:
     return {
         "weights": Path(weights).name,
         "scale": record.scale,
@@ -207,6 +209,7 @@ def _settings(weights: str | Path, record: Record, real_inputs: bool, seed: int,
         "seed": seed,
         "data_range": "of the HR file: its dtype's for 8 bits, else p0.1 to p99.9 of its pixels (range of each image)",
         "normalise": normalise,
+        "blind_filter": blind_filter,
     }
 
 
