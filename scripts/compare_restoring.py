@@ -31,7 +31,8 @@ from turns import pssr_python
 from pssr2_monai.crappify import GaussianNoise, PoissonNoise
 from pssr2_monai.crappify.crappify import Crappify
 from pssr2_monai.evaluation.compare import INTERPOLATIONS, upscale
-from pssr2_monai.evaluation.measures import psnr, ssim
+from pssr2_monai.evaluation.measures import psnr
+from pssr2_monai.evaluation.structural_similarity import ssim
 from pssr2_monai.images.files import list_images
 from pssr2_monai.machine import cores
 

@@ -18,7 +18,8 @@ from PIL import Image
 
 from pssr2_monai.crappify.noise import GREY_LEVELS
 from pssr2_monai.evaluation.compare import upscale
-from pssr2_monai.evaluation.measures import psnr, ssim
+from pssr2_monai.evaluation.measures import psnr
+from pssr2_monai.evaluation.structural_similarity import ssim
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.pictures import grey_window, labelled_panel
 from pssr2_monai.images.writer import write_image

@@ -41,6 +41,20 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def wavy_pair() -> Callable[[int, int], tuple[np.ndarray, np.ndarray]]:
+    """A function that computes an image and its target, of a height and a width, from which stored scores are."""
+
+    def draw(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        y, x = np.mgrid[:height, :width].astype(float)
+        checks = np.sin(x / 17) * np.sin(y / 23)
+        target = 0.5 + 0.25 * np.sin(x / 3 + np.sin(y / 9)) * np.cos(y / 5) + 0.2 * np.sign(checks)
+        image = 0.45 + 0.2 * np.sin(x / 3 + 0.3 + np.sin(y / 9)) * np.cos(y / 5) + 0.15 * np.tanh(4 * checks)
+        return (image + 0.04 * np.sin(1.7 * x * y)).astype(np.float32), target.astype(np.float32)
+
+    return draw
+
+
+@pytest.fixture(scope="session")
 def project_root() -> Path:
     """The folder that holds bundle/ and configs/."""
     return ROOT

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.filters import REACH_PX, denoise
-from pssr2_monai.evaluation.measures import MIN_FRC_SIDE_PX, RingCorrelation, ring_correlation
+from pssr2_monai.evaluation.fourier_ring_correlation import MIN_FRC_SIDE_PX, RingCorrelation, ring_correlation
 from pssr2_monai.images.axes import factors, frames_of, is_volume
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.intensity import Intensity, dtype_limits

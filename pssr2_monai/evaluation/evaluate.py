@@ -10,12 +10,11 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from tqdm import tqdm
@@ -23,14 +22,9 @@ from tqdm import tqdm
 from pssr2_monai.data.pairs import Sheet, check_pairs, sheets_of
 from pssr2_monai.errors import InputError, UsageError, check_folder, nearest
 from pssr2_monai.evaluation.compare import Comparison, compare, scoring_scales
-from pssr2_monai.evaluation.measures import (
-    METRICS,
-    MIN_FRC_SIDE_PX,
-    check_normalisation,
-    scores,
-    single_image_correlation,
-)
+from pssr2_monai.evaluation.measures import METRICS, check_normalisation, chosen_metrics
 from pssr2_monai.evaluation.report import NAMES, NOT_SHOWN, PICTURE_SIDE_PX, comparison_picture, page
+from pssr2_monai.evaluation.scored_image import FREQUENCIES, ScoredImage, counted, mean_scores
 from pssr2_monai.evaluation.verdict import difference, images_in_words, mean_interval, verdict
 from pssr2_monai.images.axes import factors
 from pssr2_monai.images.image import LazyImage, open_image
@@ -43,7 +37,6 @@ from pssr2_monai.restoration.options import RestoreOptions
 from pssr2_monai.restoration.restore_file import FileRestorer
 from pssr2_monai.training.preview import ImageCrappifier
 
-FREQUENCIES = np.linspace(1 / 128, 0.5, 64)  # of curves of Fourier ring correlation, in periods per HR pixel
 ISOTROPY_TOLERANCE = 0.01
 """Relative difference of pixel sizes along Y and X up to which one resolution in nanometres is given."""
 USED_OPTIONS = (
@@ -56,47 +49,6 @@ USED_OPTIONS = (
     "axes",
     "image",
 )  # others are about files and processes
-Scores = dict[str, dict[str, float]]  # by method and metric
-
-
-@dataclass
-class _ScoredImage:
-    """The scores of one image. No pixels are kept, so that any number of images may be evaluated."""
-
-    name: str
-    pixel_size_nm: float | None
-    ranges: list[tuple[float, float]]  # for each channel, the grey levels of HR that scores count as 0 and 1
-    samples: list[Scores] = field(default_factory=list)
-    curves: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    single_image_resolutions: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, comparison: Comparison, record: Record, normalise: str) -> None:
-        """Score a sample by all metrics, and HR (and LR, at scale 1) by themselves."""
-        correlations = comparison.correlations()
-        sample = {}
-        for method, planes in comparison.restored.items():
-            curve = correlations.get(method)
-            resolution = math.nan if curve is None else curve.resolution()
-            sample[method] = scores(planes, comparison.hr, normalise, resolution)
-            if curve is not None:
-                self.curves.setdefault(method, []).append(curve.at(FREQUENCIES))
-        self.samples.append(sample)
-        # The resolution of a single image needs fine sampling, which an LR image that is to be enlarged does not have.
-        images = {"hr": comparison.detail_planes(comparison.hr)}
-        if max(factors(record.scale)) == 1:
-            images["lr"] = comparison.lr
-        for name, planes in images.items():
-            if min(planes.shape[-2:]) >= 2 * MIN_FRC_SIDE_PX:
-                resolution = single_image_correlation(planes).resolution()
-                self.single_image_resolutions.setdefault(name, []).append(resolution)
-
-    def mean(self) -> Scores:
-        return {method: mean_scores([sample[method] for sample in self.samples]) for method in self.samples[0]}
-
-    def described(self) -> dict[str, Any]:
-        alone = {name: float(np.mean(values)) for name, values in self.single_image_resolutions.items()}
-        entry = {"name": self.name, "samples": len(self.samples), "pixel_size_nm": self.pixel_size_nm}
-        return {**entry, "range": self.ranges, "single_image_resolution": alone, **self.mean()}
 
 
 def evaluate(
@@ -111,6 +63,7 @@ def evaluate(
     pixel_size: float | None = None,
     pair_pattern: str | None = None,
     blind_filter: bool = True,
+    metrics: str | Sequence[str] = "",
     **keywords: Any,
 ) -> dict[str, Any]:
     """Compare weights with interpolation and a filter on images with known ground truth.
@@ -130,6 +83,7 @@ def evaluate(
         pair_pattern: regular expression whose group is what the names of partners have in common.
         blind_filter: also compare with variance-stabilised non-local means, whose strength follows from the noise of
             each plane, before bicubic interpolation; takes about a second for each megapixel of LR.
+        metrics: further ones, separated by commas, or all: micro_ms3im, fsim, rse, rsp, decorrelation.
         keywords: single ones of those options, which take precedence.
 
     Returns:
@@ -149,21 +103,19 @@ def evaluate(
     """
     options = _merge(options, keywords)
     _check_options(normalise, pixel_size, Path(out))
+    chosen = {"seed": seed, "normalise": normalise, "blind_filter": blind_filter, "metrics": chosen_metrics(metrics)}
     network, record = load_weights(weights, options.device or default_device())
-    _check_crappifier(record, lr, weights)
-    sheets = sheets_of(hr, lr, pattern=pair_pattern)
-    check_pairs(sheets, record.scale, options.axes, record.stack, options.image)
+    sheets = _sheets(hr, lr, pair_pattern, options, record)
+    settings = _settings(weights, record, lr is not None) | chosen
     pictures = _picture_paths(sheets, Path(out) / "pictures")
-    settings = _settings(weights, record, lr is not None, seed, normalise, blind_filter)
     images = _score_sheets(sheets, pictures, (network, record), options, settings, pixel_size)
-    result = _summary(images, settings, record)
-    _write(result, pictures, Path(out))
-    return result
+    return _write(_summary(images, settings, record), pictures, Path(out))
 
 
 def table(result: Mapping[str, Any]) -> str:
     """Format the mean scores and the verdict, with its cautions, as text to print."""
     shown = ("psnr", "ssim", "ms_ssim", "frc_resolution")
+    shown += tuple(name for name in result["settings"]["metrics"] if not METRICS[name].usual)
     titles = [f"{METRICS[name].label} ({METRICS[name].unit})".removesuffix(" ()") for name in shown]
     rows = [f"{'':10}" + "".join(f"{title:>{len(title) + 3}}" for title in titles)]
     for method, values in result["mean"].items():
@@ -181,7 +133,7 @@ def table(result: Mapping[str, Any]) -> str:
 def _merge(options: RestoreOptions | None, keywords: Mapping[str, Any]) -> RestoreOptions:
     for keyword in keywords:
         if keyword not in USED_OPTIONS:
-            known = [*USED_OPTIONS, "lr", "seed", "normalise", "pixel_size", "pair_pattern", "blind_filter"]
+            known = [*USED_OPTIONS, "lr", "seed", "normalise", "pixel_size", "pair_pattern", "blind_filter", "metrics"]
             raise UsageError(f"evaluate: there is no option {keyword!r}{nearest(keyword, known)}")
     return replace(options or RestoreOptions(), **keywords)
 
@@ -193,23 +145,23 @@ def _check_options(normalise: str, pixel_size: float | None, out: Path) -> None:
         raise InputError(f"pixel_size: {pixel_size} is not a size; give micrometres of the HR pixels, such as 0.004")
 
 
-def _check_crappifier(record: Record, lr: str | Path | None, weights: str | Path) -> None:
+def _sheets(
+    hr: str | Path, lr: str | Path | None, pair_pattern: str | None, options: RestoreOptions, record: Record
+) -> list[Sheet]:
     if lr is None and not record.crappifier:
-        raise InputError(f"{weights}: was trained on real pairs and holds no crappifier; give the LR images with --lr")
+        raise InputError("weights: were trained on real pairs and hold no crappifier; give the LR images with --lr")
+    sheets = sheets_of(hr, lr, pattern=pair_pattern)
+    check_pairs(sheets, record.scale, options.axes, record.stack, options.image)
+    return sheets
 
 
-def _settings(
-    weights: str | Path, record: Record, real_inputs: bool, seed: int, normalise: str, blind_filter: bool
-) -> dict[str, Any]:
+def _settings(weights: str | Path, record: Record, real_inputs: bool) -> dict[str, Any]:
     return {
         "weights": Path(weights).name,
         "scale": record.scale,
         "input": "real LR images" if real_inputs else "crappified HR images",
         "crappifier": None if real_inputs else record.crappifier,
-        "seed": seed,
         "data_range": "of the HR file: its dtype's for 8 bits, else p0.1 to p99.9 of its pixels (range of each image)",
-        "normalise": normalise,
-        "blind_filter": blind_filter,
     }
 
 
@@ -220,7 +172,7 @@ def _score_sheets(
     options: RestoreOptions,
     settings: Mapping[str, Any],
     pixel_size: float | None,
-) -> list[_ScoredImage]:
+) -> list[ScoredImage]:
     """Restore and score every image, save the picture of its first sample, and report progress."""
     network, record = model
     inferer = options.inferer(record)
@@ -241,7 +193,7 @@ def _score_sheets(
             FileRestorer(network, record, inferer, quiet=True).restore(lr, folder / "sr.tif")
             sr = files.enter_context(open_image(folder / "sr.tif"))
             levels = scoring_scales(hr, record.stack)
-            image = _ScoredImage(
+            image = ScoredImage(
                 name=sheet.label.name,
                 pixel_size_nm=_pixel_size_nm(hr, lr if sheet.image else None, record, pixel_size),
                 ranges=[(level.low, level.high) for level in levels],
@@ -250,7 +202,7 @@ def _score_sheets(
                 report_progress(image.name, done / len(sheets))
                 if not image.samples:
                     _picture(comparison, image.pixel_size_nm).save(pictures[image.name])
-                image.add(comparison, record, settings["normalise"])
+                image.add(comparison, record, settings["normalise"], settings["metrics"])
         images.append(image)
         report_progress(image.name, len(images) / len(sheets))
     return images
@@ -262,12 +214,12 @@ def _crappifier_of(record: Record, options: RestoreOptions) -> ImageCrappifier:
     )
 
 
-def _summary(images: Sequence[_ScoredImage], settings: Mapping[str, Any], record: Record) -> dict[str, Any]:
+def _summary(images: Sequence[ScoredImage], settings: Mapping[str, Any], record: Record) -> dict[str, Any]:
     """The content of ``metrics.json``."""
     single_file = len(images) == 1 and len(images[0].samples) > 1
     units = images[0].samples if single_file else [image.mean() for image in images]
-    seed, methods = int(settings["seed"]), list(units[0])
-    columns = {method: {name: [unit[method][name] for unit in units] for name in METRICS} for method in methods}
+    seed, methods, names = int(settings["seed"]), list(units[0]), settings["metrics"]
+    columns = {method: {name: [unit[method][name] for unit in units] for name in names} for method in methods}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a frequency at which no image has a correlation
         curves = {
@@ -276,7 +228,7 @@ def _summary(images: Sequence[_ScoredImage], settings: Mapping[str, Any], record
             if any(image.curves for image in images)
         }
     scored = {
-        method: {name: int(_counted(values).sum()) for name, values in metrics.items()}
+        method: {name: int(counted(values).sum()) for name, values in metrics.items()}
         for method, metrics in columns.items()
     }
     result: dict[str, Any] = {
@@ -287,10 +239,10 @@ def _summary(images: Sequence[_ScoredImage], settings: Mapping[str, Any], record
             for method, counts in scored.items()
         },
         "interval": {
-            method: {name: mean_interval(columns[method][name], seed) for name in METRICS} for method in methods
+            method: {name: mean_interval(columns[method][name], seed) for name in names} for method in methods
         },
         "against": {
-            method: {name: asdict(difference(columns["model"][name], columns[method][name], seed)) for name in METRICS}
+            method: {name: asdict(difference(columns["model"][name], columns[method][name], seed)) for name in names}
             for method in methods
             if method != "model"
         },
@@ -306,20 +258,21 @@ def _summary(images: Sequence[_ScoredImage], settings: Mapping[str, Any], record
     return result
 
 
-def _write(result: Mapping[str, Any], pictures: Mapping[str, Path], out: Path) -> None:
+def _write(result: dict[str, Any], pictures: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Write the figures and the page, each of which appears when it is complete; ``metrics.json`` last."""
     finite = _finite(result)
     text = json.dumps(finite, indent=2, allow_nan=False)
     with written_atomically(out / "metrics.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["image", "samples", "method", *METRICS])
+        rows, names = csv.writer(file), finite["settings"]["metrics"]
+        rows.writerow(["image", "samples", "method", *names])
         for image in finite["images"]:
             for method in finite["mean"]:
-                rows.writerow([image["name"], image["samples"], method, *(image[method][name] for name in METRICS)])
+                rows.writerow([image["name"], image["samples"], method, *(image[method][name] for name in names)])
     with written_atomically(out / "report.html") as part:
         part.write_text(page(finite, pictures), encoding="utf-8")
     with written_atomically(out / "metrics.json") as part:
         part.write_text(text, encoding="utf-8")
+    return result
 
 
 def _pixel_size_nm(hr: LazyImage, lr: LazyImage | None, record: Record, pixel_size: float | None) -> float | None:
@@ -340,21 +293,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def mean_scores(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each metric over the samples that have it (see `_counted`), infinite where all are."""
-    columns = {name: np.array([sample[name] for sample in samples]) for name in samples[0]}
-    return {
-        name: float(values[_counted(values)].mean()) if _counted(values).any() else math.nan
-        for name, values in columns.items()
-    }
-
-
-def _counted(values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Which scores count in a mean: a constant image has neither an FRC nor, restored as it is, a finite PSNR."""
-    finite = np.isfinite(values)
-    return finite if finite.any() else ~np.isnan(values)
 
 
 def _picture_paths(sheets: Sequence[Sheet], folder: Path) -> dict[str, Path]:

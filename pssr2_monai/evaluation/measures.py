@@ -1,144 +1,28 @@
 """Metrics of a restored image against its target, both ``(frames, Y, X)``.
 
-PSNR, SSIM and NRMSE are scikit-image's, MS-SSIM is that of the losses; ``METRICS`` names all that an evaluation
-reports. The fitted metrics and the range-invariant one first remove gain and offset, which a microscope's settings may
-change; the others judge the restored image as it is.
+``METRICS`` names all that an evaluation may report, ``usual`` those that it reports unasked. PSNR and NRMSE are
+scikit-image's. The fitted metrics and the range-invariant one first remove gain and offset, which a microscope's
+settings may change; MicroMS3IM, RSE and RSP do so by themselves. The others judge the restored image as it is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from monai.metrics.regression import RegressionMetric
-from scipy.fft import fftfreq, rfft2, rfftfreq
-from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
+from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio
 from torch import Tensor
 
-from pssr2_monai.errors import InputError
-from pssr2_monai.training.losses import ms_ssim as batch_ms_ssim
-
-FRC_THRESHOLD = 1 / 7  # correlation at which the resolution is read
-MIN_FRC_SIDE_PX = 16  # of images that are compared; a single image needs twice as much
-FRC_SMOOTHING_SHARE = 1 / 24  # of the rings: the ragged curve is averaged over these before its crossing is sought
-
-
-@dataclass(frozen=True)
-class RingCorrelation:
-    """A curve of Fourier ring correlation."""
-
-    frequency: npt.NDArray[np.float64]  # radii of the rings in periods per pixel, ascending, at most 0.5
-    correlation: npt.NDArray[np.float64]  # on each ring, from -1 to 1
-
-    def resolution(self, threshold: float = FRC_THRESHOLD) -> float:
-        """Return the period, in pixels, at which the smoothed curve first falls below the threshold.
-
-        Two pixels, the finest that pixels can hold, if it never does; the coarsest ring's period if it always is below.
-        """
-        smooth = _smoothed(self.correlation)
-        below = np.flatnonzero(smooth < threshold)
-        if not below.size:
-            return 2.0
-        first = int(below[0])
-        if first == 0:
-            return float(1 / self.frequency[0])
-        before, after = smooth[first - 1], smooth[first]
-        share = (before - threshold) / (before - after)
-        step = self.frequency[first] - self.frequency[first - 1]
-        return max(2.0, float(1 / (self.frequency[first - 1] + share * step)))
-
-    def at(self, frequency: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the correlation at other frequencies, interpolated linearly between the rings."""
-        return np.interp(frequency, self.frequency, self.correlation)
-
-
-def ring_correlation(first: np.ndarray, second: np.ndarray) -> RingCorrelation:
-    """Compute the Fourier ring correlation of two images, with sums over all their frames.
-
-    The mean of each frame is subtracted and the frame multiplied with a Hann window, without which the jump from one
-    border to the opposite one would correlate. They are ``(frames, Y, X)`` or ``(Y, X)``, each side at least 16 pixels.
-
-    Example:
-        >>> image = np.random.default_rng(0).normal(size=(64, 64))
-        >>> ring_correlation(image, image).resolution()
-        2.0
-    """
-    if first.shape != second.shape:
-        raise InputError(f"Fourier ring correlation: images of {first.shape} and {second.shape}; give equal shapes")
-    return _correlation([(_planes(first), _planes(second))])
-
-
-def single_image_correlation(image: np.ndarray) -> RingCorrelation:
-    """Compute the Fourier ring correlation of an image with itself, between quarters of every second row and column.
-
-    Pixels that touch at a corner are compared: even rows and columns with odd ones, and even rows and odd columns with
-    their opposites. The shift of the quarters by a pixel bends the curve; its frequencies are corrected by the factor
-    that Koho et al. 2019 measured for the threshold of 1/7 ("Fourier ring correlation simplifies image restoration in
-    fluorescence microscopy", supplementary note 2). Noise that neighbouring pixels share, as after interpolation,
-    denoising or drift correction, counts as detail. The image is ``(frames, Y, X)`` or ``(Y, X)``, each side at least
-    32 pixels.
-    """
-    planes = _planes(image)
-    height, width = (side // 2 * 2 for side in planes.shape[-2:])
-    quarters = {(y, x): planes[:, y:height:2, x:width:2] for y in (0, 1) for x in (0, 1)}
-    curve = _correlation([(quarters[0, 0], quarters[1, 1]), (quarters[0, 1], quarters[1, 0])])
-    crossing = min(1.0, 2 / curve.resolution())  # as a share of the quarters' highest frequency
-    factor = 0.95988146 * np.exp(13.90441896 * (crossing - 0.97979108)) + 0.55146136
-    frequency = curve.frequency * factor
-    return RingCorrelation(frequency[frequency <= 0.5], curve.correlation[frequency <= 0.5])
-
-
-def _planes(image: np.ndarray) -> np.ndarray:
-    return np.asarray(image, dtype=np.float32).reshape(-1, *image.shape[-2:])
-
-
-def _correlation(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> RingCorrelation:
-    """The curve of pairs ``(frames, Y, X)`` of one shape, summed over all pairs and frames."""
-    height, width = pairs[0][0].shape[-2:]
-    side = min(height, width)
-    if side < MIN_FRC_SIDE_PX:
-        raise InputError(
-            f"Fourier ring correlation: {height} x {width} pixels are too few; give at least {MIN_FRC_SIDE_PX} a side"
-        )
-    window = np.outer(np.hanning(height), np.hanning(width)).astype(np.float32)
-    rings, weights = _rings(height, width, side)
-    sums = np.zeros((3, side // 2 + 2))
-    for planes in (planes for pair in pairs for planes in zip(*pair, strict=True)):
-        a, b = (rfft2((plane - plane.mean()) * window) for plane in planes)
-        products = (a.real * b.real + a.imag * b.imag, a.real**2 + a.imag**2, b.real**2 + b.imag**2)
-        for row, product in zip(sums, products, strict=True):
-            row += np.bincount(rings, (product * weights).ravel(), minlength=len(row))
-    cross, *powers = sums[:, 1:-1]  # without the mean and the corners beyond the last ring
-    norm = np.sqrt(powers[0] * powers[1])
-    correlation = np.divide(cross, norm, out=np.zeros_like(cross), where=norm > 0)
-    return RingCorrelation(np.arange(1, side // 2 + 1) / side, correlation)
-
-
-def _rings(height: int, width: int, side: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """The ring of each coefficient of ``rfft2``, with one more ring beyond the last, and its multiplicity."""
-    radius = np.hypot(fftfreq(height)[:, None], rfftfreq(width)[None])
-    ring = np.minimum(np.floor(radius * side + 0.5).astype(np.intp), side // 2 + 1)
-    weights = np.full(ring.shape[1], 2, np.float32)  # rfft2 leaves out one of two mirrored coefficients
-    weights[0] = 1
-    if width % 2 == 0:
-        weights[-1] = 1
-    return ring.ravel(), weights
-
-
-def _smoothed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Means over a window that shrinks towards the ends."""
-    index = np.arange(len(values))
-    reach = np.minimum(int(len(values) * FRC_SMOOTHING_SHARE) // 2, np.minimum(index, len(values) - 1 - index))
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    smooth: npt.NDArray[np.float64] = (sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1)
-    return smooth
-
-
-MIN_SSIM_SIDE_PX = 11  # width of SSIM's Gaussian window of sigma 1.5
+from pssr2_monai.errors import InputError, nearest
+from pssr2_monai.evaluation.feature_similarity import fsim
+from pssr2_monai.evaluation.fourier_ring_correlation import frc_resolution
+from pssr2_monai.evaluation.structural_similarity import micro_ms3im, ms_ssim, ssim
+from pssr2_monai.fidelity.decorrelation import decorrelation_resolution
+from pssr2_monai.fidelity.error_map import rse, rsp
 
 
 def psnr(image: np.ndarray, target: np.ndarray, data_range: float = 1.0) -> float:
@@ -149,29 +33,6 @@ def psnr(image: np.ndarray, target: np.ndarray, data_range: float = 1.0) -> floa
     if np.array_equal(image, target):
         return math.inf
     return float(peak_signal_noise_ratio(target, image, data_range=data_range))
-
-
-def ssim(image: np.ndarray, target: np.ndarray, data_range: float = 1.0) -> float:
-    """Return the structural similarity with the Gaussian window of Wang et al. 2004, sigma 1.5, averaged over frames.
-
-    NaN where a side is below 11 pixels.
-    """
-    if min(image.shape[-2:]) < MIN_SSIM_SIDE_PX:
-        return math.nan
-    options = {"data_range": data_range, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    return float(np.mean([structural_similarity(hr, sr, **options) for sr, hr in zip(image, target, strict=True)]))
-
-
-def ms_ssim(image: np.ndarray, target: np.ndarray, data_range: float = 1.0) -> float:
-    """Return the multi-scale SSIM (Wang et al. 2003), averaged over frames; fewer scales below 161 pixels.
-
-    NaN where a side is below 11 pixels. See ``pssr2_monai.training.losses.ms_ssim``.
-    """
-    if min(image.shape[-2:]) < MIN_SSIM_SIDE_PX:
-        return math.nan
-    with torch.inference_mode():
-        sr, hr = (torch.from_numpy(np.ascontiguousarray(frames, np.float32))[:, None] for frames in (image, target))
-        return float(batch_ms_ssim(sr, hr, data_range).mean())
 
 
 def nrmse(image: np.ndarray, target: np.ndarray) -> float:
@@ -194,14 +55,6 @@ def psnr_range_invariant(image: np.ndarray, target: np.ndarray) -> float:
     """
     span = float(target.max() - target.min())
     return psnr(gain_offset(image, target)[0], target, span) if span else math.nan
-
-
-def frc_resolution(image: np.ndarray, target: np.ndarray) -> float:
-    """Return the period in pixels down to which both agree, at a Fourier ring correlation of 1/7.
-
-    NaN where a side is below 16 pixels. See ``pssr2_monai.evaluation.measures``.
-    """
-    return ring_correlation(image, target).resolution() if min(image.shape[-2:]) >= MIN_FRC_SIDE_PX else math.nan
 
 
 def gain_offset(image: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -255,7 +108,9 @@ class Metric:
     higher_is_better: bool
     digits: int  # after the decimal point
     meaning: str  # one sentence
-    function: Callable[[np.ndarray, np.ndarray], float]  # of image and target ``(frames, Y, X)`` in [0, 1]
+    function: Callable[[np.ndarray, np.ndarray], float]  # of image and reference ``(frames, Y, X)`` in [0, 1]
+    usual: bool = True  # whether an evaluation reports it unasked
+    reference: str = "hr"  # what it compares with; "lr", the scan, needs no truth
 
 
 METRICS: dict[str, Metric] = {
@@ -274,31 +129,74 @@ METRICS: dict[str, Metric] = {
     "frc_resolution": Metric(
         "FRC resolution", "px", False, 2, "Smallest period that agrees with HR, at correlation 1/7.", frc_resolution
     ),
+    "micro_ms3im": Metric(
+        "MicroMS3IM", "", True, 4, "MS-SSIM after background and gain were removed.", micro_ms3im, usual=False
+    ),
+    "fsim": Metric("FSIM", "", True, 4, "Similarity of features: phase congruency and gradient.", fsim, usual=False),
+    "rse": Metric(
+        "RSE", "of 255", False, 2, "Error against the scan after blurring and fitting (SQUIRREL).", rse, False, "lr"
+    ),
+    "rsp": Metric(
+        "RSP", "", True, 4, "Correlation with the scan after blurring and fitting (SQUIRREL).", rsp, False, "lr"
+    ),
+    "decorrelation": Metric(
+        "Decorrelation",
+        "px",
+        False,
+        2,
+        "Finest period of the image by itself, true or not.",
+        lambda image, _: decorrelation_resolution(image),
+        usual=False,
+    ),
 }
 FITTED = ("psnr_fitted", "ssim_fitted")  # the metrics of normalised images
 
 
+def chosen_metrics(names: str | Sequence[str] = "") -> list[str]:
+    """Return the names of the usual metrics and of those named, one or several separated by commas; ``all`` for all.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    wanted = [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else list(names)
+    for name in wanted:
+        if name not in METRICS and name != "all":
+            raise InputError(f"metrics: {name!r} is unknown{nearest(name, METRICS)}; use some of {', '.join(METRICS)}")
+    return [name for name, metric in METRICS.items() if metric.usual or name in wanted or "all" in wanted]
+
+
 def scores(
-    image: np.ndarray, target: np.ndarray, normalise: str = "least_squares", resolution: float | None = None
+    image: np.ndarray,
+    target: np.ndarray,
+    normalise: str = "least_squares",
+    names: Sequence[str] | None = None,
+    scan: np.ndarray | None = None,
+    known: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
-    """Score an image ``(frames, Y, X)`` in [0, 1] against its target by all of ``METRICS``.
+    """Score an image ``(frames, Y, X)`` in [0, 1] against its target.
 
     Args:
         image: the restored image.
         target: the true one.
         normalise: normalisation before the fitted metrics, ``least_squares`` or ``pssr2``.
-        resolution: the ``frc_resolution``, where it is known already or was measured on other planes.
+        names: of the metrics, by default the usual ones.
+        scan: the input, for the metrics that compare with it.
+        known: scores that are known already or were measured on other planes.
 
     Raises:
         InputError: an unknown normalisation.
     """
     check_normalisation(normalise)
     fitted = NORMALISATIONS[normalise](image, target)
-    known = {} if resolution is None else {"frc_resolution": resolution}
-    return {
-        name: known[name] if name in known else metric.function(*(fitted if name in FITTED else (image, target)))
-        for name, metric in METRICS.items()
-    }
+    result = dict(known or {})
+    for name in names or chosen_metrics():
+        metric = METRICS[name]
+        if name not in result:
+            if metric.reference == "lr":
+                result[name] = math.nan if scan is None else metric.function(image, scan)
+            else:
+                result[name] = metric.function(*(fitted if name in FITTED else (image, target)))
+    return {name: result[name] for name in names or chosen_metrics()}
 
 
 def check_normalisation(normalise: str) -> None:
@@ -312,7 +210,7 @@ class QualityMetric(RegressionMetric):
     It is meant for the metrics that MONAI lacks; for PSNR, SSIM and mean errors MONAI has its own.
 
     Args:
-        metric: name in ``METRICS``, such as ``"psnr_range_invariant"`` or ``"frc_resolution"``.
+        metric: name in ``METRICS`` of one that needs no scan, such as ``"micro_ms3im"`` or ``"frc_resolution"``.
         normalise: normalisation before the fitted metrics, ``"least_squares"`` or ``"pssr2"``.
         reduction: as in MONAI's ``RegressionMetric``.
         get_not_nans: likewise.
@@ -331,8 +229,8 @@ class QualityMetric(RegressionMetric):
         self, metric: str, normalise: str = "least_squares", reduction: str = "mean", get_not_nans: bool = False
     ) -> None:
         super().__init__(reduction=reduction, get_not_nans=get_not_nans)
-        if metric not in METRICS:
-            raise InputError(f"metric: {metric!r} is unknown; use one of {', '.join(METRICS)}")
+        if metric not in (known := [name for name in METRICS if METRICS[name].reference == "hr"]):
+            raise InputError(f"metric: {metric!r} is unknown; use one of {', '.join(known)}")
         check_normalisation(normalise)
         self.metric = metric
         self.normalise = normalise

@@ -13,7 +13,8 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, ImageDraw
 
-from pssr2_monai.evaluation.measures import FRC_THRESHOLD, METRICS, Metric, gain_offset
+from pssr2_monai.evaluation.fourier_ring_correlation import FRC_THRESHOLD
+from pssr2_monai.evaluation.measures import METRICS, Metric, gain_offset
 from pssr2_monai.evaluation.verdict import best_rival, images_in_words, rival
 from pssr2_monai.images.pictures import (
     BLACK,
@@ -81,13 +82,17 @@ def page(result: Mapping[str, Any], pictures: Mapping[str, Path]) -> str:
         pictures=_embedded_pictures([image for image in ranked if image[0] in pictures], pictures),
         names=names,
         shown={method: name for method, name in names.items() if method not in NOT_SHOWN},
-        metrics=METRICS,
+        metrics={name: METRICS[name] for name in result["settings"]["metrics"]},
         box_plots=[_embedded(plot) for plot in box_plots(result, *BOX_SIZE_PX)],
         min_spread_images=MIN_BOX_IMAGES,
         curves=_embedded(correlation_plot(result)) if result["frc"]["correlation"] else None,
         resolutions=_resolutions(result),
         images=[by_name[name] for name in dict.fromkeys([*(name for name, _ in ranked), *by_name])],
-        image_metrics={name: METRICS[name] for name in IMAGE_METRICS},
+        image_metrics={
+            name: METRICS[name]
+            for name in result["settings"]["metrics"]
+            if name in IMAGE_METRICS or not METRICS[name].usual
+        },
         listed=MAX_LISTED_IMAGES,
     )
 
@@ -233,11 +238,12 @@ def _embedded_pictures(ranked: Sequence[tuple[str, float]], pictures: Mapping[st
 def _resolutions(result: Mapping[str, Any]) -> list[tuple[str, float | None]]:
     """Resolutions in pixels: of each method against HR, and of HR and LR images by themselves."""
     rows = [(NAMES[method], result["mean"][method]["frc_resolution"]) for method in result["mean"]]
-    alone = [image["single_image_resolution"] for image in result["images"]]
-    for name, label in (("hr", "HR by itself"), ("lr", "LR by itself")):
-        values = [resolutions[name] for resolutions in alone if name in resolutions]
-        if values:
-            rows.append((label, float(np.mean(values))))
+    for key, method in (("single_image_resolution", ""), ("decorrelation_resolution", ", decorrelation")):
+        alone = [image[key] for image in result["images"]]
+        for name, label in (("hr", "HR by itself"), ("lr", "LR by itself")):
+            values = [resolutions[name] for resolutions in alone if resolutions.get(name) is not None]
+            if values:
+                rows.append((label + method, float(np.mean(values))))
     return rows
 
 

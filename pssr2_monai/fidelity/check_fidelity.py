@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -28,6 +29,8 @@ from pssr2_monai.fidelity.consistency import (
     smoothed_spreads,
     structure_scores,
 )
+from pssr2_monai.fidelity.decorrelation import decorrelation_resolution
+from pssr2_monai.fidelity.error_map import MAX_REACH_PX, ErrorSums, ResolutionScaling, fit_scaling
 from pssr2_monai.fidelity.figures import FidelityVerdict, Figures, Structure, Sums, judge
 from pssr2_monai.images.axes import Frames, factors, frames_of, scaled_shape
 from pssr2_monai.images.image import LazyImage, open_image
@@ -43,7 +46,7 @@ from pssr2_monai.images.windows import (
     widened,
     write_window,
 )
-from pssr2_monai.images.writer import WRITTEN, create_writer
+from pssr2_monai.images.writer import WRITTEN, Writer, create_writer
 from pssr2_monai.networks.record import Record
 
 logger = logging.getLogger(__name__)
@@ -51,7 +54,9 @@ logger = logging.getLogger(__name__)
 BLOCK_SIDE_PX, VOLUME_BLOCK_SIDE_PX, VOLUME_BLOCK_FRAMES = 256, 128, 4
 DOWNSAMPLING_REACH_PX = 2  # around a window, that downsampling may depend on
 SAMPLES, SAMPLE_SIDE_PX = 16, 256  # number and side of the windows from which noise and brightness are estimated
+RESOLUTION_SAMPLES = 4  # of them, for decorrelation analysis
 PEAK_SIDE_PX = 7  # side of the neighbourhood in which one structure is counted
+MAPS = ("fidelity", "structures", "error")  # the ends of their files' names
 FloatArray = npt.NDArray[np.floating]
 
 
@@ -63,6 +68,7 @@ class Fidelity:
     verdict: FidelityVerdict
     map: Path  # of z-scores
     structures: Path  # of structure scores
+    error: Path  # of errors in grey levels of the source
     summary: Path  # JSON of figures and verdict
 
 
@@ -75,13 +81,14 @@ def check_fidelity(
     overwrite: bool = False,
     block_side: int | None = None,
 ) -> Fidelity:
-    """Check a restored image against its source, and write two maps and the figures next to it.
+    """Check a restored image against its source, and write three maps and the figures next to it.
 
     ``NAME_fidelity``, with the restored file's suffix, has a z-score for each pixel of the source, and
     ``NAME_structures`` a score of how far a structure stands out there (see ``structure_scores`` in
     ``pssr2_monai.fidelity.consistency``): float32, on the source's axes and pixel size; positive where the restored
-    image is brighter than the data allow. The figures are written to ``NAME_fidelity.json``. The images are read and
-    compared in blocks.
+    image is brighter than the data allow. ``NAME_error`` is the error map of NanoJ-SQUIRREL (see
+    ``pssr2_monai.fidelity.error_map``), in grey levels of the source. The figures are written to
+    ``NAME_fidelity.json``. The images are read and compared in blocks.
 
     Args:
         source: the LR image.
@@ -96,30 +103,40 @@ def check_fidelity(
         InputError: a file cannot be read, the two do not belong together, or a map exists.
     """
     restored = Path(restored)
-    z_path, score_path = map_path(restored, "fidelity"), map_path(restored, "structures")
+    z_path, score_path, error_path = (map_path(restored, name) for name in MAPS)
     with open_image(source, axes, image) as lr, open_image(restored) as sr:
         pair = _Pair.of(lr, sr, record)
-        expected, spreads, strengths = _fitted(pair)
-        limit = score_limit(math.prod(lr.shape))
-        sums = Sums()
         like_lr: Any = {name: getattr(lr, name) for name in ("shape", "axes", "pixel_size", "channel_names")}
         like_lr |= {"dtype": np.float32, "metadata": lr.metadata.of_other_values(), "overwrite": overwrite}
-        with create_writer(z_path, **like_lr) as z_writer, create_writer(score_path, **like_lr) as score_writer:
-            for frames, core in pair.blocks(block_side):
-                z, scores, sizes = pair.scores(expected, spreads, frames, core)
-                for number, frame in enumerate(frames):
-                    inside = pair.inside(core)
-                    plane = np.ascontiguousarray(z[number][inside])
-                    write_window(z_writer, pair.frames, frame, core, plane)
-                    write_window(score_writer, pair.frames, frame, core, scores[number][inside])
-                    sums.add(plane)
-                    sums.add_structures(pair.structures(frame, core, scores[number], sizes[number], limit))
-        figures = sums.figures(expected, spreads, strengths, _pixel_size_ratio(pair), limit)
+        with ExitStack() as files:
+            writers = [files.enter_context(create_writer(path, **like_lr)) for path in (z_path, score_path, error_path)]
+            figures = _write_maps(pair, writers, block_side)
     verdict = judge(figures)
     summary = restored.with_name(_stem(restored) + "_fidelity.json")
     summary.write_text(json.dumps({"source": str(Path(source).name), **asdict(verdict), **asdict(figures)}, indent=1))
     logger.info("%s: %s", restored.name, verdict.headline)
-    return Fidelity(figures, verdict, z_path, score_path, summary)
+    return Fidelity(figures, verdict, z_path, score_path, error_path, summary)
+
+
+def _write_maps(pair: _Pair, writers: Sequence[Writer], block_side: int | None) -> Figures:
+    expected, spreads, strengths, scaling = _fitted(pair)
+    limit = score_limit(math.prod(pair.lr.shape))
+    sums, errors = Sums(), ErrorSums()
+    for frames, core in pair.blocks(block_side):
+        planes = pair.read(frames, pair.around(core, expected))
+        z, scores, sizes = pair.scores(expected, spreads, core, *planes)
+        predicted, scanned = pair.errors(scaling, expected, core, *planes)
+        errors.add(predicted, scanned)
+        for number, frame in enumerate(frames):
+            inside = pair.inside(core)
+            plane = np.ascontiguousarray(z[number][inside])
+            error = np.abs(scanned[number] - predicted[number]) * np.float32(pair.grey_level(frame))
+            for writer, pixels in zip(writers, (plane, scores[number][inside], error), strict=True):
+                write_window(writer, pair.frames, frame, core, pixels)
+            sums.add(plane)
+            sums.add_structures(pair.structures(frame, core, scores[number], sizes[number], limit))
+    figures = sums.figures(expected, spreads, strengths, _pixel_size_ratio(pair), limit)
+    return replace(figures, squirrel=errors.figures(scaling), resolution=pair.resolutions())
 
 
 def map_path(path: Path, name: str) -> Path:
@@ -191,16 +208,49 @@ class _Pair:
         side = (SAMPLE_SIDE_PX, SAMPLE_SIDE_PX)
         return spread_windows(range(self.frames.count), plane_size(self.lr), side, SAMPLES)
 
+    def around(self, core: Window, expected: Expectation) -> Window:
+        """The window on which the scores of a block depend."""
+        reach = PEAK_SIDE_PX + max(HALO + math.ceil(4 * expected.curve.blur), MAX_REACH_PX)
+        return widened(core, reach, plane_size(self.lr))
+
     def scores(
-        self, expected: Expectation, spreads: list[float], frames: range, core: Window
+        self, expected: Expectation, spreads: list[float], core: Window, lr: FloatArray, seen: FloatArray
     ) -> tuple[FloatArray, FloatArray, npt.NDArray[np.intp]]:
         """Z-scores, structure scores and their sizes ``(frames, Y, X)``, with a margin of ``PEAK_SIDE_PX``."""
-        plane = plane_size(self.lr)
-        around = widened(core, PEAK_SIDE_PX + HALO + math.ceil(4 * expected.curve.blur), plane)
-        z = expected.z_scores(*self.read(frames, around))
+        z = expected.z_scores(lr, seen)
         scores, sizes = (np.stack(part) for part in zip(*(structure_scores(f, spreads) for f in z), strict=True))
-        rows, columns = inside(widened(core, PEAK_SIDE_PX, plane), around).slices()
+        margin = widened(core, PEAK_SIDE_PX, plane_size(self.lr))
+        rows, columns = inside(margin, self.around(core, expected)).slices()
         return z[:, rows, columns], scores[:, rows, columns], sizes[:, rows, columns]
+
+    def errors(
+        self, scaling: ResolutionScaling, expected: Expectation, core: Window, lr: FloatArray, seen: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """The LR that the SR predicts and the LR itself ``(frames, Y, X)``, of a block."""
+        rows, columns = inside(core, self.around(core, expected)).slices()
+        return scaling.apply(seen)[:, rows, columns], lr[:, rows, columns]
+
+    def grey_level(self, frame: int) -> float:
+        """One of the 255 in grey levels of the file."""
+        scale = self.scales[self.frames.channel(frame) if len(self.scales) > 1 else 0]
+        return (scale.high - scale.low) / GREY_LEVELS
+
+    def resolutions(self) -> dict[str, float | None]:
+        """The finest period above the noise, in pixels of the LR and of the SR, in windows spread over each."""
+        along_z, along_y, along_x = factors(self.record.scale)
+        samples = self.samples()[:: SAMPLES // RESOLUTION_SAMPLES]
+        lr = [self.read_alone(self.lr, range(frame, frame + 1), window) for frame, window in samples]
+        sr = [
+            self.read_alone(
+                self.sr, range(frame * along_z, frame * along_z + 1), scaled_window(window, along_y, along_x)
+            )
+            for frame, window in samples
+        ]
+        found = {name: decorrelation_resolution(np.concatenate(planes)) for name, planes in (("lr", lr), ("sr", sr))}
+        return {name: value if math.isfinite(value) else None for name, value in found.items()}
+
+    def read_alone(self, image: LazyImage, frames: range, window: Window) -> FloatArray:
+        return read_scaled(image, frames, window, self.scales, self.record.stack)
 
     def inside(self, core: Window) -> tuple[slice, slice]:
         return inside(core, widened(core, PEAK_SIDE_PX, plane_size(self.lr))).slices()
@@ -224,8 +274,8 @@ class _Pair:
             )
 
 
-def _fitted(pair: _Pair) -> tuple[Expectation, list[float], tuple[float, float] | None]:
-    """The image's expectation, the spreads of its smoothed z-scores, and the training's range of noise."""
+def _fitted(pair: _Pair) -> tuple[Expectation, list[float], tuple[float, float] | None, ResolutionScaling]:
+    """The image's expectation, the spreads of its smoothed z-scores, the training's range of noise, and its scaling."""
     windows = [pair.read(range(frame, frame + 1), window) for frame, window in pair.samples()]
     lr, seen = [real[0] for real, _ in windows], [downsampled[0] for _, downsampled in windows]
     spans = [scale.high - scale.low for scale in pair.scales]
@@ -238,7 +288,7 @@ def _fitted(pair: _Pair) -> tuple[Expectation, list[float], tuple[float, float] 
     else:
         expected = expectation(own_curve(lr, seen), (0.0, math.inf), lr, seen, step)
     z = [expected.z_scores(*window) for window in zip(lr, seen, strict=True)]
-    return expected, smoothed_spreads(z), strengths
+    return expected, smoothed_spreads(z), strengths, fit_scaling(seen, lr)
 
 
 def _pixel_size_ratio(pair: _Pair) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,6 +50,11 @@ class Figures:
     limit: float  # score that a structure must exceed to be listed
     structures: tuple[Structure, ...]  # those with the highest scores
     structures_in_all: int
+    squirrel: Mapping[str, float | None] = field(default_factory=dict)
+    """``rse`` in grey levels of 255, ``rsp``, and the ``sigma`` (LR pixels), ``gain`` and ``offset`` they were measured
+    after; see ``error_map``."""
+    resolution: Mapping[str, float | None] = field(default_factory=dict)
+    """Finest period of ``lr`` and ``sr`` by decorrelation analysis, each in its own pixels."""
 
 
 @dataclass
@@ -147,7 +152,7 @@ class FidelityVerdict:
 def judge(figures: Figures) -> FidelityVerdict:
     """Interpret the figures; first an input unlike the training, whose z-scores assume a noise that is not its own."""
     unlike, invented = _unlike(figures), _not_in_the_data(figures)
-    reasons = (*unlike, *invented, *_noise_words(figures))
+    reasons = (*unlike, *invented, *_noise_words(figures), *_published_words(figures))
     if unlike:
         also = " It also disagrees with the data." if invented else ""
         return FidelityVerdict("unlike the training", f"The input is unlike the training images.{also}", reasons)
@@ -211,4 +216,19 @@ def _noise_words(figures: Figures) -> list[str]:
         words.append("The SR reproduces much of the LR's noise.")
     if figures.strengths is None:
         words.append("The record names no noise: it was measured in this image alone.")
+    return words
+
+
+def _published_words(figures: Figures) -> list[str]:
+    """The measures of others, by their names; nothing is judged by them."""
+    words = []
+    squirrel, periods = figures.squirrel, figures.resolution
+    if squirrel.get("rse") is not None and squirrel.get("rsp") is not None:
+        words.append(
+            f"NanoJ-SQUIRREL: RSE {squirrel['rse']:.2f} of 255, RSP {squirrel['rsp']:.4f}, after a blur of "
+            f"{squirrel['sigma']:.1f} px of the LR."
+        )
+    named = [f"{name.upper()} {period:.1f} px of its own" for name, period in periods.items() if period is not None]
+    if named:
+        words.append(f"Resolution by decorrelation analysis: {', '.join(named)}.")
     return words

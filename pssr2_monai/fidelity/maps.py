@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.fidelity.check_fidelity import Fidelity, check_fidelity, map_path
+from pssr2_monai.fidelity.check_fidelity import MAPS, Fidelity, check_fidelity, map_path
 from pssr2_monai.fidelity.uncertainty import load_ensemble, restore_with_uncertainty
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.restoration.engines import open_engine
@@ -35,8 +35,8 @@ class Mapped:
         if self.uncertainty is not None:
             lines.append(str(self.uncertainty))
         if self.fidelity is not None:
-            verdict = self.fidelity.verdict
-            lines += [str(self.fidelity.map), str(self.fidelity.structures), f"  {verdict.headline}"]
+            verdict, maps = self.fidelity.verdict, (self.fidelity.map, self.fidelity.structures, self.fidelity.error)
+            lines += [*map(str, maps), f"  {verdict.headline}"]
             lines += [f"  - {reason}" for reason in verdict.reasons]
         return "\n".join(lines)
 
@@ -96,7 +96,7 @@ def map_outputs(image: LazyImage, output: Output, fidelity: bool = True, uncerta
     y = image.axes.index("Y")
     bar_rows = image.bar_rows * output.shape[y] // image.full_shape[y]
     restored = (*output.shape[:y], output.shape[y] - bar_rows, *output.shape[y + 1 :])
-    shapes = dict.fromkeys(["fidelity", "structures"] if fidelity else [], image.shape)
+    shapes = dict.fromkeys(MAPS if fidelity else (), image.shape)
     shapes |= {"uncertainty": restored} if uncertainty else {}
     paths = [(map_path(output.path, name), shape) for name, shape in shapes.items()]
     return [Output(path, shape, stored_bytes(path, shape, 4), blocks=0, windows=0, memory=0) for path, shape in paths]

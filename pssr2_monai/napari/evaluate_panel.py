@@ -40,13 +40,14 @@ class EvaluatePanel(Panel):
         self.device = ComboBox(label="Device", choices=devices())
         self.blind_filter = CheckBox(text="compare with a filter, too", value=True)
         self.blind_filter.tooltip = "Non-local means, whose strength follows from the noise: it learns nothing"
-        self.fill([self.hr, self.lr, self.weights, self.out, self.device, self.blind_filter])
+        self.all_metrics = CheckBox(text="all metrics", value=False)
+        labels = ", ".join(metric.label for metric in METRICS.values() if not metric.usual)
+        self.all_metrics.tooltip = f"Also {labels}"
+        self.fill([self.hr, self.lr, self.weights, self.out, self.device, self.blind_filter, self.all_metrics])
         self.page_button = PushButton(text="Open the page", enabled=False)
         self.page_button.clicked.connect(lambda *_: QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._page))))
         self.buttons.append(self.page_button)
-        self.table = QTableWidget(len(METRICS), len(NAMES))
-        labels = [f"{metric.label} ({metric.unit})".removesuffix(" ()") for metric in METRICS.values()]
-        self.table.setVerticalHeaderLabels(labels)
+        self.table = QTableWidget(0, len(NAMES))
         self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.table.hide()
@@ -59,6 +60,7 @@ class EvaluatePanel(Panel):
         hr, lr = self.hr.files(folder / "HR", name), self.lr.files(folder / "LR", name)
         out = chosen_path(self.out) or folder / "evaluation"
         options = {"device": self.device.value, "image": self.hr.number, "blind_filter": self.blind_filter.value}
+        options["metrics"] = "all" if self.all_metrics.value else ""
         assert hr is not None
         assert weights is not None
         work = self.watched(lambda: evaluate(hr, weights, out, lr=lr, **options))
@@ -84,7 +86,11 @@ class EvaluatePanel(Panel):
         methods = list(result["mean"])
         self.table.setColumnCount(len(methods))
         self.table.setHorizontalHeaderLabels([NAMES[method] for method in methods])
-        for row, (name, metric) in enumerate(METRICS.items()):
+        chosen = {name: METRICS[name] for name in result["settings"]["metrics"]}
+        self.table.setRowCount(len(chosen))
+        labels = [f"{metric.label} ({metric.unit})".removesuffix(" ()") for metric in chosen.values()]
+        self.table.setVerticalHeaderLabels(labels)
+        for row, (name, metric) in enumerate(chosen.items()):
             means = [result["mean"][method][name] for method in methods]
             finite = [mean for mean in means if mean is not None and np.isfinite(mean)]
             best = (max if metric.higher_is_better else min)(finite) if finite else None

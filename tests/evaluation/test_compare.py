@@ -14,7 +14,7 @@ from pssr2_monai.crappify.crappify import Downsample
 from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.compare import Comparison, compare, scoring_scales, upscale
 from pssr2_monai.evaluation.filters import denoise
-from pssr2_monai.evaluation.measures import ring_correlation
+from pssr2_monai.evaluation.fourier_ring_correlation import ring_correlation
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import write_image
 from pssr2_monai.networks.record import Record

@@ -19,7 +19,8 @@ from pssr2_monai.cli.main import main
 from pssr2_monai.errors import InputError, UsageError
 from pssr2_monai.evaluation.evaluate import evaluate, table
 from pssr2_monai.evaluation.filters import denoise
-from pssr2_monai.evaluation.measures import RingCorrelation, ring_correlation
+from pssr2_monai.evaluation.fourier_ring_correlation import RingCorrelation, ring_correlation
+from pssr2_monai.fidelity.error_map import rse
 from pssr2_monai.images.writer import write_image
 from pssr2_monai.restoration.inferer import SeamlessInferer
 from pssr2_monai.restoration.options import RestoreOptions
@@ -40,7 +41,7 @@ def _filtered(image: Image.Image) -> Image.Image:
 
 def test_scores_of_real_pairs_equal_those_done_by_hand(hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
     lr_folder = _lr_folder(hr_folder, tmp_path / "lr")
-    result = evaluate(hr_folder, tiny_weights, tmp_path / "out", lr=lr_folder)
+    result = evaluate(hr_folder, tiny_weights, tmp_path / "out", lr=lr_folder, metrics="fsim,rse")
     restore(lr_folder, tmp_path / "restored", tiny_weights)
     expected = {method: [] for method in ("bilinear", "bicubic", "filter", "model")}
     for path in sorted(hr_folder.iterdir()):
@@ -54,12 +55,16 @@ def test_scores_of_real_pairs_equal_those_done_by_hand(hr_folder: Path, tiny_wei
         for method, image in images.items():
             ssim = structural_similarity(hr, image, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
             expected[method].append((peak_signal_noise_ratio(hr, image), ssim))
+        against_scan = rse(np.float32(images["model"])[None] / 255, np.float32(lr)[None] / 255)
+        own = next(image for image in result["images"] if image["name"] == path.name)["model"]
+        assert own["rse"] == pytest.approx(against_scan, abs=0.01)
     for method, scores in expected.items():
         psnr, ssim = np.mean(scores, axis=0)
         assert result["mean"][method]["psnr"] == pytest.approx(psnr, abs=0.02)
         assert result["mean"][method]["ssim"] == pytest.approx(ssim, abs=2e-3)
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["mean"] == result["mean"]
     assert "bicubic" in table(result)
+    assert table(result).splitlines()[0].endswith("FRC resolution (px)   FSIM   RSE (of 255)")
     picture = Image.open(tmp_path / "out" / "pictures" / "cell_0.png")
     # Twice as large, LR | bicubic | filter | restored | HR | error; below a quarter of each side, four times as large.
     assert picture.size == (6 * (224 + 4) - 4, 22 + 192 + 4 + 192)
@@ -67,6 +72,8 @@ def test_scores_of_real_pairs_equal_those_done_by_hand(hr_folder: Path, tiny_wei
     assert [row["method"] for row in rows] == 5 * ["bilinear", "bicubic", "filter", "model"]
     assert rows[3]["image"] == "cell_0.png"
     assert float(rows[3]["psnr"]) == result["images"][0]["model"]["psnr"]
+    assert float(rows[3]["fsim"]) == result["images"][0]["model"]["fsim"]
+    assert "rsp" not in rows[3]
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
 
 
@@ -255,7 +262,7 @@ def test_the_correlation_with_hr_is_computed_once_for_each_method(
         calls.append(first.shape)
         return ring_correlation(first, second)
 
-    for module in ("compare", "measures"):
+    for module in ("compare", "fourier_ring_correlation"):
         monkeypatch.setattr(f"pssr2_monai.evaluation.{module}.ring_correlation", counted)
     evaluate(hr_folder, tiny_weights, tmp_path / "out")
     assert calls == [(1, 96, 112)] * 5 * 4

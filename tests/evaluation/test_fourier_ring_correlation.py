@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.evaluation.measures import RingCorrelation, ring_correlation, single_image_correlation
+from pssr2_monai.evaluation.fourier_ring_correlation import RingCorrelation, ring_correlation, single_image_correlation
 
 
 def _blurred(width: float, side: int = 512) -> tuple[np.ndarray, np.ndarray]:

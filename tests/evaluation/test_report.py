@@ -47,7 +47,7 @@ def evaluated(
 ) -> tuple[dict, dict[str, Path], Path]:
     """The figures of an evaluation as ``metrics.json`` holds them, its pictures and its folder."""
     out = tmp_path_factory.mktemp("scores")
-    evaluate(hr_folder, tiny_weights, out)
+    evaluate(hr_folder, tiny_weights, out, metrics="all")
     result = json.loads((out / "metrics.json").read_text())
     return result, {f"{path.stem}.png": path for path in (out / "pictures").iterdir()}, out
 
@@ -75,6 +75,7 @@ def test_the_page_holds_the_figures(evaluated: tuple[dict, dict[str, Path], Path
     for method in METHODS:
         assert f"{result['mean'][method]['psnr']:.2f}" in words
         assert f"{result['mean'][method]['ms_ssim']:.4f}" in words
+        assert f"{result['mean'][method]['fsim']:.4f}" in words
     for method in METHODS[:-1]:
         low, high = result["against"][method]["ssim"]["interval"]
         assert f"{low:.4f} to {high:.4f}".replace("-", "−") in words

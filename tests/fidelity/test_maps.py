@@ -80,6 +80,7 @@ def test_the_command_reports_the_verdict(
         "a.tif",
         "a_fidelity.tif",
         "a_structures.tif",
+        "a_error.tif",
         "a_uncertainty.tif",
         verdict["headline"],
         *verdict["reasons"],
@@ -100,6 +101,7 @@ def test_the_plan_counts_the_maps(
         "a.ome.zarr": hr * 4 // 3,
         "a_fidelity.ome.zarr": lr * 4 * 4 // 3,
         "a_structures.ome.zarr": lr * 4 * 4 // 3,
+        "a_error.ome.zarr": lr * 4 * 4 // 3,
         "a_uncertainty.ome.zarr": hr * 4 * 4 // 3,
     }
     with pytest.raises(SystemExit):
