@@ -12,6 +12,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import factors, frames_of
 from pssr2_monai.images.files import first_names, list_images, same_name, stem_of
 from pssr2_monai.images.image import LazyImage, open_image
+from pssr2_monai.images.masks import misfit
 from pssr2_monai.images.windows import plane_size
 
 
@@ -22,15 +23,20 @@ class Sheet:
     label: Path  # the HR image
     image: Path | None = None  # its real LR partner, or None where the crappifier makes it
     extra: Path | None = None  # a third image of the HR image's size
+    mask: Path | None = None  # says which pixels of the HR image are used
 
     def files(self) -> dict[str, Path]:
-        """Return the files by their keys in a datalist."""
+        """Return the image files by their keys in a datalist."""
         paths = {"image": self.image, "label": self.label, "extra": self.extra}
         return {key: path for key, path in paths.items() if path is not None}
 
 
 def sheets_of(
-    hr: str | Path, lr: str | Path | None = None, extra: str | Path | None = None, pattern: str | None = None
+    hr: str | Path,
+    lr: str | Path | None = None,
+    extra: str | Path | None = None,
+    pattern: str | None = None,
+    masks: str | Path | None = None,
 ) -> list[Sheet]:
     """Return the sheets of a folder of HR images and, where given, of the folders of their partners.
 
@@ -39,11 +45,12 @@ def sheets_of(
     sheet with the next one; without a pattern each is its own partner, as a stack of repeated scans is.
     """
     labels = list_images(hr)
+    of_labels = match_names(labels, list_images(masks), pattern) if masks is not None else {}
     if lr is not None and Path(lr).absolute() == Path(hr).absolute():
-        return [Sheet(label, image) for label, image in _repeats(labels, pattern)]
+        return [Sheet(label, image, mask=of_labels.get(label)) for label, image in _repeats(labels, pattern)]
     images = match_names(labels, list_images(lr), pattern) if lr is not None else {}
     extras = match_names(labels, list_images(extra), pattern) if extra is not None else {}
-    return [Sheet(label, images.get(label), extras.get(label)) for label in labels]
+    return [Sheet(label, images.get(label), extras.get(label), of_labels.get(label)) for label in labels]
 
 
 def _repeats(scans: Sequence[Path], pattern: str | None) -> list[tuple[Path, Path]]:
@@ -82,8 +89,8 @@ def match_names(hr: Sequence[Path], lr: Sequence[Path], pattern: str | None = No
     if unmatched:
         folders = sorted({str(path.parent) for path in unmatched})
         raise InputError(
-            f"{first_names(path.name for path in unmatched)} in {' and '.join(folders)}: have no partner; HR and LR "
-            "images are matched by name, or by the group of pair_pattern"
+            f"{first_names(path.name for path in unmatched)} in {' and '.join(folders)}: have no partner; HR "
+            "images, LR images and masks are matched by name, or by the group of pair_pattern"
         )
     return {path: lr_names[name] for name, path in hr_names.items()}
 
@@ -101,6 +108,8 @@ def check_pairs(
         with ExitStack() as opened:
             images = {key: opened.enter_context(open_image(path, axes, image)) for key, path in sheet.files().items()}
             misfits += find_misfits(images, scale, stack)
+            if sheet.mask is not None:
+                refuse_mask(misfit(opened.enter_context(open_image(sheet.mask)), images["label"], stack))
     refuse_misfits(misfits, scale)
 
 
@@ -126,6 +135,11 @@ def refuse_misfits(misfits: Sequence[str], scale: int | Sequence[int]) -> None:
             f"{first_names(misfits)}: an LR image times the scale {scale}, and an extra image as it is, must have the "
             "size and the frames of the HR image; crop them, register them, or set scale"
         )
+
+
+def refuse_mask(misfit: str) -> None:
+    if misfit:
+        raise InputError(f"{misfit}: a mask must have the size of the HR image, and one frame or as many; crop it")
 
 
 def group_of(path: Path, pattern: str, option: str) -> str:

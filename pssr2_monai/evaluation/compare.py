@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.filters import REACH_PX, denoise
-from pssr2_monai.evaluation.fourier_ring_correlation import MIN_FRC_SIDE_PX, RingCorrelation, ring_correlation
+from pssr2_monai.evaluation.fourier_ring_correlation import MIN_FRC_SIDE_PX, RingCorrelation, faded, ring_correlation
 from pssr2_monai.images.axes import factors, frames_of, is_volume
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.intensity import Intensity, dtype_limits
+from pssr2_monai.images.masks import Mask
 from pssr2_monai.images.padding import filled, without_data
 from pssr2_monai.images.windows import (
     Window,
@@ -91,6 +92,7 @@ class Comparison:
     restored: Mapping[str, np.ndarray]
     """By method, of the target's shape and rounded to the grey levels of its dtype: the interpolations; "filter", that
     of ``filters.denoise`` before bicubic interpolation; "model", the network."""
+    counted: npt.NDArray[np.bool_] | None = None  # which pixels of the target are scored; None for all
 
     @property
     def deeper(self) -> bool:
@@ -98,7 +100,12 @@ class Comparison:
         return self.hr.shape[0] > self.lr.shape[0]
 
     def detail_planes(self, planes: np.ndarray) -> np.ndarray:
-        """Return the planes that show restored detail: the frames, or cuts ``(X, Z, Y)`` where frames were restored."""
+        """Return the planes that show restored detail: the frames, or cuts ``(X, Z, Y)`` where frames were restored.
+
+        Towards pixels that are not scored they fade to their mean.
+        """
+        if self.counted is not None:
+            planes = faded(planes, self.counted)
         return np.moveaxis(planes, -1, 0) if self.deeper else planes
 
     def correlations(self) -> dict[str, RingCorrelation]:
@@ -141,14 +148,14 @@ def compare(
     levels: Sequence[Intensity],
     sampled: str = "bilinear",
     blind_filter: bool = True,
+    mask: Mask | None = None,
     block_voxels: int = BLOCK_VOXELS,
     min_block_side: int = MIN_BLOCK_SIDE_PX,
 ) -> Iterator[Comparison]:
     """Compare what is in three files: each frame is a sample, or each run of frames of a volume.
 
-    Planes of more than 4096 x 4096 pixels are divided into blocks, each a sample, so that no more than a block is held
-    in memory; the filter estimates the noise of each plane of a block. Interpolated images are rounded to the grey
-    levels of the LR file, as the restored file is.
+    Planes of more than 4096 x 4096 pixels are divided into blocks, each a sample, for the sake of memory. Interpolated
+    and filtered images are rounded to the grey levels of the LR file, as the restored file is.
 
     Args:
         hr: the truth; what the scale does not divide is left out at the end of an axis.
@@ -158,6 +165,7 @@ def compare(
         levels: the ``scoring_scales`` of the truth.
         sampled: how the input was downsampled; see ``upscale``.
         blind_filter: whether to filter, too.
+        mask: of the truth; blocks of which nothing is scored are left out.
     """
     scale, stack = record.scale, record.stack
     volume, (along_run, along_y, along_x) = is_volume(scale), factors(scale)
@@ -176,23 +184,40 @@ def compare(
             around = widened(window, AROUND_PX, plane)
             inner = scaled_window(inside(window, around), along_y, along_x)
             scanned = read_window(lr, lr_frames, around, stack).astype(np.float32)
-            unknown = without_data(scanned, None)
-            grey = filled(scanned, unknown)  # a missing pixel would spoil all that it is interpolated to
             large = scaled_window(window, along_y, along_x)
             truth = read_window(hr, hr_frames, large, stack)
             missing = without_data(truth, None)
-            inputs = {mode: (grey, mode) for mode in INTERPOLATIONS}
-            if blind_filter:
-                inputs["filter"] = filled(denoise(scanned), unknown), "bicubic"
-            restored = {}
-            for method, (pixels, mode) in inputs.items():
-                enlarged = upscale(pixels, scale, mode, sampled)[(slice(None), *inner.slices())]
-                restored[method] = level.apply(GREY.cast(enlarged, lr.dtype))
+            counted = _counted(missing, mask.read(hr_frames, large) if mask else None)
+            if counted is not None and not counted.any():
+                continue
+            restored = {
+                method: level.apply(GREY.cast(planes[(slice(None), *inner.slices())], lr.dtype))
+                for method, planes in _enlarged(scanned, scale, sampled, blind_filter)
+            }
             restored["model"] = level.apply(read_window(sr, sr_frames, large, stack))
-            shown, target = level.apply(grey[(slice(None), *inside(window, around).slices())]), level.apply(truth)
+            grey, target = filled(scanned, without_data(scanned, None)), level.apply(truth)
+            shown = level.apply(grey[(slice(None), *inside(window, around).slices())])
             if missing is not None:  # where there is no truth, nothing is scored
                 restored = {method: np.where(missing, target, planes) for method, planes in restored.items()}
-            yield Comparison(shown, target, restored)
+            yield Comparison(shown, target, restored, counted)
+
+
+def _enlarged(
+    scanned: npt.NDArray[np.float32], scale: int | Sequence[int], sampled: str, blind_filter: bool
+) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    """What learns nothing by its name, at HR size: a missing pixel would spoil all that it is interpolated to."""
+    unknown = without_data(scanned, None)
+    for mode in INTERPOLATIONS:
+        yield mode, upscale(filled(scanned, unknown), scale, mode, sampled)
+    if blind_filter:
+        yield "filter", upscale(filled(denoise(scanned), unknown), scale, "bicubic", sampled)
+
+
+def _counted(missing: npt.NDArray[np.bool_] | None, used: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
+    """Which pixels have a truth and are in the mask; None where all are."""
+    if missing is None:
+        return None if used is None or used.all() else used
+    return ~missing if used is None else used & ~missing
 
 
 def _blocks(plane: tuple[int, int], scale: tuple[int, int], largest_side: int) -> Iterator[Window]:

@@ -28,6 +28,7 @@ from pssr2_monai.evaluation.scored_image import FREQUENCIES, ScoredImage, counte
 from pssr2_monai.evaluation.verdict import difference, images_in_words, mean_interval, verdict
 from pssr2_monai.images.axes import factors
 from pssr2_monai.images.image import LazyImage, open_image
+from pssr2_monai.images.masks import Mask, MaskLabels
 from pssr2_monai.images.writer import written_atomically
 from pssr2_monai.machine import default_device
 from pssr2_monai.networks.record import Record
@@ -64,6 +65,9 @@ def evaluate(
     pair_pattern: str | None = None,
     blind_filter: bool = True,
     metrics: str | Sequence[str] = "",
+    masks: str | Path | None = None,
+    include: int | str | Sequence[int] | None = None,
+    exclude: int | str | Sequence[int] | None = None,
     **keywords: Any,
 ) -> dict[str, Any]:
     """Compare weights with interpolation and a filter on images with known ground truth.
@@ -75,8 +79,7 @@ def evaluate(
         weights: a ``model.pt`` of a training, or the name of bundled weights; see ``restore``.
         out: folder for ``report.html``, which stands alone, ``metrics.json``, ``metrics.csv`` and the pictures.
         options: how to restore; those of files and processes have no effect.
-        lr: folder of their real low-resolution partners, of the same names; by default the HR images are crappified as
-            in training.
+        lr: folder of their real low-resolution partners, of the same names; by default HR is crappified as in training.
         seed: of the crappifier and of the bootstrap.
         normalise: what comes before the metrics called fitted: ``least_squares`` (gain and offset) or ``pssr2``.
         pixel_size: micrometres of the HR pixels in Y and X, for files that do not state them.
@@ -84,32 +87,51 @@ def evaluate(
         blind_filter: also compare with variance-stabilised non-local means, whose strength follows from the noise of
             each plane, before bicubic interpolation; takes about a second for each megapixel of LR.
         metrics: further ones, separated by commas, or all: micro_ms3im, fsim, rse, rsp, decorrelation.
+        masks: folder of masks of the HR images, with their names and sizes: only the pixels in them are scored.
+        include: labels of the masks that are scored, separated by commas; by default all but 0.
+        exclude: labels that are not scored, while all others are.
         keywords: single ones of those options, which take precedence.
 
     Returns:
         The content of ``metrics.json``: ``images`` (name, and the metrics by method), ``mean``, ``interval`` (95 % of
-        the mean), ``scored`` (of how many images a mean is, where it is not of all: a constant image has no FRC),
-        ``against`` (the network's difference from each other method with interval and p), ``frc`` (mean curves against
-        HR), ``verdict``, ``record`` and ``settings``. The scores of an image with several samples are their means; if
-        there is a single image, its samples count as images, which ``settings`` states.
+        the mean), ``scored`` (of how many images a mean is, if not of all: a constant image has no FRC), ``against``
+        (the network's difference from each other method with interval and p), ``frc`` (mean curves against HR),
+        ``verdict``, ``record`` and ``settings``. The scores of an image with several samples are their means; if there
+        is a single image, its samples count as images, which ``settings`` states.
 
     Raises:
         InputError: folders without images, images without partners, weights that cannot be read, or a wrong option.
 
     Example:
         >>> result = evaluate("test", "run/model.pt", "evaluation")
-        >>> 0 < result["mean"]["model"]["ssim"] < 1
-        True
+        >>> assert 0 < result["mean"]["model"]["ssim"] < 1
     """
     options = _merge(options, keywords)
     _check_options(normalise, pixel_size, Path(out))
     chosen = {"seed": seed, "normalise": normalise, "blind_filter": blind_filter, "metrics": chosen_metrics(metrics)}
+    chosen["mask"] = _mask_settings(masks, include, exclude)
+    folders = {"hr": hr, "lr": lr, "masks": masks, "pattern": pair_pattern}
+    return _evaluated(folders, weights, options, chosen, pixel_size, Path(out))
+
+
+def _evaluated(
+    folders: Mapping[str, Any],
+    weights: str | Path,
+    options: RestoreOptions,
+    chosen: dict[str, Any],
+    pixel_size: float | None,
+    out: Path,
+) -> dict[str, Any]:
     network, record = load_weights(weights, options.device or default_device())
-    sheets = _sheets(hr, lr, pair_pattern, options, record)
-    settings = _settings(weights, record, lr is not None) | chosen
-    pictures = _picture_paths(sheets, Path(out) / "pictures")
+    real_inputs = folders["lr"] is not None
+    if not real_inputs and not record.crappifier:
+        raise InputError(f"{weights}: was trained on real pairs and holds no crappifier; give the LR images with --lr")
+    sheets = sheets_of(**folders)
+    check_pairs(sheets, record.scale, options.axes, record.stack, options.image)
+    settings = _settings(weights, record, real_inputs) | chosen
+    pictures = _picture_paths(sheets, out / "pictures")
     images = _score_sheets(sheets, pictures, (network, record), options, settings, pixel_size)
-    return _write(_summary(images, settings, record), pictures, Path(out))
+    return _write(_summary(images, settings, record), pictures, out)
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -133,7 +155,17 @@ def table(result: Mapping[str, Any]) -> str:
 def _merge(options: RestoreOptions | None, keywords: Mapping[str, Any]) -> RestoreOptions:
     for keyword in keywords:
         if keyword not in USED_OPTIONS:
-            known = [*USED_OPTIONS, "lr", "seed", "normalise", "pixel_size", "pair_pattern", "blind_filter", "metrics"]
+            known = [
+                *USED_OPTIONS,
+                "lr",
+                "seed",
+                "normalise",
+                "pixel_size",
+                "pair_pattern",
+                "blind_filter",
+                "metrics",
+                "masks",
+            ]
             raise UsageError(f"evaluate: there is no option {keyword!r}{nearest(keyword, known)}")
     return replace(options or RestoreOptions(), **keywords)
 
@@ -145,14 +177,11 @@ def _check_options(normalise: str, pixel_size: float | None, out: Path) -> None:
         raise InputError(f"pixel_size: {pixel_size} is not a size; give micrometres of the HR pixels, such as 0.004")
 
 
-def _sheets(
-    hr: str | Path, lr: str | Path | None, pair_pattern: str | None, options: RestoreOptions, record: Record
-) -> list[Sheet]:
-    if lr is None and not record.crappifier:
-        raise InputError("weights: were trained on real pairs and hold no crappifier; give the LR images with --lr")
-    sheets = sheets_of(hr, lr, pattern=pair_pattern)
-    check_pairs(sheets, record.scale, options.axes, record.stack, options.image)
-    return sheets
+def _mask_settings(masks: str | Path | None, include: Any, exclude: Any) -> dict[str, Any] | None:
+    labels = MaskLabels.of(include, exclude)
+    if masks is None and labels != MaskLabels():
+        raise InputError("include, exclude: are labels of masks; give their folder with masks")
+    return None if masks is None else {"folder": Path(masks).name, **asdict(labels)}
 
 
 def _settings(weights: str | Path, record: Record, real_inputs: bool) -> dict[str, Any]:
@@ -198,11 +227,19 @@ def _score_sheets(
                 pixel_size_nm=_pixel_size_nm(hr, lr if sheet.image else None, record, pixel_size),
                 ranges=[(level.low, level.high) for level in levels],
             )
-            for comparison in compare(hr, lr, sr, record, levels, sampled, settings["blind_filter"]):
+            mask = None
+            if sheet.mask is not None:
+                labels = MaskLabels.of(settings["mask"]["include"], settings["mask"]["exclude"])
+                mask = Mask(files.enter_context(open_image(sheet.mask)), labels, record.stack)
+            for comparison in compare(hr, lr, sr, record, levels, sampled, settings["blind_filter"], mask):
                 report_progress(image.name, done / len(sheets))
                 if not image.samples:
                     _picture(comparison, image.pixel_size_nm).save(pictures[image.name])
                 image.add(comparison, record, settings["normalise"], settings["metrics"])
+        if not image.samples:
+            raise InputError(
+                f"{sheet.mask or image.name}: holds no pixel to score; check the mask, include and exclude"
+            )
         images.append(image)
         report_progress(image.name, len(images) / len(sheets))
     return images

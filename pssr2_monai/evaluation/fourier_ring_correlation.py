@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import fftfreq, rfft2, rfftfreq
+from scipy.ndimage import distance_transform_edt
 
 from pssr2_monai.errors import InputError
 
 FRC_THRESHOLD = 1 / 7  # correlation at which the resolution is read
 MIN_FRC_SIDE_PX = 16  # of images that are compared; a single image needs twice as much
+FADING_PX = 8  # at the border of a mask
 FRC_SMOOTHING_SHARE = 1 / 24  # of the rings: the ragged curve is averaged over these before its crossing is sought
 
 
@@ -88,6 +90,18 @@ def frc_resolution(image: np.ndarray, target: np.ndarray) -> float:
     NaN where a side is below 16 pixels.
     """
     return ring_correlation(image, target).resolution() if min(image.shape[-2:]) >= MIN_FRC_SIDE_PX else math.nan
+
+
+def faded(planes: np.ndarray, counted: npt.NDArray[np.bool_]) -> np.ndarray:
+    """Return planes ``(frames, Y, X)`` that fade to their mean over ``FADING_PX`` from pixels that are not counted.
+
+    Their border would correlate like detail.
+    """
+    depth = np.stack([distance_transform_edt(np.pad(plane, 1))[1:-1, 1:-1] for plane in counted])
+    weights = np.sin(np.pi / 2 * np.minimum(depth / FADING_PX, 1)) ** 2
+    mean = planes[counted].mean(dtype=np.float64)
+    result: np.ndarray = ((planes - mean) * weights + mean).astype(np.float32)
+    return result
 
 
 def _planes(image: np.ndarray) -> np.ndarray:

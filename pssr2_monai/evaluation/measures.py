@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from monai.metrics.regression import RegressionMetric
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio
@@ -108,23 +110,34 @@ class Metric:
     higher_is_better: bool
     digits: int  # after the decimal point
     meaning: str  # one sentence
-    function: Callable[[np.ndarray, np.ndarray], float]  # of image and reference ``(frames, Y, X)`` in [0, 1]
+    function: Callable[..., float]  # of image and reference ``(frames, Y, X)`` in [0, 1]
     usual: bool = True  # whether an evaluation reports it unasked
     reference: str = "hr"  # what it compares with; "lr", the scan, needs no truth
+    masked: str = "filled"
+    """What it gets where a mask is: ``pixels``, those within in one row; ``mask``, the mask as an argument, too; or
+    ``filled``, the box around it, in which pixels outside are those of the target."""
 
 
 METRICS: dict[str, Metric] = {
-    "psnr": Metric("PSNR", "dB", True, 2, "Peak signal-to-noise ratio, as restored.", psnr),
-    "ssim": Metric("SSIM", "", True, 4, "Structural similarity, as restored.", ssim),
+    "psnr": Metric("PSNR", "dB", True, 2, "Peak signal-to-noise ratio, as restored.", psnr, masked="pixels"),
+    "ssim": Metric("SSIM", "", True, 4, "Structural similarity, as restored.", ssim, masked="mask"),
     "ms_ssim": Metric("MS-SSIM", "", True, 4, "Structural similarity at several sizes.", ms_ssim),
-    "psnr_fitted": Metric("PSNR, fitted", "dB", True, 2, "PSNR after gain and offset were fitted.", psnr),
-    "ssim_fitted": Metric("SSIM, fitted", "", True, 4, "SSIM after gain and offset were fitted.", ssim),
-    "psnr_range_invariant": Metric(
-        "PSNR, range-invariant", "dB", True, 2, "Fitted PSNR with HR's own range for the peak.", psnr_range_invariant
+    "psnr_fitted": Metric(
+        "PSNR, fitted", "dB", True, 2, "PSNR after gain and offset were fitted.", psnr, masked="pixels"
     ),
-    "nrmse": Metric("NRMSE", "", False, 4, "Root mean square error over HR's range.", nrmse),
+    "ssim_fitted": Metric("SSIM, fitted", "", True, 4, "SSIM after gain and offset were fitted.", ssim, masked="mask"),
+    "psnr_range_invariant": Metric(
+        "PSNR, range-invariant",
+        "dB",
+        True,
+        2,
+        "Fitted PSNR with HR's own range for the peak.",
+        psnr_range_invariant,
+        masked="pixels",
+    ),
+    "nrmse": Metric("NRMSE", "", False, 4, "Root mean square error over HR's range.", nrmse, masked="pixels"),
     "pixel_error": Metric(
-        "Pixel error", "of 255", False, 2, "Root mean square error in 8-bit grey levels.", pixel_error
+        "Pixel error", "of 255", False, 2, "Root mean square error in 8-bit grey levels.", pixel_error, masked="pixels"
     ),
     "frc_resolution": Metric(
         "FRC resolution", "px", False, 2, "Smallest period that agrees with HR, at correlation 1/7.", frc_resolution
@@ -134,10 +147,18 @@ METRICS: dict[str, Metric] = {
     ),
     "fsim": Metric("FSIM", "", True, 4, "Similarity of features: phase congruency and gradient.", fsim, usual=False),
     "rse": Metric(
-        "RSE", "of 255", False, 2, "Error against the scan after blurring and fitting (SQUIRREL).", rse, False, "lr"
+        "RSE",
+        "of 255",
+        False,
+        2,
+        "Error against the scan after blurring and fitting (SQUIRREL).",
+        rse,
+        False,
+        "lr",
+        "mask",
     ),
     "rsp": Metric(
-        "RSP", "", True, 4, "Correlation with the scan after blurring and fitting (SQUIRREL).", rsp, False, "lr"
+        "RSP", "", True, 4, "Correlation with the scan after blurring and fitting (SQUIRREL).", rsp, False, "lr", "mask"
     ),
     "decorrelation": Metric(
         "Decorrelation",
@@ -172,6 +193,7 @@ def scores(
     names: Sequence[str] | None = None,
     scan: np.ndarray | None = None,
     known: Mapping[str, float] | None = None,
+    mask: npt.NDArray[np.bool_] | None = None,
 ) -> dict[str, float]:
     """Score an image ``(frames, Y, X)`` in [0, 1] against its target.
 
@@ -182,21 +204,64 @@ def scores(
         names: of the metrics, by default the usual ones.
         scan: the input, for the metrics that compare with it.
         known: scores that are known already or were measured on other planes.
+        mask: which pixels of the target are scored, at least one; see ``Metric.masked``.
 
     Raises:
         InputError: an unknown normalisation.
     """
     check_normalisation(normalise)
-    fitted = NORMALISATIONS[normalise](image, target)
+    pairs = _Pairs(image, target, normalise, scan, mask)
     result = dict(known or {})
-    for name in names or chosen_metrics():
+    chosen = names or chosen_metrics()
+    return {name: result[name] if name in result else pairs.score(name) for name in chosen}
+
+
+class _Pairs:
+    """An image with its target and its scan, in the forms that metrics take."""
+
+    def __init__(
+        self,
+        image: np.ndarray,
+        target: np.ndarray,
+        normalise: str,
+        scan: np.ndarray | None,
+        mask: npt.NDArray[np.bool_] | None,
+    ) -> None:
+        self.image, self.scan, self.mask = image, scan, mask
+        if mask is None:
+            self.whole, self.fitted = (image, target), NORMALISATIONS[normalise](image, target)
+            return
+        self.pixels = image[mask][None, None], target[mask][None, None]
+        self.fitted_pixels = NORMALISATIONS[normalise](*self.pixels)
+        self.whole, self.fitted = (
+            (_placed(pair[0], target, mask), _placed(pair[1], target, mask))
+            for pair in (self.pixels, self.fitted_pixels)
+        )
+        self.box = _box(mask)
+
+    def score(self, name: str) -> float:
         metric = METRICS[name]
-        if name not in result:
-            if metric.reference == "lr":
-                result[name] = math.nan if scan is None else metric.function(image, scan)
-            else:
-                result[name] = metric.function(*(fitted if name in FITTED else (image, target)))
-    return {name: result[name] for name in names or chosen_metrics()}
+        arguments: dict[str, Any] = {"mask": self.mask} if self.mask is not None and metric.masked == "mask" else {}
+        if metric.reference == "lr":
+            return math.nan if self.scan is None else metric.function(self.image, self.scan, **arguments)
+        pair = self.fitted if name in FITTED else self.whole
+        if self.mask is not None and metric.masked == "pixels":
+            pair = self.fitted_pixels if name in FITTED else self.pixels
+        elif self.mask is not None and metric.masked == "filled":
+            pair = pair[0][self.box], pair[1][self.box]
+        return metric.function(*pair, **arguments)
+
+
+def _placed(values: np.ndarray, target: np.ndarray, mask: npt.NDArray[np.bool_]) -> np.ndarray:
+    planes = np.array(target, np.float32)
+    planes[mask] = values.ravel()
+    return planes
+
+
+def _box(mask: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The smallest box ``(frames, Y, X)`` of all frames that holds all of a mask."""
+    rows, columns = (np.flatnonzero(mask.any(axis=(0, other))) for other in (2, 1))
+    return slice(None), slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def check_normalisation(normalise: str) -> None:

@@ -42,7 +42,7 @@ class ScoredImage:
             known = {"frc_resolution": math.nan if curve is None else curve.resolution()}
             if "decorrelation" in names:
                 known["decorrelation"] = decorrelation_resolution(comparison.detail_planes(planes))
-            sample[method] = scores(planes, comparison.hr, normalise, names, comparison.lr, known)
+            sample[method] = scores(planes, comparison.hr, normalise, names, comparison.lr, known, comparison.counted)
             if curve is not None:
                 self.curves.setdefault(method, []).append(curve.at(FREQUENCIES))
         self.samples.append(sample)

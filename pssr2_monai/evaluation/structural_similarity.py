@@ -27,15 +27,23 @@ LARGEST_RATIO = 20.0  # of the gain, either way, to that which equals the contra
 FloatArray = npt.NDArray[np.float64]
 
 
-def ssim(image: np.ndarray, target: np.ndarray, data_range: float = 1.0) -> float:
+def ssim(
+    image: np.ndarray, target: np.ndarray, data_range: float = 1.0, mask: npt.NDArray[np.bool_] | None = None
+) -> float:
     """Return the structural similarity with the Gaussian window of Wang et al. 2004, sigma 1.5, averaged over frames.
 
-    NaN where a side is below 11 pixels.
+    With a mask, over the windows whose middle it holds. NaN where a side is below 11 pixels, or where there is none.
     """
     if min(image.shape[-2:]) < MIN_SSIM_SIDE_PX:
         return math.nan
     options = {"data_range": data_range, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    return float(np.mean([structural_similarity(hr, sr, **options) for sr, hr in zip(image, target, strict=True)]))
+    pairs = zip(image, target, strict=True)
+    if mask is None:
+        return float(np.mean([structural_similarity(hr, sr, **options) for sr, hr in pairs]))
+    inner = np.s_[MIN_SSIM_SIDE_PX // 2 : -(MIN_SSIM_SIDE_PX // 2)]
+    similarities = np.stack([structural_similarity(hr, sr, full=True, **options)[1] for sr, hr in pairs])
+    values = similarities[:, inner, inner][mask[:, inner, inner]]
+    return float(values.mean(dtype=np.float64)) if values.size else math.nan
 
 
 def ms_ssim(image: np.ndarray, target: np.ndarray, data_range: float = 1.0) -> float:

@@ -121,12 +121,15 @@ def fit_scaling(restored: Sequence[FloatArray], scans: Sequence[FloatArray]) -> 
     return ResolutionScaling(sigma, scale, scan_mean - scale * mean)
 
 
-def scaled_errors(restored: FloatArray, scan: FloatArray) -> tuple[FloatArray, ErrorSums, ResolutionScaling]:
+def scaled_errors(
+    restored: FloatArray, scan: FloatArray, mask: npt.NDArray[np.bool_] | None = None
+) -> tuple[FloatArray, ErrorSums, ResolutionScaling]:
     """Compare restored planes ``(frames, Y, X)`` with the scan, with one scaling for all frames.
 
     Args:
         restored: of the size of the scan or whole times as large, along each axis; averaged over the scan's pixels.
         scan: the input.
+        mask: of the restored pixels; the sums are of the scan's pixels that lie in it wholly.
 
     Returns:
         The error map, the absolute difference of each pixel; the sums that hold RSE and RSP; and the scaling.
@@ -135,18 +138,21 @@ def scaled_errors(restored: FloatArray, scan: FloatArray) -> tuple[FloatArray, E
     scaling = fit_scaling(list(seen), list(scan))
     predicted = scaling.apply(seen)
     sums = ErrorSums()
-    sums.add(predicted, scan)
+    wholly = np.s_[:] if mask is None else _on_pixels_of(scan, mask.astype(np.float32)) == 1
+    sums.add(predicted[wholly], scan[wholly])
     return np.abs(scan - predicted), sums, scaling
 
 
-def rse(restored: FloatArray, scan: FloatArray, data_range: float = 1.0) -> float:
+def rse(
+    restored: FloatArray, scan: FloatArray, data_range: float = 1.0, mask: npt.NDArray[np.bool_] | None = None
+) -> float:
     """Return the resolution-scaled error in grey levels of an 8-bit image; see ``scaled_errors``."""
-    return GREY_LEVELS * scaled_errors(restored, scan)[1].rse / data_range
+    return GREY_LEVELS * scaled_errors(restored, scan, mask)[1].rse / data_range
 
 
-def rsp(restored: FloatArray, scan: FloatArray) -> float:
+def rsp(restored: FloatArray, scan: FloatArray, mask: npt.NDArray[np.bool_] | None = None) -> float:
     """Return the resolution-scaled Pearson coefficient; see ``scaled_errors``. NaN where either image is constant."""
-    return scaled_errors(restored, scan)[1].rsp
+    return scaled_errors(restored, scan, mask)[1].rsp
 
 
 def _on_pixels_of(scan: FloatArray, restored: FloatArray) -> FloatArray:

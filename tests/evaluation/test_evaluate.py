@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,24 +161,46 @@ def test_a_constant_image_that_is_restored_as_it_is_does_not_spoil_the_means(
     assert "bicubic: PSNR of 1, FRC resolution of 1 of 2 images" in table(result)
 
 
-def test_pixels_without_truth_are_not_scored(tiny_weights: Path, tmp_path: Path) -> None:
+def test_only_pixels_with_a_truth_and_in_their_masks_are_scored(tiny_weights: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     scene = np.float32(1000 + 200 * gaussian_filter(rng.normal(size=(96, 96)), 3))
+    mask = np.full((96, 96), 2, np.uint8)
+    mask[:32] = 1
     for name, missing in (("whole", 0), ("lost", 32)):
-        (tmp_path / name / "hr").mkdir(parents=True)
-        (tmp_path / name / "lr").mkdir()
-        lr = scene.reshape(24, 4, 24, 4).mean(axis=(1, 3))
-        hr = scene.copy()
+        for kind in ("hr", "lr", "masks"):
+            (tmp_path / name / kind).mkdir(parents=True)
+        lr, hr = scene.reshape(24, 4, 24, 4).mean(axis=(1, 3)), scene.copy()
         hr[:missing], lr[: missing // 4] = np.nan, np.nan
-        tifffile.imwrite(tmp_path / name / "hr" / "a.tif", hr)
-        tifffile.imwrite(tmp_path / name / "lr" / "a.tif", lr)
-    whole, lost = (
-        evaluate(tmp_path / name / "hr", tiny_weights, tmp_path / name / "out", lr=tmp_path / name / "lr")
-        for name in ("whole", "lost")
-    )
-    # A third of the squared errors is 0, on a range of the other pixels.
-    for method in ("bilinear", "bicubic"):
-        assert lost["mean"][method]["psnr"] == pytest.approx(whole["mean"][method]["psnr"] + 1.76, abs=1.5)
+        for kind, pixels in (("hr", hr), ("lr", lr), ("masks", mask)):
+            tifffile.imwrite(tmp_path / name / kind / "a.tif", pixels)
+
+    def scored(name: str, **options: Any) -> dict[str, Any]:
+        folder = tmp_path / name
+        return evaluate(folder / "hr", tiny_weights, folder / "out", lr=folder / "lr", blind_filter=False, **options)
+
+    lost, masked = scored("lost"), scored("whole", masks=tmp_path / "whole" / "masks", include=2)
+    with Image.fromarray(scene.reshape(24, 4, 24, 4).mean(axis=(1, 3))) as lr:
+        error = np.asarray(lr.resize((96, 96), Image.BICUBIC))[40:] - scene[40:]
+    low, high = np.percentile(scene[32:], [0.1, 99.9])
+    psnr = 20 * np.log10((high - low) / np.sqrt((error**2).mean()))
+    assert lost["mean"]["bicubic"]["psnr"] == pytest.approx(psnr, abs=0.6)  # at rows 32 to 40 it differs
+    assert masked["mean"]["bicubic"]["psnr"] == pytest.approx(psnr, abs=0.6)
+    assert masked["settings"]["mask"] == {"folder": "masks", "include": (2,), "exclude": ()}
+    assert "Only pixels in the masks were scored" in (tmp_path / "whole" / "out" / "report.html").read_text()
+    for option, words in (
+        ({"include": 9}, r"a\.tif: holds no pixel to score"),
+        ({"exclude": "1,2"}, "no pixel to score"),
+    ):
+        with pytest.raises(InputError, match=words):
+            scored("whole", masks=tmp_path / "whole" / "masks", **option)
+    with pytest.raises(InputError, match="give their folder with masks"):
+        scored("whole", include=2)
+    tifffile.imwrite(tmp_path / "lost" / "masks" / "a.tif", mask[:90])
+    with pytest.raises(InputError, match=r"a\.tif \(90 x 96 for 96 x 96 of a\.tif\): a mask must have the size"):
+        scored("whole", masks=tmp_path / "lost" / "masks")
+    (tmp_path / "lost" / "masks" / "a.tif").rename(tmp_path / "lost" / "masks" / "b.tif")
+    with pytest.raises(InputError, match="have no partner; HR images, LR images and masks"):
+        scored("whole", masks=tmp_path / "lost" / "masks")
 
 
 def test_intervals_and_tests_compare_image_by_image(hr_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.evaluation.fourier_ring_correlation import RingCorrelation, ring_correlation, single_image_correlation
+from pssr2_monai.evaluation.fourier_ring_correlation import (
+    RingCorrelation,
+    faded,
+    ring_correlation,
+    single_image_correlation,
+)
 
 
 def _blurred(width: float, side: int = 512) -> tuple[np.ndarray, np.ndarray]:
@@ -89,3 +94,16 @@ def test_two_frames_of_a_real_stack_and_one_by_itself(shared_data) -> None:
     first, second = (imread(shared_data / "em_hr" / "isbi2012_train" / f"0{n}.png").astype(np.float32) for n in (0, 1))
     between = ring_correlation(first, second).resolution()
     assert single_image_correlation(first).resolution() < between
+
+
+def test_planes_fade_towards_what_is_not_counted() -> None:
+    rng = np.random.default_rng(0)
+    planes = rng.random((2, 60, 60), dtype=np.float32)
+    counted = np.zeros(planes.shape, bool)
+    counted[:, 10:50, 10:50] = True
+    result = faded(planes, counted)
+    mean = planes[counted].mean()
+    assert result[~counted] == pytest.approx(mean)
+    assert np.array_equal(result[:, 20:40, 20:40], planes[:, 20:40, 20:40])
+    other = np.where(counted, planes, 7)
+    assert np.array_equal(faded(other.astype(np.float32), counted), result)

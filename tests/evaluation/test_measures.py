@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from skimage.metrics import peak_signal_noise_ratio
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.evaluation.fourier_ring_correlation import frc_resolution
@@ -133,3 +134,31 @@ def test_the_usual_metrics_are_scored_and_those_named() -> None:
     without = scores(image, target, names=["rse", "fsim"])
     assert math.isnan(without["rse"])
     assert without["fsim"] == every["fsim"]
+
+
+def test_with_a_mask_only_its_pixels_are_scored(wavy_pair: Callable[[int, int], tuple[np.ndarray, np.ndarray]]) -> None:
+    image, target = (planes[None] for planes in wavy_pair(96, 128))
+    mask = np.zeros((1, 96, 128), bool)
+    mask[0, 16:80, 32:112] = True
+    spoilt = np.where(mask, image, 0.9 - image)
+    scan = image.reshape(1, 48, 2, 64, 2).mean((2, 4))
+    names = chosen_metrics("all")
+    masked, also = (scores(pixels, target, names=names, scan=scan, mask=mask) for pixels in (image, spoilt))
+    whole = scores(image[:, 16:80, 32:112], target[:, 16:80, 32:112], names=names, scan=scan[:, 8:40, 16:56])
+    pixelwise = [name for name in names if METRICS[name].masked == "pixels"]
+    assert pixelwise == ["psnr", "psnr_fitted", "psnr_range_invariant", "nrmse", "pixel_error"]
+    for name in [*pixelwise, "ms_ssim", "fsim", "micro_ms3im"]:
+        assert masked[name] == pytest.approx(whole[name], rel=1e-5), name
+        assert also[name] == pytest.approx(whole[name], rel=1e-5), name
+    options = {"data_range": 1.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "full": True}
+    line = np.polyfit(image[mask].astype(float), target[mask].astype(float), 1)
+    for name, inner in (("ssim", image), ("ssim_fitted", np.polyval(line, image))):
+        similarities = structural_similarity(target[0], np.where(mask, inner, target)[0].astype(np.float32), **options)[
+            1
+        ]
+        assert masked[name] == pytest.approx(similarities[mask[0]].mean(), abs=1e-4), name
+        assert also[name] == masked[name]
+    assert masked["rse"] == pytest.approx(0, abs=0.02)
+    everywhere = scores(image, target, names=names, scan=scan, mask=np.ones_like(mask))
+    assert everywhere == pytest.approx(scores(image, target, names=names, scan=scan), rel=1e-5)
+    assert scores(image, target, "pssr2", mask=mask)["psnr_fitted"] > 10
