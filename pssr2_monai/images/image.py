@@ -20,6 +20,7 @@ from pssr2_monai.images.contents import Contents, Entry, chosen, contents_of, di
 from pssr2_monai.images.data_bar import COPY_TOLERANCE, JPEG_TOLERANCE, bar_of_all_frames
 from pssr2_monai.images.files import SUFFIXES, UNREAD, format_of, is_zarr, list_images, log_once
 from pssr2_monai.images.metadata import ImageMetadata
+from pssr2_monai.images.safeguards import check_regular
 
 SEARCHED_FOR_BARS = ("tiff", "pillow")  # formats of electron microscopes that may have a data bar in the image
 Region = tuple[slice, ...]
@@ -225,6 +226,7 @@ def open_image(path: str | Path, axes: str | None = None, image: int | str | Non
 def _opened(path: Path, axes: str | None, image: int | str | None) -> LazyImage:
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
+    check_regular(path, path.name, folders=True)
     module = "omezarr" if is_zarr(path) else format_of(path)
     if path.is_dir() and module != "omezarr":
         return _open_slices(path, axes, image)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pssr2_monai.images.contents import Contents, Entry
 from pssr2_monai.images.formats.units import known_sizes, micrometres, read_mapped, seconds
 from pssr2_monai.images.image import LazyImage, Region
 from pssr2_monai.images.metadata import ImageMetadata
+from pssr2_monai.images.safeguards import check_length
 
 logger = logging.getLogger(__name__)
 GROUP = 20  # among the kinds of entries
@@ -67,10 +69,10 @@ def _image(path: Path, data: Mapping[str, Any], code: int) -> LazyImage:
     order: Any = values.dtype.byteorder
     stored = np.dtype("u1" if colors else _PIXELS[code]).newbyteorder(order)
     whole = (*shape, 4) if colors else shape
-    size = path.stat().st_size
-    end = values.offset + math.prod(whole) * stored.itemsize
-    if end > size:
-        raise InputError(f"{path.name}: is cut short: its pixels extend to byte {end}, but the file has {size}")
+    nbytes = math.prod(whole) * stored.itemsize
+    if nbytes > values.count * values.dtype.itemsize:
+        raise InputError(f"{path.name}: its pixels take {nbytes} bytes, but it has fewer values; copy it again")
+    check_length(path.name, values.offset + nbytes, path.stat().st_size)
 
     def reader(region: Region) -> np.ndarray:
         if not colors:
@@ -165,7 +167,9 @@ class _Reader:
         """The place of an array; None if it consists of structures."""
         kinds, count = ([BYTE], info[1]) if info[0] == STRING else (_fields(info[1:]), info[-1])
         offset = self.file.tell()
-        self.file.seek(offset + count * sum(np.dtype(_NUMBERS[kind]).itemsize for kind in kinds))
+        end = offset + count * sum(np.dtype(_NUMBERS[kind]).itemsize for kind in kinds)
+        check_length(Path(self.file.name).name, end, os.fstat(self.file.fileno()).st_size)
+        self.file.seek(end)
         return _Values(self._dtype(kinds[0]), count, offset) if len(kinds) == 1 else None
 
     def _number(self, kind: int) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import re
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import itk
 import numpy as np
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.images.formats.itk_storage import Storage, nrrd_header, storage_of
 from pssr2_monai.images.formats.units import known_sizes, micrometres, seconds
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.metadata import ImageMetadata
@@ -39,6 +39,7 @@ def open_file(path: Path) -> LazyImage:
     states that its unit is unknown. The whole image is decoded at
     the first read and kept until it is closed: ITK does not read these formats in part.
     """
+    storage = storage_of(path)
     header = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
     if header is None:
         raise InputError(f"{path.name}: is not an image that ITK can read; check that the file is complete")
@@ -54,38 +55,30 @@ def open_file(path: Path) -> LazyImage:
     sizes = _pixel_size(path, {axis: float(header.GetSpacing(i)) for i, axis in enumerate("XYZ"[:ndim])})
     step = header.GetSpacing(3) if ndim == 4 else None
     metadata = ImageMetadata(origin=_origin(header, sizes), time_step=_time_step(path, step))
+    storage = storage.of_pixels(shape, dtype.itemsize)
+    storage.check_sizes()
     decoded: list[np.ndarray] = []
 
     def reader(region: tuple[slice, ...]) -> np.ndarray:
         if not decoded:
-            decoded.append(_decode(path, ndim, samples, component).astype(dtype, copy=False).reshape(shape))
+            decoded.append(_decode(storage, ndim, component, samples).astype(dtype, copy=False).reshape(shape))
         return decoded[0][region].copy()
 
     axes = "TZYX"[-ndim:] + "S"
     return LazyImage(path, shape, dtype, axes, sizes, reader, closer=decoded.clear, metadata=metadata)
 
 
-def _decode(path: Path, ndim: int, samples: int, component: str) -> np.ndarray:
-    header = _nrrd_header(path)
-    if header.get("encoding") in ("bzip2", "bz2"):  # which ITK does not read
-        return _decode_bzip2(path, header, np.dtype(_COMPONENTS[component][0]))
+def _decode(storage: Storage, ndim: int, component: str, samples: int) -> np.ndarray:
+    if storage.encoding == "bzip2":  # which ITK does not read
+        header = nrrd_header(storage.path)
+        stored = np.dtype(_COMPONENTS[component][0]).newbyteorder(">" if header.get("endian") == "big" else "<")
+        return np.frombuffer(storage.decoded(), stored, storage.values)
+    storage.check_pixels()
     kind = getattr(itk, _COMPONENTS[component][1])
     image_type = itk.Image[kind, ndim] if samples == 1 else itk.VectorImage[kind, ndim]
-    reader = itk.ImageFileReader[image_type].New(FileName=str(path))
+    reader = itk.ImageFileReader[image_type].New(FileName=str(storage.path))
     reader.Update()
     return itk.GetArrayFromImage(reader.GetOutput())
-
-
-def _decode_bzip2(path: Path, header: Mapping[str, str], dtype: np.dtype[Any]) -> np.ndarray:
-    """The samples of a NRRD compressed with bzip2, which follow its header or lie in one file."""
-    data_file = header.get("data file", header.get("datafile"))
-    content = path.read_bytes()
-    if data_file is not None:
-        content = (path.parent / data_file).read_bytes()
-    else:
-        content = content[re.search(rb"\r?\n\r?\n", content).end() :]  # type: ignore[union-attr]
-    stored = dtype.newbyteorder(">" if header.get("endian") == "big" else "<")
-    return np.frombuffer(bz2.decompress(content), stored)
 
 
 def _pixel_size(path: Path, spacing: Mapping[str, float]) -> dict[str, float]:
@@ -130,15 +123,6 @@ def _origin(header: Any, sizes: Mapping[str, float]) -> dict[str, float]:
 
 def _nrrd_units(path: Path) -> list[str]:
     """The units of a NRRD's axes, fastest axis first, where its header states them."""
-    header = _nrrd_header(path)
+    header = nrrd_header(path)
     stated = header.get("space units", header.get("units", ""))
     return [unit for unit in re.findall(r'"([^"]*)"', stated) if unit]
-
-
-def _nrrd_header(path: Path) -> dict[str, str]:
-    """The fields of a NRRD's header; empty for other formats."""
-    if path.suffix.lower() not in (".nrrd", ".nhdr"):
-        return {}
-    with path.open("rb") as file:
-        text = re.split(rb"\r?\n\r?\n", file.read(65536))[0].decode("utf-8", "replace")
-    return {name.strip().lower(): value.strip() for name, value in re.findall(r"(?m)^([\w ]+):(?!=)(.*)$", text)}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import math
 import warnings
 from pathlib import Path
@@ -15,13 +13,14 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.units import known_sizes, micrometres, read_mapped
 from pssr2_monai.images.image import LazyImage, Region
 from pssr2_monai.images.metadata import ImageMetadata
+from pssr2_monai.images.safeguards import DEFLATED, check_expansion, check_length, chunks_of, decoded_bytes
 
 HEADER_BYTES = 1024
 ANGSTROM_UM = 1e-4
 IMAGE_STACK = 0  # among the numbers of space groups
 IMOD_STAMP = 1146047817
 IMOD_SIGNED = 1
-_DECOMPRESS = {".gz": gzip.decompress, ".bz2": bz2.decompress}
+_CODECS = {".gz": "gzip", ".bz2": "bzip2"}
 
 
 def open_file(path: Path) -> LazyImage:
@@ -55,8 +54,9 @@ def open_file(path: Path) -> LazyImage:
         sizes.pop("Z", None)
     metadata = ImageMetadata(origin=_origin(header, sizes))
     layout = (stored, int(header.nsymbt), shape)
-    decompress = _DECOMPRESS.get(path.suffix.lower())
-    if decompress is None:
+    codec = _CODECS.get(path.suffix.lower())
+    nbytes = HEADER_BYTES + math.prod(shape) * stored.itemsize
+    if codec is None:
         offset = _offset(path.name, path.stat().st_size, *layout)
         return LazyImage(
             path,
@@ -67,11 +67,12 @@ def open_file(path: Path) -> LazyImage:
             lambda region: read_mapped(path, stored, offset, shape, region),
             metadata=metadata,
         )
+    check_expansion(path.name, nbytes, path.stat().st_size, DEFLATED if codec == "gzip" else None)
     decoded: list[np.ndarray] = []
 
     def reader(region: Region) -> np.ndarray:
         if not decoded:
-            content = decompress(path.read_bytes())
+            content = decoded_bytes(chunks_of(path), codec, path.name, nbytes)
             offset = _offset(path.name, len(content), *layout)
             decoded.append(np.frombuffer(content, stored, math.prod(shape), offset).reshape(shape))
         return decoded[0][region].copy()
@@ -85,8 +86,9 @@ def _offset(name: str, size: int, stored: np.dtype[Any], extended: int, shape: t
     nbytes = math.prod(shape) * stored.itemsize
     if size == HEADER_BYTES + nbytes:
         return HEADER_BYTES
-    if size < HEADER_BYTES + extended + nbytes:
-        raise InputError(f"{name}: is not an MRC file, or shorter than its header says; copy it again")
+    if extended < 0 or not nbytes:
+        raise InputError(f"{name}: is not an MRC file, or its header is damaged; copy it again")
+    check_length(name, HEADER_BYTES + extended + nbytes, size)
     return HEADER_BYTES + extended
 
 

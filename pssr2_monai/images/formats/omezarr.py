@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import zarr
@@ -19,9 +18,11 @@ from zarr.codecs import BloscCodec
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.contents import Contents, Entry, contents_of
 from pssr2_monai.images.files import natural_order
+from pssr2_monai.images.formats.omezarr_chunks import SoundStore, sound
 from pssr2_monai.images.formats.omezarr_metadata import image_metadata, stated
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.metadata import BAR_NOTE, ImageMetadata, bar_of_note
+from pssr2_monai.images.safeguards import parse_xml
 from pssr2_monai.images.windows import rounded_up
 from pssr2_monai.images.writer import ImageSpec, Spread, move_into_place, part_path, remove
 
@@ -50,7 +51,7 @@ def open_file(path: Path) -> Contents:
 
     The axes of a plain array are its dimension names; without names, its last two axes are Y and X.
     """
-    node = zarr.open(str(path), mode="r")
+    node = zarr.open(SoundStore(path), mode="r")
     if isinstance(node, zarr.Array):
         return contents_of(_image(path, node, _plain_axes(node)))
     attributes = _ome_attributes(node)
@@ -105,7 +106,8 @@ def _names_in_xml(file: Path) -> list[str]:
     """The names of the images in a file of OME-XML, empty if there is no such file."""
     if not file.is_file():
         return []
-    return [image.get("Name") or "" for image in ElementTree.parse(file).getroot().iterfind("{*}Image")]
+    root = parse_xml(file.read_bytes(), f"{file.parent.parent.name}/{file.parent.name}/{file.name}")
+    return [image.get("Name") or "" for image in root.iterfind("{*}Image")]
 
 
 def _ome_attributes(group: zarr.Group) -> Mapping[str, Any]:
@@ -117,8 +119,7 @@ def _ome_attributes(group: zarr.Group) -> Mapping[str, Any]:
 def _multiscale(
     path: Path, group: zarr.Group, attributes: Mapping[str, Any], multiscale: Mapping[str, Any]
 ) -> LazyImage:
-    ends = (multiscale["datasets"][0], multiscale["datasets"][-1])  # some writers list the smallest first
-    level = max(ends, key=lambda dataset: group[dataset["path"]].size if dataset["path"] in group else 0)
+    level = _full_resolution(path, group, multiscale["datasets"])
     array = group[level["path"]]
     # Versions before 0.3 have five axes and no list of them; 0.3 lists their names only.
     described = [
@@ -131,6 +132,33 @@ def _multiscale(
     if isinstance(notes, Mapping) and BAR_NOTE in notes:
         metadata = replace(metadata, bar_rows=bar_of_note(notes[BAR_NOTE], array.shape[axes.index("Y")]))
     return _image(path, array, axes, sizes, names, metadata)
+
+
+def _full_resolution(path: Path, group: zarr.Group, levels: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The level of full resolution: the first or, as some writers list the smallest first, the last one.
+
+    Raises:
+        InputError: it may be the one that is missing.
+    """
+    ends = [level for level in (levels[0], levels[-1]) if _is_array(group, level)]
+    if not ends or not _is_array(group, levels[0]) or (len(ends) < 2 and _step(levels[-1]) <= _step(levels[0])):
+        missing = next(level["path"] for level in (levels[0], levels[-1]) if level not in ends)
+        raise InputError(f"{path.name}: its level {missing!r} is missing; copy the image with all of its files")
+    return max(ends, key=lambda level: group[level["path"]].size)
+
+
+def _is_array(group: zarr.Group, level: Mapping[str, Any]) -> bool:
+    """Whether a level is an array within the group."""
+    name = level["path"]
+    if not isinstance(name, str) or not name or ".." in name.split("/") or name not in group:
+        return False
+    return isinstance(group[name], zarr.Array)
+
+
+def _step(level: Mapping[str, Any]) -> float:
+    """The distance of its pixels, 0 where the level does not state it."""
+    transforms = level.get("coordinateTransformations", ())
+    return max((float(transform["scale"][-1]) for transform in transforms if "scale" in transform), default=0.0)
 
 
 def _image(
@@ -146,6 +174,7 @@ def _image(
             f"{path.name}: its metadata name {len(axes)} axes ({axes!r}), but the array has {array.ndim} dimensions; "
             "correct the metadata, or open the array within it"
         )
+    array = sound(array, path.name)
     shape = tuple(int(size) for size in array.shape)
     return LazyImage(
         path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import threading
 import zlib
@@ -20,6 +21,7 @@ from pssr2_monai.images.formats.shown import oriented, without_alpha
 from pssr2_monai.images.formats.units import from_print_resolution, known_sizes
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.metadata import BAR_NOTE, bar_note, bar_of_note
+from pssr2_monai.images.safeguards import DEFLATED, check_expansion, check_length
 from pssr2_monai.images.writer import ImageSpec, Spread, written_atomically
 
 # Modes of one sample that are kept as they are, with the type that they have in memory.
@@ -40,6 +42,7 @@ def open_file(path: Path) -> LazyImage:
     with _opened(path) as image:
         dtype, samples, alpha = _layout(image)
         stored = (image.height, image.width, samples)
+        _check_size(path, image, math.prod(stored) * dtype.itemsize)
         dpi = image.info.get("dpi") or (0, 0)
         exif = Image.Exif()  # image.getexif() would decode a PNG
         exif.load(image.info.get("exif", b""))
@@ -79,6 +82,15 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             Image.MAX_IMAGE_PIXELS = limit
     with image:
         yield image
+
+
+def _check_size(path: Path, image: Image.Image, nbytes: int) -> None:
+    """Check that a file can hold its pixels, by its length alone."""
+    name, size = path.name, path.stat().st_size
+    if image.format == "BMP" and image.info.get("compression") == 0:
+        check_length(name, image.tile[0].offset + image.tile[0].args[1] * image.height, size)
+    # Bits become bytes.
+    check_expansion(name, nbytes, size, 8 * DEFLATED if image.format == "PNG" else None)
 
 
 def _layout(image: Image.Image) -> tuple[np.dtype[Any], int, bool]:

@@ -28,13 +28,21 @@ from pssr2_monai.images.formats.tiff_descriptions import (
     stored_axes,
     stored_shape,
 )
-from pssr2_monai.images.formats.tiff_faults import pages_of, whole_axes, whole_shape, with_byte_counts
+from pssr2_monai.images.formats.tiff_faults import (
+    check_segments,
+    check_stored,
+    pages_of,
+    whole_axes,
+    whole_shape,
+    with_byte_counts,
+)
 from pssr2_monai.images.formats.tiff_pixels import as_shown
 from pssr2_monai.images.formats.tiff_series import TiffImage, images_of
 from pssr2_monai.images.formats.tiff_sets import COMPANION, open_tiff
 from pssr2_monai.images.formats.tiff_tags import resolution_size, stated_by_maker
 from pssr2_monai.images.formats.units import read_mapped
 from pssr2_monai.images.image import LazyImage, Region
+from pssr2_monai.images.safeguards import check_length
 from pssr2_monai.images.writer import ImageSpec, Spread, check_room, move_into_place, part_path, remove
 
 OME_DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64")
@@ -60,7 +68,9 @@ def open_file(path: Path) -> Contents:
 
 def _image(path: Path, tif: tifffile.TiffFile, image: TiffImage) -> LazyImage:
     entry = image.entry
+    check_segments(image.series, path.name)
     image = replace(image, series=with_byte_counts(image.series))
+    check_stored(image.series, path.name)
     _check_complete(image.series, path.name)
     by_maker, metadata = stated_by_maker(image.series.keyframe), metadata_of(tif, image)
     dtype, reader = entry.dtype, _reader(image.series)
@@ -132,10 +142,7 @@ def _check_complete(series: tifffile.TiffPageSeries, name: str) -> None:
     for page in pages if offset is None else []:
         ends += [(page.parent, sum(strip)) for strip in zip(page.dataoffsets, page.databytecounts, strict=True)]
     for file, end in ends:
-        if end > (size := file.filehandle.size):
-            raise InputError(
-                f"{name}: is cut short: its pixels extend to byte {end}, but the file has {size}; copy it again"
-            )
+        check_length(name, end, file.filehandle.size)
 
 
 def _mapped(

@@ -14,6 +14,7 @@ from tifffile import TiffPageSeries
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.files import log_once
+from pssr2_monai.images.safeguards import EXPANDED, check_expansion
 
 SLACK_BYTES = 64  # after all that a file needs, which may be padding, but no plane that was cut short
 _FILE_NAME = re.compile(r"\bFileName\s*=\s*[\"']([^\"']+)")
@@ -157,6 +158,47 @@ def _bytes_after_all(tif: tifffile.TiffFile) -> int:
         pixels = [sum(strip) for strip in zip(page.dataoffsets, page.databytecounts, strict=True)]
         end = max(end, directory, *values, *pixels)
     return int(tif.filehandle.size) - end
+
+
+def check_segments(series: TiffPageSeries, name: str) -> None:
+    """Check that all strips or tiles of an image are listed.
+
+    Raises:
+        InputError: some are not.
+    """
+    for page in pages_of(series):
+        if page is None:
+            continue
+        keyframe, offsets = page.keyframe, page.dataoffsets
+        if 0 in keyframe.shape or 0 in keyframe.chunks:
+            raise InputError(f"{name}: its image or its tiles have no pixels; copy it again")
+        needed = math.prod(keyframe.chunked)
+        if len(offsets) >= needed or keyframe.is_stk or keyframe.is_lsm:
+            continue
+        if len(offsets) != 1 or sum(page.databytecounts) < math.prod(keyframe.shape) * int(keyframe.bitspersample) // 8:
+            raise InputError(f"{name}: lists {len(offsets)} of the {needed} strips or tiles of its image; copy it again")
+
+
+def check_stored(series: TiffPageSeries, name: str) -> None:
+    """Check, before any is decoded, that strips or tiles are stored, and do not expand beyond reason.
+
+    Raises:
+        InputError: a strip or tile, or all of them, has no bytes, or too few for its pixels.
+    """
+    listed = holes = 0
+    for page in (page for page in pages_of(series) if page is not None):
+        keyframe = page.keyframe
+        empty = [bool(offset) for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False) if not count]
+        if any(empty):
+            raise InputError(f"{name}: is cut short: {sum(empty)} of its strips or tiles cannot be decoded; copy it again")
+        listed, holes = listed + len(page.dataoffsets), holes + len(empty)
+        decoded = math.prod(keyframe.chunks) * np.dtype(keyframe.dtype).itemsize
+        if keyframe.compression != 1 and decoded > EXPANDED:
+            check_expansion(name, decoded, min(count for count in (*page.databytecounts, decoded) if count))
+    if holes == listed:
+        raise InputError(f"{name}: none of its pixels is stored; copy it again")
+    if holes:  # as GDAL leaves out tiles without data
+        log_once(name, f"{holes} of its strips or tiles are not stored: their pixels are 0, or its value for no data")
 
 
 def with_byte_counts(series: TiffPageSeries) -> TiffPageSeries:

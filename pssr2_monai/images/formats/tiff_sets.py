@@ -16,8 +16,10 @@ import tifffile
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.files import log_once
 from pssr2_monai.images.formats.tiff_series import files_of, images_of, named_files
+from pssr2_monai.images.safeguards import check_regular, neighbour, parse_xml
 
 COMPANION = ".ome"  # suffix of a file of OME-XML alone
+FEWEST_PLANES, PAGE_BYTES = 2**16, 64  # planes that may be announced, by those that were never written, and more by size
 PLACES = ("TiffData", "BinData", "MetadataOnly")  # what states where the planes of an image are
 UUIDS = "{*}Pixels/{*}TiffData/{*}UUID"
 
@@ -28,14 +30,18 @@ def open_tiff(path: Path) -> tifffile.TiffFile:
     A companion file of OME-XML opens as the first file that it names.
     """
     if path.suffix.lower() == COMPANION:
-        root = ElementTree.parse(path).getroot()
+        root = parse_xml(path.read_bytes(), path.name)
         names = [place.get("FileName") or "" for place in root.iterfind(f"{{*}}Image/{UUIDS}")]
         if not names:
             raise InputError(f"{path.name}: names no file with pixels; open the TIFF files that belong to it")
+        first = neighbour(path, names[0])
+        with tifffile.TiffFile(first) as tif:
+            _check_announced(path, root.findall("{*}Image"), tif.pages.first.size)
         _make_ids_distinct(root, names[0])
-        return _opened(path.with_name(names[0]), root)
+        return _opened(first, root)
     tif = tifffile.TiffFile(path)
     if not tif.is_ome:
+        _check_siblings(tif, path)
         return tif
     try:
         metadata, root, own, changed = _ome_xml(path, tif.ome_metadata or "")
@@ -45,6 +51,7 @@ def open_tiff(path: Path) -> tifffile.TiffFile:
         log_once(path, f"the metadata of its set are in {error.filename}, which is missing; it is read by itself")
         return tif
     images = root.findall("{*}Image")
+    _check_announced(path, own, tif.pages.first.size)
     changed |= _state_planes(own)
     for image in own:
         changed |= _keep_own_planes(image, path, len(tif.pages))
@@ -72,17 +79,17 @@ def _ome_xml(path: Path, xml: str) -> tuple[Path, ElementTree.Element, list[Elem
     Raises:
         FileNotFoundError: the XML is in a file that is missing.
     """
-    root, metadata = ElementTree.fromstring(xml), path
+    root, metadata = parse_xml(xml, path.name), path
     elsewhere = root.find("{*}BinaryOnly")
     if elsewhere is not None:
-        metadata = path.with_name(elsewhere.get("MetadataFile", ""))
+        metadata = neighbour(path, elsewhere.get("MetadataFile", ""), needed=False)
         if not metadata.is_file():
             raise FileNotFoundError(errno.ENOENT, "missing metadata", metadata.name)
         if metadata.suffix.lower() == COMPANION:
-            root = ElementTree.parse(metadata).getroot()
+            root = parse_xml(metadata.read_bytes(), metadata.name)
         else:
             with tifffile.TiffFile(metadata) as tif:
-                root = ElementTree.fromstring(tif.ome_metadata or "")
+                root = parse_xml(tif.ome_metadata or "", metadata.name)
     uuid = root.get("UUID") if metadata == path else None
     places = root.findall(f"{{*}}Image/{UUIDS}")
     if metadata == path and len({place.get("FileName") for place in places}) == 1:
@@ -90,7 +97,7 @@ def _ome_xml(path: Path, xml: str) -> tuple[Path, ElementTree.Element, list[Elem
             place.set("FileName", path.name)
     own = [image for image in root.iterfind("{*}Image") if _is_in(image, path.name, uuid)]
     places = [place for image in own for place in image.iterfind(UUIDS)]
-    missing = [place for place in places if not path.with_name(place.get("FileName") or "-").is_file()]
+    missing = [place for place in places if not (path.parent / (place.get("FileName") or "-")).is_file()]
     names = _names_by_uuid(path.parent, path.parent.stat().st_mtime_ns) if missing else {}
     renamed = [place for place in missing if place.text in names]
     for place in renamed:
@@ -103,16 +110,50 @@ def _names_by_uuid(folder: Path, changed: int) -> dict[str, str]:
     """The names of the OME-TIFFs in a folder by the UUIDs in their XML; ``changed`` is when the folder was."""
     names: dict[str, str] = {}
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in (".tif", ".tiff"):
+        if file.suffix.lower() not in (".tif", ".tiff") or not file.is_file():
             continue
         try:
             with tifffile.TiffFile(file) as tif:
-                uuid = ElementTree.fromstring(tif.ome_metadata or "<none/>").get("UUID")
+                uuid = parse_xml(tif.ome_metadata or "<none/>", file.name).get("UUID")
         except Exception:  # damaged files, which are reported when they are opened
             continue
         if uuid:
             names.setdefault(uuid, file.name)
     return names
+
+
+def _check_announced(path: Path, images: Sequence[ElementTree.Element], plane: int) -> None:
+    """Check that the files which OME-XML names are its neighbours, and can hold the planes that it announces.
+
+    Args:
+        path: a file with these images.
+        images: of the OME-XML.
+        plane: samples of a page.
+    """
+    names = {place.get("FileName") or "" for image in images for place in image.iterfind(UUIDS)}
+    files = {path, *(neighbour(path, name, needed=False) for name in names)}
+    most = max(FEWEST_PLANES, sum(file.stat().st_size for file in files if file.exists()) // PAGE_BYTES)
+    for part in (part for image in images for part in image.iterfind("{*}Pixels")):
+        sizes = [int(part.get(f"Size{axis}", 1)) for axis in "XYZCT"]
+        places = [place for place in part.iterfind("{*}TiffData")]
+        counts = [math.prod(sizes) // max(plane, 1), math.prod(sizes[2:])]
+        counts += [int(place.get(key, 0)) for place in places for key in ("PlaneCount", "NumPlanes", "IFD")]
+        if min(sizes) < 1 or min(counts) < 0 or max(counts) > most:
+            raise InputError(
+                f"{path.name}: its OME-XML announces {' x '.join(map(str, sizes))} pixels (XYZCT), but its files can hold "
+                f"at most {most} planes; correct the OME-XML, or copy the files again"
+            )
+
+
+def _check_siblings(tif: tifffile.TiffFile, path: Path) -> None:
+    """Check the files of a set of Micro-Manager, which tifffile finds by their names or by an index."""
+    if tif.is_mmstack or tif.is_ndtiff:
+        for file in path.parent.iterdir():
+            if file.suffix.lower() in (".tif", ".tiff", ".index"):
+                neighbour(path, file.name)
+    if tif.is_ndtiff and (index := path.with_name("NDTiff.index")).exists():
+        for name in {entry[1] for entry in tifffile.tifffile.read_ndtiff_index(index)}:
+            neighbour(path, name, needed=False)
 
 
 def _state_planes(images: Sequence[ElementTree.Element]) -> bool:
@@ -138,7 +179,7 @@ def _keep_own_planes(image: ElementTree.Element, path: Path, pages: int) -> bool
     part = image.find("{*}Pixels")
     stored = [] if part is None else [(place, place.find("{*}UUID")) for place in part.findall("{*}TiffData")]
     files = {path.name if uuid is None else uuid.get("FileName") or "" for _, uuid in stored}
-    if part is None or len(files) < 2 or any(path.with_name(name).is_file() for name in files - {path.name}):
+    if part is None or len(files) < 2 or any((path.parent / name).is_file() for name in files - {path.name}):
         return False
     axes = part.get("DimensionOrder", "XYZCT")[2:]
     sizes = _plane_counts(part, axes)
@@ -240,6 +281,7 @@ def files_of_set(path: Path) -> frozenset[Path]:
 def _files_of_set(path: Path, size: int, changed: int) -> frozenset[Path]:
     """The files of the set of one that has this size and time of change."""
     try:
+        check_regular(path, path.name)
         with tifffile.TiffFile(path) as tif:
             if tif.is_ome:
                 _, _, own, _ = _ome_xml(path, tif.ome_metadata or "")
@@ -250,4 +292,4 @@ def _files_of_set(path: Path, size: int, changed: int) -> frozenset[Path]:
                 return frozenset()
     except Exception:  # damaged files, which are reported when they are opened
         return frozenset()
-    return frozenset(path.with_name(name) for name in names)
+    return frozenset(path.parent / name for name in names)

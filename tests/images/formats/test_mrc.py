@@ -117,7 +117,7 @@ def test_an_extended_header_that_is_announced_but_not_there(tmp_path: Path, suff
     (tmp_path / f"b{suffix}").write_bytes(raw)
     np.testing.assert_array_equal(open_image(tmp_path / f"b{suffix}").read(), data)
     (tmp_path / "c.mrc").write_bytes(raw[:-1])
-    with pytest.raises(InputError, match=r"c\.mrc: is not an MRC file, or shorter than its header says"):
+    with pytest.raises(InputError, match=r"c\.mrc: is cut short: .* 769 are missing"):
         open_image(tmp_path / "c.mrc")
 
 
@@ -131,7 +131,7 @@ def test_compressed_maps(tmp_path: Path, name: str, compress: Callable[[bytes], 
     assert image.pixel_size == open_image(tmp_path / "plain.mrc").pixel_size
     np.testing.assert_array_equal(image.read(np.s_[1:, 3:9, :]), data[1:, 3:9])
     (tmp_path / f"short{name}").write_bytes(compress(content[:-7]))
-    with pytest.raises(InputError, match="shorter than its header says"):
+    with pytest.raises(InputError, match="is cut short"):
         open_image(tmp_path / f"short{name}").read()
 
 

@@ -172,7 +172,7 @@ def test_positions_in_an_array_are_images(ramp: Ramp, tmp_path: Path) -> None:
             "is a plate of many images; open one of them, such as x.zarr/A/1/0",
         ),
         (["0"], {"multiscales": [{"axes": ["y"], "datasets": [{"path": "0"}]}]}, "name 1 axes"),
-        (["0"], {"multiscales": [{"axes": ["y", "x"], "datasets": [{"path": "7"}]}]}, "cannot be read as ZARR"),
+        (["0"], {"multiscales": [{"axes": ["y", "x"], "datasets": [{"path": "7"}]}]}, "its level '7' is missing"),
     ],
 )
 def test_refusals(ramp: Ramp, tmp_path: Path, arrays: list[str], attributes: dict[str, Any], message: str) -> None:
@@ -188,7 +188,7 @@ def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
     chunk.write_bytes(chunk.read_bytes()[:100])
     image = open_image(tmp_path / "a.zarr")
     image.read(np.s_[:512, :512])
-    with pytest.raises(InputError, match=r"a\.zarr: pixels cannot be read"):
+    with pytest.raises(InputError, match=r"a\.zarr: a chunk has 100 bytes, but states \d+ for 2097152"):
         image.read(np.s_[500:, 500:])
 
 
