@@ -9,7 +9,6 @@ import bz2
 import gzip
 import io
 import json
-import math
 import os
 import re
 import struct
@@ -114,7 +113,9 @@ def tiffs() -> Iterator[Whole]:
     yield tiff("JPEG", (one >> 6).astype(np.uint8), compression="jpeg", tile=(32, 32))
     yield tiff("ImageJ", three, imagej=True, metadata={"axes": "ZYX"})
     yield tiff("OME", three, ome=True, metadata={"axes": "ZYX"}, photometric="minisblack")
-    yield tiff("OME deflate", three, True, ome=True, metadata={"axes": "ZYX"}, compression="zlib", photometric="minisblack")
+    yield tiff(
+        "OME deflate", three, True, ome=True, metadata={"axes": "ZYX"}, compression="zlib", photometric="minisblack"
+    )
 
 
 def nifti_header(sizes: tuple[int, ...], code: int = 512, bits: int = 16, offset: float = 352.0) -> bytearray:
@@ -160,7 +161,10 @@ def volumes() -> Iterator[Whole]:
     yield Whole("NRRD bzip2", "a.nrrd", {"a.nrrd": head + bz2.compress(raw)}, pixels, len(head), checked=True)
     files = {"a.nhdr": nrrd_header(sizes, more="data file: a.raw\n"), "a.raw": raw}
     yield Whole("NHDR", "a.nhdr", files, pixels, data="a.raw")
-    files = {"a.nhdr": nrrd_header(sizes, "gzip", more="data file: a.raw.gz\n"), "a.raw.gz": gzip.compress(raw, mtime=0)}
+    files = {
+        "a.nhdr": nrrd_header(sizes, "gzip", more="data file: a.raw.gz\n"),
+        "a.raw.gz": gzip.compress(raw, mtime=0),
+    }
     yield Whole("NHDR gzip", "a.nhdr", files, pixels, data="a.raw.gz", checked=True)
     head = meta_header(sizes)
     yield Whole("MHA", "a.mha", {"a.mha": head + raw}, pixels, len(head))
@@ -293,7 +297,8 @@ def lif(pixels: np.ndarray, size: int | None = None, depth: int | None = None, h
         )
     )
     xml = (
-        f'{head}<LMSDataContainerHeader Version="2"><Element Name="a"><Children><Element Name="s" UniqueID="s"><Data><Image>'
+        f'{head}<LMSDataContainerHeader Version="2"><Element Name="a"><Children>'
+        '<Element Name="s" UniqueID="s"><Data><Image>'
         '<ImageDescription><Channels><ChannelDescription DataType="0" ChannelTag="0" Resolution="16" '
         'NameOfMeasuredQuantity="" Min="0" Max="1" Unit="" LUTName="Gray" IsLUTInverted="0" BytesInc="0" BitInc="0"/>'
         f"</Channels><Dimensions>{dimensions}</Dimensions></ImageDescription></Image></Data>"
@@ -333,28 +338,58 @@ def damaged(whole: Whole) -> Iterator[Case]:
         cut = content[: len(content) * tenth // 10]
         yield Case(whole.format, "cut short", f"{tenth} tenths of {name}", changed(whole, name, cut))
     yield Case(whole.format, "cut short", f"the last byte of {name}", changed(whole, name, content[:-1]), pixels)
-    yield Case(whole.format, "cut short", f"zeros for the second half of {name}", changed(
-        whole, name, content[: len(content) // 2] + bytes(len(content) - len(content) // 2)), None, not whole.checked)
-    yield Case(whole.format, "cut short", f"{name} is all zeros", changed(whole, name, bytes(len(content))), None,
-               whole.pixel_file != whole.main and not whole.checked)
+    yield Case(
+        whole.format,
+        "cut short",
+        f"zeros for the second half of {name}",
+        changed(whole, name, content[: len(content) // 2] + bytes(len(content) - len(content) // 2)),
+        None,
+        not whole.checked,
+    )
+    yield Case(
+        whole.format,
+        "cut short",
+        f"{name} is all zeros",
+        changed(whole, name, bytes(len(content))),
+        None,
+        whole.pixel_file != whole.main and not whole.checked,
+    )
     first = min(whole.header, len(content) - 40)
     for part in (1, 3, 5):
         place = first + (len(content) - first) * part // 6
         case = f"byte {place} of {name}"
-        yield Case(whole.format, "bit in pixels", case, changed(whole, name, flipped(content, place)), pixels,
-                   not whole.checked)
-    head = whole.main if whole.main in whole.files else min(n for n in whole.files if n.endswith((".zarray", "0/zarr.json")))
+        yield Case(
+            whole.format,
+            "bit in pixels",
+            case,
+            changed(whole, name, flipped(content, place)),
+            pixels,
+            not whole.checked,
+        )
+    head = (
+        whole.main
+        if whole.main in whole.files
+        else min(n for n in whole.files if n.endswith((".zarray", "0/zarr.json")))
+    )
     text = whole.files[head]
     last = whole.header if head == name else len(text)
     for part in (1, 2, 3, 4, 5, 6, 7):
         place = last * part // 8
-        yield Case(whole.format, "bit in header", f"byte {place} of {head}", changed(whole, head, flipped(text, place)),
-                   pixels, True)
+        yield Case(
+            whole.format,
+            "bit in header",
+            f"byte {place} of {head}",
+            changed(whole, head, flipped(text, place)),
+            pixels,
+            True,
+        )
     if head != name:
         for tenth in (0, 3, 6, 9):
             cut = text[: len(text) * tenth // 10]
             yield Case(whole.format, "cut short", f"{tenth} tenths of {head}", changed(whole, head, cut))
-        yield Case(whole.format, "missing", name, changed(whole, name, None), zeroed(whole) if "Zarr" in whole.format else None)
+        yield Case(
+            whole.format, "missing", name, changed(whole, name, None), zeroed(whole) if "Zarr" in whole.format else None
+        )
 
 
 def zeroed(whole: Whole) -> np.ndarray:
@@ -365,18 +400,46 @@ def zeroed(whole: Whole) -> np.ndarray:
 
 
 def wrong_suffixes(wholes: list[Whole]) -> Iterator[Case]:
-    suffixes = (".tif", ".ome.tif", ".png", ".jpg", ".bmp", ".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".mrc",
-                ".mrc.gz", ".dm3", ".czi", ".lif", ".nd2", ".lsm", ".stk")
+    suffixes = (
+        ".tif",
+        ".ome.tif",
+        ".png",
+        ".jpg",
+        ".bmp",
+        ".nii",
+        ".nii.gz",
+        ".nrrd",
+        ".nhdr",
+        ".mha",
+        ".mhd",
+        ".mrc",
+        ".mrc.gz",
+        ".dm3",
+        ".czi",
+        ".lif",
+        ".nd2",
+        ".lsm",
+        ".stk",
+    )
     singles = [whole for whole in wholes if list(whole.files) == [whole.main] and len(whole.files[whole.main]) < 10**5]
     for i, suffix in enumerate(suffixes):
         for whole in (singles[(3 * i) % len(singles)], singles[(5 * i + 2) % len(singles)]):
             content = whole.files[whole.main]
-            yield Case(f"*{suffix}", "wrong suffix", f"{whole.format} named {suffix}", alone(f"a{suffix}", content),
-                       whole.pixels)
+            yield Case(
+                f"*{suffix}",
+                "wrong suffix",
+                f"{whole.format} named {suffix}",
+                alone(f"a{suffix}", content),
+                whole.pixels,
+            )
         yield Case(f"*{suffix}", "wrong suffix", f"text named {suffix}", alone(f"a{suffix}", b"no image\n" * 300))
         yield Case(f"*{suffix}", "wrong suffix", f"zeros named {suffix}", alone(f"a{suffix}", bytes(5000)))
-        yield Case(f"*{suffix}", "wrong suffix", f"noise named {suffix}", alone(
-            f"a{suffix}", np.random.default_rng(i).bytes(5000)))
+        yield Case(
+            f"*{suffix}",
+            "wrong suffix",
+            f"noise named {suffix}",
+            alone(f"a{suffix}", np.random.default_rng(i).bytes(5000)),
+        )
 
 
 def alone(name: str, content: bytes, **others: bytes) -> Callable[[Path], Path]:
@@ -464,7 +527,9 @@ def declared() -> Iterator[Case]:
     file = io.BytesIO()
     Image.fromarray((small >> 6).astype(np.uint8)).save(file, "BMP")
     content = file.getvalue()
-    yield Case("*.bmp", "huge size", "BMP", alone("a.bmp", content[:18] + struct.pack("<2i", HUGE, HUGE) + content[26:]))
+    yield Case(
+        "*.bmp", "huge size", "BMP", alone("a.bmp", content[:18] + struct.pack("<2i", HUGE, HUGE) + content[26:])
+    )
     rle = content[:18] + struct.pack("<2i", HUGE, HUGE) + content[26:30] + struct.pack("<I", 1) + content[34:]
     yield Case("*.bmp", "huge size", "BMP with run lengths", alone("a.bmp", rle))
     yield from declared_tiffs(small)
@@ -552,7 +617,11 @@ def deflated_zeros(count: int, gzip_of: bytes | None = None) -> bytes:
         return packer.compress(content) + packer.flush(end)
 
     whole, rest = divmod(count, PART)
-    raw = block(head, zlib.Z_FULL_FLUSH) + block(bytes(PART), zlib.Z_FULL_FLUSH) * whole + block(bytes(rest), zlib.Z_FINISH)
+    raw = (
+        block(head, zlib.Z_FULL_FLUSH)
+        + block(bytes(PART), zlib.Z_FULL_FLUSH) * whole
+        + block(bytes(rest), zlib.Z_FINISH)
+    )
     parts = [head, *[bytes(PART)] * whole, bytes(rest)]
     if gzip_of is None:
         check = 1
@@ -576,7 +645,6 @@ def bombs() -> Iterator[Case]:
 
     scanlines = deflated_zeros(BOMB * (BOMB + 1))
     size = (BOMB, BOMB)
-    raw = plane()[:1].tobytes()
     for name, content in {
         "a.png": png_of(*size, scanlines),
         "b.png": png_of(48, 64, scanlines),
@@ -592,14 +660,17 @@ def bombs() -> Iterator[Case]:
         "b.mrc.gz": gzipped(mrc_header((48, 64, 1), 0)),
         "a.mrc.bz2": bz2.compress(mrc_header((BOMB, BOMB // 4, 1), 0)) + bz,
     }.items():
-        yield Case(f"*{Path(name).suffix}", "bomb", f"{name} of {len(content)} bytes", alone(name, content))
+        small = np.zeros(SIDE) if name in ("b.png", "b.mrc.gz") else None  # what is left over is ignored
+        yield Case(f"*{Path(name).suffix}", "bomb", f"{name} of {len(content)} bytes", alone(name, content), small)
     for compression, stream in (("zlib", packed), ("zstd", zstd)):
         one = tiff("x", plane().astype(np.uint8), compression=compression).files["a.tif"]
         for side in (BOMB, 48):
             content = with_tag(with_tag(with_tag(one, 256, side), 257, side), 278, side)
             content = with_tag(with_tag(content, 273, len(content)), 279, len(stream)) + stream
             yield Case("TIFF", "bomb", f"one strip of {compression}, side {side}", alone("a.tif", content))
-    for number, (stream, kind) in enumerate(((packed, "v2 zlib"), (gz, "v3 gzip"), (zstd, "v2 zstd"), (imagecodecs.blosc_encode(bytes(2**28)), "v2 blosc"))):
+    for number, (stream, kind) in enumerate(
+        ((packed, "v2 zlib"), (gz, "v3 gzip"), (zstd, "v2 zstd"), (imagecodecs.blosc_encode(bytes(2**28)), "v2 blosc"))
+    ):
         whole = next(w for w in zarrs() if kind in w.format)
         yield Case(f"Zarr {kind}", "bomb", f"chunk {number}", changed(whole, whole.data, stream))
         meta = "a.ome.zarr/0/" + (".zarray" if "v2" in kind else "zarr.json")
@@ -609,8 +680,15 @@ def bombs() -> Iterator[Case]:
             content["chunks"] = [1, BOMB, BOMB]
         else:
             content["chunk_grid"]["configuration"]["chunk_shape"] = [1, BOMB, BOMB]
-        files = {meta: json.dumps(content).replace("<u2", "|u1").replace("uint16", "uint8").encode(), whole.data: stream}
-        files |= {"a.ome.zarr/" + name: whole.files["a.ome.zarr/" + name] for name in (".zgroup", ".zattrs", "zarr.json") if "a.ome.zarr/" + name in whole.files}
+        files = {
+            meta: json.dumps(content).replace("<u2", "|u1").replace("uint16", "uint8").encode(),
+            whole.data: stream,
+        }
+        files |= {
+            "a.ome.zarr/" + name: whole.files["a.ome.zarr/" + name]
+            for name in (".zgroup", ".zattrs", "zarr.json")
+            if "a.ome.zarr/" + name in whole.files
+        }
 
         def make(folder: Path, files: dict[str, bytes] = files) -> Path:
             write(folder, files)
@@ -623,8 +701,24 @@ def bombs() -> Iterator[Case]:
 
 
 def special(wholes: list[Whole]) -> Iterator[Case]:
-    suffixes = (".tif", ".png", ".nii", ".nii.gz", ".nrrd", ".mha", ".mrc", ".mrc.gz", ".dm3", ".czi", ".lif", ".nd2", ".zarr", ".companion.ome")
+    suffixes = (
+        ".tif",
+        ".png",
+        ".nii",
+        ".nii.gz",
+        ".nrrd",
+        ".mha",
+        ".mrc",
+        ".mrc.gz",
+        ".dm3",
+        ".czi",
+        ".lif",
+        ".nd2",
+        ".zarr",
+        ".companion.ome",
+    )
     for suffix in suffixes:
+
         def pipe(folder: Path, suffix: str = suffix) -> Path:
             os.mkfifo(folder / f"a{suffix}")
             return folder / f"a{suffix}"
@@ -648,7 +742,13 @@ def special(wholes: list[Whole]) -> Iterator[Case]:
             (folder / f"a{suffix}" / "back").symlink_to("..")
             return folder / f"a{suffix}"
 
-        for name, make in (("pipe", pipe), ("link to a pipe", link_to_pipe), ("link to /dev/zero", device), ("links in a circle", loop), ("folder that contains itself", directory)):
+        for name, make in (
+            ("pipe", pipe),
+            ("link to a pipe", link_to_pipe),
+            ("link to /dev/zero", device),
+            ("links in a circle", loop),
+            ("folder that contains itself", directory),
+        ):
             yield Case(f"*{suffix}", "no file", name, make)
     for whole in wholes:
         if whole.pixel_file != whole.main:
@@ -684,11 +784,20 @@ def linked(whole: Whole) -> Iterator[Case]:
         "8 GiB of holes": lambda path: (path.touch(), os.truncate(path, 2**33)),
     }
     for name, put in puts.items():
-        yield Case(whole.format, "no file", f"{whole.pixel_file} is {name}", lambda folder, put=put: placed(folder, put), None, name.startswith("8"))
+        yield Case(
+            whole.format,
+            "no file",
+            f"{whole.pixel_file} is {name}",
+            lambda folder, put=put: placed(folder, put),
+            None,
+            name.startswith("8"),
+        )
     if zarr_:
         metas = [name for name in whole.files if name.endswith((".zarray", "0/zarr.json"))]
         for name, put in list(puts.items())[:3]:
-            yield Case(whole.format, "no file", f"{metas[0]} is {name}", lambda folder, put=put: placed(folder, put, metas[0]))
+            yield Case(
+                whole.format, "no file", f"{metas[0]} is {name}", lambda folder, put=put: placed(folder, put, metas[0])
+            )
 
 
 def referring(shared: Path) -> Iterator[Case]:
@@ -709,6 +818,7 @@ def referring(shared: Path) -> Iterator[Case]:
     }
     for label, name in names.items():
         for main in ("a.nhdr", "a.mhd", "a.nrrd", "b.nhdr"):
+
             def make(folder: Path, name: str = name, main: str = main) -> Path:
                 write(folder, {"outside.raw": raw, "in/x.raw": raw})
                 stated = name.format(outside=folder, main=main)
@@ -725,10 +835,15 @@ def referring(shared: Path) -> Iterator[Case]:
             yield Case(f"*{Path(main).suffix}", "reference", f"{main}: {label}", make)
     for label, more in (("list", "LIST\n{outside}/outside.raw\n"), ("pattern", "../out%04d.raw 1 1 1 2\n")):
         for main in ("a.nhdr", "a.mhd"):
+
             def make(folder: Path, more: str = more, main: str = main) -> Path:
                 write(folder, {"outside.raw": raw, "out0001.raw": raw})
                 stated = more.format(outside=folder)
-                head = meta_header(sizes, data=stated) if main.endswith("mhd") else nrrd_header(sizes, more=f"data file: {stated}")
+                head = (
+                    meta_header(sizes, data=stated)
+                    if main.endswith("mhd")
+                    else nrrd_header(sizes, more=f"data file: {stated}")
+                )
                 write(folder / "in", {main: head})
                 return folder / "in" / main
 
@@ -740,7 +855,19 @@ def referring_zarrs() -> Iterator[Case]:
     v2, v3 = (next(w for w in zarrs() if kind in w.format) for kind in ("v2 zlib", "v3 gzip"))
     for whole in (v2, v3):
         name = "a.ome.zarr/.zattrs" if whole is v2 else "a.ome.zarr/zarr.json"
-        for stated in ("../b.ome.zarr/0", "/dev/zero", "..", ".", "", "0/../../b.ome.zarr/0", "1", "{absolute}", 7, None):
+        for stated in (
+            "../b.ome.zarr/0",
+            "/dev/zero",
+            "..",
+            ".",
+            "",
+            "0/../../b.ome.zarr/0",
+            "1",
+            "{absolute}",
+            7,
+            None,
+        ):
+
             def make(folder: Path, whole: Whole = whole, name: str = name, stated: object = stated) -> Path:
                 write(folder / "in", whole.files)
                 for key, content in whole.files.items():
@@ -753,8 +880,11 @@ def referring_zarrs() -> Iterator[Case]:
             yield Case(whole.format, "reference", f"dataset {stated!r}", make)
 
         def cycle(folder: Path, whole: Whole = whole) -> Path:
-            root = {"a.ome.zarr/.zgroup": b'{"zarr_format": 2}'} if whole is v2 else {
-                "a.ome.zarr/zarr.json": b'{"zarr_format": 3, "node_type": "group"}'}
+            root = (
+                {"a.ome.zarr/.zgroup": b'{"zarr_format": 2}'}
+                if whole is v2
+                else {"a.ome.zarr/zarr.json": b'{"zarr_format": 3, "node_type": "group"}'}
+            )
             write(folder, root)
             for link in ("b", "c"):
                 (folder / "a.ome.zarr" / link).symlink_to(".")
@@ -771,20 +901,37 @@ def referring_zarrs() -> Iterator[Case]:
         yield Case(whole.format, "no file", "a level is a link out of the folder", level)
 
         def all_missing(folder: Path, whole: Whole = whole) -> Path:
-            write(folder, {key: content for key, content in whole.files.items() if key.endswith(("json", ".zarray", ".zattrs", ".zgroup"))})
+            write(
+                folder,
+                {
+                    key: content
+                    for key, content in whole.files.items()
+                    if key.endswith(("json", ".zarray", ".zattrs", ".zgroup"))
+                },
+            )
             return folder / "a.ome.zarr"
 
         yield Case(whole.format, "missing", "every chunk", all_missing, np.zeros_like(whole.pixels))
 
         def converted(folder: Path, xml: str, whole: Whole = whole) -> Path:
-            group = {".zgroup": b'{"zarr_format": 2}'} if whole is v2 else {"zarr.json": b'{"zarr_format": 3, "node_type": "group"}'}
+            group = (
+                {".zgroup": b'{"zarr_format": 2}'}
+                if whole is v2
+                else {"zarr.json": b'{"zarr_format": 3, "node_type": "group"}'}
+            )
             write(folder, {f"a.zarr/{key}": content for key, content in group.items()})
             write(folder, {key.replace("a.ome.zarr", "a.zarr/0"): content for key, content in whole.files.items()})
             write(folder, {"a.zarr/OME/METADATA.ome.xml": xml.encode()})
             return folder / "a.zarr"
 
         for label, xml in xml_attacks("<OME><Image Name='&x;'/></OME>"):
-            yield Case(whole.format, "OME-XML", label, lambda folder, xml=xml, converted=converted: converted(folder, xml), whole.pixels)
+            yield Case(
+                whole.format,
+                "OME-XML",
+                label,
+                lambda folder, xml=xml, converted=converted: converted(folder, xml),
+                whole.pixels,
+            )
 
 
 # --------------------------------------------------------------------------------------------------------- OME-XML
@@ -823,10 +970,13 @@ def ome_xml() -> Iterator[Case]:
 
     def placed(name: str) -> str:
         places = "".join(
-            f'<TiffData FirstZ="{z}" IFD="{z}" PlaneCount="1"><UUID FileName="{name if z else "a.ome.tif"}">urn:uuid:{z}</UUID></TiffData>'
+            f'<TiffData FirstZ="{z}" IFD="{z}" PlaneCount="1"><UUID FileName="{name if z else "a.ome.tif"}">'
+            f"urn:uuid:{z}</UUID></TiffData>"
             for z in range(3)
         )
-        return re.sub(r"<TiffData.*?(/>|</TiffData>)", "", xml, flags=re.DOTALL).replace("</Pixels>", f"{places}</Pixels>")
+        return re.sub(r"<TiffData.*?(/>|</TiffData>)", "", xml, flags=re.DOTALL).replace(
+            "</Pixels>", f"{places}</Pixels>"
+        )
 
     texts = {
         "SizeZ": sub('SizeZ="3"', f'SizeZ="{10**9}"'),
@@ -858,11 +1008,22 @@ def ome_xml() -> Iterator[Case]:
         "metadata of a device": '<OME><BinaryOnly MetadataFile="/dev/zero" UUID="urn:uuid:1"/></OME>',
         "metadata of a pipe": '<OME><BinaryOnly MetadataFile="pipe.ome.tif" UUID="urn:uuid:1"/></OME>',
         "metadata of itself": '<OME><BinaryOnly MetadataFile="a.ome.tif" UUID="urn:uuid:1"/></OME>',
-        **dict(xml_attacks(xml[xml.index("<OME"):].replace("<Image ", '<Image AcquiredBy="&x;" ', 1))),
+        **dict(xml_attacks(xml[xml.index("<OME") :].replace("<Image ", '<Image AcquiredBy="&x;" ', 1))),
     }
     for name, text in texts.items():
         yield Case("TIFF OME", "OME-XML", name, with_xml(text), whole.pixels)
-    for name in ("a file up", "an absolute file", "a device", "a pipe", "a missing file", "external entity", "a billion laughs", "SizeZ", "no end"):
+    for name in (
+        "a file up",
+        "an absolute file",
+        "a device",
+        "a pipe",
+        "a missing file",
+        "external entity",
+        "a billion laughs",
+        "SizeZ",
+        "no end",
+    ):
+
         def companion(folder: Path, text: str = texts[name]) -> Path:
             with_xml(text)(folder)
             content = text.replace("{outside}", str(folder))
@@ -900,8 +1061,19 @@ def slices(wholes: list[Whole]) -> Iterator[Case]:
         "a link to nothing": lambda path: path.symlink_to("nothing"),
         "a folder that contains itself": lambda path: path.symlink_to("."),
     }.items():
-        yield Case("slices", "no file", name, folder_of(third), stack if name != "cut" else None, name not in ("whole", "cut"))
-    for name in ("a\nb.png", "-rf.png", "a;touch b.png", "<script>.png", "ä" * 60 + ".png", "%s%n.png", "a.png.png", "..png"):
+        yield Case(
+            "slices", "no file", name, folder_of(third), stack if name != "cut" else None, name not in ("whole", "cut")
+        )
+    for name in (
+        "a\nb.png",
+        "-rf.png",
+        "a;touch b.png",
+        "<script>.png",
+        "ä" * 60 + ".png",
+        "%s%n.png",
+        "a.png.png",
+        "..png",
+    ):
         yield Case("PNG", "name", repr(name), alone(name, content), whole.pixels)
 
 
@@ -909,6 +1081,15 @@ def all_cases(shared: Path) -> list[Case]:
     """Every case, in the order of the table."""
     wholes = [*tiffs(), *volumes(), *pictures(), *zarrs(), *makers(shared)]
     cases = [case for whole in wholes for case in damaged(whole)]
-    for part in (wrong_suffixes(wholes), declared(), bombs(), special(wholes), referring(shared), ome_xml(), lif_xml(), slices(wholes)):
+    for part in (
+        wrong_suffixes(wholes),
+        declared(),
+        bombs(),
+        special(wholes),
+        referring(shared),
+        ome_xml(),
+        lif_xml(),
+        slices(wholes),
+    ):
         cases += part
     return cases

@@ -1,6 +1,6 @@
-"""Try ``info``, ``restore`` and ``train --dry-run`` on hundreds of damaged and hostile files, and count what comes of it.
+"""Try ``info``, ``restore`` and ``train --dry-run`` on hundreds of damaged and hostile files, and count the outcomes.
 
-Each case runs in a worker process that runs many: its peak memory and its time are measured, and what it prints is read.
+Each case runs in a worker process that runs many: its peak memory and time are measured, and what it prints is read.
 Exit status 1 if any case crashed, hung, took more than 1 GiB, showed a raw error, or gave pixels that the file does not
 hold.
 """
@@ -23,7 +23,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
-from bad_files import Case, all_cases
+from bad_files import Case, all_cases, nrrd_header
+from PIL import Image
 
 SECONDS, PEAK_MB, MOST_MB = 10, 1024, 8192
 IDLE_MB = 780  # of a process that has loaded what a training needs, the greatest of the three
@@ -39,11 +40,15 @@ def main() -> int:
     parser.add_argument("--only", default="", help="cases whose format, kind or name contains this")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth of the cases")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every result here")
-    parser.add_argument("--failures", type=Path, default=Path("bad_inputs_failures.txt"), help="where cases that fail are listed")
+    parser.add_argument(
+        "--failures", type=Path, default=Path("bad_inputs_failures.txt"), help="where cases that fail are listed"
+    )
     parser.add_argument("--keep", type=Path, help="write the files of the cases into this folder and keep them")
     options = parser.parse_args()
     began = time.monotonic()
-    wanted = [case for case in all_cases(options.shared) if options.only in f"{case.format} / {case.kind} / {case.name}"]
+    wanted = [
+        case for case in all_cases(options.shared) if options.only in f"{case.format} / {case.kind} / {case.name}"
+    ]
     wanted = wanted[:: options.every]
     with contextlib.ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -87,7 +92,9 @@ def run_all(cases: list[Case], folder: Path, weights: Path, keep: bool, failures
         for verb in VERBS:
             result["verbs"][verb] = worker.run(verb, path, place / "out", case)  # type: ignore[index]
         outcomes = [entry["outcome"] for entry in result["verbs"].values()]  # type: ignore[attr-defined]
-        result["outcome"] = max(outcomes, key=(*GOOD[::-1], *BAD[::-1]).index) if set(outcomes) & set(BAD) else outcomes[1]
+        result["outcome"] = (
+            max(outcomes, key=(*GOOD[::-1], *BAD[::-1]).index) if set(outcomes) & set(BAD) else outcomes[1]
+        )
         if result["outcome"] in BAD:
             with failures.open("a") as file:
                 file.write(described(result))
@@ -124,10 +131,11 @@ class Worker:
         self.process.join()
 
     def run(self, verb: str, path: Path, out: Path, case: Case) -> dict[str, object]:
-        began = time.monotonic()
         self.end.send((verb, path, out, case.pixels, case.stored))
+        clock = Clock(self.process.pid)
         try:
-            answered = self.end.poll(SECONDS)
+            while not (answered := self.end.poll(1)) and not clock.is_over():
+                pass
             answer = self.end.recv() if answered else {"outcome": "hang", "text": ""}
         except (EOFError, ConnectionError):
             self.process.join()
@@ -135,7 +143,34 @@ class Worker:
         if not answered:
             self.stop()
             self.start()
-        return answer | {"seconds": time.monotonic() - began}
+        return {"seconds": clock.seconds()} | answer
+
+
+class Clock:
+    """The time of a command: of its processor, since others share the machine, or, where it sleeps, of the wall."""
+
+    def __init__(self, pid: int | None) -> None:
+        self.pid, self.began = pid, time.monotonic()
+        self.first = self.last = self._processor()
+        self.busy_until = self.began
+
+    def seconds(self) -> float:
+        return max(self.last - self.first, time.monotonic() - self.busy_until)
+
+    def is_over(self) -> bool:
+        now = self._processor()
+        if now != self.last or self._is_running():
+            self.last, self.busy_until = now, time.monotonic()
+        return self.seconds() > SECONDS
+
+    def _fields(self) -> list[str]:
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+
+    def _processor(self) -> float:
+        return sum(int(field) for field in self._fields()[11:13]) / os.sysconf("SC_CLK_TCK")
+
+    def _is_running(self) -> bool:
+        return self._fields()[0] == "R"
 
 
 # --------------------------------------------------------------------------------------------- the worker processes
@@ -148,13 +183,11 @@ def work(end: Connection, weights: Path) -> None:
 
     command.keep_memory = lambda: None
     scratch = Path(tempfile.mkdtemp())
-    with tempfile.NamedTemporaryFile() as file:
-        from PIL import Image
-
-        Image.fromarray(np.eye(64, dtype=np.uint8) * 200).save(file, "PNG")
-        (scratch / "a.png").hardlink_to(file.name)
-    for verb in VERBS:  # load everything
-        call(command.main, words(verb, scratch / "a.png", scratch / "out", weights))
+    Image.fromarray(np.eye(64, dtype=np.uint8) * 200).save(scratch / "a.png")
+    header = nrrd_header((64, 64), kind="uchar") + b"\n"
+    (scratch / "a.nrrd").write_bytes(header + np.eye(64, dtype=np.uint8).tobytes())
+    for verb, name in (("info", "a.nrrd"), *((verb, "a.png") for verb in VERBS)):  # load everything
+        call(command.main, words(verb, scratch / name, scratch / "out", weights))
     shutil.rmtree(scratch)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MOST_MB * 2**20, used + MOST_MB * 2**20))
@@ -163,12 +196,14 @@ def work(end: Connection, weights: Path) -> None:
         verb, path, out, pixels, stored = end.recv()
         Path("/proc/self/clear_refs").write_text("5")  # begin a new peak
         idle = memory_mb("VmRSS")
+        began = time.process_time()
         status, text = call(command.main, words(verb, path, out, weights))
+        seconds = time.process_time() - began
         outcome = judge(verb, status, text, path, out, pixels, stored)
         peak = IDLE_MB + memory_mb("VmHWM") - idle
         if peak > PEAK_MB or "out of memory" in text or "Unable to allocate" in text or "MemoryError" in text:
             outcome = "over 1 GiB"
-        end.send({"outcome": outcome, "text": text[-1500:], "MB": peak})
+        end.send({"outcome": outcome, "text": text[-1500:], "MB": peak, "seconds": seconds})
 
 
 def words(verb: str, path: Path, out: Path, weights: Path) -> list[str]:
@@ -210,7 +245,9 @@ def judge(verb: str, status: object, text: str, path: Path, out: Path, pixels: n
     """The outcome of a command by its exit status, its message, and the pixels that are read."""
     lines = text.strip().splitlines()
     if status != 0:
-        is_named = any(part in lines[-1] for part in (path.name, printable(path.name), path.parent.name)) if lines else False
+        folders = [path.parent, *([path] if path.is_dir() else [])]
+        names = {path.parent.name, *(file.name for folder in folders for file in folder.iterdir())}
+        is_named = any(printable(name) in lines[-1] for name in names) if lines else False
         is_clear = status in (1, 2) and is_named and lines[-1].startswith("pssr2: ") and len(lines) <= 3
         if "Traceback" in text or "--debug" in text or not is_clear:
             return "raw error"
@@ -223,7 +260,8 @@ def judge(verb: str, status: object, text: str, path: Path, out: Path, pixels: n
         found = image.read()
     if pixels is not None and np.array_equal(found.squeeze(), pixels.squeeze()):
         return "read rightly"
-    if stored and (pixels is None or found.size <= pixels.size or rows_in(found, path)):
+    whole = pixels is not None and (found.size <= pixels.size or found.shape[:2] == pixels.shape[:2])  # a palette
+    if stored and (pixels is None or whole or rows_in(found, path)):
         return "as stored"
     return "silently wrong"
 

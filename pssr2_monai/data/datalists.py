@@ -217,6 +217,8 @@ def _no_training_tile(settings: TileSettings) -> str:
 def _no_validation(sheets: Sequence[_OpenedSheet], held_back: bool, settings: TileSettings) -> str:
     """Say why a training has no validation, and what would give it one."""
     consequence = "the training has no validation, and model.pt will hold its last weights"
+    if held_back and settings.min_std is None:
+        return f"no tile of those held out holds data: {consequence}; choose another split"
     if held_back:
         return (
             f"no tile of those held out is above min_std {settings.min_std:g}: {consequence}; set a smaller one, or "

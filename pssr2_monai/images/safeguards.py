@@ -1,4 +1,4 @@
-"""What must hold before anything of a file is decoded: what it is, how long it is, what it names, how far it expands."""
+"""What must hold before a file is decoded: what it is, how long it is, what it names, how far it expands."""
 
 from __future__ import annotations
 
@@ -102,13 +102,13 @@ def check_expansion(
     """
     if at_most is not None and decoded > at_most * max(stored, 1) + PIECE:
         raise InputError(
-            f"{name}: is cut short: {stored} bytes cannot hold the {decoded} bytes of pixels that its header announces; "
-            "copy it again"
+            f"{name}: is cut short: {stored} bytes cannot hold the {decoded} bytes of pixels that its header "
+            "announces; copy it again"
         )
     if decoded > max(EXPANDED, expansion * stored):
         raise InputError(
-            f"{name}: {stored} bytes would expand to {decoded / 2**20:.0f} MiB, more than {expansion} times as much, as "
-            "no image of a microscope does; if it is one, save it as a tiled TIFF or OME-Zarr"
+            f"{name}: {stored} bytes would expand to {decoded / 2**20:.0f} MiB, more than {expansion} times as much, "
+            "as no image of a microscope does; if it is one, save it as a tiled TIFF or OME-Zarr"
         )
 
 
@@ -177,7 +177,8 @@ def _checked(chunks: Iterable[bytes], codec: str, name: str, needed: int) -> Ite
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"{name}: its compressed pixels are damaged after {total} of {needed} bytes ({one_line(error)}); copy it again"
+            f"{name}: its compressed pixels are damaged after {total} of {needed} bytes ({one_line(error)}); copy it "
+            "again"
         ) from error
     check_length(name, needed, total)
 

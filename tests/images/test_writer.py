@@ -461,3 +461,19 @@ def test_channels_that_come_last_are_no_opacity(tmp_path: Path, channels: int) -
     image = open_image(tmp_path / "a.tif")
     assert not image.has_alpha
     np.testing.assert_array_equal(image.read(), data)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.zarr", "a.png"])
+def test_links_at_the_temporary_name_are_not_followed(tmp_path: Path, name: str, resume: bool) -> None:
+    data = np.arange(20 * 30, dtype=np.uint8).reshape(20, 30)
+    victim = tmp_path / f"victim-{name}"
+    write_image(victim, data, axes="YX", pixel_size={})
+    before = {file: file.read_bytes() for file in [victim, *victim.rglob("*")] if file.is_file()}
+    (tmp_path / f"{name}.part").symlink_to(victim)
+    with create_writer(
+        tmp_path / name, shape=data.shape, dtype="uint8", axes="YX", pixel_size={}, resume=resume
+    ) as writer:
+        writer.write(np.s_[:, :], data + 1)
+    assert before == {file: file.read_bytes() for file in [victim, *victim.rglob("*")] if file.is_file()}
+    np.testing.assert_array_equal(open_image(tmp_path / name).read(), data + 1)

@@ -69,9 +69,8 @@ def open_file(path: Path) -> LazyImage:
 
 
 def _decode(storage: Storage, ndim: int, component: str, samples: int) -> np.ndarray:
-    if storage.encoding == "bzip2":  # which ITK does not read
-        header = nrrd_header(storage.path)
-        stored = np.dtype(_COMPONENTS[component][0]).newbyteorder(">" if header.get("endian") == "big" else "<")
+    if storage.encoding in ("bzip2", "zlib"):  # which ITK does not read, or takes what it got of it
+        stored = np.dtype(_COMPONENTS[component][0]).newbyteorder(storage.order)  # type: ignore[arg-type]
         return np.frombuffer(storage.decoded(), stored, storage.values)
     storage.check_pixels()
     kind = getattr(itk, _COMPONENTS[component][1])

@@ -38,6 +38,7 @@ class Storage:
         encoding: how they are stored: ``raw``, a codec of ``safeguards``, ``text`` or ``hex``.
         nbytes: of all pixels when they are decoded.
         values: the number of them.
+        order: of the bytes of a value: ``<`` or ``>``.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class Storage:
     encoding: str
     nbytes: int = 0
     values: int = 0
+    order: str = "<"
 
     def of_pixels(self, sizes: Sequence[int], itemsize: int) -> Storage:
         """The storage of an image of these sizes, all samples of its pixels among them; NIfTI's own header counts."""
@@ -99,7 +101,8 @@ def _of_nifti(path: Path) -> Storage:
     packed = path.name.lower().endswith(".gz")
     with gzip.open(path) if packed else path.open("rb") as file:
         header = file.read(540)
-    order = next((order for order in "<>" if header[:4] in (struct.pack(f"{order}i", 348), struct.pack(f"{order}i", 540))), "")
+    starts = {struct.pack(f"{order}i", size): order for order in "<>" for size in (348, 540)}
+    order = starts.get(header[:4], "")
     if not order or len(header) < 348:
         raise InputError(f"{path.name}: is not a NIfTI file, or damaged; copy it again")
     if struct.unpack_from(f"{order}i", header)[0] == 348:
@@ -111,8 +114,8 @@ def _of_nifti(path: Path) -> Storage:
     counts = sizes[1 : 1 + max(sizes[0], 0)]
     if not 1 <= sizes[0] <= 7 or any(n < 1 for n in counts) or bits < 1 or not 0 <= start < 2**62:
         raise InputError(
-            f"{path.name}: its header is damaged: sizes {counts}, {bits} bits a pixel, pixels from byte {start:g}; copy "
-            "it again"
+            f"{path.name}: its header is damaged: sizes {counts}, {bits} bits a pixel, pixels from byte {start:g}; "
+            "copy it again"
         )
     values = math.prod(counts)
     # ITK takes 352 for the beginning where the header says less.
@@ -125,14 +128,20 @@ def nrrd_header(path: Path) -> dict[str, str]:
     if path.suffix.lower() not in (".nrrd", ".nhdr"):
         return {}
     with path.open("rb") as file:
-        text = re.split(rb"\r?\n\r?\n", file.read(HEADER_BYTES))[0].decode("utf-8", "replace")
+        content = file.read(HEADER_BYTES)
+    if not content.startswith(b"NRRD"):
+        return {}
+    text = re.split(rb"\r?\n\r?\n", content)[0].decode("utf-8", "replace")
     return {name.strip().lower(): value.strip() for name, value in re.findall(r"(?m)^([\w ]+):(?!=)(.*)$", text)}
 
 
 def _of_nrrd(path: Path) -> Storage:
     header = nrrd_header(path)
+    if not header:
+        raise InputError(f"{path.name}: is not a NRRD file, or damaged; copy it again")
     encoding = header.get("encoding", "raw").lower()
     encoding = "text" if encoding in TEXT else CODECS.get(encoding, encoding)
+    order = ">" if header.get("endian", "").lower() == "big" else "<"
     stated = header.get("data file", header.get("datafile"))
     skipped = int(header.get("byte skip", header.get("byteskip", "0")))
     if stated is None:
@@ -142,7 +151,7 @@ def _of_nrrd(path: Path) -> Storage:
         if end is None:
             raise InputError(f"{path.name}: its header has no end, so that no pixels follow; copy it again")
         start = None if skipped < 0 else end.end() + skipped * (encoding == "raw")
-        return Storage(path, (path,), start, encoding)
+        return Storage(path, (path,), start, encoding, order=order)
     if stated.upper().startswith("LIST"):
         text = path.read_bytes()[:HEADER_BYTES].decode("utf-8", "replace")
         names = [line.strip() for line in re.split(r"(?i)data ?file:[^\n]*\n", text, maxsplit=1)[-1].splitlines()]
@@ -150,7 +159,7 @@ def _of_nrrd(path: Path) -> Storage:
     else:
         names = _numbered(stated, path)
     files = tuple(neighbour(path, name) for name in names)
-    return Storage(path, files, None if skipped < 0 else skipped * (encoding == "raw"), encoding)
+    return Storage(path, files, None if skipped < 0 else skipped * (encoding == "raw"), encoding, order=order)
 
 
 def _of_meta(path: Path) -> Storage:
@@ -163,19 +172,23 @@ def _of_meta(path: Path) -> Storage:
         name.lower(): value.strip()
         for name, value in re.findall(r"(?m)^\s*(\w+)\s*=\s*([^\r\n]*)", content[: end.end()].decode("latin-1"))
     }
+    sizes = header.get("dimsize", "").split()
+    if header.get("ndims") != str(len(sizes)) or not all(size.isdecimal() and int(size) for size in sizes):
+        raise InputError(f"{path.name}: its header is damaged: it states no NDims sizes (DimSize); copy it again")
     stated = end[1].decode("utf-8", "replace").strip()
     encoding = "zlib" if _is_true(header, "compresseddata") else "raw"
     if encoding == "raw" and header.get("binarydata", "True").lower().startswith("f"):
         encoding = "text"
+    order = ">" if any(_is_true(header, key) for key in ("binarydatabyteordermsb", "elementbyteordermsb")) else "<"
     skipped = int(header.get("headersize", "0") or 0)
     if stated.upper() in ("LOCAL", "LOCAL."):
-        return Storage(path, (path,), None if skipped < 0 else end.end() + skipped, encoding)
+        return Storage(path, (path,), None if skipped < 0 else end.end() + skipped, encoding, order=order)
     if stated.upper().startswith("LIST"):
         names = [line.strip() for line in content[end.end() :].decode("utf-8", "replace").splitlines() if line.strip()]
     else:
         names = _numbered(stated, path)
     files = tuple(neighbour(path, name) for name in names)
-    return Storage(path, files, None if skipped < 0 else skipped, encoding)
+    return Storage(path, files, None if skipped < 0 else skipped, encoding, order=order)
 
 
 def _is_true(header: Mapping[str, str], key: str) -> bool:

@@ -175,8 +175,10 @@ def check_segments(series: TiffPageSeries, name: str) -> None:
         needed = math.prod(keyframe.chunked)
         if len(offsets) >= needed or keyframe.is_stk or keyframe.is_lsm:
             continue
-        if len(offsets) != 1 or sum(page.databytecounts) < math.prod(keyframe.shape) * int(keyframe.bitspersample) // 8:
-            raise InputError(f"{name}: lists {len(offsets)} of the {needed} strips or tiles of its image; copy it again")
+        if len(offsets) != 1 or keyframe.compression != 1:
+            raise InputError(
+                f"{name}: lists {len(offsets)} of the {needed} strips or tiles of its image; copy it again"
+            )
 
 
 def check_stored(series: TiffPageSeries, name: str) -> None:
@@ -187,14 +189,19 @@ def check_stored(series: TiffPageSeries, name: str) -> None:
     """
     listed = holes = 0
     for page in (page for page in pages_of(series) if page is not None):
-        keyframe = page.keyframe
-        empty = [bool(offset) for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False) if not count]
+        keyframe, counts = page.keyframe, page.databytecounts
+        empty = [bool(offset) for offset, count in zip(page.dataoffsets, counts, strict=False) if not count]
         if any(empty):
-            raise InputError(f"{name}: is cut short: {sum(empty)} of its strips or tiles cannot be decoded; copy it again")
+            raise InputError(
+                f"{name}: is cut short: {sum(empty)} of its strips or tiles cannot be decoded; copy it again"
+            )
         listed, holes = listed + len(page.dataoffsets), holes + len(empty)
-        decoded = math.prod(keyframe.chunks) * np.dtype(keyframe.dtype).itemsize
-        if keyframe.compression != 1 and decoded > EXPANDED:
-            check_expansion(name, decoded, min(count for count in (*page.databytecounts, decoded) if count))
+        if keyframe.compression != 1:
+            is_large = math.prod(keyframe.chunks) * np.dtype(keyframe.dtype).itemsize > EXPANDED
+            for number, count in enumerate(counts if is_large else ()):
+                check_expansion(name, _decoded_bytes(keyframe, number), count or EXPANDED)
+        elif not empty and not keyframe.is_subsampled and sum(counts) < (needed := _bytes_of_plane(keyframe)):
+            raise InputError(f"{name}: has {sum(counts)} of the {needed} bytes of a plane; copy it again")
     if holes == listed:
         raise InputError(f"{name}: none of its pixels is stored; copy it again")
     if holes:  # as GDAL leaves out tiles without data
@@ -241,6 +248,12 @@ def _decoded_bytes(page: Any, index: int) -> int:
     strips = -(-page.imagelength // page.rowsperstrip)
     rows = min(page.rowsperstrip, page.imagelength - index % strips * page.rowsperstrip)
     return -(-page.imagewidth * samples * bits // 8) * int(rows)
+
+
+def _bytes_of_plane(page: Any) -> int:
+    """The bytes of the pixels of a page without compression."""
+    bits = page.bitspersample if isinstance(page.bitspersample, int) else 8
+    return math.prod(page.shape) * bits // 8
 
 
 def _decodes(page: Any, start: int, room: int, full: int) -> bool:

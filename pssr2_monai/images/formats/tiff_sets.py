@@ -19,7 +19,10 @@ from pssr2_monai.images.formats.tiff_series import files_of, images_of, named_fi
 from pssr2_monai.images.safeguards import check_regular, neighbour, parse_xml
 
 COMPANION = ".ome"  # suffix of a file of OME-XML alone
-FEWEST_PLANES, PAGE_BYTES = 2**16, 64  # planes that may be announced, by those that were never written, and more by size
+FEWEST_PLANES, PAGE_BYTES = (
+    2**16,
+    64,
+)  # planes that may be announced, by those that were never written, and more by size
 PLACES = ("TiffData", "BinData", "MetadataOnly")  # what states where the planes of an image are
 UUIDS = "{*}Pixels/{*}TiffData/{*}UUID"
 
@@ -135,13 +138,13 @@ def _check_announced(path: Path, images: Sequence[ElementTree.Element], plane: i
     most = max(FEWEST_PLANES, sum(file.stat().st_size for file in files if file.exists()) // PAGE_BYTES)
     for part in (part for image in images for part in image.iterfind("{*}Pixels")):
         sizes = [int(part.get(f"Size{axis}", 1)) for axis in "XYZCT"]
-        places = [place for place in part.iterfind("{*}TiffData")]
+        places = list(part.iterfind("{*}TiffData"))
         counts = [math.prod(sizes) // max(plane, 1), math.prod(sizes[2:])]
         counts += [int(place.get(key, 0)) for place in places for key in ("PlaneCount", "NumPlanes", "IFD")]
         if min(sizes) < 1 or min(counts) < 0 or max(counts) > most:
             raise InputError(
-                f"{path.name}: its OME-XML announces {' x '.join(map(str, sizes))} pixels (XYZCT), but its files can hold "
-                f"at most {most} planes; correct the OME-XML, or copy the files again"
+                f"{path.name}: its OME-XML announces {' x '.join(map(str, sizes))} pixels (XYZCT), but its files can "
+                f"hold at most {most} planes; correct the OME-XML, or copy the files again"
             )
 
 

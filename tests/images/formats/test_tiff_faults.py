@@ -155,3 +155,40 @@ def test_units_of_imagej_in_latin_1(tmp_path: Path, unit: str) -> None:
 def test_a_plane_whose_description_counts_ten(shared_data: Path) -> None:
     folder = shared_data / "cases" / "imagej_count"
     np.testing.assert_array_equal(open_image(folder / "plane3.tif").read(), np.load(folder / "truth.npy"))
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [("ImageWidth", 2**31 - 1), ("ImageLength", 2**31 - 1), ("ImageLength", 10**5), ("ImageWidth", 31)],
+)
+@pytest.mark.parametrize("layout", [{}, {"rowsperstrip": 8}, {"tile": (16, 16)}])
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+def test_sizes_that_the_strips_do_not_hold(
+    tmp_path: Path, tag: str, value: int, layout: dict[str, Any], compression: str | None
+) -> None:
+    data = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30)
+    tifffile.imwrite(tmp_path / "a.tif", data, compression=compression, metadata=None, **layout)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as tif:
+        tif.pages.first.tags[tag].overwrite(value)
+    if layout == {"tile": (16, 16)} and value == 31:  # within the tiles, which are larger
+        assert open_image(tmp_path / "a.tif").shape == (20, 31)
+        return
+    with pytest.raises(InputError, match=r"^a\.tif: "):
+        open_image(tmp_path / "a.tif").read()
+
+
+def test_tiles_that_are_not_stored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """GDAL leaves out tiles without data; a file without any tile was never written."""
+    data = np.full((32, 32), 7, np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", data, compression="zlib", tile=(16, 16), metadata=None)
+    for holes, pixels in ((1, 3 * 256 * 7), (4, None)):
+        with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as tif:
+            tags = tif.pages.first.tags
+            for code in (324, 325):
+                tags[code].overwrite([0] * holes + list(tags[code].value)[holes:])
+        if pixels is None:
+            with pytest.raises(InputError, match="none of its pixels is stored"):
+                open_image(tmp_path / "a.tif")
+        else:
+            assert open_image(tmp_path / "a.tif").read().sum() == pixels
+            assert "1 of its strips or tiles are not stored" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -310,3 +311,56 @@ def test_images_whose_xml_does_not_say_where_their_planes_are(tmp_path: Path, ra
     assert (image.axes, image.place, image.pixel_size) == ("TZCYX", "image 2 of 2 (second)", {"X": 0.2})
     np.testing.assert_array_equal(image.read(), data)
     np.testing.assert_array_equal(open_image(tmp_path / "a.ome.tif", image="first").read(), data[1])
+
+
+def refused(path: Path, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        open_image(path)
+    assert str(caught.value).startswith(f"{path.name}: ")
+
+
+@pytest.mark.parametrize("name", ["../b.ome.tif", "/dev/zero", "sub/../../b.ome.tif"])
+def test_files_outside_of_the_folder_are_not_read(tmp_path: Path, ramp: Ramp, name: str) -> None:
+    data = ramp(3, 20, 30)
+    (tmp_path / "in").mkdir()
+    image = ome_image("a", data, [("a.ome.tif", 0), (name, 1), (name, 2)], 0.1, "dye")
+    write_pages(tmp_path / "in" / "a.ome.tif", data, f"<OME {OME}>{image}</OME>")
+    write_pages(tmp_path / "b.ome.tif", data + 1, f"<OME {OME}>{image}</OME>")
+    refused(tmp_path / "in" / "a.ome.tif", "is not in its folder")
+    (tmp_path / "in" / "a.companion.ome").write_text(f"<OME {OME}>{image}</OME>")
+    refused(tmp_path / "in" / "a.companion.ome", "is not in its folder")
+    elsewhere = f'<OME {OME}><BinaryOnly MetadataFile="{name}" UUID="urn:uuid:1"/></OME>'
+    write_pages(tmp_path / "in" / "c.ome.tif", data, elsewhere)
+    refused(tmp_path / "in" / "c.ome.tif", "is not in its folder")
+
+
+def test_pipes_among_the_files_of_a_set(tmp_path: Path, ramp: Ramp) -> None:
+    data = ramp(2, 20, 30)
+    image = ome_image("a", data, [("a.ome.tif", 0), ("b.ome.tif", 1)], 0.1, "dye")
+    write_pages(tmp_path / "a.ome.tif", data, f"<OME {OME}>{image}</OME>")
+    os.mkfifo(tmp_path / "b.ome.tif")
+    refused(tmp_path / "a.ome.tif", "b.ome.tif: is a pipe")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('SizeZ="3"', f'SizeZ="{10**9}"'),
+        ('SizeT="1"', f'SizeT="{10**9}"'),
+        ('SizeX="30"', f'SizeX="{10**9}"'),
+        ('PlaneCount="1"', f'PlaneCount="{10**9}"'),
+        ('SizeZ="3"', 'SizeZ="-3"'),
+    ],
+)
+def test_metadata_that_announce_what_no_file_holds(tmp_path: Path, ramp: Ramp, old: str, new: str) -> None:
+    data = ramp(3, 20, 30)
+    image = ome_image("a", data, [("a.ome.tif", z) for z in range(3)], 0.1, "dye")
+    write_pages(tmp_path / "a.ome.tif", data, f"<OME {OME}>{image.replace(old, new)}</OME>")
+    refused(tmp_path / "a.ome.tif", "its OME-XML announces")
+
+
+def test_entities_in_metadata(tmp_path: Path, ramp: Ramp) -> None:
+    image = ome_image("&x;", ramp(1, 20, 30), [("a.ome.tif", 0)], 0.1, "dye")
+    text = f'<!DOCTYPE OME [<!ENTITY x SYSTEM "file:///etc/hostname">]><OME {OME}>{image}</OME>'
+    write_pages(tmp_path / "a.ome.tif", ramp(1, 20, 30), text)
+    refused(tmp_path / "a.ome.tif", "its XML declares entities")
