@@ -79,6 +79,13 @@ def is_inside(file: Path, *folders: Path) -> bool:
     return any(place.startswith(os.path.join(os.path.realpath(folder), "")) for folder in folders)
 
 
+def without_link(path: Path) -> Path:
+    """The path, free of any link that lies there: writing would follow it to a file of somebody else."""
+    if path.is_symlink():
+        path.unlink()
+    return path
+
+
 def check_length(name: str, needed: int, present: int) -> None:
     """Check that a file is as long as its header needs it to be, in bytes."""
     if present < needed:

@@ -337,14 +337,6 @@ def part_path(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
-def begun_part(path: Path) -> Path:
-    """The temporary name, free of any link that lies there: writing would follow it to a file of somebody else."""
-    part = part_path(path)
-    if part.is_symlink():
-        part.unlink()
-    return part
-
-
 @contextmanager
 def written_atomically(path: Path, suffix: str = "") -> Iterator[Path]:
     """Yield a temporary path next to ``path``, and move what is written there into place at the end of the block.

@@ -22,9 +22,9 @@ from pssr2_monai.images.formats.omezarr_chunks import SoundStore, sound
 from pssr2_monai.images.formats.omezarr_metadata import image_metadata, stated
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.metadata import BAR_NOTE, ImageMetadata, bar_of_note
-from pssr2_monai.images.safeguards import parse_xml
+from pssr2_monai.images.safeguards import parse_xml, without_link
 from pssr2_monai.images.windows import rounded_up
-from pssr2_monai.images.writer import ImageSpec, Spread, begun_part, move_into_place, remove
+from pssr2_monai.images.writer import ImageSpec, Spread, move_into_place, part_path, remove
 
 LETTER_OF = {
     **dict.fromkeys(("position", "field", "scene", "series", "tile"), "P"),
@@ -224,7 +224,7 @@ class OmeZarrWriter:
         shards: Sequence[int] | None = None,
         chunk: int | None = None,
     ) -> None:
-        self._path, self._part = spec.path, begun_part(spec.path)
+        self._path, self._part = spec.path, without_link(part_path(spec.path))
         self._axes = "".join(axis for axis in STORED_ORDER if axis in spec.axes)
         self._order = [spec.axes.index(axis) for axis in self._axes]
         self._spec = spec

@@ -42,8 +42,8 @@ from pssr2_monai.images.formats.tiff_sets import COMPANION, open_tiff
 from pssr2_monai.images.formats.tiff_tags import resolution_size, stated_by_maker
 from pssr2_monai.images.formats.units import read_mapped
 from pssr2_monai.images.image import LazyImage, Region
-from pssr2_monai.images.safeguards import check_length
-from pssr2_monai.images.writer import ImageSpec, Spread, begun_part, check_room, move_into_place, remove
+from pssr2_monai.images.safeguards import check_length, without_link
+from pssr2_monai.images.writer import ImageSpec, Spread, check_room, move_into_place, part_path, remove
 
 OME_DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64")
 IMAGEJ_BYTES = 2**32 - 2**24  # largest image written as an ImageJ hyperstack: classic TIFF, with room for its header
@@ -196,7 +196,7 @@ class TiffWriter:
             raise InputError(f"{path.name}: TIFF keeps Y and X last, not axes {axes!r}; write .ome.zarr")
         spec = replace(spec, alpha=spec.alpha and (axes.endswith("C") or "C" not in axes))
         self.holds_alpha, self._interleaved = spec.alpha, axes.endswith("C")
-        self._path, self._part, self._shape = path, begun_part(path), stored_shape(spec)
+        self._path, self._part, self._shape = path, without_link(part_path(path)), stored_shape(spec)
         nbytes = math.prod(self._shape) * dtype.itemsize
         big = nbytes > imagej_bytes
         imagej = not (big or path.name.lower().endswith((".ome.tif", ".ome.tiff"))) and fits_imagej(spec)
