@@ -218,12 +218,10 @@ def _no_validation(sheets: Sequence[_OpenedSheet], held_back: bool, settings: Ti
     """Say why a training has no validation, and what would give it one."""
     consequence = "the training has no validation, and model.pt will hold its last weights"
     if held_back and settings.min_std is None:
-        return f"no tile of those held out holds data: {consequence}; choose another split"
+        return f"no tile of those held out holds data: {consequence}; set another split"
     if held_back:
-        return (
-            f"no tile of those held out is above min_std {settings.min_std:g}: {consequence}; set a smaller one, or "
-            "another split"
-        )
+        problem = f"no tile of those held out is above min_std {settings.min_std:g}"
+        return f"{problem}: {consequence}; set a smaller one, or another split"
     longest = max(max(opened.plane) for opened in sheets)
     return (
         f"no image, of {longest} pixels at most, has room for a tile of {settings.tile} to train on and one to "
