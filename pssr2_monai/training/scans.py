@@ -8,8 +8,6 @@ from pathlib import Path
 
 from monai.bundle import ConfigParser
 
-from pssr2_monai.calibration.calibrate import calibrate_to_scans, summary
-from pssr2_monai.calibration.real_pairs import Reading
 from pssr2_monai.data.datalists import TileSettings
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import factors, is_volume
@@ -77,6 +75,10 @@ def check_scans(
 
 
 def _fit(scans: Path, target: Path, parser: ConfigParser) -> None:
+    # Seconds to import, with ITK and scikit-optimize, which a training without scans need not.
+    from pssr2_monai.calibration.calibrate import calibrate_to_scans, summary
+    from pssr2_monai.calibration.real_pairs import Reading
+
     tiles, hr_dir = parser.get_parsed_content("tiles"), Path(parser.get_parsed_content("hr_dir"))
     check_scans(scans, tiles)
     lists = parser.get_parsed_content("lists")  # reads every image's header, so that errors come before any work
