@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -288,8 +287,16 @@ def test_a_training_records_the_registered_name_of_a_class(target: str, name: st
     assert name_of("network", target) == name
 
 
-def test_importing_the_registry_is_all_that_a_lookup_needs() -> None:
-    code = "from pssr2_monai.registered_names import find; print(find('noise', 'Blur'), find('network', 'RCAN'))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "scan_noises.Blur" in done.stdout
-    assert "rcan.RCAN" in done.stdout
+def test_importing_the_registry_is_all_that_a_lookup_needs(tmp_path: Path, run_python: Callable[..., Any]) -> None:
+    script = tmp_path / "lookup.py"
+    script.write_text(
+        "import sys\n"
+        "for name in [name for name in sys.modules if name.startswith('pssr2_monai')]:\n"
+        "    del sys.modules[name]\n"
+        "from pssr2_monai.registered_names import find\n"
+        "print(find('noise', 'Blur'), find('network', 'RCAN'))"
+    )
+    run = run_python(script)
+    assert run.end() == 0, run.stderr
+    assert "scan_noises.Blur" in run.stdout
+    assert "rcan.RCAN" in run.stdout

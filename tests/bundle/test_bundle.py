@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,29 +37,41 @@ def _workflow(project_root: Path, names: list[str], run_id: str, **overrides: ob
     )
 
 
-def _run(cwd: Path, project_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "monai.bundle", "run", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(project_root)}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+@pytest.fixture
+def run_bundle(run_python: Callable[..., Any]) -> Callable[..., tuple[int, str]]:
+    """A function that runs ``python -m monai.bundle run`` in a folder; it returns the exit status and the messages."""
+
+    def run(cwd: Path, *arguments: object) -> tuple[int, str]:
+        process = run_python("-m", "monai.bundle", "run", *arguments, cwd=cwd)
+        return process.end(), process.stderr
+
+    return run
 
 
 def test_the_bundle_fits_the_noise_to_scans(
-    project_root: Path, hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path
+    project_root: Path,
+    hr_folder: Path,
+    tiny_options: dict[str, object],
+    tmp_path: Path,
+    run_bundle: Callable[..., tuple[int, str]],
 ) -> None:
     options = [word for key, value in tiny_options.items() for word in (f"--{key}", str(value))]
     options += ["--dataset_dir", str(hr_folder), "--epochs", "1", "--scans", str(hr_folder), "--scale", "1"]
     arguments = ["training", "--config_file", "bundle/configs/train.json", "--bundle_root", "bundle"]
-    done = _run(
-        project_root, project_root, *arguments, *options, "--ckpt_dir", str(tmp_path), "--output_dir", str(tmp_path)
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    folders = ["--ckpt_dir", tmp_path, "--output_dir", tmp_path]
+    status, messages = run_bundle(project_root, *arguments, *options, *folders)
+    assert status == 0, messages
     fitted = json.loads((tmp_path / "scans.json").read_text(encoding="utf-8"))["crappifier#noises"]
     noises = load_weights(tmp_path / "model.pt")[1].crappifier["noises"]
     assert [noise["_target_"] for noise in fitted] == [f"pssr2_monai.{noise['_target_']}" for noise in noises]
 
 
 def test_training_from_the_root_and_from_inside_the_bundle(
-    project_root: Path, hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path
+    project_root: Path,
+    hr_folder: Path,
+    tiny_options: dict[str, object],
+    tmp_path: Path,
+    run_bundle: Callable[..., tuple[int, str]],
 ) -> None:
     options = [word for key, value in tiny_options.items() for word in (f"--{key}", str(value))]
     options += ["--dataset_dir", str(hr_folder), "--epochs", "1"]
@@ -70,9 +81,9 @@ def test_training_from_the_root_and_from_inside_the_bundle(
     }
     for name, (cwd, arguments) in ways.items():
         out = tmp_path / name
-        done = _run(cwd, project_root, *arguments, *options, "--ckpt_dir", str(out), "--output_dir", str(out))
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert "epoch 1/1 | loss" in done.stderr
+        status, messages = run_bundle(cwd, *arguments, *options, "--ckpt_dir", out, "--output_dir", out)
+        assert status == 0, messages
+        assert "epoch 1/1 | loss" in messages
         assert (out / "model.pt").is_file()
 
 
@@ -146,13 +157,19 @@ def test_inference_restores_a_folder(project_root: Path, hr_folder: Path, tiny_w
 
 @pytest.mark.parametrize(("name", "value"), [("axes", "YX"), ("overwrite", "True"), ("skip_bad", "True")])
 def test_old_names_of_overrides_are_refused_with_the_new_ones(
-    name: str, value: str, project_root: Path, hr_folder: Path, tiny_weights: Path, tmp_path: Path
+    name: str,
+    value: str,
+    project_root: Path,
+    hr_folder: Path,
+    tiny_weights: Path,
+    tmp_path: Path,
+    run_bundle: Callable[..., tuple[int, str]],
 ) -> None:
     paths = ["--dataset_dir", str(hr_folder), "--output_dir", str(tmp_path / "out"), "--weights", str(tiny_weights)]
     config = ["--config_file", "configs/inference.json"]
-    done = _run(project_root / "bundle", project_root, *config, *paths, f"--evaluator#{name}", value)
-    assert done.returncode != 0
-    assert f"give options#{name} instead of evaluator#{name}" in done.stderr
+    status, messages = run_bundle(project_root / "bundle", *config, *paths, f"--evaluator#{name}", value)
+    assert status != 0
+    assert f"give options#{name} instead of evaluator#{name}" in messages
     assert not (tmp_path / "out").exists()
 
 

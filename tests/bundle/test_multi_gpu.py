@@ -5,10 +5,9 @@ They are judged by what they write: a gloo process aborts at its exit now and th
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,12 +19,6 @@ from pssr2_monai.networks.weights import load_weights
 
 CONFIGS = [str(bundle_dir() / "configs" / f"{name}.json") for name in ("train", "multi_gpu_train")]
 BATCH = 4
-
-
-def _torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
 def _options(hr_folder: Path, out: Path, tiny_options: dict[str, object], **others: object) -> dict[str, object]:
@@ -52,18 +45,21 @@ def _scalars(folder: Path) -> EventAccumulator:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_with_twice_the_batch(
-    hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path
+    hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path, run_two_ranks: Callable[..., list[Any]]
 ) -> None:
     both, alone = tmp_path / "both", tmp_path / "alone"
     options = _options(hr_folder, both, tiny_options, batch_size=BATCH)
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    done = _torchrun("-m", "monai.bundle", "run", "training", "--config_file", str(CONFIGS), *words)
-    assert (both / "last.pt").is_file(), done.stderr[-4000:]
+    ranks = run_two_ranks("-m", "monai.bundle", "run", "training", "--config_file", CONFIGS, *words)
+    for rank in ranks:
+        rank.end()
+    messages = "".join(rank.stderr for rank in ranks)
+    assert (both / "last.pt").is_file(), messages
     parser = _train_alone(CONFIGS[:1], _options(hr_folder, alone, tiny_options, batch_size=2 * BATCH))
     assert len(parser.get_parsed_content("lists").validation) == 11
 
     for epoch in (1, 2):  # one set of lines
-        assert done.stderr.count(f"epoch {epoch}/2 | ") == 1
+        assert messages.count(f"epoch {epoch}/2 | ") == 1
     here, there = _scalars(both), _scalars(alone)  # and of TensorBoard files
     for name in ("ssim", "psnr", "loss"):
         pairs = list(zip(here.Scalars(name), there.Scalars(name), strict=True))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -278,13 +278,15 @@ def test_napari_needs_its_package_and_a_screen(
     assert error.count("\n") == 1
 
 
-def test_nothing_else_imports_napari() -> None:
-    code = (
+def test_nothing_else_imports_napari(tmp_path: Path, run_python: Callable[..., Any]) -> None:
+    script = tmp_path / "imports.py"
+    script.write_text(
         "import sys, pkgutil, importlib, pssr2_monai\n"
         "for module in pkgutil.walk_packages(pssr2_monai.__path__, 'pssr2_monai.'):\n"
         "    if not module.name.startswith('pssr2_monai.napari') and not module.name.endswith('__main__'):\n"
         "        importlib.import_module(module.name)\n"
         "print(sorted({'napari', 'qtpy', 'magicgui', 'PySide6'} & set(sys.modules)))"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = run_python(script)
+    assert run.end() == 0, run.stderr
     assert run.stdout.strip().endswith("[]")

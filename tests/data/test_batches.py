@@ -5,9 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,12 +19,12 @@ from pssr2_monai.data.batches import TileLoader, TileSampler, _needs_main
 # Without `if __name__ == "__main__"`: a process that imported the script would start the loader again.
 SCRIPT = """
 import multiprocessing, sys
-multiprocessing.set_start_method({method!r})
+multiprocessing.set_start_method({method!r}, force=True)
 from pssr2_monai.data.batches import TileLoader
 from pssr2_monai.data.loading import TileDataset
 print("begins", flush=True)
 items = [dict(name=str(number)) for number in range(5)]
-loader = TileLoader(TileDataset(items, transform=len), num_workers=2, batch_size=2, persistent_workers=True)
+loader = TileLoader(TileDataset(items, transform=len), num_workers=1, batch_size=2, persistent_workers=True)
 for epoch in range(2):
     print([batch.tolist() for batch in loader], flush=True)
 """
@@ -90,7 +90,7 @@ def test_loading_draws_nothing_from_the_generator_of_the_network() -> None:
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 @pytest.mark.parametrize("defines", [False, True])
 def test_a_script_needs_no_guard_unless_workers_need_what_it_defines(
-    method: str, defines: bool, tmp_path: Path
+    method: str, defines: bool, tmp_path: Path, run_python: Callable[..., Any]
 ) -> None:
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip("the system has no such method")
@@ -98,8 +98,8 @@ def test_a_script_needs_no_guard_unless_workers_need_what_it_defines(
     if defines:
         text = DEFINES + "".join(f"    {line}\n" for line in text.replace("=len", "=Length()").splitlines())
     (tmp_path / "script.py").write_text(text)
-    run = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert run.returncode == 0, run.stderr
+    run = run_python(tmp_path / "script.py", cwd=tmp_path)
+    assert run.end() == 0, run.stderr
     assert run.stdout.splitlines() == ["begins", *["[[1, 1], [1, 1], [1]]"] * 2]
 
 

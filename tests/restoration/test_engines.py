@@ -40,14 +40,14 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(_one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stack of 2 planes, weights, and the stack restored by this process alone."""
+    """A stack of 4 planes, weights, and the stack restored by this process alone."""
     path = tmp_path_factory.mktemp("engines")
     arguments = {"in_channels": 1, "out_channels": 1, "channels": [4, 8], "scale": 4, "depth": 0, "interpolate": False}
     torch.manual_seed(0)
     network = ResUNet(**arguments)  # type: ignore[arg-type]
     record = Record({"_target_": "ResUNet", **arguments}, 4)
     save_atomically({"model": network.state_dict(), "record": record.state_dict()}, path / "model.pt")
-    image = np.random.default_rng(0).integers(0, 256, (2, 600, 150)).astype(np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (4, 300, 70)).astype(np.uint8)
     write_image(path / "in.ome.zarr", image, axes="ZYX", pixel_size={})
     (path / "alone").mkdir()
     for suffix in (".ome.zarr", ".tif"):
@@ -68,14 +68,14 @@ def _bytes(path: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def processes(folder: Path) -> Iterator[engines.Engine]:
+def processes(folder: Path, forked_workers: None) -> Iterator[engines.Engine]:
     with open_engine(RestoreOptions(workers=2, device="cpu"), folder / "model.pt") as engine:
         assert engine is not None
         yield engine
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def cluster(forked_workers: None) -> Iterator[Any]:
     distributed = pytest.importorskip("distributed")
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with distributed.LocalCluster(**options, silence_logs="CRITICAL") as cluster:
@@ -168,7 +168,7 @@ def _lose_a_worker(weights: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_process_is_reported_in_one_line(folder: Path) -> None:
+def test_a_killed_process_is_reported_in_one_line(folder: Path, forked_workers: None) -> None:
     with pytest.raises(Unfinished, match="a worker process was killed"):
         _lose_a_worker(folder / "model.pt")
 

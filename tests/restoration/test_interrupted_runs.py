@@ -7,9 +7,8 @@ import os
 import random
 import shutil
 import subprocess
-import sys
-import time
 from collections import namedtuple
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -375,37 +374,38 @@ def test_what_cannot_be_written_is_refused_before_the_work(
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_again_and_again_gives_the_same_file(weights: Path, tmp_path: Path) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (12, 600, 700)).astype(np.uint8)
+def test_a_run_that_is_killed_again_and_again_gives_the_same_file(
+    weights: Path, tmp_path: Path, run_python: Callable[..., Any]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (16, 150, 200)).astype(np.uint8)
     write_image(tmp_path / "in.ome.zarr", image, axes="ZYX", pixel_size={})
     straight, target = tmp_path / "straight" / "out.ome.zarr", tmp_path / "out.ome.zarr"
     straight.parent.mkdir()
 
     # Each in a process of its own: what the other tests did to this one's threads might show in a last bit.
-    def restoring(out: Path) -> list[str]:
-        run = [sys.executable, "-c", "from pssr2_monai.cli.main import main; main()", "restore"]
-        return [*run, str(tmp_path / "in.ome.zarr"), str(out), "--weights", str(weights), "--window", "96"]
+    def restoring(out: Path) -> Any:
+        words = [tmp_path / "in.ome.zarr", out, "--weights", weights, "--window", "96"]
+        return run_python("-m", "pssr2_monai.cli.main", "restore", *words)
 
     def noted() -> int:
         with suppress(FileNotFoundError):
             return journal.read_text().count("\n")
         return 0
 
-    subprocess.run(restoring(straight), check=True, capture_output=True)
-    command = restoring(target)
+    undisturbed = restoring(straight)
+    assert undisturbed.end() == 0, undisturbed.stderr
     journal = tmp_path / "out.ome.zarr.journal"
     draw, kills = random.Random(0), 0
     for _ in range(2):
         wanted = noted() + draw.randint(1, 4)
-        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while running.poll() is None and noted() < wanted:
-            time.sleep(0.001)
-        kills += running.poll() is None
+        running = restoring(target)
+        running.wait_for(lambda wanted=wanted: noted() >= wanted)
+        kills += running.runs
         running.kill()
-        running.wait()
     assert kills > 0
     if not target.exists() or journal.exists():
-        subprocess.run(command, check=True, capture_output=True)
+        last = restoring(target)
+        assert last.end() == 0, last.stderr
     files = sorted(file.relative_to(straight) for file in straight.rglob("*"))
     assert sorted(file.relative_to(target) for file in target.rglob("*")) == files
     for file in files:

@@ -129,7 +129,9 @@ def test_a_set_of_files_is_restored_once(
 
 
 @pytest.mark.parametrize("workers", [None, 2])
-def test_the_output_of_a_chosen_image_holds_it_alone(tiny_weights: Path, tmp_path: Path, workers: int | None) -> None:
+def test_the_output_of_a_chosen_image_holds_it_alone(
+    tiny_weights: Path, tmp_path: Path, workers: int | None, forked_workers: None
+) -> None:
     snapshot, scan = (np.random.default_rng(1).integers(0, 255, shape, "uint8") for shape in ((40, 44), (48, 64)))
     for page in (snapshot, scan):
         tifffile.imwrite(tmp_path / "a.tif", page, append=True)

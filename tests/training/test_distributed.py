@@ -6,10 +6,9 @@ Two are judged by what they write: a gloo process aborts at its exit now and the
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -103,20 +102,14 @@ def test_each_process_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_agree(tmp_path: Path) -> None:
+def test_two_processes_agree(tmp_path: Path, run_two_ranks: Callable[..., list[Any]]) -> None:
     script = tmp_path / "two.py"
     script.write_text(TWO)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
-    environment = os.environ | {
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    done = subprocess.run(
-        [*command, str(tmp_path)], env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
+    ranks = run_two_ranks(script, tmp_path)
+    for rank in ranks:
+        rank.end()
     files = [tmp_path / f"rank_{rank}.json" for rank in (0, 1)]
-    assert all(file.is_file() for file in files), done.stderr[-4000:]
+    assert all(file.is_file() for file in files), "".join(rank.stderr for rank in ranks)
     first, second = (json.loads(file.read_text()) for file in files)
     assert (first["local"], second["local"]) == (0, 1)
     assert (first["disabled"], second["disabled"]) == (0, 20), "rank 1 logs warnings and errors only"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,14 +38,13 @@ def test_a_second_training_is_refused_while_the_first_runs(tmp_path: Path) -> No
     assert [path.name for path in (tmp_path / "run").iterdir()] == [CONFIG]
 
 
-def test_a_killed_training_holds_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "taken\n"
-        with pytest.raises(InputError, match="another training is writing here"):
-            RunFolder(tmp_path).take()
-        other.send_signal(signal.SIGKILL)
+def test_a_killed_training_holds_nothing(tmp_path: Path, run_python: Callable[..., Any]) -> None:
+    (tmp_path / "hold.py").write_text(HOLD)
+    other = run_python(tmp_path / "hold.py", tmp_path)
+    other.wait_for(lambda: other.stdout == "taken\n")
+    with pytest.raises(InputError, match="another training is writing here"):
+        RunFolder(tmp_path).take()
+    other.kill()
     assert (tmp_path / LOCK).exists(), "what the killed one left"
     folder = RunFolder(tmp_path)
     folder.take()

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,34 +56,26 @@ def test_a_training_leaves_weights_with_their_record_and_what_tensorboard_shows(
 
 
 def test_an_interrupted_training_resumed_equals_an_undisturbed_one(
-    hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path
+    hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path, run_python: Callable[..., Any]
 ) -> None:
+    # In processes of their own: other tests may have left this one with other threads, and so with other rounding.
+    begin = ["-m", "pssr2_monai.cli.main", "train", hr_folder, "--out"]
     options = [word for key, value in tiny_options.items() for word in (f"--{key}", str(value))]
-    command = [sys.executable, "-c", "from pssr2_monai.cli.main import main; main()", "train", str(hr_folder)]
-    command += ["--out", str(tmp_path / "halted"), "--epochs", "4", "--lr", "0.01", *options]
-    # Enough steps in an epoch for the signal to come in the middle of the third.
-    command += ["--random_position", "True", "--overlap", "24"]
-    # Where the tests themselves run in the background, they, and so their children, are told to ignore the signal.
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
-    assert run.stderr is not None
-    for line in run.stderr:
-        if line.startswith("epoch 2/4"):
-            time.sleep(0.3)
-            run.send_signal(signal.SIGINT)
-            break
-    rest = run.stderr.read()
-    assert run.wait(60) == 130, rest
-    assert "epoch 3/4" not in rest
-    assert "--resume" in rest
+    # Enough steps in an epoch for the signal to come in the middle of the second.
+    options += ["--epochs", "3", "--lr", "0.01", "--random_position", "True", "--overlap", "16"]
+    run = run_python(*begin, tmp_path / "halted", *options)
+    run.wait_for(lambda: "epoch 1/3" in run.stderr)
+    time.sleep(0.1)
+    run.interrupt()
+    assert run.end() == 130, run.stderr
+    assert "epoch 2/3" not in run.stderr
+    assert "--resume" in run.stderr
     saved = torch.load(tmp_path / "halted" / "last.pt", weights_only=True)
-    assert 2 < saved["trainer"]["iteration"] / saved["trainer"]["epoch_length"] < 3
+    assert 1 < saved["trainer"]["iteration"] / saved["trainer"]["epoch_length"] < 2
 
-    # In processes of their own, too: other tests may have left this one with other threads, and so with other rounding.
-    begin, out = command[:5], command.index("--out") + 1
-    subprocess.run([*begin, "--out", str(tmp_path / "halted"), "--resume"], check=True, capture_output=True)
-    command[out] = str(tmp_path / "straight")
-    subprocess.run(command, check=True, capture_output=True)
+    resumed = run_python(*begin, tmp_path / "halted", "--resume")
+    undisturbed = run_python(*begin, tmp_path / "straight", *options)
+    assert (resumed.end(), undisturbed.end()) == (0, 0), resumed.stderr + undisturbed.stderr
     for name in ("last.pt", "model.pt"):
         halted, straight = (
             torch.load(tmp_path / run / name, weights_only=True)["model"] for run in ("halted", "straight")
