@@ -27,7 +27,7 @@ SCREEN := xvfb-run -a -s "-screen 0 1400x900x24"
 
 # Most tests are too small to use two threads, so two processes of one thread each run them.
 tests: .venv/dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore $(OPENVINO_TESTS) --ignore $(NAPARI_TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore $(OPENVINO_TESTS) --ignore $(NAPARI_TESTS)
 	$(BIN)/python -m pytest $(OPENVINO_TESTS)
 	$(MAKE) --no-print-directory napari-tests
 

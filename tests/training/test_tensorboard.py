@@ -21,6 +21,12 @@ from pssr2_monai.training.tensorboard import PanelImages, Scalars, Writers, show
 from pssr2_monai.training.train import train
 
 
+@pytest.fixture(autouse=True)
+def _noise_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other trainings of the tests show one picture of noise."""
+    monkeypatch.setattr("pssr2_monai.training.tensorboard.picture_of_noise", picture_of_noise)
+
+
 def _read(folder: Path) -> EventAccumulator:
     return EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0}).Reload()
 
