@@ -14,7 +14,6 @@ import tifffile
 
 from pssr2_monai.images.image import list_images, open_image
 
-Writer = Callable[..., list[Path]]
 OME = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
 Ramp = Callable[..., np.ndarray]
 
