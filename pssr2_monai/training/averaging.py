@@ -1,16 +1,19 @@
-"""Averaged weights: what is validated and saved while the network itself trains on."""
+"""What a training averages: weights, which are validated and saved, and the statistics of batch norms, which freeze."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
 from monai.engines.utils import IterationEvents
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.training.handlers import ProgressSchedule
 
 MOMENTUM = "average_momentum"  # in the trainer's state
 
@@ -60,3 +63,41 @@ class Averaging:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._handler.model.load_state_dict(state)
+
+
+@dataclass(eq=False)
+class FreezeNorm:
+    """Lets batch norms train on with the statistics that restoring will use, from some progress on.
+
+    Until then each batch is normalised by its own mean and variance, which one tile of strong noise may decide, while
+    restoring uses averages over batches: noise of a strength that few tiles have is then restored worse than it was in
+    training (Wu and Johnson 2021, arXiv 2105.07576).
+
+    Args:
+        network: what is trained; without batch norms nothing changes.
+        schedule: gives the progress.
+        progress: in [0, 1], from which on the statistics stay as they are.
+
+    Raises:
+        InputError: a progress out of range.
+    """
+
+    network: torch.nn.Module
+    schedule: ProgressSchedule
+    progress: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.progress, bool) or not 0 <= self.progress <= 1:
+            raise InputError(f"freeze_norm: found {self.progress}; give a share of the training from 0 to 1, or none")
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_STARTED, self._freeze)
+
+    def _freeze(self, engine: Engine) -> None:
+        if self.schedule.progress(engine) < self.progress:
+            return
+        engine.remove_event_handler(self._freeze, Events.ITERATION_STARTED)
+        for module in self.network.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+                setattr(module, "train", lambda mode=True, norm=module: norm)  # noqa: B010 (a method)

@@ -1,4 +1,5 @@
-"""Averaged weights: the formula, what is validated and saved, and that a resumed training keeps both sets."""
+"""Averaged weights: the formula, what is validated and saved, and that a resumed training keeps both sets; norms that
+freeze."""
 
 from __future__ import annotations
 
@@ -12,10 +13,11 @@ from monai.engines.utils import IterationEvents
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.networks.weights import load_weights
-from pssr2_monai.training.averaging import Averaging
+from pssr2_monai.training.averaging import Averaging, FreezeNorm
+from pssr2_monai.training.handlers import ProgressSchedule
 from pssr2_monai.training.train import train, training_workflow
 
-CONSTANT_RATE = {"schedule#warmup": 0.0, "schedule#floor": 1.0}
+CONSTANT_RATE = {"schedule#warmup": 0.0, "schedule#floor": 1.0, "freeze_norm": None}
 
 
 def _averaged(share: float, steps: int) -> tuple[Averaging, torch.nn.BatchNorm1d]:
@@ -100,3 +102,47 @@ def test_two_epochs_and_two_more_equal_four(hr_folder: Path, tiny_options: dict[
         torch.testing.assert_close(two[part], four[part], rtol=0, atol=0)
     assert not torch.equal(four["model"]["norm.weight"], four["averaging"]["norm.weight"])
     assert two["best_score"] == four["best_score"]
+
+
+@pytest.mark.parametrize(("progress", "learnt"), [(0.0, 0), (0.5, 4), (1.0, 9)])
+def test_norms_keep_their_statistics_from_a_progress_on(progress: float, learnt: int) -> None:
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Dropout())
+    schedule = ProgressSchedule(torch.optim.SGD(network.parameters(), lr=1.0))
+    means = []
+
+    def step(_: Engine, level: int) -> None:
+        network.train()  # as MONAI does before each step
+        normalised = network[0](torch.full((1, 1, 2, 2), float(level)))
+        means.append(network[0].running_mean.item())
+        assert network[1].training
+        assert (normalised.abs() < 1e-3).all() == (
+            len(means) <= learnt
+        )  # by the batch's own mean, or by that of all so far
+
+    trainer = Engine(step)
+    for handler in (schedule, FreezeNorm(network, schedule, progress)):
+        handler.attach(trainer)
+    trainer.run(range(1, 11))
+    assert len(set(means)) == max(learnt, 1)
+    assert means[learnt:] == [means[learnt - 1] if learnt else 0.0] * (10 - learnt)
+
+
+@pytest.mark.parametrize("progress", [-0.1, 1.5, True])
+def test_a_progress_out_of_range_is_refused(
+    progress: float, hr_folder: Path, tiny_options: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=f"freeze_norm: found {progress}; give a share of the training"):
+        train(hr_folder, tmp_path / "run", epochs=1, freeze_norm=progress, **tiny_options)
+
+
+def test_norms_of_weights_that_a_training_starts_from_stay(
+    hr_folder: Path, tiny_options: dict[str, Any], tmp_path: Path
+) -> None:
+    weights = train(hr_folder, tmp_path / "first", epochs=1, **tiny_options)
+    train(hr_folder, tmp_path / "second", epochs=1, start=weights, **tiny_options)
+    first, second = (torch.load(tmp_path / run / "last.pt", weights_only=True)["model"] for run in ("first", "second"))
+    norms = [name for name in first if name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    assert norms
+    for name in norms:
+        assert torch.equal(first[name], second[name])
+    assert not torch.equal(first["norm.weight"], second["norm.weight"])
