@@ -1,14 +1,16 @@
-"""Devices, cores and memory of the machine, and profiles of a run."""
+"""Devices, cores and memory of the machine, its signal to stop, and profiles of a run."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +47,31 @@ def loader_workers(device: torch.device | str, processes: int = 1) -> int:
     """
     spare = max(0, cores() // processes - 1)
     return min(1, spare) if str(device).startswith("cpu") else min(MAX_LOADER_WORKERS, max(1, spare))
+
+
+class Terminated(SystemExit):
+    """What SIGTERM raises, by which systems and clusters end a process; uncaught, the exit status is 143."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
+
+
+def terminate(*_: Any) -> None:
+    raise Terminated
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise ``Terminated`` as Ctrl-C raises ``KeyboardInterrupt``; a handler of another program stays."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def keep_memory() -> None:

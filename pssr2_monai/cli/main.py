@@ -23,7 +23,7 @@ import pssr2_monai
 from pssr2_monai.cli.arguments import Answer, fire_words
 from pssr2_monai.cli.verbs import COMMANDS
 from pssr2_monai.errors import InputError, UsageError, causes, nearest, one_line, printable
-from pssr2_monai.machine import keep_memory
+from pssr2_monai.machine import Terminated, keep_memory, stopped_by_sigterm
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 MESSAGE_LENGTH = 300  # characters that are shown of the message of an unexpected error
@@ -34,7 +34,7 @@ EVERYWHERE = """\
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command; the exit status is 0, 1 where it failed, 2 where the command line is wrong, 130 for Ctrl-C."""
+    """Run one command; the exit status is 0, 1 where it failed, 2 where the command line is wrong, 130 for Ctrl-C, 143 for SIGTERM."""
     # Two threads that spin while they wait take each other's core; torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # What torch's profiler logs about itself helps nobody.
@@ -52,14 +52,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             from pssr2_monai.registered_names import import_packages
 
             import_packages(packages)
-        _run(words, machine_readable)
+        with stopped_by_sigterm():
+            _run(words, machine_readable)
         sys.exit(0)
     except BrokenPipeError:  # the reader of the output, such as head, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated) as stop:
         print("stopped; resume a training with --resume, and restoring with the same command", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        sys.exit(stop.code if isinstance(stop, Terminated) else INTERRUPTED)
     except Exception as error:
         if debug:
             traceback.print_exc()

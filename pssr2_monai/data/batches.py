@@ -17,6 +17,8 @@ import torch
 from monai.data import DataLoader, DistributedSampler
 from monai.data.utils import worker_init_fn
 
+SECONDS_AFTER_SIGTERM = 60  # for which a worker still loads
+
 
 class TileSampler(DistributedSampler):
     """MONAI's sampler for one process of several or for one alone, without a list of all indices, from any tile on.
@@ -38,7 +40,7 @@ class TileSampler(DistributedSampler):
 
 
 class TileLoader(DataLoader):
-    """MONAI's loader for tiles, whose workers leave Ctrl-C to the training and need no ``if __name__ == "__main__"``.
+    """MONAI's loader for tiles, whose workers leave Ctrl-C and SIGTERM to the training and need no ``if __name__ == "__main__"``.
 
     Args:
         dataset: a ``TileDataset``.
@@ -67,7 +69,14 @@ class TileLoader(DataLoader):
 
 def _begin_worker(number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        # Clusters send SIGTERM to all processes at once: the training must still get the tiles of its last steps.
+        signal.signal(signal.SIGTERM, _end_later)
     worker_init_fn(number)
+
+
+def _end_later(*_: Any) -> None:
+    signal.alarm(SECONDS_AFTER_SIGTERM)
 
 
 @contextmanager

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from pssr2_monai.errors import InputError, check_folder, one_line
 from pssr2_monai.images.files import first_names, format_of, is_zarr, list_images, stem_of
 from pssr2_monai.images.formats.tiff_sets import files_of_set
 from pssr2_monai.images.writer import written_name
+from pssr2_monai.machine import Terminated, stopped_by_sigterm
 from pssr2_monai.restoration.journal import fingerprint, was_finished
 from pssr2_monai.restoration.options import RestoreOptions, merge_options
 from pssr2_monai.restoration.plan import PreparedRun, load_run
@@ -66,12 +65,12 @@ def watch(
     _check(source, target, options, settle)
     watched = _Watch(source, target, load_run(target, weights, options, watched=True), Arrivals(settle))
     logger.info("%s: watched until Ctrl-C; files are restored when unchanged for %g s", source, settle)
-    with _stopped_by_sigterm():
+    with stopped_by_sigterm():
         try:
             while not stop.is_set():
                 watched.look(stop)
                 stop.wait(interval)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated):
             pass
     logger.info("%s: stopped; %d files restored. The same command resumes", source, len(watched.written))
     return watched.written
@@ -88,20 +87,6 @@ def _check(source: Path, target: Path, options: RestoreOptions, settle: float) -
         raise InputError(f"settle: {settle} is not a time; give 0 or more seconds")
     written_name(Path("scan.tif"), options.format)  # refuses formats that are not written
     check_folder(target)
-
-
-@contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """SIGTERM, by which systems end a service, acts as Ctrl-C; a handler of another program stays."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def state_while_written(path: Path) -> Any:

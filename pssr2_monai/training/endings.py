@@ -1,4 +1,4 @@
-"""What ends a training before its epochs or minutes: patience, and Ctrl-C."""
+"""What ends a training before its epochs or minutes: patience, Ctrl-C, and SIGTERM."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import signal
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from ignite.handlers import EarlyStopping
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.machine import Terminated, terminate
 from pssr2_monai.training.checkpoints import Checkpoints, score_of
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class EarlyStop:
 
 
 class Interruption:
-    """Ends a training for Ctrl-C after the current step, or validation, and saves it; a second one ends it at once.
+    """Ends a training for Ctrl-C or SIGTERM after the current step, or validation, and saves it; a second one at once.
 
     Several processes that train together end at once, since they would wait for each other.
 
@@ -75,10 +76,13 @@ class Interruption:
         checkpoints: what saves.
     """
 
+    # Of each signal, the handlers that are replaced; one of another program stays.
+    REPLACED: ClassVar = {signal.SIGINT: (signal.default_int_handler,), signal.SIGTERM: (signal.SIG_DFL, terminate)}
+
     def __init__(self, checkpoints: Checkpoints) -> None:
         self.checkpoints = checkpoints
-        self.asked = False
-        self._replaced = False
+        self.asked: BaseException | None = None
+        self._before: dict[signal.Signals, Any] = {}
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._begin)
@@ -88,34 +92,32 @@ class Interruption:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._end)
 
     def _begin(self, _: Engine) -> None:
-        self.asked = False
-        main_thread = threading.current_thread() is threading.main_thread()
-        # A handler of another program stays.
-        if (
-            main_thread
-            and idist.get_world_size() == 1
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        ):
-            signal.signal(signal.SIGINT, self._ask)
-            self._replaced = True
+        self.asked = None
+        if threading.current_thread() is not threading.main_thread() or idist.get_world_size() > 1:
+            return
+        for number, replaced in self.REPLACED.items():
+            if signal.getsignal(number) in replaced:
+                self._before[number] = signal.signal(number, self._ask)
 
-    def _ask(self, *_: Any) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
+    def _ask(self, number: int, _: Any) -> None:
+        error = KeyboardInterrupt() if number == signal.SIGINT else Terminated()
+        if self.asked is not None:
+            raise error
+        self.asked = error
+        again = "; press Ctrl-C again to stop at once" if number == signal.SIGINT else ""
         with suppress(RuntimeError):  # the signal came while another line was written
-            logger.info("stopping after this step, or this validation; press Ctrl-C again to stop at once")
+            logger.info("stopping after this step, or this validation%s", again)
 
     def _after_step(self, engine: Engine) -> None:
         if engine.state.iteration % engine.state.epoch_length:  # the last step is followed by the validation
             self._stop(engine)
 
     def _stop(self, engine: Engine) -> None:
-        if self.asked:
+        if self.asked is not None:
             self.checkpoints.save_state(engine)
-            raise KeyboardInterrupt
+            raise self.asked
 
     def _end(self, *_: Any) -> None:
-        if self._replaced:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            self._replaced = False
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,18 @@ def test_errors_are_one_line_and_leave_nothing(
     torch.save(weights, places["OTHER"])
     assert match in _refused(capsys, status, *(places.get(word, word) for word in arguments))
     assert not places["OUT"].exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_any_command_with_one_line_and_its_status(
+    number: signal.Signals, status: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pssr2_monai.data.info.describe", lambda *_: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as exit_:
+        main(["info", "cell.tif"])
+    assert exit_.value.code == status
+    assert capsys.readouterr().err.startswith("stopped; resume a training with --resume")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

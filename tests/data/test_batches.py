@@ -113,9 +113,10 @@ def test_what_the_script_defines_is_seen(monkeypatch: pytest.MonkeyPatch) -> Non
     assert _needs_main({**content, "crappifier": [(Crappifier(),)]})
 
 
-def test_workers_leave_ctrl_c_to_the_training() -> None:
+def test_workers_leave_ctrl_c_and_sigterm_to_the_training() -> None:
     loader = TileLoader(Numbers(6), num_workers=1, batch_size=2, persistent_workers=True)
     batches = iter(loader)
     first = next(batches)
-    os.kill(batches._workers[0].pid, signal.SIGINT)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a cluster sends the latter to all processes
+        os.kill(batches._workers[0].pid, number)
     assert [batch.tolist() for batch in [first, *batches]] == [[0, 1], [2, 3], [4, 5]]

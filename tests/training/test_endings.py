@@ -1,4 +1,4 @@
-"""Trainings that end before their time: without a gain, or by Ctrl-C, after which they resume where they were."""
+"""Trainings that end before their time: without a gain, or by Ctrl-C or SIGTERM, after which they resume where they were."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.machine import Terminated
 from pssr2_monai.training.checkpoints import BEST, LAST, Checkpoints
 from pssr2_monai.training.endings import EarlyStop, Interruption
 from pssr2_monai.training.handlers import HandlerList
@@ -91,20 +92,25 @@ class Part:
         return {}
 
 
-def _interrupted(folder: Path, steps: list[int], event: Events = Events.ITERATION_STARTED) -> tuple[Engine, list[str]]:
-    """Run three epochs of four steps, in which Ctrl-C is pressed at some steps; return what happened."""
+def _interrupted(
+    folder: Path,
+    steps: list[int],
+    event: Events = Events.ITERATION_STARTED,
+    number: signal.Signals = signal.SIGINT,
+) -> tuple[Engine, list[str]]:
+    """Run three epochs of four steps, in which a signal comes at some steps; return what happened."""
     checkpoints = Checkpoints(folder, {"model": Part(), "record": Part()}, Engine(lambda *_: None))
     trainer, happened = _engine(), []
 
     @trainer.on(event)
     def press(engine: Engine) -> None:
         for _ in range(steps.count(engine.state.iteration)):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: happened.append(f"{engine.state.iteration}"))
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda _: happened.append("validated"))
     HandlerList([checkpoints, Interruption(checkpoints)]).attach(trainer)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else Terminated):
         trainer.run(range(4), max_epochs=3)
     return trainer, happened
 
@@ -124,8 +130,16 @@ def test_ctrl_c_ends_a_training_after_its_step_and_saves_it_there(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_ctrl_c_twice_ends_it_at_once_without_half_a_step(tmp_path: Path) -> None:
-    assert _interrupted(tmp_path, [2, 2])[1] == ["1"]
+def test_sigterm_ends_it_like_ctrl_c_with_a_status_of_its_own(tmp_path: Path) -> None:
+    assert _interrupted(tmp_path, [2], number=signal.SIGTERM)[1] == ["1", "2"]
+    assert torch.load(tmp_path / LAST, weights_only=True)["trainer"]["iteration"] == 2
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert Terminated().code == 143
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_it_at_once_without_half_a_step(number: signal.Signals, tmp_path: Path) -> None:
+    assert _interrupted(tmp_path, [2, 2], number=number)[1] == ["1"]
     assert not list(tmp_path.iterdir())
 
 
