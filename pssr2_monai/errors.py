@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 
 class InputError(ValueError):
@@ -52,6 +53,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def printable(text: str) -> str:
     """Return text with escapes in the place of control characters, which a file may have put into a message."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def cell(value: Any) -> Any:
+    """Return a value for a table as CSV; text that a spreadsheet would take for a formula begins with an apostrophe."""
+    formula = isinstance(value, str) and value.lstrip().startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠"))
+    return f"'{value}" if formula else value
 
 
 def one_line(error: BaseException, limit: int = 160) -> str:

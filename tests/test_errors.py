@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pssr2_monai.errors import InputError, causes, check_folder, nearest, one_line
+from pssr2_monai.errors import InputError, causes, cell, check_folder, nearest, one_line
 
 
 def _raise_chained() -> None:
@@ -43,6 +43,13 @@ def test_an_error_raised_from_itself_ends_the_chain() -> None:
 def test_the_most_similar_name_is_suggested_or_none() -> None:
     assert nearest("denoize", ["sharpen", "denoise", "em"]) == "; did you mean 'denoise'?"
     assert nearest("xyz", ["sharpen", "denoise"]) == ""
+
+
+@pytest.mark.trust
+def test_cells_of_tables_are_no_formulas() -> None:
+    assert cell("=HYPERLINK(A1).tif") == "'=HYPERLINK(A1).tif"
+    assert cell("\t@sum.tif") == "'\t@sum.tif"
+    assert [cell(value) for value in ("cell_1.tif", "a=b", -1.5, 3, None)] == ["cell_1.tif", "a=b", -1.5, 3, None]
 
 
 def test_a_message_becomes_one_line_of_bounded_length() -> None:

@@ -162,6 +162,7 @@ def test_a_network_within_a_network_is_built() -> None:
     assert isinstance(network.network, ResUNet)
 
 
+@pytest.mark.trust
 @pytest.mark.parametrize(
     ("kind", "config", "match"),
     [
@@ -193,6 +194,7 @@ def test_anything_else_is_one_line_that_names_the_file(kind: Any, config: Any, m
     assert message.count("model.pt") == 1
 
 
+@pytest.mark.trust
 def test_names_are_checked_before_anything_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "planted_package"
     folder.mkdir()
@@ -232,6 +234,7 @@ def test_of_a_package_its_own_classes_alone_are_registered(name: str, package: P
     assert "microscope_networks.unseen" not in sys.modules
 
 
+@pytest.mark.trust
 def test_arguments_that_fetch_are_refused_unless_switched_off(package: Path) -> None:
     import_packages("microscope_networks")
     config = {"_target_": "microscope_networks.Wrapper"}
@@ -263,6 +266,7 @@ def test_a_function_can_be_registered_too(restored: None) -> None:
     assert build("network", {"_target_": target, "features": 3}, "model.pt").out_channels == 3
 
 
+@pytest.mark.trust
 def test_a_registered_name_cannot_be_taken_over(restored: None) -> None:
     def named(name: str) -> type:
         return type(name, (torch.nn.Identity,), {})

@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pssr2_monai.data.pairs import Sheet, check_pairs, sheets_of
-from pssr2_monai.errors import InputError, UsageError, check_folder, nearest
+from pssr2_monai.errors import InputError, UsageError, cell, check_folder, nearest
 from pssr2_monai.evaluation.compare import Comparison, compare, scoring_scales
 from pssr2_monai.evaluation.measures import METRICS, check_normalisation, chosen_metrics
 from pssr2_monai.evaluation.report import NAMES, NOT_SHOWN, PICTURE_SIDE_PX, comparison_picture, page
@@ -304,7 +304,8 @@ def _write(result: dict[str, Any], pictures: Mapping[str, Path], out: Path) -> d
         rows.writerow(["image", "samples", "method", *names])
         for image in finite["images"]:
             for method in finite["mean"]:
-                rows.writerow([image["name"], image["samples"], method, *(image[method][name] for name in names)])
+                figures = (image[method][name] for name in names)
+                rows.writerow([cell(image["name"]), image["samples"], method, *figures])
     with written_atomically(out / "report.html") as part:
         part.write_text(page(finite, pictures), encoding="utf-8")
     with written_atomically(out / "metrics.json") as part:

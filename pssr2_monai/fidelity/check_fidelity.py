@@ -46,7 +46,7 @@ from pssr2_monai.images.windows import (
     widened,
     write_window,
 )
-from pssr2_monai.images.writer import WRITTEN, Writer, create_writer
+from pssr2_monai.images.writer import WRITTEN, Writer, create_writer, written_atomically
 from pssr2_monai.networks.record import Record
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,9 @@ def check_fidelity(
             figures = _write_maps(pair, writers, block_side)
     verdict = judge(figures)
     summary = restored.with_name(_stem(restored) + "_fidelity.json")
-    summary.write_text(json.dumps({"source": str(Path(source).name), **asdict(verdict), **asdict(figures)}, indent=1))
+    content = {"source": str(Path(source).name), **asdict(verdict), **asdict(figures)}
+    with written_atomically(summary) as part:
+        part.write_text(json.dumps(content, indent=1))
     logger.info("%s: %s", restored.name, verdict.headline)
     return Fidelity(figures, verdict, z_path, score_path, error_path, summary)
 

@@ -140,9 +140,9 @@ def load_weights(
         except Exception as error:  # torch raises errors of many types for what is not a state
             name = str(record.network["_target_"]).rpartition(".")[-1]
             raise InputError(f"{path}: the weights do not fit the {name} that their record describes") from error
+        check_finite(network, path)
     else:
-        with _limited_parameters(path):
-            network, arguments = network_of_tensors(saved, path, options)
+        network, arguments = load_pssr2(path, **options)
         scale, frames = max(network.scale), (network.in_channels, network.out_channels)
         record = Record(arguments, scale, frames, versions={"pssr": "2"})
         record.origin = str(path)
@@ -170,7 +170,19 @@ def load_pssr2(path: str | Path, **options: Any) -> tuple[ScaledNetwork, dict[st
     """
     saved = _read_safely(path)
     with _limited_parameters(path):
-        return network_of_tensors(saved, path, options)
+        network, arguments = network_of_tensors(saved, path, options)
+    check_finite(network, path)
+    return network, arguments
+
+
+def check_finite(network: torch.nn.Module, path: str | Path) -> None:
+    """Refuse weights with NaN or infinities: a network with them restores black images, or others without meaning."""
+    for name, tensor in network.state_dict().items():
+        if count := int(tensor.numel() - torch.isfinite(tensor).sum()):
+            raise InputError(
+                f"{path}: {count} of the {tensor.numel()} values of {name} are not finite; give weights from before "
+                "the training failed"
+            )
 
 
 def convert(original: str | Path, target: str | Path, **options: Any) -> Path:
@@ -199,7 +211,8 @@ def save_plain(weights: str | Path, target: str | Path) -> None:
     The tools of MONAI's model zoo need this form, as they load the whole file; `load_weights` reads both.
     """
     saved, target = read_checkpoint(weights), Path(target)
-    target.with_suffix(".json").write_text(json.dumps(saved["record"]), encoding="utf-8")
+    with written_atomically(target.with_suffix(".json")) as part:
+        part.write_text(json.dumps(saved["record"]), encoding="utf-8")
     save_atomically(saved["model"], target)
 
 

@@ -14,6 +14,8 @@ from pssr2_monai.images.files import files_of_image, is_zarr, list_images
 from pssr2_monai.images.writer import part_path, remove, written_atomically
 
 FOLDER_JOURNAL = ".restoring.json"
+FOLDER_PARTS = ("settings", "sources", "replaced")
+LONGEST_LINE = 2**20  # characters; a record has some thousand
 ZARR_METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
 
@@ -31,10 +33,13 @@ class Journal:
         self.path = path
         self.done: dict[str, list[range]] = {}
         expected = json.dumps(settings, sort_keys=True)
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        if not is_leftover(path):
+            remove(path)
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         complete = text[: text.rfind("\n") + 1]  # what follows the last line break was cut off
         if not complete:
-            path.write_text(expected + "\n", encoding="utf-8")
+            remove(path)
+            self._append(expected)
             return
         if len(complete) < len(text):
             os.truncate(path, len(complete.encode("utf-8")))
@@ -42,16 +47,24 @@ class Journal:
         if begun != expected:
             raise InputError(
                 f"{path}: a restoring of other settings, or of the input as it was before, was interrupted here; "
-                f"{_advice(json.loads(begun))}"
+                f"{_advice(begun_settings(path))}"
             )
-        for line in lines:
-            column, first, stop = line.rsplit(" ", 2)
-            self._add(column, range(int(first), int(stop)))
+        try:
+            for line in lines:
+                column, first, stop = line.rsplit(" ", 2)
+                self._add(column, range(int(first), int(stop)))
+        except ValueError:
+            raise InputError(f"{path}: line {line[:80]!r} is damaged; delete the file to restore from the start") from None
 
     def note(self, column: str, rows: range) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{column} {rows.start} {rows.stop}\n")
+        self._append(f"{column} {rows.start} {rows.stop}")
         self._add(column, rows)
+
+    def _append(self, line: str) -> None:
+        # A link that others have put here meanwhile is not followed.
+        number = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        with os.fdopen(number, "a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
 
     def missing(self, column: str, size: int) -> list[range]:
         """The rows of a column of this size that are not yet written."""
@@ -72,12 +85,25 @@ class Journal:
 
 
 def begun_settings(path: Path) -> dict[str, Any]:
-    """The settings of a journal; empty where there is no journal, or its first line was cut off."""
-    if not path.exists():
+    """The settings of a journal; empty where there is no journal, or its first line was cut off or is none of ours."""
+    if not is_leftover(path):
         return {}
-    with path.open(encoding="utf-8") as file:
-        line = file.readline()
-    return dict(json.loads(line)) if line.endswith("\n") else {}
+    with path.open(encoding="utf-8", errors="replace") as file:
+        line = file.readline(LONGEST_LINE)
+    settings = _json(line) if line.endswith("\n") else {}
+    return settings if isinstance(settings, dict) else {}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether an earlier run has left this, an unfinished output or a journal: a link may lead out of the folder."""
+    return not path.is_symlink() and (path.is_file() or path.is_dir())
 
 
 def journal_of(target: Path) -> Path:
@@ -86,12 +112,15 @@ def journal_of(target: Path) -> Path:
 
 
 def was_finished(target: Path) -> bool:
-    """Whether an output was completed by a run that was killed before it could remove its journal."""
-    notes = journal_of(target)
-    if not target.exists() or not notes.exists() or part_path(target).exists():
+    """Whether an output may be of a run that was killed before it could remove its journal.
+
+    It is if the settings of the journal are those of the run that asks; see ``FileRestorer.is_finished``.
+    """
+    begun = begun_settings(journal_of(target))
+    if not begun or not target.exists() or is_leftover(part_path(target)):
         return False
     # A run that was to replace this file has noted its state, which a completed output does not have.
-    return begun_settings(notes).get("replaced") != fingerprint(target)
+    return begun.get("replaced") != fingerprint(target)
 
 
 class FolderJournal:
@@ -108,8 +137,10 @@ class FolderJournal:
         self._settings = json.loads(json.dumps({**settings, "overwrite": overwrite}))
         self._sources: dict[str, Any] = {}
         self._replaced: dict[str, Any] = {}
-        if self.path.is_file():
-            begun = json.loads(self.path.read_text(encoding="utf-8"))
+        if is_leftover(self.path):
+            begun = _json(self.path.read_text(encoding="utf-8", errors="replace")) if self.path.is_file() else None
+            if not isinstance(begun, dict) or not all(isinstance(begun.get(name), dict) for name in FOLDER_PARTS):
+                raise InputError(f"{self.path}: is not the journal of a restoring; delete it")
             if begun["settings"] == self._settings:
                 self._sources, self._replaced = begun["sources"], begun["replaced"]
             elif not overwrite:
@@ -123,7 +154,7 @@ class FolderJournal:
 
     def finished(self, source: Path, target: Path) -> bool:
         """Whether the interrupted run has written this file already, from the source as it is now."""
-        if target not in self or not target.exists() or self._replaced[target.name] == fingerprint(target):
+        if target not in self or not target.exists() or self._replaced.get(target.name) == fingerprint(target):
             return False
         unchanged: bool = self._sources[target.name] == fingerprint(source)
         if not unchanged and not self._overwrite:

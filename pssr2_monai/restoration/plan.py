@@ -30,7 +30,7 @@ from pssr2_monai.restoration.estimate import (
 from pssr2_monai.restoration.inferer import INT8, SeamlessInferer
 from pssr2_monai.restoration.journal import FolderJournal, begun_settings, fingerprint, journal_of, was_finished
 from pssr2_monai.restoration.options import RestoreOptions, merge_options
-from pssr2_monai.restoration.restore_file import check_frames, network_settings
+from pssr2_monai.restoration.restore_file import FileRestorer, check_frames, network_settings
 
 logger = logging.getLogger(__name__)
 MapsOf = Callable[[LazyImage, Output], Sequence[Output]]  # written next to the output: ``fidelity.maps.map_outputs``
@@ -71,6 +71,14 @@ class PreparedRun(AbstractContextManager["PreparedRun"]):
     def of_files(self, source: str | Path, target: str | Path, maps: MapsOf | None = None) -> PreparedRun:
         """This run for a file or a folder, whose targets are matched and whose images are opened and checked."""
         pairs, files = _matched_files(source, target, self.record, self.inferer, self.options, self.journal, maps)
+        restorer = FileRestorer(self.network, self.record, self.inferer, self.options.overwrite)
+        for file in files:
+            output = file.output.path.absolute()
+            if output.exists() and not (self.options.overwrite or restorer.is_finished(file.image, output, file.state)):
+                raise InputError(
+                    f"{output}: exists already, and {journal_of(output).name} is not of this run; give another output, "
+                    "or ask to overwrite it"
+                )
         return replace(self, pairs=tuple(pairs), files=tuple(files))
 
     def __exit__(self, *_: object) -> None:

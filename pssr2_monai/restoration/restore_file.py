@@ -22,12 +22,20 @@ from pssr2_monai.errors import InputError, causes
 from pssr2_monai.images.axes import Frames, frames_of, is_volume, scaled_pixel_size, scaled_shape
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.windows import fit_image_intensity
-from pssr2_monai.images.writer import Writer, create_writer, part_path, remove
+from pssr2_monai.images.writer import Writer, check_free, create_writer, part_path, remove
 from pssr2_monai.networks.record import Record
 from pssr2_monai.progress import Progress
 from pssr2_monai.restoration.engines import Engine, WorkerNetwork, one_at_a_time
 from pssr2_monai.restoration.inferer import SeamlessInferer
-from pssr2_monai.restoration.journal import Journal, Unfinished, begun_settings, fingerprint, journal_of, was_finished
+from pssr2_monai.restoration.journal import (
+    Journal,
+    Unfinished,
+    begun_settings,
+    fingerprint,
+    is_leftover,
+    journal_of,
+    was_finished,
+)
 from pssr2_monai.restoration.layout import Layout, LayoutLimits, layout_of
 from pssr2_monai.restoration.restore_image import ImageRestorer, restore_strip
 
@@ -68,9 +76,6 @@ class FileRestorer:
     def restore(self, image: LazyImage, target: Path, state: list[int] | None = None) -> None:
         """Restore an image, and close it; ``state`` is the ``fingerprint`` of its file when it was opened."""
         target = target.absolute()
-        if was_finished(target) and not self.overwrite:
-            remove(journal_of(target))
-            return
         state = state or fingerprint(image.path)
         halvings = 0
         with image, _full_disk_reported(target):
@@ -95,11 +100,12 @@ class FileRestorer:
         """Restore an image, or what an interrupted run has left of it, with windows that were halved some times."""
         _check_unchanged(image, state)
         notes = journal_of(target)
-        settings, layout = self._settings(image, target, state, halvings)
-        if self.overwrite and was_finished(target) and begun_settings(notes) == settings:
+        if self.is_finished(image, target, state):
             remove(notes)
             return
-        if (self.overwrite and begun_settings(notes) != settings) or not part_path(target).exists():
+        settings, layout = self._settings(image, target, state, halvings)
+        if (self.overwrite and begun_settings(notes) != settings) or not is_leftover(part_path(target)):
+            check_free(target, self.overwrite)
             remove(notes)
             settings, layout = self._settings(image, target, state, halvings)
         scales = fit_image_intensity(image, self.record.intensity, self.record.stack)
@@ -122,6 +128,10 @@ class FileRestorer:
                 writer.abort()
             raise
         remove(notes)
+
+    def is_finished(self, image: LazyImage, target: Path, state: list[int]) -> bool:
+        """Whether a run of the same settings has completed the target, and was killed before it removed its journal."""
+        return was_finished(target) and begun_settings(journal_of(target)) == self._settings(image, target, state, 0)[0]
 
     @cached_property
     def _network_settings(self) -> dict[str, Any]:

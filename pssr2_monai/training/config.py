@@ -26,7 +26,7 @@ from pssr2_monai.training.preset_check import check_data, is_shipped
 from pssr2_monai.training.tensorboard import Writers
 
 # Smallest values of ids that are whole numbers.
-MINIMA = dict.fromkeys(("batch_size", "tile", "val_interval", "log_every", "patience"), 1)
+MINIMA = dict.fromkeys(("batch_size", "tile", "val_interval", "log_every", "patience", "bad_steps"), 1)
 MINIMA |= dict.fromkeys(("val_tiles", "num_workers", "overlap", "guard"), 0)
 _TRANSFORMS = "(?:train|validate)#preprocessing#transforms#"
 _METRIC = (
@@ -219,6 +219,7 @@ SECTIONS = ("network_def", "loss", "optimizer", "crappifier", "intensity")
 PATHS = ("_dir", "_root", "calibration", "scans")  # endings of ids whose values are paths
 # Ids that do not change what is learnt.
 MACHINERY = {
+    "bad_steps",
     "checkpoint_every",
     "compile",
     "log_every",

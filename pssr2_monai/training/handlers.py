@@ -1,4 +1,4 @@
-"""Handlers that Ignite and MONAI lack: draws by epoch, clipping, a schedule by progress, progress lines, a profile.
+"""Handlers that Ignite and MONAI lack: draws by epoch, a schedule by progress, progress lines, a profile.
 
 Each has ``attach(trainer)``, as theirs have, and ``state_dict`` and ``load_state_dict`` where a resumed run needs them.
 The config lists them in ``train#handlers``; handlers of one event run in the order of that list.
@@ -25,7 +25,7 @@ from tqdm import tqdm
 from pssr2_monai.data.batches import TileLoader
 from pssr2_monai.errors import InputError
 from pssr2_monai.machine import profiled
-from pssr2_monai.training.distributed import from_first, on_any
+from pssr2_monai.training.distributed import from_first
 
 LINE_SECONDS = 30.0  # between two lines at most, without a terminal
 UNLIMITED_EPOCHS = 1_000_000  # stands for no bound of epochs, for which Ignite wants a number
@@ -68,48 +68,6 @@ class EpochDraws:
         self.dataset.set_epoch(state.epoch)
         if isinstance(state.dataloader, TileLoader):
             state.dataloader.begin_epoch(state.epoch, state.iteration % state.epoch_length)  # as far as it was trained
-
-
-class ClipGradients:
-    """Scales the gradient down to a norm of at most ``max_norm``; one odd tile must not throw the weights off."""
-
-    def __init__(self, parameters: Any, max_norm: float) -> None:
-        self.parameters = list(parameters)
-        self.max_norm = max_norm
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        scaler = getattr(engine, "scaler", None)
-        if scaler is not None:
-            scaler.unscale_(engine.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
-
-
-class FiniteLoss:
-    """Stops a training whose loss is not finite any more: it would learn nothing from there.
-
-    Args:
-        every: steps between two checks, each of which waits for the device.
-
-    Raises:
-        InputError: naming the epoch and what may help.
-    """
-
-    def __init__(self, every: int = 1) -> None:
-        self.every = every
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.every), self)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        if on_any(not math.isfinite(engine.state.output["loss"].detach())):
-            raise InputError(
-                f"epoch {engine.state.epoch}: the loss is not finite; use a smaller lr, or precision 'float32' if it "
-                "happens at once"
-            )
 
 
 @dataclass(eq=False)
@@ -290,7 +248,7 @@ class TrainingProgress:
         shown = [f"{name} {validated[name]:.4f}" for name in self.metrics if name in validated]
         shown.append(f"lr {self.schedule.optimizer.param_groups[0]['lr']:.1e}")
         planned = f"/{state.max_epochs}" if (state.max_epochs or 0) < UNLIMITED_EPOCHS else ""
-        words = [f"epoch {state.epoch}{planned}", f"loss {torch.stack(self._losses).mean():.4f}", *shown]
+        words = [f"epoch {state.epoch}{planned}", f"loss {torch.stack(self._losses).nanmean():.4f}", *shown]
         self._close()
         self._last_line = self.clock()
         self.logger.info(" | ".join([*words, f"{rate:.1f} tiles/s", f"{self.time_left(engine)} left"]))

@@ -124,7 +124,7 @@ class LiveTraining:
             images = self._images(evaluator)
             self._images_due = now + (self.clock() - now) / IMAGES_SHARE
         if self._losses:
-            self._loss = float(torch.stack(self._losses).mean())
+            self._loss = float(torch.stack(self._losses).nanmean())
             self._losses.clear()
         state = trainer.state
         self._shown = self.clock()

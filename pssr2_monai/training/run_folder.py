@@ -48,6 +48,8 @@ class RunFolder:
         if parts:
             raise InputError(f"{parts[0]}: is in the way of what a training writes; move it, or give another folder")
         check_folder(self.folder)
+        if (self.folder / LOCK).is_symlink():
+            raise InputError(f"{self.folder / LOCK}: is a link, which a training does not follow; delete it")
         self._created = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         lock = FileLock(self.folder / LOCK, timeout=0, thread_local=False)
         try:

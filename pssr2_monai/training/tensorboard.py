@@ -75,7 +75,7 @@ class Scalars:
             self._write_loss(engine)
 
     def _write_loss(self, engine: Engine) -> None:
-        self.writer.train.add_scalar("loss", float(torch.stack(self._losses).mean()), engine.state.iteration)
+        self.writer.train.add_scalar("loss", float(torch.stack(self._losses).nanmean()), engine.state.iteration)
         self._losses.clear()
 
     def _end_epoch(self, engine: Engine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pssr2_monai.evaluation.evaluate import evaluate
+from pssr2_monai.evaluation.evaluate import _write, evaluate
 from pssr2_monai.evaluation.report import BOX_METRICS, box_plots, comparison_picture, error_colours, page
 from pssr2_monai.images.pictures import to_image
 
@@ -117,6 +118,19 @@ def test_odd_names_and_missing_figures(evaluated: tuple[dict, dict[str, Path], P
     assert not _Reader(text).open
 
 
+@pytest.mark.trust
+def test_names_of_images_are_no_formulas_in_the_table(
+    evaluated: tuple[dict, dict[str, Path], Path], tmp_path: Path
+) -> None:
+    result, pictures, _ = evaluated
+    _write(json.loads(json.dumps(result).replace("cell_2.png", "=1+1.png")), pictures, tmp_path)
+    with (tmp_path / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        names = {row["image"] for row in csv.DictReader(file)}
+    assert "'=1+1.png" in names
+    assert not [name for name in names if name.startswith("=")]
+
+
+@pytest.mark.trust
 def test_text_from_files_is_escaped_wherever_it_stands(evaluated: tuple[dict, dict[str, Path], Path]) -> None:
     """Names of images and weights, the title, headlines and the record may hold anything."""
     script = "<script>alert('1')</script>"

@@ -356,6 +356,27 @@ def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["a.zarr", "a.zarr/new"]
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.zarr", "a.png"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_link_in_place_of_an_unfinished_output_is_not_followed(name: str, resume: bool, tmp_path: Path) -> None:
+    victim, image = tmp_path / "victim", np.full((20, 30), 5, np.uint8)
+    if name.endswith("zarr"):
+        victim.mkdir()
+        (victim / "0").write_text("kept")
+    else:
+        victim.write_text("kept")
+    (tmp_path / f"{name}.part").symlink_to(victim)
+    target = tmp_path / name
+    with create_writer(target, shape=(20, 30), dtype=np.uint8, axes="YX", pixel_size={}, resume=resume) as writer:
+        writer.write([slice(None)] * 2, image)
+    assert (victim / "0" if victim.is_dir() else victim).read_text() == "kept"
+    with open_image(target) as written:
+        np.testing.assert_array_equal(written.read(), image)
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.trust
 def test_removing_a_link_keeps_what_it_points_to(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "folder")

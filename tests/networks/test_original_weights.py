@@ -101,6 +101,7 @@ class Trap:
         return (Path.touch, (self.mark,))
 
 
+@pytest.mark.trust
 @pytest.mark.parametrize("by_torch", [True, False])
 def test_pickled_objects_are_never_run(tmp_path: Path, by_torch: bool) -> None:
     mark = tmp_path / "executed"

@@ -193,6 +193,7 @@ def _command(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     return lines[0]
 
 
+@pytest.mark.trust
 @pytest.mark.parametrize("network", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_network_is_refused(network: dict[str, Any], save: Callable[..., Path], watched: Path) -> None:
     path = save(network=network)
@@ -201,6 +202,7 @@ def test_a_hostile_network_is_refused(network: dict[str, Any], save: Callable[..
     assert not (watched / "ran").exists()
 
 
+@pytest.mark.trust
 @pytest.mark.parametrize("name", ["transform that calls", "folder with a hubconf", "address for a registered network"])
 def test_every_command_refuses_a_hostile_network(
     name: str, save: Callable[..., Path], watched: Path, capsys: pytest.CaptureFixture[str]
@@ -218,6 +220,7 @@ def test_every_command_refuses_a_hostile_network(
     assert not (watched / "ran").exists()
 
 
+@pytest.mark.trust
 def test_control_characters_of_a_record_are_not_printed(
     save: Callable[..., Path], watched: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -225,6 +228,7 @@ def test_control_characters_of_a_record_are_not_printed(
     assert r"\x1b[2J\ud800" in _command(capsys, "export", path, "exported.ts")
 
 
+@pytest.mark.trust
 @pytest.mark.parametrize("noise", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_noise_is_refused(noise: dict[str, Any], save: Callable[..., Path], watched: Path) -> None:
     for crappifier in (noise, {"_target_": "Crappify", "scale": 2, "noises": [noise]}):
@@ -235,6 +239,7 @@ def test_a_hostile_noise_is_refused(noise: dict[str, Any], save: Callable[..., P
     assert not (watched / "ran").exists()
 
 
+@pytest.mark.trust
 def test_evaluate_refuses_a_hostile_noise(
     save: Callable[..., Path], watched: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -328,6 +333,7 @@ def _is_refused_in_one_line(path: Path) -> str:
     return message
 
 
+@pytest.mark.trust
 @pytest.mark.parametrize("state", MALFORMED.values(), ids=MALFORMED.keys())
 def test_a_malformed_record_is_one_line_that_names_the_file(state: Any, tmp_path: Path) -> None:
     torch.save({"model": {}, "record": state}, tmp_path / "model.pt")
@@ -336,6 +342,7 @@ def test_a_malformed_record_is_one_line_that_names_the_file(state: Any, tmp_path
         same_training(state, Record({}, 2).state_dict())
 
 
+@pytest.mark.trust
 @pytest.mark.parametrize("changed", FIELDS.values(), ids=FIELDS.keys())
 def test_a_field_of_the_wrong_type_is_one_line_that_names_the_file(
     changed: dict[str, Any], save: Callable[..., Path]
@@ -343,6 +350,7 @@ def test_a_field_of_the_wrong_type_is_one_line_that_names_the_file(
     _is_refused_in_one_line(save(**changed))
 
 
+@pytest.mark.trust
 @pytest.mark.parametrize(
     "content",
     [{}, [], [torch.zeros(2)], torch.zeros(2), 3, "text", {"model": {}}, {"model": None, "record": None}, {1: 2}],
@@ -353,6 +361,7 @@ def test_files_of_other_things_are_one_line(content: Any, tmp_path: Path) -> Non
     _is_refused_in_one_line(tmp_path / "model.pt")
 
 
+@pytest.mark.trust
 @pytest.mark.parametrize("model", [None, [], {"x": 1}, {"encoder.0.conv.0.weight": torch.zeros(1)}, torch.zeros(2)])
 def test_weights_that_are_not_a_state_are_one_line(model: Any, save: Callable[..., Path]) -> None:
     path = save()
@@ -383,6 +392,7 @@ record_fields = st.sampled_from(
 )
 
 
+@pytest.mark.trust
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(record_fields, json_values, max_size=4), st.booleans())
 def test_random_content_is_read_or_refused(changed: dict[str, Any], alone: bool) -> None:

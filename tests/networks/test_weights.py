@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -33,6 +35,7 @@ class _Harmful:
         return os.system, ("touch harmed",)
 
 
+@pytest.mark.trust
 @pytest.mark.parametrize(
     ("content", "match"),
     [
@@ -52,6 +55,18 @@ def test_what_is_not_a_file_of_weights_is_refused(content, match: str, tmp_path:
     with pytest.raises(InputError, match=match):
         load_weights(path)
     assert not (tmp_path / "harmed").exists()
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(value: float, tmp_path: Path) -> None:
+    network = ResUNet(channels=[8, 16], depth=1)
+    record = Record({"_target_": "ResUNet", "channels": [8, 16], "depth": 1}, 4)
+    name = next(name for name, tensor in network.state_dict().items() if tensor.ndim == 4)
+    network.state_dict()[name].view(-1)[:2] = value
+    save_atomically({"model": network.state_dict(), "record": record.state_dict()}, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=rf"model\.pt: 2 of the \d+ values of {re.escape(name)} are not finite"):
+        load_weights(tmp_path / "model.pt")
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

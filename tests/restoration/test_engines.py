@@ -233,6 +233,7 @@ def test_each_worker_takes_a_gpu_of_its_own(three_gpus: None, tmp_path: Path) ->
     assert engines.own_gpu(tmp_path) == 1
 
 
+@pytest.mark.trust
 def test_a_link_in_place_of_a_lock_file_is_not_followed(three_gpus: None, tmp_path: Path) -> None:
     victim = tmp_path / "thesis.txt"
     victim.write_text("years of work")

@@ -21,7 +21,7 @@ from pssr2_monai.cli.main import main
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.omezarr import OmeZarrWriter
 from pssr2_monai.images.image import open_image
-from pssr2_monai.images.writer import Writer, write_image
+from pssr2_monai.images.writer import Writer, remove, write_image
 from pssr2_monai.restoration.journal import Unfinished, was_finished
 from pssr2_monai.restoration.restore import restore
 
@@ -234,14 +234,35 @@ def test_a_target_whose_part_was_deleted_does_not_pass_for_finished(
         assert image.shape == (400, 100)
 
 
-def test_a_run_killed_after_its_last_rename_counts_as_finished(scans: Path, weights: Path, tmp_path: Path) -> None:
-    target = tmp_path / "out.tif"
+@pytest.mark.trust
+def test_a_run_killed_after_its_last_rename_counts_as_finished_for_its_own_settings_alone(
+    scans: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, notes, kept = tmp_path / "out.tif", tmp_path / "out.tif.journal", tmp_path / "kept"
+
+    def keep_a_copy(path: Path) -> None:
+        if path == notes and path.exists():
+            shutil.copy(path, kept)
+        remove(path)
+
+    monkeypatch.setattr("pssr2_monai.restoration.restore_file.remove", keep_a_copy)
     restore(scans / "0.tif", target, weights, window=64)
     before = target.read_bytes()
-    (tmp_path / "out.tif.journal").write_text("what the killed run left")
+    for text, options, source in [
+        (kept.read_text(), {"window": 96}, "0.tif"),
+        (kept.read_text(), {"window": 64}, "1.tif"),
+        ("anything", {"window": 64}, "0.tif"),
+        ('{"source": 1}\n', {"window": 64}, "0.tif"),
+        ("[1]\n", {"window": 64}, "0.tif"),
+    ]:
+        notes.write_text(text)
+        with pytest.raises(InputError, match=r"out\.tif: exists already"):
+            restore(scans / source, target, weights, **options)
+        assert notes.exists()
+    shutil.copy(kept, notes)
     assert restore(scans / "0.tif", target, weights, window=64) == [target]
     assert target.read_bytes() == before
-    assert not (tmp_path / "out.tif.journal").exists()
+    assert not notes.exists()
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".ome.zarr"])

@@ -29,6 +29,40 @@ def test_a_line_that_was_cut_off_is_not_taken_for_done(tmp_path: Path) -> None:
     assert Journal(tmp_path / "journal", {"a": 1}).done == {"0.0": [range(12)], "0.2": [range(7, 9)]}
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize("line", ["0.0 1", "0.0 1 x", "\x00", "rows"])
+def test_a_damaged_line_is_refused(line: str, tmp_path: Path) -> None:
+    Journal(tmp_path / "journal", {"a": 1})._append(line)
+    with pytest.raises(InputError, match=r"journal: line .* is damaged; delete the file"):
+        Journal(tmp_path / "journal", {"a": 1})
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "1", '{"settings": {}}', '{"settings": {}, "sources": [], "replaced": 1}'])
+def test_another_file_in_place_of_a_folders_journal_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / ".restoring.json").write_text(text)
+    with pytest.raises(InputError, match="restoring.json: is not the journal of a restoring; delete it"):
+        FolderJournal(tmp_path, {})
+
+
+@pytest.mark.trust
+def test_a_link_in_place_of_a_journal_is_not_followed(tmp_path: Path) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "journal"
+    for text in (None, '{"a": 1}\n'):  # to nothing, and to the beginning of a journal
+        if text is not None:
+            victim.write_text(text)
+        path.unlink(missing_ok=True)
+        path.symlink_to(victim)
+        journal = Journal(path, {"a": 1})
+        journal.note("0.0", range(3))
+        assert not path.is_symlink()
+        assert (victim.read_text() if text else victim.exists()) == (text or False)
+    path.unlink()
+    path.symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        journal.note("0.0", range(3))  # put there meanwhile
+
+
 def test_a_journal_that_was_not_begun_begins_anew(tmp_path: Path) -> None:
     (tmp_path / "journal").write_text('{"a"')
     assert Journal(tmp_path / "journal", {"a": 1}).done == {}

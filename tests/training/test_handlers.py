@@ -18,9 +18,7 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.machine import TABLE, TRACE
 from pssr2_monai.training.handlers import (
     UNLIMITED_EPOCHS,
-    ClipGradients,
     EpochDraws,
-    FiniteLoss,
     HandlerList,
     ProgressSchedule,
     StepProfile,
@@ -166,13 +164,6 @@ def test_the_dataset_knows_each_epoch() -> None:
     assert dataset.epochs == [1, 2, 3]
 
 
-def test_gradients_are_clipped_to_their_norm() -> None:
-    parameter = torch.nn.Parameter(torch.zeros(2))
-    parameter.grad = torch.tensor([3.0, 4.0])
-    ClipGradients([parameter], max_norm=1.0)(_engine())
-    torch.testing.assert_close(parameter.grad, torch.tensor([0.6, 0.8]), rtol=1e-4, atol=0)
-
-
 def test_progress_is_one_line_an_epoch_off_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
     schedule, engine, evaluator = ProgressSchedule(_optimizer()), _engine(0.25), Engine(lambda engine, batch: None)
     evaluator.state.metrics, evaluator.state.epoch = {"val_psnr": 20.0}, 1  # the second epoch is not validated
@@ -258,14 +249,6 @@ def test_an_error_passes_through_the_progress_and_closes_its_bar(monkeypatch: py
     with pytest.raises(ValueError, match="broken"):
         engine.run([0])
     assert [bar.closed for bar in bars] == [True]
-
-
-def test_a_training_without_a_finite_loss_stops() -> None:
-    engine = _engine(math.nan)
-    FiniteLoss().attach(engine)
-    with pytest.raises(InputError, match="epoch 1: the loss is not finite; use a smaller lr"):
-        engine.run(range(3), max_epochs=2)
-    assert engine.state.iteration == 1
 
 
 def test_a_training_is_profiled_on_demand(hr_folder: Path, tiny_options: dict[str, Any], tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], P
     return write
 
 
+@pytest.mark.trust
 @pytest.mark.parametrize(("content", "config_id", "string"), HOSTILE.values(), ids=HOSTILE.keys())
 def test_what_would_run_is_refused_by_its_id_unless_trusted(
     content: dict[str, Any], config_id: str, string: str, preset: Callable[[Any], Path]
@@ -112,6 +113,7 @@ def test_what_would_run_is_refused_by_its_id_unless_trusted(
     assert read_config(path, trust=True) == content
 
 
+@pytest.mark.trust
 def test_whatever_reads_presets_checks_them(preset: Callable[[Any], Path], hr_folder: Path) -> None:
     path = str(preset({"lr": f"${RUN}"}))
     calls: list[Callable[[], Any]] = [
@@ -166,6 +168,7 @@ def test_classes_of_a_package_that_the_user_names_are_taken(tmp_path: Path, monk
     check_data(tmp_path, content)
 
 
+@pytest.mark.trust
 @pytest.mark.parametrize(
     ("text", "match"), [("[1, 2]", "is not a preset"), ("{", "is not JSON"), ("[" * 100_000, "is not JSON")]
 )
@@ -174,6 +177,7 @@ def test_other_files_are_refused(text: str, match: str, preset: Callable[[Any], 
         config_files("train", str(preset(text)))
 
 
+@pytest.mark.trust
 def test_a_run_is_resumed_with_the_config_that_the_bundle_wrote_alone(
     preset: Callable[[Any], Path], hr_folder: Path, tmp_path: Path
 ) -> None:
@@ -188,6 +192,7 @@ def test_a_run_is_resumed_with_the_config_that_the_bundle_wrote_alone(
     assert not Path("ran").exists()
 
 
+@pytest.mark.trust
 def test_a_device_is_data_and_nothing_that_looks_like_it(tmp_path: Path) -> None:
     for device in ("cpu", "cuda:1"):
         check_data(tmp_path / "config.json", {"device": f"$torch.device('{device}')"})

@@ -70,6 +70,16 @@ def test_what_is_in_the_way_is_named_before_any_work(name: str, hr_folder: Path,
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.trust
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("kept")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(InputError, match=r"\.lock: is a link"):
+        RunFolder(tmp_path / "run").take()
+    assert (tmp_path / "victim").read_text() == "kept"
+
+
 def test_a_read_only_folder_is_refused(hr_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
     with pytest.raises(InputError, match=r"run: cannot be written to \(Permission denied\)"):

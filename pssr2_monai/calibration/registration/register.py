@@ -15,7 +15,7 @@ from pssr2_monai.calibration.real_pairs import lr_path
 from pssr2_monai.calibration.registration.alignment import MIN_SCORE, Alignment, align, check_fields, farthest_corner
 from pssr2_monai.calibration.registration.matching import MODELS
 from pssr2_monai.data.pairs import Sheet, sheets_of
-from pssr2_monai.errors import InputError, check_folder
+from pssr2_monai.errors import InputError, cell, check_folder
 from pssr2_monai.images.axes import frames_of
 from pssr2_monai.images.files import stem_of
 from pssr2_monai.images.image import LazyImage, open_image
@@ -50,7 +50,7 @@ class Registered:
         numbers |= {"rotation": alignment.rotation, "ratio": alignment.ratio, "disagreement": self.disagreement}
         matrix = {f"matrix_{row}{column}": alignment.matrix[row, column] for row in range(2) for column in range(3)}
         return {
-            "name": self.name,
+            "name": cell(self.name),
             "kept": "yes" if self.kept else "no",
             **{key: f"{number:.4f}" for key, number in numbers.items()},
             "lr_y": window.y,
