@@ -30,7 +30,7 @@ def train(*, dry_run: bool = False, **options: Any) -> Answer:
         plan = plan_training(**options)
         return Answer(str(plan), plan)
     weights = train(**options)
-    files = {"last": "last.pt", "config": "config.json", "tensorboard": "tensorboard"}
+    files = {"last": "last.pt", "config": "config.json", "record": "run.json", "tensorboard": "tensorboard"}
     paths = {name: Path(options["out"]) / file for name, file in files.items()}
     return Answer(str(weights), {"weights": weights, **paths})
 

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from pssr2_monai.errors import InputError, check_folder
 from pssr2_monai.images.writer import written_atomically
 from pssr2_monai.training.checkpoints import BEST, LAST
+from pssr2_monai.training.run_record import RUN
 
 CONFIG, TENSORBOARD, LOCK = "config.json", "tensorboard", ".lock"
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class RunFolder:
         """
         if self._lock is not None or idist.get_rank() > 0:
             return
-        parts = [self.folder / name for name in (BEST, LAST, CONFIG) if (self.folder / name).is_dir()]
+        parts = [self.folder / name for name in (BEST, LAST, CONFIG, RUN) if (self.folder / name).is_dir()]
         parts += [self.folder / TENSORBOARD] if (self.folder / TENSORBOARD).is_file() else []
         if parts:
             raise InputError(f"{parts[0]}: is in the way of what a training writes; move it, or give another folder")
@@ -76,7 +77,8 @@ class RunFolder:
                 path.rmdir()
         self._created = []
 
-    def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the config that a resumed training is started with."""
-        with written_atomically(self.folder / CONFIG) as part:
-            part.write_text(json.dumps({**config, "resume": None}, indent=4, default=str), encoding="utf-8")
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write the record of the training, and its config, which a resumed training is started with."""
+        for name, content in ((RUN, record), (CONFIG, record["config"])):
+            with written_atomically(self.folder / name) as part:
+                part.write_text(json.dumps(content, indent=4, default=str), encoding="utf-8")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ignite.engine import Events
@@ -23,6 +24,7 @@ from pssr2_monai.training.config import MACHINERY, check_overrides, config_files
 from pssr2_monai.training.handlers import UNLIMITED_EPOCHS
 from pssr2_monai.training.live import LiveTraining
 from pssr2_monai.training.run_folder import CONFIG, TENSORBOARD
+from pssr2_monai.training.run_record import RUN, read_run, report_differences, run_record
 from pssr2_monai.training.start import check_fit, with_settings
 
 # Ids that may change in a resumed training; all others stay what they were at its start.
@@ -41,6 +43,7 @@ def train(
     epochs: int | None = None,
     minutes: float | None = None,
     resume: bool = False,
+    repeat: str | Path | None = None,
     trust: bool = False,
     live: LiveTraining | None = None,
     **overrides: Any,
@@ -49,8 +52,8 @@ def train(
 
     Args:
         data: folder of high-resolution images.
-        out: folder for the weights (``model.pt``), the state to resume from (``last.pt``), the merged config and the
-            TensorBoard files.
+        out: folder for the weights (``model.pt``), the state to resume from (``last.pt``), the merged config, a record
+            of all that the training depends on (``run.json``) and the TensorBoard files.
         preset: presets merged over the training config, in turn: names or JSON files; in a string, separated by commas.
         scans: folder of noisy scans that are to be restored: contrast and noises are fitted to them and written into
             ``out`` (``scans.json``, with report and picture).
@@ -61,7 +64,9 @@ def train(
         minutes: stop after so many minutes, including those before an interruption.
         resume: resume the training in ``out`` from its ``last.pt``, with its own config, on ``data``; to the end that
             it was started with, or to other ``epochs`` or ``minutes``.
-        trust: let preset files, and the config of a resumed training, hold expressions and classes that are not
+        repeat: the ``run.json`` of an earlier training: train with its config again, and report which images,
+            versions and devices are others now. On the same ones, a training that epochs ended gives the same weights.
+        trust: let preset files, and the config of a resumed or repeated training, hold expressions and classes that are not
             registered: they are then programs.
         live: shows the training meanwhile, and can stop it.
         **overrides: any other id of the config: ``scale``, ``tile``, ``batch_size``, ``lr``, ``seed``; nested ones as
@@ -81,21 +86,25 @@ def train(
     """
     out = Path(out).absolute()
     overrides |= {name: value for name, value in {"scans": scans, "start": start}.items() if value is not None}
-    options: dict[str, Any] = {"preset": preset, "epochs": epochs, "minutes": minutes, "resume": resume, "trust": trust}
-    workflow = training_workflow(data, out, **options, **overrides)
-    _run(workflow, live)
+    options: dict[str, Any] = {"preset": preset, "epochs": epochs, "minutes": minutes, "resume": resume}
+    workflow = training_workflow(data, out, **options, repeat=repeat, trust=trust, **overrides)
+    _run(workflow, live, None if repeat is None else read_run(repeat, trust))
     return out / BEST
 
 
-def _run(workflow: ConfigWorkflow, live: LiveTraining | None) -> None:
+def _run(workflow: ConfigWorkflow, live: LiveTraining | None, earlier: Mapping[str, Any] | None = None) -> None:
     parts, config = workflow.parser.get_parsed_content, workflow.parser.get()
     with plain_errors(), ExitStack() as held:
         workflow.initialize()
         held.callback((folder := parts("run_folder")).release)
         folder.take()
-        parts("lists")  # reads every image's header, so that errors come before any work
+        lists = parts("lists")  # reads every image's header, so that errors come before any work
+        sheets = [sheet.files for tiles in (lists.training, lists.validation) for sheet in tiles.sheets]
+        record = run_record(config, parts("device"), sheets)
+        if earlier is not None:
+            report_differences(earlier, record)
         # After the state was loaded: a training that cannot be resumed keeps its config.
-        parts("train#trainer").add_event_handler(Events.STARTED, lambda _: folder.write_config(config))
+        parts("train#trainer").add_event_handler(Events.STARTED, lambda _: folder.write(record))
         if live is not None:
             live.attach(*map(parts, LIVE_IDS))
         workflow.run()
@@ -110,6 +119,7 @@ def training_workflow(
     epochs: int | None = None,
     minutes: float | None = None,
     resume: bool = False,
+    repeat: str | Path | None = None,
     trust: bool = False,
     **overrides: Any,
 ) -> ConfigWorkflow:
@@ -123,10 +133,16 @@ def training_workflow(
         bounds = {"minutes": minutes, "epochs": epochs}
         listed = ", ".join(f"{name} {value:g}" for name, value in bounds.items() if value is not None)
         raise UsageError(f"{listed}: a training takes more than 0 minutes and at least 1 epoch")
+    if resume and repeat is not None:
+        raise UsageError("repeat: a training is resumed or repeated; leave one of them out")
     if resume:
         files = _files_to_resume(out, preset, overrides, trust)
     elif (out / LAST).is_file():
         raise InputError(f"{out}: holds a training already; add --resume to resume it, or give another folder")
+    elif repeat is not None:
+        _check_unchanged(preset, overrides, "repeated")
+        files = []
+        overrides["start_settings"] = False  # the config has them
     else:
         files = config_files("train", preset, trust)
     if "device" in overrides and str(overrides["device"])[:1] not in tuple("$@%"):
@@ -147,7 +163,7 @@ def training_workflow(
         chosen["calibration"] = str(calibrated[-1].with_suffix(".png"))
     ends = {"minutes": None} if resume and epochs is not None and minutes is None else {}
     overrides |= ends | {key: value for key, value in chosen.items() if value is not None}
-    with plain_errors(), with_settings(files, overrides) as merged:
+    with plain_errors(), _recorded_config(repeat, trust) as recorded, with_settings(files or recorded, overrides) as merged:
         check_overrides(merged, overrides)
         workflow = ConfigWorkflow(
             config_file=merged,
@@ -201,14 +217,28 @@ def _files_to_resume(
         raise InputError(
             f"{out}: holds no {LAST} to resume from; train without --resume, or give that training's folder"
         )
+    _check_unchanged(preset, overrides, "resumed")
+    read_config(out / CONFIG, trust)
+    return [str(out / CONFIG)]
+
+
+def _check_unchanged(preset: str | Sequence[str] | None, overrides: Mapping[str, Any], how: str) -> None:
     changed = sorted(overrides.keys() - RESUMABLE) + (["preset"] if preset else [])
     if changed:
         raise InputError(
-            f"--{changed[0]}: a resumed training keeps what it was started with; leave it out "
+            f"--{changed[0]}: a {how} training keeps what it was started with; leave it out "
             f"({', '.join(sorted(RESUMABLE))} may change), or start another training"
         )
-    read_config(out / CONFIG, trust)
-    return [str(out / CONFIG)]
+
+
+@contextmanager
+def _recorded_config(repeat: str | Path | None, trust: bool) -> Iterator[list[str]]:
+    """The config of an earlier training as a file, which is what MONAI reads."""
+    with TemporaryDirectory(prefix="pssr2-repeat") as folder:
+        file = Path(folder) / CONFIG
+        if repeat is not None:
+            file.write_text(json.dumps(read_run(repeat, trust)["config"]), encoding="utf-8")
+        yield [str(file)]
 
 
 @dataclass(frozen=True)
@@ -272,7 +302,7 @@ def plan_training(data: str | Path, out: str | Path, **options: Any) -> Training
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         device=str(device),
         precision=str(choose_precision(precision, device)).removeprefix("torch."),
-        outputs=tuple(out / name for name in (BEST, LAST, CONFIG, TENSORBOARD)),
+        outputs=tuple(out / name for name in (BEST, LAST, CONFIG, RUN, TENSORBOARD)),
         config=parser.get(),
         **settings,
     )

@@ -171,6 +171,7 @@ def test_train_restore_and_evaluate_from_a_path_with_odd_characters(
         "weights": str(run / "model.pt"),
         "last": str(run / "last.pt"),
         "config": str(run / "config.json"),
+        "record": str(run / "run.json"),
         "tensorboard": str(run / "tensorboard"),
     }
     assert all(Path(str(path)).exists() for path in report.values())
@@ -202,7 +203,7 @@ def test_a_dry_training_reports_the_config_and_the_plan_and_writes_nothing(
     assert (report["training_tiles"], report["validation_tiles"]) == (4 * 3 * 4, 3 * 4)
     assert (report["steps"], report["epochs"], report["minutes"], report["device"]) == (6, 2, None, "cpu")
     assert report["outputs"] == [
-        str(tmp_path / "run" / name) for name in ("model.pt", "last.pt", "config.json", "tensorboard")
+        str(tmp_path / "run" / name) for name in ("model.pt", "last.pt", "config.json", "run.json", "tensorboard")
     ]
     config = report["config"]
     assert isinstance(config, dict)

@@ -31,7 +31,7 @@ def test_a_training_leaves_weights_with_their_record_and_what_tensorboard_shows(
     tiny_weights: Path, hr_folder: Path
 ) -> None:
     run = tiny_weights.parent
-    assert {path.name for path in run.iterdir()} == {"model.pt", "last.pt", "config.json", "tensorboard"}
+    assert {path.name for path in run.iterdir()} == {"model.pt", "last.pt", "config.json", "run.json", "tensorboard"}
     network, record = load_weights(tiny_weights)
     assert network(torch.rand(1, 1, 9, 11)).shape == (1, 1, 36, 44)
     assert record.network["channels"] == [8, 16]
