@@ -199,7 +199,7 @@ def _cautions(result: Mapping[str, Any], count: int) -> list[str]:
             "All samples are frames or blocks of one file and resemble each other: the intervals are too narrow."
         )
     raw, fitted = (_number(result["mean"]["model"][name]) for name in ("psnr", "psnr_fitted"))
-    if fitted - raw > SHIFT_DB and result["settings"]["normalise"] == "least_squares":
+    if np.inf > fitted - raw > SHIFT_DB and result["settings"]["normalise"] == "least_squares":
         reason = "" if is_crappified else ", since they keep the grey levels of the scans"
         cautions.append(
             f"Brightness or contrast of the restored images differ from HR's{reason}: fitting them brings "

@@ -181,6 +181,9 @@ def test_cautions_about_what_a_reader_should_know() -> None:
     assert verdict(result).cautions == ()
     result["mean"]["model"]["psnr_fitted"] = 4.0
     assert "differ from HR's, since they keep the grey levels of the scans: fitting" in verdict(result).cautions[0]
+    result["mean"]["model"]["psnr_fitted"] = float("inf")  # of flat images
+    assert verdict(result).cautions == ()
+    result["mean"]["model"]["psnr_fitted"] = 4.0
     result["settings"]["input"] = "crappified HR images"
     result["samples"] = [{}]
     result["against"]["bicubic"]["frc_resolution"] = {"mean": 1.0, "interval": (0.5, 1.5), "p": 0.01, "images": 8}
