@@ -34,7 +34,7 @@ EVERYWHERE = """\
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command; the exit status is 0, 1 where it failed, 2 where the command line is wrong, 130 for Ctrl-C, 143 for SIGTERM."""
+    """Run one command; its exit status is 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C and 143 for SIGTERM."""
     # Two threads that spin while they wait take each other's core; torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # What torch's profiler logs about itself helps nobody.

@@ -40,7 +40,9 @@ class TileSampler(DistributedSampler):
 
 
 class TileLoader(DataLoader):
-    """MONAI's loader for tiles, whose workers leave Ctrl-C and SIGTERM to the training and need no ``if __name__ == "__main__"``.
+    """MONAI's loader for tiles, whose workers leave Ctrl-C and SIGTERM to the training.
+
+    They need no ``if __name__ == "__main__"``.
 
     Args:
         dataset: a ``TileDataset``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -307,9 +308,9 @@ def target_files(
         )
     else:
         pairs = [(source, target / written_name(source, format))]
-    outputs = [output for _, output in pairs]
+    outputs = Counter(output for _, output in pairs)
     for file, output in pairs:
-        if outputs.count(output) > 1:
+        if outputs[output] > 1:
             raise InputError(
                 f"{file.name}: another image of the folder would also be written to {output.name}; rename one of them"
             )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.files import files_of_image, is_zarr, list_images
@@ -54,7 +57,8 @@ class Journal:
                 column, first, stop = line.rsplit(" ", 2)
                 self._add(column, range(int(first), int(stop)))
         except ValueError:
-            raise InputError(f"{path}: line {line[:80]!r} is damaged; delete the file to restore from the start") from None
+            message = f"{path}: line {line[:80]!r} is damaged; delete the file to restore from the start"
+            raise InputError(message) from None
 
     def note(self, column: str, rows: range) -> None:
         self._append(f"{column} {rows.start} {rows.stop}")
@@ -82,6 +86,31 @@ class Journal:
             else:
                 merged.append(part)
         self.done[column] = merged
+
+
+@contextmanager
+def held(target: Path) -> Iterator[None]:
+    """Hold an output, so that a second run does not write into the same unfinished file.
+
+    The lock, ``stack.tif.lock``, is the operating system's: it ends with the process, however that ends.
+    """
+    path = part_path(target).with_suffix(".lock")
+    if path.is_symlink():
+        path.unlink()
+    lock = FileLock(path, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise Unfinished(f"{target}: another run is restoring it; wait for its end, or give another output") from None
+    except NotImplementedError:
+        yield  # this file system has no locks
+        return
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        lock.release()
 
 
 def begun_settings(path: Path) -> dict[str, Any]:

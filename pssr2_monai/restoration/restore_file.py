@@ -32,6 +32,7 @@ from pssr2_monai.restoration.journal import (
     Unfinished,
     begun_settings,
     fingerprint,
+    held,
     is_leftover,
     journal_of,
     was_finished,
@@ -78,7 +79,7 @@ class FileRestorer:
         target = target.absolute()
         state = state or fingerprint(image.path)
         halvings = 0
-        with image, _full_disk_reported(target):
+        with image, _full_disk_reported(target), held(target):
             while True:
                 try:
                     self._restore(image, target, state, halvings)

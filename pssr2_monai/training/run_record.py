@@ -58,10 +58,7 @@ def hash_of(path: Path, sampled_bytes: int = SAMPLED_BYTES) -> str:
 
     Of files above ``sampled_bytes``, the size and pieces that are spread over them are hashed.
     """
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-    else:
-        files = files_of_image(path)
+    files = sorted(filter(Path.is_file, path.rglob("*"))) if path.is_dir() else files_of_image(path)
     if files == [path]:
         return _hash_of_file(path, sampled_bytes)
     root = path if path.is_dir() else path.parent
@@ -126,7 +123,7 @@ def report_differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> li
         lines += [f"{key} images {kind}: {first_names(names)}" for kind, names in kinds.items() if names]
     for name in ENVIRONMENT:
         before, after = (_text_by_name(record.get(name), name) for record in (earlier, now))
-        lines += [f"{part}: {before.get(part)}, now {after.get(part)}" for part in after if before.get(part) != after[part]]
+        lines += [f"{part}: {before.get(part)}, now {text}" for part, text in after.items() if before.get(part) != text]
     for line in lines:
         logger.warning("repeat: %s", line)
     if not lines:

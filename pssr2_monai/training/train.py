@@ -66,8 +66,8 @@ def train(
             it was started with, or to other ``epochs`` or ``minutes``.
         repeat: the ``run.json`` of an earlier training: train with its config again, and report which images,
             versions and devices are others now. On the same ones, a training that epochs ended gives the same weights.
-        trust: let preset files, and the config of a resumed or repeated training, hold expressions and classes that are not
-            registered: they are then programs.
+        trust: let preset files, and the config of a resumed or repeated training, hold expressions and classes that are
+            not registered: they are then programs.
         live: shows the training meanwhile, and can stop it.
         **overrides: any other id of the config: ``scale``, ``tile``, ``batch_size``, ``lr``, ``seed``; nested ones as
             ``"train#dataloader#batch_size"``.
@@ -163,7 +163,11 @@ def training_workflow(
         chosen["calibration"] = str(calibrated[-1].with_suffix(".png"))
     ends = {"minutes": None} if resume and epochs is not None and minutes is None else {}
     overrides |= ends | {key: value for key, value in chosen.items() if value is not None}
-    with plain_errors(), _recorded_config(repeat, trust) as recorded, with_settings(files or recorded, overrides) as merged:
+    with (
+        plain_errors(),
+        _recorded_config(repeat, trust) as recorded,
+        with_settings(files or recorded, overrides) as merged,
+    ):
         check_overrides(merged, overrides)
         workflow = ConfigWorkflow(
             config_file=merged,

@@ -265,6 +265,28 @@ def test_a_run_killed_after_its_last_rename_counts_as_finished_for_its_own_setti
     assert not notes.exists()
 
 
+def test_a_second_run_does_not_write_into_the_output_of_the_first(
+    scans: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a lock, one that overwrites with other settings would leave blocks of both."""
+    target, write = tmp_path / "out.tif", Writer.write
+    restore(scans / "0.tif", tmp_path / "straight.tif", weights, window=64)
+    refused: list[str] = []
+
+    def run_another(writer: Writer, *arguments: Any) -> None:
+        if not refused:
+            refused.append("")
+            with pytest.raises(Unfinished, match=r"out\.tif: another run is restoring it; wait for its end"):
+                restore(scans / "0.tif", target, weights, window=96, overwrite=True)
+        write(writer, *arguments)
+
+    monkeypatch.setattr(Writer, "write", run_another)
+    restore(scans / "0.tif", target, weights, window=64)
+    assert refused
+    assert target.read_bytes() == (tmp_path / "straight.tif").read_bytes()
+    assert _names(tmp_path) == ["out.tif", "scans", "straight.tif"]
+
+
 @pytest.mark.parametrize("suffix", [".tif", ".ome.zarr"])
 def test_a_full_disk_is_reported_in_one_line_and_the_run_resumes(
     suffix: str,

@@ -38,7 +38,9 @@ def test_a_damaged_line_is_refused(line: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.trust
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "1", '{"settings": {}}', '{"settings": {}, "sources": [], "replaced": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, "1", '{"settings": {}}', '{"settings": {}, "sources": [], "replaced": 1}']
+)
 def test_another_file_in_place_of_a_folders_journal_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / ".restoring.json").write_text(text)
     with pytest.raises(InputError, match="restoring.json: is not the journal of a restoring; delete it"):

@@ -1,4 +1,4 @@
-"""Trainings that end before their time: without a gain, or by Ctrl-C or SIGTERM, after which they resume where they were."""
+"""Trainings that end before their time: without a gain, or by a signal, after which they resume where they were."""
 
 from __future__ import annotations
 
