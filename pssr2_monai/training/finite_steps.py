@@ -90,7 +90,7 @@ class FiniteSteps:
         for statistic, good in zip(self._statistics, self._good, strict=True):
             good.copy_(torch.where(finite, statistic, good))
             statistic.copy_(good)
-        optimizer = engine.optimizer  # type: ignore[attr-defined]
+        optimizer = engine.optimizer
         if getattr(engine, "scaler", None) is None:  # which would leave it out by itself
             if getattr(optimizer, "_step_supports_amp_scaling", False) and finite.device.type != "mps":
                 optimizer.found_inf = (~finite).float()  # for the device to decide, which need not be waited for
