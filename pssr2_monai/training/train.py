@@ -129,22 +129,19 @@ def training_workflow(
     if overrides.get("scans") is not None:
         overrides["scans"] = str(Path(overrides["scans"]).absolute())
         list_images(overrides["scans"])
-    if (minutes is not None and minutes <= 0) or (epochs is not None and epochs < 1):
-        bounds = {"minutes": minutes, "epochs": epochs}
-        listed = ", ".join(f"{name} {value:g}" for name, value in bounds.items() if value is not None)
-        raise UsageError(f"{listed}: a training takes more than 0 minutes and at least 1 epoch")
+    _check_bounds(epochs, minutes)
     if resume and repeat is not None:
         raise UsageError("repeat: a training is resumed or repeated; leave one of them out")
+    files: list[str] = []
     if resume:
         files = _files_to_resume(out, preset, overrides, trust)
     elif (out / LAST).is_file():
         raise InputError(f"{out}: holds a training already; add --resume to resume it, or give another folder")
-    elif repeat is not None:
-        _check_unchanged(preset, overrides, "repeated")
-        files = []
-        overrides["start_settings"] = False  # the config has them
-    else:
+    elif repeat is None:
         files = config_files("train", preset, trust)
+    else:
+        _check_unchanged(preset, overrides, "repeated")
+        overrides["start_settings"] = False  # the recorded config has them
     if "device" in overrides and str(overrides["device"])[:1] not in tuple("$@%"):
         overrides["device"] = _device(str(overrides["device"]))
     if epochs is None and minutes is not None:
@@ -158,29 +155,31 @@ def training_workflow(
         "minutes": minutes,
         "resume": str(out / LAST) if resume else None,
     }
-    calibrated = [Path(file) for file in files if Path(file).with_suffix(".report.json").is_file()]
-    if calibrated and "calibration" not in overrides:
-        chosen["calibration"] = str(calibrated[-1].with_suffix(".png"))
+    if "calibration" not in overrides:
+        chosen["calibration"] = _calibration_picture(files)
     ends = {"minutes": None} if resume and epochs is not None and minutes is None else {}
     overrides |= ends | {key: value for key, value in chosen.items() if value is not None}
-    with (
-        plain_errors(),
-        _recorded_config(repeat, trust) as recorded,
-        with_settings(files or recorded, overrides) as merged,
-    ):
+    recorded = _recorded_config(repeat, trust)
+    with plain_errors(), recorded as config, with_settings(files or config, overrides) as merged:
         check_overrides(merged, overrides)
-        workflow = ConfigWorkflow(
-            config_file=merged,
-            meta_file=str(bundle_dir() / "configs" / "metadata.json"),
-            logging_file=False,
-            init_id="initialize",
-            run_id="training",
-            final_id="finalize",
-            workflow_type="train",
-            **overrides,
-        )
+        metadata = str(bundle_dir() / "configs" / "metadata.json")
+        steps = {"init_id": "initialize", "run_id": "training", "final_id": "finalize", "workflow_type": "train"}
+        workflow = ConfigWorkflow(merged, meta_file=metadata, logging_file=False, **steps, **overrides)
         check_fit(workflow.parser)
     return workflow
+
+
+def _calibration_picture(files: Sequence[str]) -> str | None:
+    """The picture of the last of the presets that a calibration has written."""
+    calibrated = [Path(file) for file in files if Path(file).with_suffix(".report.json").is_file()]
+    return str(calibrated[-1].with_suffix(".png")) if calibrated else None
+
+
+def _check_bounds(epochs: int | None, minutes: float | None) -> None:
+    if (minutes is not None and minutes <= 0) or (epochs is not None and epochs < 1):
+        bounds = {"minutes": minutes, "epochs": epochs}
+        listed = ", ".join(f"{name} {value:g}" for name, value in bounds.items() if value is not None)
+        raise UsageError(f"{listed}: a training takes more than 0 minutes and at least 1 epoch")
 
 
 def _device(name: str) -> str:
