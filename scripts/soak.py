@@ -42,8 +42,8 @@ from pssr2_monai.networks import ResUNet
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import save_atomically
 
-TRAINING = {"--tile": 32, "--batch_size": 8, "--precision": "float32", "--epochs": 3, "--overlap": 16}
-TRAINING |= {"--network_def#channels": "[8,16]", "--network_def#depth": 1, "--checkpoints#minutes": 0.0001}
+TRAINING = {"--tile": 32, "--batch_size": 8, "--precision": "float32", "--epochs": 3}
+TRAINING |= {"--network_def#channels": "[8,16]", "--network_def#depth": 1, "--checkpoints#minutes": 0.005}
 LEFTOVERS = (".part", ".journal", ".lock", ".restoring.json", ".partial")
 DISK_MB = 8
 Words = list[str]
