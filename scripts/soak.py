@@ -25,7 +25,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,8 @@ class Child:
                 sys.stderr.flush()
                 os._exit(99)
             os._exit(0)
+        with suppress(OSError):
+            os.setpgid(self.pid, self.pid)  # here, too: it may be killed before it has done so
 
     def wait(self, seconds: float = float("inf")) -> bool:
         """Whether it has ended within this time."""

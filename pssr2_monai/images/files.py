@@ -67,7 +67,8 @@ def list_images(folder: str | Path) -> list[Path]:
     if skipped:
         names = first_names(sorted(path.name for path in skipped))
         log_once(folder.absolute(), f"left out, since files of their kind are not read: {names}")
-    folders = [entry for entry in entries if entry not in images and _holds_images(entry)]
+    others = set(entries).difference(images)  # of sets, since there may be 10,000 images
+    folders = [entry for entry in entries if entry in others and _holds_images(entry)]
     if images and folders:
         names = first_names(sorted(path.name for path in folders))
         log_once(folder.absolute(), f"folders of images in it are left out: {names}", logging.INFO)
