@@ -557,7 +557,17 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def preload() -> None:
+    """Import what the command imports when it needs it."""
+    import importlib
+
+    names = ("training.train", "restoration.restore", "fidelity.maps", "images.formats.tiff", "images.formats.omezarr")
+    for name in [*(f"pssr2_monai.{name}" for name in names), "torch.utils.tensorboard", "monai.engines", "itk"]:
+        importlib.import_module(name)
+
+
 def run(options: argparse.Namespace, folder: Path) -> int:
+    preload()
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     soak = Soak(folder, options.seed)
