@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.files import files_of_image, is_zarr, list_images
+from pssr2_monai.images.safeguards import without_link
 from pssr2_monai.images.writer import part_path, remove, written_atomically
 
 FOLDER_JOURNAL = ".restoring.json"
@@ -36,8 +37,7 @@ class Journal:
         self.path = path
         self.done: dict[str, list[range]] = {}
         expected = json.dumps(settings, sort_keys=True)
-        if not is_leftover(path):
-            remove(path)
+        without_link(path)
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         complete = text[: text.rfind("\n") + 1]  # what follows the last line break was cut off
         if not complete:
@@ -94,9 +94,7 @@ def held(target: Path) -> Iterator[None]:
 
     The lock, ``stack.tif.lock``, is the operating system's: it ends with the process, however that ends.
     """
-    path = part_path(target).with_suffix(".lock")
-    if path.is_symlink():
-        path.unlink()
+    path = without_link(part_path(target).with_suffix(".lock"))
     lock = FileLock(path, timeout=0, thread_local=False)
     try:
         lock.acquire()

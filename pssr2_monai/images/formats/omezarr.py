@@ -238,7 +238,7 @@ class OmeZarrWriter:
         stored = [spec.shape[i] for i in self._order]
         first = [stored, _halved_shape(stored)] if in_blocks and max(stored[-2:]) > SMALLEST_LEVEL else [stored]
         names = [str(self._part / str(level)) for level in range(len(first))]
-        if resume and not self._part.is_symlink() and all(Path(name, "zarr.json").is_file() for name in names):
+        if resume and all(Path(name, "zarr.json").is_file() for name in names):
             self._levels = [zarr.open_array(name, mode="r+") for name in names]
             return
         remove(self._part)  # left by a process that was killed

@@ -203,12 +203,11 @@ class TiffWriter:
         self._has_offset = imagej and dtype == np.int16  # which ImageJ stores without a sign
         self._dtype = np.dtype(np.uint16) if self._has_offset else dtype
         self.chunks: tuple[int, ...] | None = (1,) * len(spec.shape)
-        if resume and self._part.is_file() and not self._part.is_symlink():
+        if resume and self._part.is_file():
             with tifffile.TiffFile(self._part) as unfinished:
                 self._offset = unfinished.pages.first.dataoffsets[0]
             return
         check_room(path, nbytes)
-        remove(self._part)  # left by a process that was killed, or a link of others
         options = _samples(spec) | (imagej_options if imagej else ome_options)(spec)
         try:
             with tifffile.TiffWriter(self._part, imagej=imagej, ome=not imagej, bigtiff=big) as tif:
