@@ -314,7 +314,7 @@ def target_files(
             raise InputError(
                 f"{file.name}: another image of the folder would also be written to {output.name}; rename one of them"
             )
-        if output.resolve() == file.resolve():
+        if os.path.realpath(output) == os.path.realpath(file):  # resolve() raises an error on links in a circle
             raise InputError(f"{output}: the output is the input itself; give another output")
         if output.exists() and not (overwrite or may_exist(output)):
             raise InputError(f"{output}: exists already; give another output, or ask to overwrite it")

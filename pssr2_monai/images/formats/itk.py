@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.metadata import ImageMetadata
 
 NIFTI_UNITS = 123  # the byte with the units of a NIfTI-1
+_stderr = threading.Lock()
 # Component types by their names in ITK: the dtype, and the ITK type to read them with (Python's ITK lacks signed char).
 _COMPONENTS = {
     "unsigned_char": ("u1", "UC"),
@@ -40,11 +44,12 @@ def open_file(path: Path) -> LazyImage:
     the first read and kept until it is closed: ITK does not read these formats in part.
     """
     storage = storage_of(path)
-    header = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
-    if header is None:
-        raise InputError(f"{path.name}: is not an image that ITK can read; check that the file is complete")
-    header.SetFileName(str(path))
-    header.ReadImageInformation()
+    with _quiet_stderr():
+        header = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
+        if header is None:
+            raise InputError(f"{path.name}: is not an image that ITK can read; check that the file is complete")
+        header.SetFileName(str(path))
+        header.ReadImageInformation()
     ndim, samples = int(header.GetNumberOfDimensions()), int(header.GetNumberOfComponents())
     component = header.GetComponentTypeAsString(header.GetComponentType())
     pixel = header.GetPixelTypeAsString(header.GetPixelType())
@@ -66,6 +71,20 @@ def open_file(path: Path) -> LazyImage:
 
     axes = "TZYX"[-ndim:] + "S"
     return LazyImage(path, shape, dtype, axes, sizes, reader, closer=decoded.clear, metadata=metadata)
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Leave out what ITK's libraries write of a damaged header, line by line, before ITK raises an error."""
+    with _stderr:
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)
 
 
 def _decode(storage: Storage, ndim: int, component: str, samples: int) -> np.ndarray:

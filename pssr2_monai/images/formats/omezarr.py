@@ -18,7 +18,7 @@ from zarr.codecs import BloscCodec
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.contents import Contents, Entry, contents_of
 from pssr2_monai.images.files import natural_order
-from pssr2_monai.images.formats.omezarr_chunks import SoundStore, sound
+from pssr2_monai.images.formats.omezarr_chunks import SoundStore, check_chunks, sound
 from pssr2_monai.images.formats.omezarr_metadata import image_metadata, stated
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.metadata import BAR_NOTE, ImageMetadata, bar_of_note
@@ -53,7 +53,7 @@ def open_file(path: Path) -> Contents:
     """
     node = zarr.open(SoundStore(path), mode="r")
     if isinstance(node, zarr.Array):
-        return contents_of(_image(path, node, _plain_axes(node)))
+        return contents_of(_plain_image(path, node))
     attributes = _ome_attributes(node)
     if "plate" in attributes:
         well = attributes["plate"]["wells"][0]["path"]
@@ -66,7 +66,7 @@ def open_file(path: Path) -> Contents:
     ]
     if images:
         entries = tuple(Entry(name, image.shape, image.dtype, image.axes) for name, image in images)
-        return Contents(entries, lambda place: images[place][1])
+        return Contents(entries, lambda place: _checked(images[place][1]))
     arrays = dict(node.arrays())
     if len(arrays) != 1:
         names = ", ".join(sorted(arrays)) or "no array"
@@ -74,7 +74,21 @@ def open_file(path: Path) -> Contents:
             f"{path.name}: is not an OME-Zarr image and holds {names}; open one array, such as {path.name}/NAME"
         )
     (array,) = arrays.values()
-    return contents_of(_image(path, array, _plain_axes(array)))
+    return contents_of(_plain_image(path, array))
+
+
+def _checked(image: LazyImage) -> LazyImage:
+    """The image, after its chunks were compared with what its metadata announce."""
+    check_chunks(image.reader.keywords["array"], image.path.name)  # type: ignore[attr-defined]
+    return image
+
+
+def _plain_image(path: Path, array: zarr.Array) -> LazyImage:
+    return _checked(_image(path, array, _plain_axes(array)))
+
+
+def _read(region: Sequence[slice], array: zarr.Array) -> np.ndarray:
+    return np.asarray(array[tuple(region)])
 
 
 def _series(
@@ -182,7 +196,7 @@ def _image(
         array.dtype,
         axes,
         sizes or {},
-        lambda region: array[region],
+        partial(_read, array=array),
         names,
         metadata=metadata or ImageMetadata(),
         bar_rows=metadata.bar_rows if metadata is not None else 0,

@@ -7,12 +7,13 @@ that expands without end is expanded.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 import os
 import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
@@ -29,7 +30,7 @@ from pssr2_monai.images.files import is_zarr, log_once
 from pssr2_monai.images.safeguards import EXPANDED, EXPANSION, check_expansion, check_regular, decoded_bytes, is_inside
 
 METADATA_BYTES = 2**24  # of a file of JSON, at most
-COUNTED = 1000  # chunks whose sizes are looked at when an array is opened
+COUNTED = 256  # chunks whose sizes are looked at when an array is opened
 MOST_CHUNKS, SMALLEST_CHUNK = 10**6, 2**10  # chunks of an array, unless they have so many pixels
 SPARSE = 100  # times as much as other files may an array expand, whose chunks of one value need not be stored
 SLACK = 2**16  # bytes by which a chunk may be longer than its pixels
@@ -54,8 +55,7 @@ class SoundStore(LocalStore):
         return super().get_sync(key, **options)
 
     async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
-        await asyncio.to_thread(self._check, key)
-        return await super().get(key, prototype, byte_range)
+        return await asyncio.to_thread(self.get_sync, key, prototype=prototype, byte_range=byte_range)
 
     async def get_partial_values(self, prototype: Any, key_ranges: Iterable[tuple[str, Any]]) -> Any:
         wanted = list(key_ranges)
@@ -96,13 +96,8 @@ class SoundStore(LocalStore):
 
 
 def sound(array: zarr.Array, name: str) -> zarr.Array:
-    """The array with decoders that check what they are given.
-
-    Raises:
-        InputError: its chunks cannot hold what its metadata announce.
-    """
+    """The array with decoders that check what they are given."""
     metadata, itemsize = array.metadata, array.dtype.itemsize
-    _check_chunks(array, name)
     whole = math.prod(array.shards or array.chunks) * itemsize
     array.store.limits[array.path] = 2 * whole + SLACK
     if metadata.zarr_format == 2:
@@ -115,33 +110,40 @@ def sound(array: zarr.Array, name: str) -> zarr.Array:
     return zarr.Array(zarr.AsyncArray(metadata, array.store_path, array.async_array.config))
 
 
-def _check_chunks(array: zarr.Array, name: str) -> None:
-    """Check that chunks have pixels, and that what is stored can stand for the whole array."""
+def check_chunks(array: zarr.Array, name: str) -> None:
+    """Check that chunks have pixels, and that what is stored can stand for the whole array.
+
+    Raises:
+        InputError: its chunks cannot hold what its metadata announce.
+    """
     if min(array.shape) < 1 or min(array.chunks) < 1:
         raise InputError(f"{name}: its array or its chunks have no pixels; correct its metadata")
     count = math.prod(-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True))
     if count > MOST_CHUNKS and math.prod(array.chunks) < SMALLEST_CHUNK:
         raise InputError(f"{name}: is divided into {count} chunks of {array.chunks} pixels; save it in larger ones")
+    nbytes = math.prod(array.shape) * array.dtype.itemsize
     stored, files = _stored_bytes(array.store.root / array.path)
     if files == 0:
-        if array.nbytes > EXPANDED:
+        if nbytes > EXPANDED:
             raise InputError(f"{name}: none of its chunks is here; copy the image with all of its files")
         log_once(array.store.root.absolute(), "none of its chunks is here: all of its pixels have its fill value")
     elif files < COUNTED:
-        check_expansion(name, array.nbytes, stored, expansion=SPARSE * EXPANSION)
+        check_expansion(name, nbytes, stored, expansion=SPARSE * EXPANSION)
 
 
 def _stored_bytes(folder: Path) -> tuple[int, int]:
     """The bytes in the first chunks below a folder, and the number of these."""
-    total = number = 0
-    for place, _, names in os.walk(folder):
-        for file in names:
-            if file not in _METADATA:
-                total += os.lstat(os.path.join(place, file)).st_size
-                number += 1
-                if number == COUNTED:
-                    return total, number
-    return total, number
+    sizes = list(itertools.islice(_sizes_below(folder), COUNTED))
+    return sum(sizes), len(sizes)
+
+
+def _sizes_below(folder: str | Path) -> Iterator[int]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _sizes_below(entry.path)
+            elif entry.name not in _METADATA:
+                yield entry.stat(follow_symlinks=False).st_size
 
 
 def _decoded(kind: str, data: bytes, nbytes: int, exact: bool, name: str) -> bytes | None:
