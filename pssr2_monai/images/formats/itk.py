@@ -88,7 +88,8 @@ def _quiet_stderr() -> Iterator[None]:
 
 
 def _decode(storage: Storage, ndim: int, component: str, samples: int) -> np.ndarray:
-    if storage.encoding in ("bzip2", "zlib"):  # which ITK does not read, or takes what it got of it
+    is_plain_gzip = storage.encoding == "gzip" and samples == 1 and nrrd_header(storage.path)
+    if storage.encoding in ("bzip2", "zlib") or is_plain_gzip:  # which ITK does not read, or takes what it got of it
         stored = np.dtype(_COMPONENTS[component][0]).newbyteorder(storage.order)  # type: ignore[arg-type]
         return np.frombuffer(storage.decoded(), stored, storage.values)
     storage.check_pixels()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,14 @@ from pssr2_monai.errors import InputError
 from pssr2_monai.images.formats.units import known_sizes, micrometres, read_mapped
 from pssr2_monai.images.image import LazyImage, Region
 from pssr2_monai.images.metadata import ImageMetadata
-from pssr2_monai.images.safeguards import DEFLATED, check_expansion, check_length, chunks_of, decoded_bytes
+from pssr2_monai.images.safeguards import DEFLATED, check_expansion, check_length, chunks_of, decoded_bytes, pieces
 
 HEADER_BYTES = 1024
+EXTENDED, MACHINE_STAMP, BIG_ENDIAN = (
+    92,
+    212,
+    0x11,
+)  # where the length of the extended header and the order of bytes are
 ANGSTROM_UM = 1e-4
 IMAGE_STACK = 0  # among the numbers of space groups
 IMOD_STAMP = 1146047817
@@ -38,6 +44,7 @@ def open_file(path: Path) -> LazyImage:
         raise InputError(
             f'{path.name}: reading MRC needs mrcfile; install it: pip install "pssr2-monai[mrc]"'
         ) from None
+    _check_extended(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about headers of older programs, which can be read nevertheless
         with mrcfile.open(path, permissive=True, header_only=True) as mrc:
@@ -79,6 +86,19 @@ def open_file(path: Path) -> LazyImage:
 
     axes = _axes(header, len(shape), volume)
     return LazyImage(path, shape, stored, axes, sizes, reader, closer=decoded.clear, metadata=metadata)
+
+
+def _check_extended(path: Path) -> None:
+    """Check the length of the extended header, which mrcfile reads whole, against that of the file."""
+    codec, size = _CODECS.get(path.suffix.lower()), path.stat().st_size
+    content = next(pieces(chunks_of(path), codec), b"") if codec else next(chunks_of(path), b"")
+    if len(content) < HEADER_BYTES:
+        raise InputError(f"{path.name}: is not an MRC file, or cut short: it has no whole header; copy it again")
+    stated = [struct.unpack_from(f"{order}i", content, EXTENDED)[0] for order in "<>"]
+    lengths = stated[1:] if content[MACHINE_STAMP] == BIG_ENDIAN else stated[:1]
+    limit = size * (DEFLATED if codec else 1)
+    if not any(0 <= length <= limit for length in lengths):
+        raise InputError(f"{path.name}: its extended header would take {lengths[0]} bytes; copy it again")
 
 
 def _offset(name: str, size: int, stored: np.dtype[Any], extended: int, shape: tuple[int, ...]) -> int:

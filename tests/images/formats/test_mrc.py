@@ -179,3 +179,15 @@ def test_real_files(shared_data: Path, name: str, axes: str, shape: tuple[int, .
         assert image.pixel_size == pytest.approx(size, rel=1e-5)
         np.testing.assert_array_equal(image.read(), expected)
         np.testing.assert_array_equal(image.read(np.s_[3:9, 10:, 2:4]), expected[3:9, 10:, 2:4])
+
+
+@pytest.mark.parametrize("extended", [2**31 - 1, -4096])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_an_extended_header_that_no_file_holds(tmp_path: Path, extended: int, pack: Callable[[bytes], bytes]) -> None:
+    write(tmp_path / "a.mrc", np.zeros((2, 30, 20), np.int16), 40.0)
+    raw = bytearray((tmp_path / "a.mrc").read_bytes())
+    raw[92:96] = struct.pack("<i", extended)
+    name = "b.mrc" if pack is bytes else "b.mrc.gz"
+    (tmp_path / name).write_bytes(pack(bytes(raw)))
+    with pytest.raises(InputError, match=rf"^{name}: its extended header would take {extended} bytes"):
+        open_image(tmp_path / name)
