@@ -9,7 +9,7 @@ from typing import Any
 
 # Ids whose values are text, though it may look like a number.
 TEXT = {"axes", "calibration", "pair_pattern", "scans", "split", "stack", "start"}
-TEXT |= {"dataset_dir", "extra_dir", "hr_dir", "lr_dir"}
+TEXT |= {"dataset_dir", "exclude", "extra_dir", "hr_dir", "include", "lr_dir", "masks"}
 # Ids of the training config that the command sets itself.
 NOT_SET = {"imports", "bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume", "initialize", "training", "run"}
 _PACKAGE = Path(__file__).resolve().parent

@@ -106,9 +106,12 @@ def _medians_around(
 
 
 def shown_target(target: npt.NDArray[Any], image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A target ``(..., frames, Y, X)`` to look at: its pixels that are not compared are those of the input."""
+    """A target ``(..., frames, Y, X)`` to look at: its pixels that are not compared are those of the input, if that is
+    as large, else black."""
     if not np.isnan(target).any():
         return target
+    if target.shape[-2:] != image.shape[-2:] or target.shape[-3] > image.shape[-3]:
+        return np.nan_to_num(target, nan=0.0)
     frames = central(image.shape[-3], target.shape[-3])
     return np.where(np.isnan(target), image[..., frames, :, :], target)
 

@@ -12,28 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from pssr2_monai.data.pairs import Sheet, find_misfits, group_of, refuse_misfits, sheets_of
+from pssr2_monai.data.pairs import Sheet, find_misfits, refuse_mask, refuse_misfits, sheets_of
 from pssr2_monai.data.scales import Blocks, Scales, blocks_of_pair, scale_of_samples, shared_sample, to_lr_levels
+from pssr2_monai.data.tile_choice import MIN_FILES_TO_SPLIT_BY_FILE, in_mask, validation_files, with_content
 from pssr2_monai.data.tiles import SheetTiles, Tiles
 from pssr2_monai.errors import InputError, nearest
 from pssr2_monai.images.axes import Frames, factors, frames_of, is_volume, lr_hr_frames, sample_centres
-from pssr2_monai.images.files import stem_of
 from pssr2_monai.images.image import LazyImage, open_image
-from pssr2_monai.images.intensity import Intensity, IntensitySettings
-from pssr2_monai.images.padding import without_data
+from pssr2_monai.images.intensity import IntensitySettings
+from pssr2_monai.images.masks import MaskLabels, misfit
 from pssr2_monai.images.windows import (
     Window,
     fit_image_intensity,
     plane_size,
-    read_window,
     regions_by_place,
 )
 from pssr2_monai.progress import counted
 
 DEFAULT_TILE = 128
-MIN_FILES_TO_SPLIT_BY_FILE = 4  # with fewer, split "auto" divides each of them by place
 SUPERVISIONS = ("clean", "noise2noise", "blind_spot")
 logger = logging.getLogger(__name__)
 
@@ -68,6 +65,10 @@ class TileSettings:
         supervision: what the network learns from: ``clean``, HR images; or, at scale 1, noisy scans alone:
             ``noise2noise``, two of each field, or ``blind_spot``, one.
         skip_bad: leave out files that cannot be used, with a warning, instead of stopping.
+        masks: folder of masks of the HR images, with their names and sizes, and one frame or as many.
+        include: labels of the masks that are used, separated by commas; by default all but 0.
+        exclude: labels that are not used, while all others are.
+        mask_share: share of the pixels of a tile that must be in its mask; only those in it count in the loss.
     """
 
     tile: int = DEFAULT_TILE
@@ -87,6 +88,10 @@ class TileSettings:
     pair_pattern: str | None = None
     supervision: str = "clean"
     skip_bad: bool = False
+    masks: str | Path | None = None
+    include: int | str | Sequence[int] | None = None
+    exclude: int | str | Sequence[int] | None = None
+    mask_share: float = 0.25
 
     def __post_init__(self) -> None:
         smaller = max(1, self.tile // self.multiple) * self.multiple
@@ -106,6 +111,14 @@ class TileSettings:
             raise InputError(f"scale: {self.scale}, but {self.supervision} learns to denoise alone; set scale to 1")
         if not 0 <= self.val_fraction < 1:
             raise InputError(f"val_fraction: {self.val_fraction} is not in [0, 1); 0.2 holds out a fifth")
+        if not 0 < self.mask_share <= 1:
+            raise InputError(f"mask_share: {self.mask_share} is not in (0, 1]; 0.25 asks for a quarter of a tile")
+        if self.masks is None and self.mask_labels != MaskLabels():
+            raise InputError("include, exclude: are labels of masks; give their folder with masks")
+
+    @property
+    def mask_labels(self) -> MaskLabels:
+        return MaskLabels.of(self.include, self.exclude)
 
     @property
     def multiple(self) -> int:  # of HR pixels, for the side of a tile
@@ -166,10 +179,12 @@ def tile_lists(
     """
     if settings.supervision == "blind_spot" and lr_dir is not None:
         raise InputError("lr_dir: blind_spot takes one scan of a field; leave it out, or use noise2noise for pairs")
+    if extra_dir is not None and settings.masks is not None:
+        raise InputError("masks: cannot be used with extra_dir, whose images they would not hide; leave one out")
     if lr_dir is not None and settings.intensity.scope == "dataset":
         raise InputError("intensity: scope 'dataset' is for HR images alone, since pairs have two scales; use 'file'")
-    sheets = _usable_sheets(sheets_of(hr_dir, lr_dir, extra_dir, settings.pair_pattern), settings)
-    held_out = _held_out([opened.sheet.label for opened in sheets], settings)
+    sheets = _usable_sheets(sheets_of(hr_dir, lr_dir, extra_dir, settings.pair_pattern, settings.masks), settings)
+    held_out = validation_files([opened.sheet.label for opened in sheets], settings)
     intensity, contrast = settings.intensity, dict[str, float]()
     if intensity.scope == "dataset":
         shared = scale_of_samples([o.samples for o in sheets], intensity, factors(settings.scale)[1:], Path(hr_dir))
@@ -189,9 +204,11 @@ def tile_lists(
         # Tiles of pairs lie on the grid of the LR pixels, so that both images have the tile's corners.
         step = settings.multiple if opened.sheet.image is not None else 1
         regions = _regions(opened, settings, held_out, step)
-        for region, tiles in zip(regions, (training, validation), strict=True):
-            if region is not None:
-                tiles.append(_tiles(opened, region, step, settings))
+        in_regions = [None if region is None else _tiles(opened, region, step, settings) for region in regions]
+        _check_masked(opened.sheet, in_regions, settings)
+        for tiles, part in zip(in_regions, (training, validation), strict=True):
+            if tiles is not None:
+                part.append(tiles)
     lists = Tiles(training), Tiles(validation, settings.val_tiles)
     if not lists[0]:
         raise InputError(f"{hr_dir}: {_no_training_tile(settings)}")
@@ -202,6 +219,14 @@ def tile_lists(
     return TileLists(*lists, pixel_size, intensity, _identity(sheets), contrast)
 
 
+def _check_masked(sheet: Sheet, in_regions: Sequence[SheetTiles | None], settings: TileSettings) -> None:
+    if sheet.mask is not None and not any(len(tiles) for tiles in in_regions if tiles is not None):
+        raise InputError(
+            f"{sheet.mask}: no tile of {settings.tile} pixels has a share of {settings.mask_share:g} in this mask; "
+            "check the mask, include and exclude, or set a smaller tile or mask_share"
+        )
+
+
 def _identity(sheets: Sequence[_OpenedSheet]) -> str:
     """Identify images wherever they lie: by names, bytes, pixels and frames."""
     files = [(path.name, path.stat().st_size) for opened in sheets for path in opened.sheet.files().values()]
@@ -209,19 +234,23 @@ def _identity(sheets: Sequence[_OpenedSheet]) -> str:
 
 
 def _no_training_tile(settings: TileSettings) -> str:
-    if settings.min_std is not None:
-        return f"no tile to train on is above min_std {settings.min_std:g}; set a smaller one"
+    if settings.min_std is not None or settings.masks is not None:
+        return f"no tile to train on {_condition(settings)}; set a smaller one"
     return "no tile is left to train on; hold out less (val_fraction) or add images"
+
+
+def _condition(settings: TileSettings) -> str:
+    if settings.min_std is not None:
+        return f"is above min_std {settings.min_std:g}"
+    return "holds data" if settings.masks is None else f"has the mask_share {settings.mask_share:g} in its mask"
 
 
 def _no_validation(sheets: Sequence[_OpenedSheet], held_back: bool, settings: TileSettings) -> str:
     """Say why a training has no validation, and what would give it one."""
     consequence = "the training has no validation, and model.pt will hold its last weights"
-    if held_back and settings.min_std is None:
-        return f"no tile of those held out holds data: {consequence}; set another split"
     if held_back:
-        problem = f"no tile of those held out is above min_std {settings.min_std:g}"
-        return f"{problem}: {consequence}; set a smaller one, or another split"
+        smaller = "" if settings.min_std is None and settings.masks is None else "a smaller one, or "
+        return f"no tile of those held out {_condition(settings)}: {consequence}; set {smaller}another split"
     longest = max(max(opened.plane) for opened in sheets)
     return (
         f"no image, of {longest} pixels at most, has room for a tile of {settings.tile} to train on and one to "
@@ -260,6 +289,8 @@ def _open_sheet(sheet: Sheet, settings: TileSettings, sheets: int) -> _OpenedShe
         lr = images.get("image", label)
         _check_size(label, sheet, settings)
         refuse_misfits(find_misfits(images, settings.scale, stack), settings.scale)
+        if sheet.mask is not None:
+            refuse_mask(misfit(opened.enter_context(open_image(sheet.mask)), label, stack))
         frames = frames_of(label.axes, label.shape, stack)
         fitted = settings.intensity.scope == "file"
         if not fitted:
@@ -309,25 +340,6 @@ def _check_size(image: LazyImage, sheet: Sheet, settings: TileSettings) -> None:
     frames_of(image.axes, image.shape, settings.stack).check_n_frames(settings.label_frames, image.path.name)
 
 
-def _held_out(paths: Sequence[Path], settings: TileSettings) -> set[Path] | None:
-    """Return the files that are wholly for validation, copies of one another together; None in a split by place."""
-    split = settings.split
-    if split == "auto":
-        split = "file" if len(paths) >= MIN_FILES_TO_SPLIT_BY_FILE else "place"
-    if split == "place":
-        return None
-    if settings.val_fraction == 0:
-        return set()
-    if split == "file" and settings.supervision == "noise2noise" and settings.pair_pattern is not None:
-        split = settings.pair_pattern  # scans of one field are on one side
-    fields = {path: stem_of(path) if split == "file" else group_of(path, split, "split") for path in paths}
-    order = {name: number for number, name in enumerate(dict.fromkeys(fields.values()))}
-    training = len(order) - max(1, round(len(order) * settings.val_fraction))
-    if training < 1:
-        raise InputError(f"split: {len(order)} files or fields cannot be divided; add images, or use split 'place'")
-    return {path for path, name in fields.items() if order[name] >= training}
-
-
 def _regions(
     opened: _OpenedSheet, settings: TileSettings, held_out: set[Path] | None, step: int
 ) -> tuple[Window | None, Window | None]:
@@ -365,7 +377,8 @@ def _tiles(opened: _OpenedSheet, region: Window, step: int, settings: TileSettin
     frame_step = factors(settings.scale)[0] if sheet.image is not None else 1
     anywhere_in_run = is_volume(settings.scale) and not settings.slide
     tiles = SheetTiles(
-        files={key: str(path) for key, path in sheet.files().items()},
+        files={key: str(path) for key, path in sheet.files().items()}
+        | ({"mask": str(sheet.mask)} if sheet.mask else {}),
         name=sheet.label.name,
         region=region,
         tile=settings.tile,
@@ -374,27 +387,14 @@ def _tiles(opened: _OpenedSheet, region: Window, step: int, settings: TileSettin
         centres=np.asarray(sample_centres(frames, settings.label_frames, settings.slide, step=frame_step)),
         run=frames.run if anywhere_in_run else None,
         intensity={key: [astuple(scale) for scale in channels] for key, channels in opened.scales.items()},
+        mask_labels=astuple(settings.mask_labels) if sheet.mask is not None else None,
         limits=[scale.limits(opened.lr_dtype) for scale in opened.scales.get("image", opened.scales["label"])],
     )
     scales = opened.scales["label"]
+    if sheet.mask is not None:
+        share = settings.mask_share
+        tiles = replace(tiles, kept=in_mask(tiles, sheet.mask, settings.mask_labels, share, settings.stack))
     if settings.min_std is None and all(scale.padding is None for scale in scales):
         return tiles
-    return replace(tiles, kept=_with_content(tiles, sheet, scales, settings))
-
-
-def _with_content(
-    tiles: SheetTiles, sheet: Sheet, scales: Sequence[Intensity], settings: TileSettings
-) -> npt.NDArray[np.intp]:
-    """Return the numbers of the tiles most of whose pixels hold data, which vary by more than ``min_std``."""
-    kept, least = [], settings.min_std
     with open_image(sheet.label, settings.axes, settings.image) as label:
-        order = frames_of(label.axes, label.shape, settings.stack)
-        for number in counted(range(len(tiles)), f"tiles read of {sheet.label.name}"):
-            frame, window = tiles.place(number)
-            scale = scales[order.channel(frame)]
-            pixels = read_window(label, [frame], window, settings.stack)
-            missing = without_data(pixels, scale.padding)
-            data = scale.apply(pixels if missing is None else pixels[~missing])
-            if data.size >= pixels.size / 2 and (least is None or data.std() * 255 > least):
-                kept.append(number)
-    return np.asarray(kept, dtype=np.intp)
+        return replace(tiles, kept=with_content(tiles, label, scales, settings.min_std, settings.stack))

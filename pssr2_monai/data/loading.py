@@ -21,6 +21,7 @@ from pssr2_monai.crappify.crappify import crappified
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import central, factors, frames_of
 from pssr2_monai.images.intensity import Intensity
+from pssr2_monai.images.masks import MaskLabels
 from pssr2_monai.images.windows import ORIENTATIONS, SheetReader, Window, oriented, scaled_frames
 from pssr2_monai.randomness import Seeded
 
@@ -30,13 +31,15 @@ class LoadTiled(Seeded, MapTransform):
 
     An item holds for each key the path of a sheet, and ``name``, ``window`` (y, x, height, width in pixels of the
     label), ``frame`` (number of the central frame of the label), ``intensity`` (for each key and channel, the fields
-    of an ``Intensity``), ``limits`` (for each channel, the ends of the range of LR files, scaled like them) and, for
-    tiles at random positions, ``region`` (the window within which the tile may lie) and ``run`` (first frame and number
+    of an ``Intensity``), ``limits`` (for each channel, the ends of the range of LR files, scaled like them), for a mask
+    ``mask_labels`` (those included and those excluded) and, for tiles at random positions, ``region`` (the window
+    within which the tile may lie) and ``run`` (first frame and number
     of frames within which it may lie; without it, it keeps its frames). The result holds the keys as float32 tensors
     ``(frames, Y, X)``, ``name``, and ``limits`` of the channel of the central frame.
 
     Args:
-        keys: keys to read: ``label``; for pairs also ``image``; and ``extra`` where there is a third image.
+        keys: keys to read: ``label``; for pairs also ``image``; ``extra`` where there is a third image; and ``mask``,
+            which becomes 1 where a pixel of the label is used, else 0.
         n_frames: LR frames to read around the central one.
         scale: pixels of the label along one pixel of ``image``: one number, or one for each of the frames, Y and X.
         random_position: draw a new position of the tile within the item's region each time.
@@ -152,7 +155,9 @@ class LoadTiled(Seeded, MapTransform):
             image = self.sheets.image(item["label"])  # whose frames the item counts
             channel = frames_of(image.axes, image.shape, self.stack).channel(self._frame)
             tile["limits"] = torch.tensor(item["limits"][channel], dtype=torch.float32)
-        for key in self.key_iterator(item):
+        if "mask" in self.keys and "mask" in item:
+            tile["mask"] = self._mask(item)
+        for key in (key for key in self.key_iterator(item) if key != "mask"):
             window, frame, count = self._window, self._frame, self.label_frames
             image = self.sheets.image(item[key])
             order = frames_of(image.axes, image.shape, self.stack)
@@ -173,6 +178,16 @@ class LoadTiled(Seeded, MapTransform):
             tile["image"], tile["label"] = tile["label"], tile["image"]
         return tile
 
+    def _mask(self, item: Mapping[str, Any]) -> torch.Tensor:
+        image = self.sheets.image(item["label"])
+        numbers = frames_of(image.axes, image.shape, self.stack).window(self._frame, self.label_frames)
+        mask = self.sheets.image(item["mask"])
+        if frames_of(mask.axes, mask.shape, self.stack).count == 1:
+            numbers = [0] * len(numbers)
+        pixels = oriented(self.sheets.read(item["mask"], numbers, self._window), self._orientation)
+        used = torch.from_numpy(MaskLabels(*item["mask_labels"]).used(pixels).astype(np.float32))
+        return interpolate(used[None], tuple(item["window"][2:]), mode="nearest")[0]
+
     def _sized(self, frames: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         """Resize frames ``(frames, Y, X)`` to the size of the tile, averaging as the crappifier does."""
         if self.zoom == (1.0, 1.0) or tuple(frames.shape[1:]) == tuple(size):
@@ -188,6 +203,21 @@ def checked_range(values: Sequence[float], name: str) -> tuple[float, float]:
     if not low <= high:
         raise InputError(f"{name}: {values!r} is not a range; give the lower and the higher end, such as [0.8, 1.25]")
     return low, high
+
+
+class ApplyMaskd(MapTransform):
+    """Sets the pixels of targets that are not in the item's ``mask`` to NaN, and takes the mask away."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        mask = d.pop("mask", None)
+        for key in self.key_iterator(d) if mask is not None else ():
+            d[key] = masked(torch.as_tensor(d[key]), mask)
+        return d
+
+
+def masked(target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return target.where(mask > 0, torch.nan)
 
 
 class CentralFramesd(MapTransform):
@@ -271,7 +301,7 @@ class PrepareTiles(PrepareBatch):
         **kwargs: Any,
     ) -> tuple[torch.Tensor, Any]:
         """Return the input and the label, or ``{"label": ..., "extra": ...}`` for a loss that takes a third image."""
-        keys = [key for key in ("image", *self.targets) if key in batchdata]
+        keys = [key for key in ("image", *self.targets, "mask") if key in batchdata]
         batch = {key: batchdata[key].to(device, non_blocking=non_blocking, **kwargs) for key in keys}
         if self.crappifier is not None:
             if "image" in batch:
@@ -280,6 +310,8 @@ class PrepareTiles(PrepareBatch):
                 self.crappifier.set_random_state(seed=self.dataset.seed_of("".join(batchdata["name"])))
             with record_function("crappify"), torch.no_grad():
                 batch["image"] = crappified(self.crappifier, batch["label"], batchdata.get("limits"))
+            if "mask" in batch:
+                batch["label"] = masked(batch["label"], batch["mask"])
             for key in self.targets:
                 batch[key] = batch[key][:, central(batch[key].shape[1], self.n_frames)]
         if len(self.targets) == 1:

@@ -30,6 +30,7 @@ class SheetTiles:
         run: length of the runs within which samples may lie anywhere; None where they keep their frames.
         intensity: the items' entry of this name.
         limits: likewise.
+        mask_labels: those included and those excluded, where ``files`` has a mask.
         kept: numbers of the tiles with content, which may only be moved a little; None for all.
     """
 
@@ -43,6 +44,7 @@ class SheetTiles:
     run: int | None
     intensity: Mapping[str, Any]
     limits: Sequence[tuple[float, float]]
+    mask_labels: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     kept: npt.NDArray[np.intp] | None = None
 
     @cached_property
@@ -83,6 +85,7 @@ class SheetTiles:
             "region": list(astuple(self.region if self.kept is None else self._around(window))),
             "intensity": dict(self.intensity),
             "limits": list(self.limits),
+            **({} if self.mask_labels is None else {"mask_labels": self.mask_labels}),
         }
 
     def _around(self, window: Window) -> Window:

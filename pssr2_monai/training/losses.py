@@ -11,7 +11,7 @@ The usual form of MS-SSIM takes ten convolutions a scale, on images of one chann
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -200,6 +200,50 @@ class MaskedLoss(_Loss):
         # A NaN that is multiplied by 0 afterwards would still spoil the gradient.
         error = (x - target.where(counted, x)).abs()
         return (error if self.power == 1 else error.square()).sum() / counted.sum().clamp(min=1)
+
+
+class CountedLoss(_Loss):
+    """Any loss, of the pixels that have a target alone; those whose target is NaN get no gradient.
+
+    They are given the value of the input, so that a loss of windows, such as MS-SSIM, finds equal pixels there; what is
+    lost by that is made up for by dividing by the share of the pixels that count.
+
+    Args:
+        loss: a mean over pixels, of input and target.
+    """
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss of ``input`` against ``target``, of the same shape; 0 where no pixel has a target."""
+        counted, constant = target.isfinite(), input.detach()
+        share = counted.float().mean().clamp(min=1 / counted.numel())
+        return self.loss(input.where(counted, constant), target.where(counted, constant.to(target.dtype))) / share
+
+
+def of_counted(loss: Any) -> Any:
+    """Return a loss of the pixels that have a target: ``MaskedLoss`` as it is, any other as a ``CountedLoss``."""
+    return loss if isinstance(loss, MaskedLoss) else CountedLoss(loss)
+
+
+def counted_pairs(filled: bool = False) -> Callable[[Sequence[Any]], tuple[list[Tensor], list[Tensor]]]:
+    """Return a function from the output of a MONAI evaluator to predictions and labels of the pixels with a target.
+
+    They are the rows ``(1, pixels)`` of these alone; or, filled, images whose other pixels have the predicted value.
+    """
+
+    def pairs(output: Sequence[Any]) -> tuple[list[Tensor], list[Tensor]]:
+        predictions, labels = [], []
+        for item in output:
+            prediction, label = item["pred"].float(), item["label"]
+            counted = label.isfinite()
+            predictions.append(prediction if filled else prediction[counted][None])
+            labels.append(label.where(counted, prediction) if filled else label[counted][None])
+        return predictions, labels
+
+    return pairs
 
 
 class _LocalStatistics(torch.autograd.Function):

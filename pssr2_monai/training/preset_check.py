@@ -33,7 +33,7 @@ ACTIVE = ("$", "%")  # starts of strings that MONAI evaluates, or replaces by th
 # The one expression that is data: how ``device`` is set, by the user's options or the plugin, and saved by a run.
 DEVICE = re.compile(r"\$torch\.device\('\w+(:\d+)?'\)")
 # Ids that a shipped ``_target_`` refers to: MONAI would import and call whatever a string there names.
-CLASS_IDS = {f"preprocessing::{name}" for name in ("load", "crappify", "blind_spot", "central_frames")}
+CLASS_IDS = {f"preprocessing::{name}" for name in ("load", "crappify", "blind_spot", "apply_mask", "central_frames")}
 # Arguments of shipped components that choose a compiler, or files to load or write.
 RESERVED = {"compile_kwargs", "log_dir", "save_dir", "folder", "resume"}
 COMMENTS = {"_desc_", "_disabled_"}  # keys of a component that neither name nor call anything

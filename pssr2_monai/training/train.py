@@ -29,7 +29,7 @@ from pssr2_monai.training.start import check_fit, with_settings
 
 # Ids that may change in a resumed training; all others stay what they were at its start.
 RESUMABLE = MACHINERY - {"skip_bad"} | {"cache_mb", "device", "epochs", "minutes", "patience"}
-RESUMABLE |= {"extra_dir", "hr_dir", "lr_dir"}  # of other images
+RESUMABLE |= {"extra_dir", "hr_dir", "lr_dir", "masks"}  # of other images
 LIVE_IDS = ("train#trainer", "validate#evaluator", "schedule", "supervision")  # of the arguments of LiveTraining.attach
 
 

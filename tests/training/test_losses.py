@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from scipy import ndimage
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.training.losses import MaskedLoss, MSSSIML1Loss, ms_ssim
+from pssr2_monai.training.losses import MaskedLoss, MSSSIML1Loss, counted_pairs, ms_ssim, of_counted
 
 
 def image_pair(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -293,3 +293,30 @@ def test_the_masked_loss_refuses_other_powers_and_shapes() -> None:
         MaskedLoss(3)
     with pytest.raises(InputError, match="give equal shapes"):
         MaskedLoss()(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 9))
+
+
+@pytest.mark.parametrize("loss", [MSSSIML1Loss(0.8), MSSSIML1Loss(0.0), torch.nn.L1Loss()])
+def test_pixels_without_a_target_have_no_gradient(loss: torch.nn.Module) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image, target = torch.rand(2, 2, 1, 48, 48, generator=generator)
+    image.requires_grad_()
+    target[:, :, :20] = torch.nan
+    value = of_counted(loss)(image, target)
+    value.backward()
+    assert torch.isfinite(value)
+    assert not image.grad[:, :, :20].any()
+    assert image.grad[:, :, 20:].any()
+    if isinstance(loss, torch.nn.L1Loss):
+        torch.testing.assert_close(value, loss(image[:, :, 20:], target[:, :, 20:]))
+    assert float(of_counted(loss)(image, torch.full_like(target, torch.nan))) == pytest.approx(0, abs=1e-4)
+
+
+def test_a_masked_loss_counts_by_itself_and_pairs_are_those_of_pixels_with_a_target() -> None:
+    loss = MaskedLoss()
+    assert of_counted(loss) is loss
+    label = torch.tensor([[[1.0, torch.nan], [3.0, 4.0]]])
+    output = [{"pred": torch.zeros(1, 2, 2), "label": label}]
+    (prediction,), (row,) = counted_pairs()(output)
+    assert row.tolist() == [[1, 3, 4]]
+    assert prediction.shape == row.shape
+    assert counted_pairs(filled=True)(output)[1][0].tolist() == [[[1, 0], [3, 4]]]
