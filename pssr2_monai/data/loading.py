@@ -98,6 +98,7 @@ class LoadTiled(Seeded, MapTransform):
         self._exchanged, self._after = False, True
         self.stack = stack
         self.sheets = SheetReader(cache_bytes=cache_mb * 2**20, axes=axes, stack=stack, image=image)
+        self.masks = SheetReader(cache_bytes=cache_mb * 2**18, stack=stack)  # axes and image are those of the others
         self._window = Window(0, 0, 0, 0)
         self._frame = 0
         self._orientation = 0
@@ -181,10 +182,10 @@ class LoadTiled(Seeded, MapTransform):
     def _mask(self, item: Mapping[str, Any]) -> torch.Tensor:
         image = self.sheets.image(item["label"])
         numbers = frames_of(image.axes, image.shape, self.stack).window(self._frame, self.label_frames)
-        mask = self.sheets.image(item["mask"])
+        mask = self.masks.image(item["mask"])
         if frames_of(mask.axes, mask.shape, self.stack).count == 1:
             numbers = [0] * len(numbers)
-        pixels = oriented(self.sheets.read(item["mask"], numbers, self._window), self._orientation)
+        pixels = oriented(self.masks.read(item["mask"], numbers, self._window), self._orientation)
         used = torch.from_numpy(MaskLabels(*item["mask_labels"]).used(pixels).astype(np.float32))
         return interpolate(used[None], tuple(item["window"][2:]), mode="nearest")[0]
 
