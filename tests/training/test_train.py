@@ -62,7 +62,7 @@ def test_an_interrupted_training_resumed_equals_an_undisturbed_one(
     begin = ["-m", "pssr2_monai.cli.main", "train", hr_folder, "--out"]
     options = [word for key, value in tiny_options.items() for word in (f"--{key}", str(value))]
     # Enough steps in an epoch for the signal to come in the middle of the second.
-    options += ["--epochs", "3", "--lr", "0.01", "--random_position", "True", "--overlap", "16"]
+    options += ["--epochs", "3", "--lr", "0.01", "--random_position", "True", "--overlap", "20"]
     run = run_python(*begin, tmp_path / "halted", *options)
     run.wait_for(lambda: "epoch 1/3" in run.stderr)
     time.sleep(0.1)
