@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from unittest import SkipTest
 
@@ -53,15 +54,19 @@ class FileParser(CodeBlockParser):
 
 
 def _run_shell(example: Example) -> None:
-    """Run each line; plain calls of ``pssr2`` and ``python -m`` run in this process, which has loaded torch already."""
+    """Run each line; calls of ``pssr2`` and ``python -m`` run in this process, which has loaded torch already."""
     for line in str(example.parsed).replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
+        words, printed = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
         plain = not {">", "|", "&&"} & set(words)
         if words[:1] == ["pssr2"] and plain:
-            with pytest.raises(SystemExit) as exit_:
+            with ExitStack() as stack:
+                if printed is not None:
+                    stack.enter_context(redirect_stdout(stack.enter_context(open(printed, "w", encoding="utf-8"))))
+                exit_ = stack.enter_context(pytest.raises(SystemExit))
                 main(words[1:])
             assert not exit_.value.code, line
-        elif words[:2] == ["python", "-m"] and plain:
+        elif words[:2] == ["python", "-m"] and plain and printed is None:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(sys, "argv", words[2:])
                 runpy.run_module(words[2], run_name="__main__", alter_sys=True)
