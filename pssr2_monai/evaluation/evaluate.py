@@ -139,6 +139,7 @@ def table(result: Mapping[str, Any]) -> str:
     shown = ("psnr", "ssim", "ms_ssim", "frc_resolution")
     shown += tuple(name for name in result["settings"]["metrics"] if not METRICS[name].usual)
     titles = [f"{METRICS[name].label} ({METRICS[name].unit})".removesuffix(" ()") for name in shown]
+    titles = [f"{title:>6}" for title in titles]  # as wide as a number
     rows = [f"{'':10}" + "".join(f"{title:>{len(title) + 3}}" for title in titles)]
     for method, values in result["mean"].items():
         cells = (

@@ -65,7 +65,7 @@ def test_scores_of_real_pairs_equal_those_done_by_hand(hr_folder: Path, tiny_wei
         assert result["mean"][method]["ssim"] == pytest.approx(ssim, abs=2e-3)
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["mean"] == result["mean"]
     assert "bicubic" in table(result)
-    assert table(result).splitlines()[0].endswith("FRC resolution (px)   FSIM   RSE (of 255)")
+    assert table(result).splitlines()[0].endswith("FRC resolution (px)     FSIM   RSE (of 255)")
     picture = Image.open(tmp_path / "out" / "pictures" / "cell_0.png")
     # Twice as large, LR | bicubic | filter | restored | HR | error; below a quarter of each side, four times as large.
     assert picture.size == (6 * (224 + 4) - 4, 22 + 192 + 4 + 192)
