@@ -516,7 +516,8 @@ def declared() -> Iterator[Case]:
         "a.lif": lif(plane(3), depth=10**7),
         "b.lif": lif(plane(3), size=2**40),
     }.items():
-        yield Case(f"*{Path(name).suffix}", "huge size", f"{name} of {len(content)} bytes", alone(name, content))
+        whole = {"b.lif": plane(3), "g.mha": small}.get(name)  # may be read nevertheless
+        yield Case(f"*{Path(name).suffix}", "huge size", f"{name} of {len(content)} bytes", alone(name, content), whole)
     file = io.BytesIO()
     Image.fromarray((small >> 6).astype(np.uint8)).save(file, "JPEG")
     jpeg = file.getvalue()

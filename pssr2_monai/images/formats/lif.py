@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pssr2_monai.images.formats.shown import with_joined_samples
 from pssr2_monai.images.formats.units import known_sizes, micrometres, seconds
 from pssr2_monai.images.image import LazyImage, Region
 from pssr2_monai.images.metadata import ImageMetadata
+from pssr2_monai.images.safeguards import check_length
 
 logger = logging.getLogger(__name__)
 COLORS = {  # of the names of Leica's lookup tables
@@ -44,6 +46,8 @@ def open_file(path: Path) -> Contents:
         for series in document.images:
             try:
                 images.append((str(series.path).removeprefix(f"{document.name}/"), _image(path, document, series)))
+            except InputError:
+                raise
             except (ValueError, NotImplementedError) as error:  # lifetimes, or channels of different types
                 logger.warning("%s: %s is left out: %s", path.name, series.name, one_line(error))
         if not images:
@@ -58,6 +62,7 @@ def open_file(path: Path) -> Contents:
 def _image(path: Path, document: Any, series: Any) -> LazyImage:
     if series.is_flim:
         raise ValueError("it holds photon arrivals, not an image")
+    check_length(path.name, math.prod(series.shape) * np.dtype(series.dtype).itemsize, path.stat().st_size)
     decoded: list[np.ndarray] = []
 
     def reader(region: Region) -> np.ndarray:

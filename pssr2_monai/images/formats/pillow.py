@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 import threading
 import zlib
@@ -40,9 +39,9 @@ def open_file(path: Path) -> LazyImage:
     kept until it is closed: these formats cannot be read in part.
     """
     with _opened(path) as image:
+        _check_size(path, image)  # before the next line decodes the image to look up its palette
         dtype, samples, alpha = _layout(image)
         stored = (image.height, image.width, samples)
-        _check_size(path, image, math.prod(stored) * dtype.itemsize)
         dpi = image.info.get("dpi") or (0, 0)
         exif = Image.Exif()  # image.getexif() would decode a PNG
         exif.load(image.info.get("exif", b""))
@@ -84,8 +83,11 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
-def _check_size(path: Path, image: Any, nbytes: int) -> None:
+def _check_size(path: Path, image: Any) -> None:
     """Check that a file can hold its pixels, by its length alone."""
+    samples = 3 if image.mode in ("P", "PA") else len(image.getbands())
+    itemsize = 2 if _is_deep_png(image) or image.mode.startswith("I;16") else 4 if image.mode in ("I", "F") else 1
+    nbytes = image.width * image.height * samples * itemsize
     name, size = path.name, path.stat().st_size
     if image.format == "BMP" and image.info.get("compression") == 0:
         check_length(name, image.tile[0].offset + image.tile[0].args[1] * image.height, size)

@@ -123,3 +123,12 @@ def test_damaged_files_and_a_missing_package(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "liffile", None)
     with pytest.raises(InputError, match=r'b\.lif: .*pip install "pssr2-monai\[lif\]"'):
         open_image(tmp_path / "b.lif")
+
+
+def test_a_series_that_the_file_cannot_hold(tmp_path: Path) -> None:
+    write(tmp_path / "a.lif", {"Cells": (noise(3, 20, 30), "ZYX")})
+    content = (tmp_path / "a.lif").read_bytes()
+    old, new = (f'DimID="3" NumberOfElements="{n}"'.encode("utf-16-le") for n in ("3", "7"))
+    (tmp_path / "a.lif").write_bytes(content.replace(old, new))
+    with pytest.raises(InputError, match=r"^a\.lif: is cut short"):
+        open_image(tmp_path / "a.lif")

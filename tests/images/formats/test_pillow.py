@@ -196,3 +196,30 @@ def test_shared_files_with_opacity(shared_data: Path, name: str) -> None:
     assert image.dtype == stored.dtype
     np.testing.assert_array_equal(image.read().reshape(*stored.shape[:2], -1), stored[..., :-1])
     np.testing.assert_array_equal(image.read_alpha().reshape(stored.shape[:2]), stored[..., -1])
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".png"])
+def test_palettes_of_colours(tmp_path: Path, suffix: str) -> None:
+    pixels = np.arange(20 * 30, dtype=np.uint8).reshape(20, 30)
+    image = Image.fromarray(pixels, "L").convert("P")
+    image.putpalette([level for k in range(256) for level in (k, 255 - k, k // 2)])
+    image.save(tmp_path / f"a{suffix}")
+    opened = open_image(tmp_path / f"a{suffix}")
+    assert opened.axes == "YXC"
+    np.testing.assert_array_equal(opened.read(), np.stack([pixels, 255 - pixels, pixels // 2], -1))
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("L", ".png"), ("P", ".png"), ("1", ".png"), ("L", ".bmp"), ("P", ".bmp")]
+)
+def test_sizes_that_the_file_cannot_hold(tmp_path: Path, mode: str, suffix: str) -> None:
+    Image.new(mode, (30, 20)).save(tmp_path / f"a{suffix}")
+    content = (tmp_path / f"a{suffix}").read_bytes()
+    if suffix == ".png":
+        header = content[12:16] + struct.pack(">2I", 50000, 50000) + content[24:29]
+        content = content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
+    else:
+        content = content[:18] + struct.pack("<2i", 50000, 50000) + content[26:]
+    (tmp_path / f"a{suffix}").write_bytes(content)
+    with pytest.raises(InputError, match=rf"^a\{suffix}: (is cut short|\d+ bytes would expand)"):
+        open_image(tmp_path / f"a{suffix}")
