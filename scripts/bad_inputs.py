@@ -12,6 +12,7 @@ import contextlib
 import json
 import multiprocessing as mp
 import os
+import re
 import resource
 import shutil
 import sys
@@ -37,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data", help="folder of real images")
-    parser.add_argument("--only", default="", help="cases whose format, kind or name contains this")
+    parser.add_argument("--only", default="", help="pattern that FORMAT / KIND / NAME of a case has to contain")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth of the cases")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every result here")
     parser.add_argument(
@@ -47,7 +48,9 @@ def main() -> int:
     options = parser.parse_args()
     began = time.monotonic()
     wanted = [
-        case for case in all_cases(options.shared) if options.only in f"{case.format} / {case.kind} / {case.name}"
+        case
+        for case in all_cases(options.shared)
+        if re.search(options.only, f"{case.format} / {case.kind} / {case.name}")
     ]
     wanted = wanted[:: options.every]
     with contextlib.ExitStack() as stack:
