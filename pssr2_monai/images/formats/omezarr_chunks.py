@@ -74,8 +74,8 @@ class SoundStore(LocalStore):
                     self.root.absolute(), "some chunks are not stored: their pixels have its fill value", logging.INFO
                 )
             return
-        if stat.S_ISDIR(status.st_mode):
-            return
+        if stat.S_ISDIR(status.st_mode):  # which zarr takes for a chunk that is missing
+            raise InputError(f"{name}: is a folder, not a file; copy the image again")
         inside = self._inside(path.parent)
         if stat.S_ISLNK(status.st_mode):
             if not path.exists():

@@ -84,6 +84,10 @@ def test_chunks_that_are_no_files_of_the_image(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=rf"^a\.zarr/0\.0: {problem}"):
             open_image(tmp_path / "in" / "a.zarr").read()
         chunk.unlink()
+    chunk.mkdir()
+    with pytest.raises(InputError, match=r"^a\.zarr/0\.0: is a folder"):
+        open_image(tmp_path / "in" / "a.zarr").read()
+    chunk.rmdir()
     os.mkfifo(chunk)
     with pytest.raises(InputError, match=r"^a\.zarr/0\.0: is a pipe"):
         open_image(tmp_path / "in" / "a.zarr").read()
