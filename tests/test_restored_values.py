@@ -130,7 +130,8 @@ def test_pairs_of_unequal_contrast(dtype: str, lr_dtype: str, gain: float, offse
 
 @pytest.mark.parametrize("make", [scene, sparse_scene])
 def test_crappified_trainings(make: Callable[[int], Array], tmp_path: Path) -> None:
-    weights = weights_of(write_set(tmp_path / "set", make=make), epochs=90, **{"crappifier#noises": NOISES})
+    crappifier = {"crappifier#noises": NOISES, "crappifier#downsample": "area"}  # as the scans are made
+    weights = weights_of(write_set(tmp_path / "set", make=make), epochs=90, **crappifier)
     truth = BLACK + SPAN * make(50)
     check_values(restored(weights, scan_of(truth, 50, "uint16"), tmp_path), truth)
 

@@ -77,7 +77,7 @@ def demonstrate(out: str | Path = "demo", minutes: float = 3.0, seed: int = 0) -
     crappifier: dict[str, Any] = {**FAST_SCAN, "seed": seed}
     weights = run / "model.pt"
     if not trained:  # what is made of the training is not there yet
-        settings = {"start": START, "loss#mix": 0.0, "batch_size": 8, "val_fraction": 0, **crappifier}
+        settings = {"start": START, "batch_size": 8, "val_fraction": 0, **crappifier}
         train(train_dir, run, minutes=minutes, resume=resume, **({} if resume else settings))
     crappify_images(test_dir, scans, overwrite=True, **crappifier)
     restore(scans, restored, weights, overwrite=True)

@@ -151,7 +151,11 @@ def show_noise(
     if len(dataset):
         downsample = getattr(crappifier, "downsample", None) or Downsample(scale)
         items = [dataset[int(index)] for index in np.linspace(0, len(dataset) - 1, min(NOISE_TILES, len(dataset)))]
-        pairs = [_planes(item, downsample) for item in items if "image" in item and np.isfinite(item["label"]).all()]
+        pairs = [
+            _planes(item, downsample)
+            for item in items
+            if "image" in item and np.isfinite(np.asarray(item["label"])).all()
+        ]
         if pairs and all(clean.shape == lr.shape for clean, lr in pairs):
             clean, lr = (np.concatenate(images) * GREY_LEVELS for images in zip(*pairs, strict=True))
             name = "real LR" if crappifier is None else "crappified"
