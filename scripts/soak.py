@@ -296,16 +296,19 @@ class Soak:
                     result.lost += 1
                     result.notes.append(f"status {unchecked.status}: {text[-300:]}")
                 ballast.unlink()
-                if unchecked.status:
-                    again = Child(case.words(self.scratch), self.log)
-                    again.wait()
-                    if again.status:
-                        result.lost += 1
-                        result.notes.append(self.log.read_text()[-300:])
-                        continue
-                self.compare(result, case, expected)
+                (self.finish if unchecked.status else self.compare)(result, case, expected)
         self.scratch = self.folder / "out"
         print(line(result), flush=True)
+
+    def finish(self, result: Result, case: Case, expected: dict[str, Any]) -> None:
+        """Give the command again, which must end by itself, and compare what there is then."""
+        again = Child(case.words(self.scratch), self.log)
+        again.wait()
+        if again.status:
+            result.lost += 1
+            result.notes.append(self.log.read_text()[-300:])
+        else:
+            self.compare(result, case, expected)
 
     def read_only_disk(self, case: Case, times: int) -> None:
         """Interrupt a run, make the disk read-only, run, make it writable again, and resume."""
@@ -333,13 +336,7 @@ class Soak:
                 if child.status != 1 or "Traceback" in text or content(self.scratch) != before:
                     result.lost += 1
                     result.notes.append(f"status {child.status}: {text[-300:]}")
-                again = Child(case.words(self.scratch), self.log)
-                again.wait()
-                if again.status:
-                    result.lost += 1
-                    result.notes.append(self.log.read_text()[-300:])
-                    continue
-                self.compare(result, case, expected)
+                self.finish(result, case, expected)
         self.scratch = self.folder / "out"
         print(line(result), flush=True)
 
