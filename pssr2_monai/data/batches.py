@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
+import threading
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,8 +18,6 @@ import numpy as np
 import torch
 from monai.data import DataLoader, DistributedSampler
 from monai.data.utils import worker_init_fn
-
-SECONDS_AFTER_SIGTERM = 60  # for which a worker still loads
 
 
 class TileSampler(DistributedSampler):
@@ -40,7 +40,7 @@ class TileSampler(DistributedSampler):
 
 
 class TileLoader(DataLoader):
-    """MONAI's loader for tiles, whose workers leave Ctrl-C and SIGTERM to the training.
+    """MONAI's loader for tiles, whose workers leave Ctrl-C and SIGTERM from elsewhere to the training.
 
     They need no ``if __name__ == "__main__"``.
 
@@ -71,14 +71,19 @@ class TileLoader(DataLoader):
 
 def _begin_worker(number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "alarm"):
+    if hasattr(signal, "sigwaitinfo"):
         # Clusters send SIGTERM to all processes at once: the training must still get the tiles of its last steps.
-        signal.signal(signal.SIGTERM, _end_later)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_for_training, daemon=True).start()
     worker_init_fn(number)
 
 
-def _end_later(*_: Any) -> None:
-    signal.alarm(SECONDS_AFTER_SIGTERM)
+def _end_for_training() -> None:
+    """End the process when SIGTERM comes from the one that started it, which ends without it otherwise."""
+    training = multiprocessing.parent_process()
+    while training is not None and signal.sigwaitinfo({signal.SIGTERM}).si_pid != training.pid:
+        pass
+    os._exit(0)
 
 
 @contextmanager

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,7 +115,10 @@ def test_what_the_script_defines_is_seen(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_workers_leave_ctrl_c_and_sigterm_to_the_training() -> None:
     loader = TileLoader(Numbers(6), num_workers=1, batch_size=2, persistent_workers=True)
     batches = iter(loader)
-    first = next(batches)
-    for number in (signal.SIGINT, signal.SIGTERM):  # a cluster sends the latter to all processes
-        os.kill(batches._workers[0].pid, number)
+    first, worker = next(batches), batches._workers[0]
+    for name in ("INT", "TERM"):  # a cluster sends the latter to all processes, from a process of its own
+        subprocess.run(["kill", "-s", name, str(worker.pid)], check=True)
     assert [batch.tolist() for batch in [first, *batches]] == [[0, 1], [2, 3], [4, 5]]
+    worker.terminate()
+    worker.join(20)
+    assert worker.exitcode == 0
