@@ -128,7 +128,7 @@ def test_a_file_that_grows_is_restored_when_it_is_complete(
     assert watch(scans, restored, weights, settle=0, stop=script) == [restored / "a.tif"]
     (expected,) = restore(scans.parent / "whole.tif", scans.parent / "expected.tif", weights)
     np.testing.assert_array_equal(tifffile.imread(restored / "a.tif"), tifffile.imread(expected))
-    cut = f"its pixels extend to byte {len(content)}, but the file has {half}"
+    cut = f"its pixels extend to byte {len(content)}, but the file has {half}, {len(content) - half} are missing"
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == [f"waiting: a.tif: is cut short: {cut}; copy it again"]
 
