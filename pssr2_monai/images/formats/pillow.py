@@ -14,7 +14,7 @@ import imagecodecs
 import numpy as np
 from PIL import Image
 
-from pssr2_monai.errors import InputError
+from pssr2_monai.errors import InputError, one_line
 from pssr2_monai.images.formats.maker_text import read_sidecar
 from pssr2_monai.images.formats.shown import oriented, without_alpha
 from pssr2_monai.images.formats.units import from_print_resolution, known_sizes
@@ -26,6 +26,7 @@ from pssr2_monai.images.writer import ImageSpec, Spread, written_atomically
 # Modes of one sample that are kept as they are, with the type that they have in memory.
 _DEEP = {"I;16": "u2", "I;16B": "u2", "I": "i4", "F": "f4"}
 _GREY = ("1", "L", "LA", "La")
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB")  # whatever the suffix; no TIFF, of which Pillow reads a part
 _ORIENTATION = 0x0112  # of EXIF
 _HEADER = 33  # bytes of a PNG before the chunks that may state the size of a pixel
 _limit = threading.Lock()
@@ -76,7 +77,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     with _limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            image = Image.open(path)
+            image = Image.open(path, formats=_FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     with image:
@@ -121,7 +122,18 @@ def _raw_mode(image: Image.Image) -> str:
     return str(tiles[0].args) if tiles else ""
 
 
+def _check_sums(path: Path) -> None:
+    """Check the checksums of a PNG's parts, at which decoders do not look."""
+    with _opened(path) as image:
+        if image.format == "PNG":
+            try:
+                image.verify()
+            except (SyntaxError, OSError, ValueError) as error:
+                raise InputError(f"{path.name}: is damaged ({one_line(error)}); copy it again") from error
+
+
 def _decode(path: Path, samples: int, alpha: bool) -> np.ndarray:
+    _check_sums(path)
     with _opened(path) as image:
         few_bits = image.mode == "L" and "transparency" in image.info  # of whose clear value Pillow takes another
         if _is_deep_png(image) or (image.format == "PNG" and few_bits):

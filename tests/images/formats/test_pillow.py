@@ -11,6 +11,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageOps
 
 from pssr2_monai.errors import InputError
@@ -57,7 +58,7 @@ def test_a_truncated_png_is_refused_at_reading(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 300), "uint8")).save(tmp_path / "a.png")
     whole = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"a\.png: pixels cannot be read"):
+    with pytest.raises(InputError, match=r"a\.png: is damaged"):
         open_image(tmp_path / "a.png").read()
 
 
@@ -222,3 +223,17 @@ def test_sizes_that_the_file_cannot_hold(tmp_path: Path, mode: str, suffix: str)
     (tmp_path / f"a{suffix}").write_bytes(content)
     with pytest.raises(InputError, match=rf"^a\{suffix}: (is cut short|\d+ bytes would expand)"):
         open_image(tmp_path / f"a{suffix}")
+
+
+def test_a_png_whose_checksum_is_wrong_is_refused(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 48), np.uint8)
+    content = imagecodecs.png_encode(pixels)
+    (tmp_path / "a.png").write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+    with open_image(tmp_path / "a.png") as image, pytest.raises(InputError, match=r"^a\.png: is damaged \(broken PNG"):
+        image.read()
+
+
+def test_a_tiff_by_the_name_of_a_jpeg_is_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.jpg", np.arange(2 * 32 * 32, dtype=np.uint16).reshape(2, 32, 32))
+    with pytest.raises(InputError, match=r"^a\.jpg: cannot be read as JPG .* is what its name says"):
+        open_image(tmp_path / "a.jpg")
