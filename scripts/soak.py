@@ -251,8 +251,9 @@ class Soak:
                 result.times += 1
             child.wait()
             child.note(result)
-            ended = child.status == 0
-            if ended:  # maybe in spite of the disturbance, which came too late
+            # Maybe in spite of the disturbance, which came too late: after the last epoch was saved, or after all.
+            ended = child.status == 0 or "epochs are done already" in self.log.read_text()
+            if ended:
                 self.compare(result, case, expected)
                 self.fresh(case)
             elif child.status != status:
