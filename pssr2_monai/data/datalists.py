@@ -113,8 +113,7 @@ class TileSettings:
             raise InputError(f"val_fraction: {self.val_fraction} is not in [0, 1); 0.2 holds out a fifth")
         if not 0 < self.mask_share <= 1:
             raise InputError(f"mask_share: {self.mask_share} is not in (0, 1]; 0.25 asks for a quarter of a tile")
-        if self.masks is None and self.mask_labels != MaskLabels():
-            raise InputError("include, exclude: are labels of masks; give their folder with masks")
+        self.mask_labels.check(self.masks)
 
     @property
     def mask_labels(self) -> MaskLabels:

@@ -190,27 +190,35 @@ def compare(
             counted = _counted(missing, mask.read(hr_frames, large) if mask else None)
             if counted is not None and not counted.any():
                 continue
+            grey = _complete(scanned, scanned)
             restored = {
                 method: level.apply(GREY.cast(planes[(slice(None), *inner.slices())], lr.dtype))
-                for method, planes in _enlarged(scanned, scale, sampled, blind_filter)
+                for method, planes in _enlarged(scanned, grey, scale, sampled, blind_filter)
             }
             restored["model"] = level.apply(read_window(sr, sr_frames, large, stack))
-            grey, target = filled(scanned, without_data(scanned, None)), level.apply(truth)
-            shown = level.apply(grey[(slice(None), *inside(window, around).slices())])
+            shown, target = level.apply(grey[(slice(None), *inside(window, around).slices())]), level.apply(truth)
             if missing is not None:  # where there is no truth, nothing is scored
                 restored = {method: np.where(missing, target, planes) for method, planes in restored.items()}
             yield Comparison(shown, target, restored, counted)
 
 
+def _complete(planes: npt.NDArray[np.float32], scanned: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The planes with what the scan lacks filled in: a missing pixel would spoil all that it is interpolated to."""
+    return filled(planes, without_data(scanned, None))
+
+
 def _enlarged(
-    scanned: npt.NDArray[np.float32], scale: int | Sequence[int], sampled: str, blind_filter: bool
+    scanned: npt.NDArray[np.float32],
+    grey: npt.NDArray[np.float32],
+    scale: int | Sequence[int],
+    sampled: str,
+    blind_filter: bool,
 ) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-    """What learns nothing by its name, at HR size: a missing pixel would spoil all that it is interpolated to."""
-    unknown = without_data(scanned, None)
+    """What learns nothing by its name, at HR size, from the scan and, where it is interpolated, the completed one."""
     for mode in INTERPOLATIONS:
-        yield mode, upscale(filled(scanned, unknown), scale, mode, sampled)
+        yield mode, upscale(grey, scale, mode, sampled)
     if blind_filter:
-        yield "filter", upscale(filled(denoise(scanned), unknown), scale, "bicubic", sampled)
+        yield "filter", upscale(_complete(denoise(scanned), scanned), scale, "bicubic", sampled)
 
 
 def _counted(missing: npt.NDArray[np.bool_] | None, used: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:

@@ -180,8 +180,7 @@ def _check_options(normalise: str, pixel_size: float | None, out: Path) -> None:
 
 def _mask_settings(masks: str | Path | None, include: Any, exclude: Any) -> dict[str, Any] | None:
     labels = MaskLabels.of(include, exclude)
-    if masks is None and labels != MaskLabels():
-        raise InputError("include, exclude: are labels of masks; give their folder with masks")
+    labels.check(masks)
     return None if masks is None else {"folder": Path(masks).name, **asdict(labels)}
 
 

@@ -12,6 +12,7 @@ from scipy.fft import fftfreq, rfft2, rfftfreq
 from scipy.ndimage import distance_transform_edt
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.fidelity.decorrelation import multiplicities
 
 FRC_THRESHOLD = 1 / 7  # correlation at which the resolution is read
 MIN_FRC_SIDE_PX = 16  # of images that are compared; a single image needs twice as much
@@ -134,11 +135,7 @@ def _rings(height: int, width: int, side: int) -> tuple[npt.NDArray[np.intp], np
     """The ring of each coefficient of ``rfft2``, with one more ring beyond the last, and its multiplicity."""
     radius = np.hypot(fftfreq(height)[:, None], rfftfreq(width)[None])
     ring = np.minimum(np.floor(radius * side + 0.5).astype(np.intp), side // 2 + 1)
-    weights = np.full(ring.shape[1], 2, np.float32)  # rfft2 leaves out one of two mirrored coefficients
-    weights[0] = 1
-    if width % 2 == 0:
-        weights[-1] = 1
-    return ring.ravel(), weights
+    return ring.ravel(), multiplicities(width).astype(np.float32)
 
 
 def _smoothed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

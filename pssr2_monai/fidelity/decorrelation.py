@@ -97,11 +97,7 @@ class _Spectrum:
         window = np.outer(_faded(height), _faded(width)).astype(np.float32)
         y, x = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
         radius = np.minimum((2 * BINS * np.hypot(y, x)).astype(np.intp), BINS).ravel()
-        twice = np.full(x.shape[1], 2.0)  # rfft2 leaves out one of two mirrored coefficients
-        twice[0] = 1
-        if width % 2 == 0:
-            twice[-1] = 1
-        weights = np.broadcast_to(twice, (height, x.shape[1])).ravel()
+        weights = np.broadcast_to(multiplicities(width), (height, x.shape[1])).ravel()
         sums = np.zeros((3, BINS + 1))
         for plane in planes:
             magnitude = np.abs(rfft2((plane - plane.mean()) * window)).ravel().astype(np.float64)
@@ -138,6 +134,15 @@ def peak_of(curve: FloatArray) -> int | None:
         if curve[place] - curve[place:end].min() >= MIN_DROP:
             return place
     return None
+
+
+def multiplicities(width: int) -> FloatArray:
+    """How many coefficients of ``fft2`` each column of ``rfft2`` stands for, which leaves out one of two mirrored."""
+    counts = np.full(width // 2 + 1, 2.0)
+    counts[0] = 1
+    if width % 2 == 0:
+        counts[-1] = 1
+    return counts
 
 
 def _faded(length: int) -> FloatArray:

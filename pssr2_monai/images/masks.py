@@ -28,6 +28,11 @@ class MaskLabels:
         """Make them of a number, several, or text in which commas separate them."""
         return cls(_numbers(include, "include"), _numbers(exclude, "exclude"))
 
+    def check(self, masks: object) -> None:
+        """Raise an InputError where labels are chosen, but no masks are given."""
+        if masks is None and self != MaskLabels():
+            raise InputError("include, exclude: are labels of masks; give their folder with masks")
+
     def used(self, pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
         if not self.include and not self.exclude:
             return np.asarray(pixels != 0)

@@ -142,7 +142,7 @@ def load_weights(
             raise InputError(f"{path}: the weights do not fit the {name} that their record describes") from error
         check_finite(network, path)
     else:
-        network, arguments = load_pssr2(path, **options)
+        network, arguments = _network_of_original(saved, path, options)
         scale, frames = max(network.scale), (network.in_channels, network.out_channels)
         record = Record(arguments, scale, frames, versions={"pssr": "2"})
         record.origin = str(path)
@@ -168,7 +168,12 @@ def load_pssr2(path: str | Path, **options: Any) -> tuple[ScaledNetwork, dict[st
         InputError: no such file; not a state dict; of another package; tensors missing, left over or of other shapes;
             an option that the weights do not have.
     """
-    saved = _read_safely(path)
+    return _network_of_original(_read_safely(path), path, options)
+
+
+def _network_of_original(
+    saved: Mapping[str, Any], path: str | Path, options: Mapping[str, Any]
+) -> tuple[ScaledNetwork, dict[str, Any]]:
     with _limited_parameters(path):
         network, arguments = network_of_tensors(saved, path, options)
     check_finite(network, path)

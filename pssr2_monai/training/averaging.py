@@ -97,7 +97,11 @@ class FreezeNorm:
         if self.schedule.progress(engine) < self.progress:
             return
         engine.remove_event_handler(self._freeze, Events.ITERATION_STARTED)
-        for module in self.network.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
-                setattr(module, "train", lambda mode=True, norm=module: norm)  # noqa: B010 (a method)
+        for norm in batch_norms(self.network):
+            norm.eval()
+            setattr(norm, "train", lambda mode=True, norm=norm: norm)  # noqa: B010 (a method)
+
+
+def batch_norms(network: torch.nn.Module) -> list[_BatchNorm]:
+    """The norms of a network that keep statistics of its batches."""
+    return [module for module in network.modules() if isinstance(module, _BatchNorm)]

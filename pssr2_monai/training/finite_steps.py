@@ -14,6 +14,7 @@ from monai.engines.utils import IterationEvents
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.files import first_names
+from pssr2_monai.training.averaging import batch_norms
 from pssr2_monai.training.checkpoints import Checkpoints
 from pssr2_monai.training.distributed import on_any
 
@@ -137,6 +138,5 @@ class FiniteSteps:
 
 def _statistics(network: torch.nn.Module) -> Iterator[torch.Tensor]:
     """The running means and variances of norms, which a forward pass changes before its loss is known."""
-    for module in network.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            yield from (buffer for buffer in module.buffers() if buffer.is_floating_point())
+    for norm in batch_norms(network):
+        yield from (buffer for buffer in norm.buffers() if buffer.is_floating_point())

@@ -17,11 +17,8 @@ from pssr2_monai.images.metadata import ImageMetadata
 from pssr2_monai.images.safeguards import DEFLATED, check_expansion, check_length, chunks_of, decoded_bytes, pieces
 
 HEADER_BYTES = 1024
-EXTENDED, MACHINE_STAMP, BIG_ENDIAN = (
-    92,
-    212,
-    0x11,
-)  # where the length of the extended header and the order of bytes are
+EXTENDED = 92  # byte at which the length of the extended header is stated
+MACHINE_STAMP, BIG_ENDIAN = 212, 0x11  # byte that states the order of bytes, and its value
 ANGSTROM_UM = 1e-4
 IMAGE_STACK = 0  # among the numbers of space groups
 IMOD_STAMP = 1146047817

@@ -19,10 +19,8 @@ from pssr2_monai.images.formats.tiff_series import files_of, images_of, named_fi
 from pssr2_monai.images.safeguards import check_regular, neighbour, parse_xml
 
 COMPANION = ".ome"  # suffix of a file of OME-XML alone
-FEWEST_PLANES, PAGE_BYTES = (
-    2**16,
-    64,
-)  # planes that may be announced, by those that were never written, and more by size
+FEWEST_PLANES = 2**16  # that may be announced, those that were never written among them, however small the files are
+PAGE_BYTES = 64  # of the files for each plane, where that allows more
 PLACES = ("TiffData", "BinData", "MetadataOnly")  # what states where the planes of an image are
 UUIDS = "{*}Pixels/{*}TiffData/{*}UUID"
 
