@@ -206,7 +206,7 @@ def _from_pairs(options: _Options, hr: Path, begun: float) -> Calibration:
 
 
 def _fitted(
-    options: _Options, fit: Fit | ScanFit, strengths: Mapping[str, Span], share: float, begun: float
+    options: _Options, fit: Fit | ScanFit, strengths: Mapping[str, Span | list[float]], share: float, begun: float
 ) -> dict[str, Any]:
     """What a calibration takes from a fit; ``strengths`` and ``share`` are of its preset, unless others are asked."""
     if options.spread is not None:
@@ -263,7 +263,7 @@ def _from_scans(options: _Options, begun: float) -> Calibration:
         contrast = {"contrast": contrast_of_preset(gains, offsets), "gain": _range_of(gains)}
         contrast |= {"offset": _range_of(offsets)}
     calibration = Calibration(
-        **_fitted(options, fit, _spans_of_scans(fit), MIN_UNEVENNESS, begun),
+        **_fitted(options, fit, _strengths_of_scans(fit), MIN_UNEVENNESS, begun),
         **contrast,
         notes=_notes_of_scans(fit),
         paired=False,
@@ -292,13 +292,18 @@ def _from_scans(options: _Options, begun: float) -> Calibration:
     return calibration
 
 
-def _spans_of_scans(fit: ScanFit) -> dict[str, Span]:
-    """The factors from each strength to the ends of its range: a tenth beyond what the scans have."""
+def _strengths_of_scans(fit: ScanFit) -> dict[str, Span | list[float]]:
+    """The strengths that each scan has, from the least noise to the most, with a tenth beyond both ends."""
     margin = 1 - MIN_UNEVENNESS, 1 + MIN_UNEVENNESS
-    if fit.own is not None:
-        return {key: (low * margin[0], high * margin[1]) for key, (low, high) in fit.own.spans().items()}
-    low, high = np.percentile(fit.factors, FACTOR_PERCENTILES).tolist()
-    return dict.fromkeys(STRONG, (min(low, margin[0]), max(high, margin[1])))
+    strong = [key for key in STRONG if fit.values.get(key, 0) > 0]
+    if fit.own is None:
+        low, high = np.percentile(fit.factors, FACTOR_PERCENTILES).tolist()
+        ends = min(low, margin[0]), max(high, margin[1])
+        return {key: [fit.values[key] * end for end in ends] for key in strong}
+    brightness = np.array([float(np.mean(fit.trials.flat.bin_brightness())) - fit.black])
+    scans = sorted(fit.own.strengths, key=lambda values: float(fit.model.variance(values, brightness)[0]))
+    factors = margin[0], *(1.0 for _ in scans[2:]), margin[1]
+    return {key: [scan[key] * factor for scan, factor in zip(scans, factors, strict=True)] for key in strong}
 
 
 def _notes_of_scans(fit: ScanFit) -> list[str]:
@@ -310,8 +315,8 @@ def _notes_of_scans(fit: ScanFit) -> list[str]:
         )
     if fit.own is not None:
         notes.append(
-            "the noise of the scans differs by more than its strength: it was fitted to each by itself, and the ranges "
-            "span them; for the best result train for each kind of scan by itself"
+            "the noise of the scans differs by more than its strength: it was fitted to each by itself, and each comes "
+            "as often; for the best result train for each kind of scan by itself"
         )
     if fit.after > HARDLY_BETTER * fit.before:
         notes.append(
@@ -331,6 +336,8 @@ def _range_of(values: Sequence[float]) -> tuple[float, float, float]:
 
 def _shown(value: float | Sequence[float] | Mapping[str, Sequence[float]]) -> str:
     if isinstance(value, Mapping):
+        if "together" in value:
+            return f"{', '.join(f'{entry:g}' for entry in value['together'])}, together"
         return f"{_shown(value['log'])}, even in the logarithm"
     return f"{value:g}" if isinstance(value, (int, float)) else f"{value[0]:g} to {value[1]:g}"
 

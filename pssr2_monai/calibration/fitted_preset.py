@@ -63,13 +63,13 @@ def noises_of_preset(
     values: Mapping[str, float],
     errors: Mapping[str, float],
     black: float,
-    strengths: Mapping[str, Span],
+    strengths: Mapping[str, Span | list[float]],
     share: float,
 ) -> list[dict[str, Any]]:
     """Return the noises of a preset. Between two changes of the offset lies what leaves the black level out.
 
-    The ranges of what noises of every pixel are strong by have the spans ``strengths``, those of others reach by
-    ``share`` to either side.
+    ``strengths`` are the spans of the ranges of what noises of every pixel are strong by, or lists of values that are
+    drawn together; the ranges of others reach by ``share`` to either side.
     """
     entries = []
     for number, name in enumerate(model.steps):
@@ -77,6 +77,10 @@ def noises_of_preset(
         for unknown in model.unknowns:
             if unknown.noise == name:
                 span = strengths.get(unknown.key, span_of(share))
+                if isinstance(span, list):
+                    low, high = unknown.limits
+                    entry[unknown.parameter] = {"together": [_round(min(max(value, low), high)) for value in span]}
+                    continue
                 value, error = values[unknown.key], errors[unknown.key]
                 entry[unknown.parameter] = range_of_preset(value, error, span, unknown.limits)
         if number == model.offset_step and black:

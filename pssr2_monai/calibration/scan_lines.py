@@ -62,11 +62,6 @@ class OwnStrengths:
         spreads = {key: float(np.std([one[key] for one in self.strengths], ddof=1)) for key in self.strengths[0]}
         return {key: spread / count**0.5 for key, spread in spreads.items()}
 
-    def spans(self) -> dict[str, tuple[float, float]]:
-        """Return the factors that lead from the mean of each strength to the least and the greatest."""
-        ends = {key: [one[key] for one in self.strengths] for key in self.strengths[0]}
-        return {key: (min(ends[key]) / mean, max(ends[key]) / mean) for key, mean in self.means().items() if mean > 0}
-
 
 def own_strengths(
     measured: Measured,

@@ -18,6 +18,8 @@ from monai.transforms import Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from pssr2_monai.crappify.distributions import places_of
+from pssr2_monai.crappify.noise import Noise
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import factors
 from pssr2_monai.randomness import Seeded
@@ -147,8 +149,14 @@ class Crappify(Seeded, Transform):
         """
         lr = self.downsample(img)
         low, high = _limits(lr, limits)
+        drawn = [how for noise in self.noises if isinstance(noise, Noise) for how in noise.parameters.values()]
+        places = places_of(lr, self.R, drawn)  # one for all noises
         for noise in self.noises:
-            lr = noise(lr)
+            if isinstance(noise, Noise):
+                noise.randomize(lr, places)
+                lr = noise(lr, randomize=False)
+            else:
+                lr = noise(lr)
             if self.clip:
                 lr = lr.clip(low, high)
         return lr

@@ -9,11 +9,9 @@ which gets its own parameters; its frames share them, and differ in their noise.
 from __future__ import annotations
 
 import copy
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,68 +22,16 @@ from monai.transforms import Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 from scipy.interpolate import make_interp_spline
 
+from pssr2_monai.crappify.distributions import Parameter, distribution_of, places_of
 from pssr2_monai.errors import InputError
 from pssr2_monai.randomness import Seeded
 
 GREY_LEVELS = 255.0  # grey level that 1.0 stands for
-Parameter = float | Sequence[float] | Mapping[str, float | Sequence[float]]
-"""A number; a pair ``[low, high]`` to draw from uniformly; ``{"log": [low, high]}``, evenly in the logarithm, for what
-spans orders of magnitude; or ``{"mean": m, "spread": s}``, a normal distribution of standard deviation ``s``, clipped
-to the values that the parameter may have (as in PSSR2)."""
 NOISES: dict[str, type[Noise]] = {}  # by short name, in the order of definition; a subclass of ``Noise`` adds itself
 FloatArray = npt.NDArray[np.floating]
 _SEED_END = 2**32 - 1
 _CURVE_LEVELS, _CURVE_SEED = 256, 0
 _CURVE_IMAGES, _CURVE_IMAGE_SIDE = 18, 96  # flat images to measure a noise without formula on; pixels
-_NORMAL_REACH = 2.0  # standard deviations from the mean of a normally drawn parameter to the ends of its range
-
-
-@dataclass(frozen=True)
-class Uniform:
-    """Equally likely anywhere from ``low`` to ``high``; a fixed number where the two are equal."""
-
-    low: float
-    high: float
-
-    def draw(self, random: np.random.RandomState, count: int) -> np.ndarray:
-        return random.uniform(self.low, self.high, size=count)
-
-    def at(self, share: float) -> float:
-        """Return the value at a share of the range, 0 for its lower and 1 for its upper end."""
-        return self.low + share * (self.high - self.low)
-
-
-@dataclass(frozen=True)
-class LogUniform:
-    """Equally likely in every octave from ``low``, above 0, to ``high``."""
-
-    low: float
-    high: float
-
-    def draw(self, random: np.random.RandomState, count: int) -> np.ndarray:
-        return np.asarray(np.exp(random.uniform(math.log(self.low), math.log(self.high), size=count)))
-
-    def at(self, share: float) -> float:
-        """Return the value at a share of the range's octaves."""
-        return self.low * (self.high / self.low) ** share
-
-
-@dataclass(frozen=True)
-class Normal:
-    """Normal about ``mean`` with standard deviation ``spread``, clipped to ``[least, greatest]``."""
-
-    mean: float
-    spread: float
-    least: float
-    greatest: float
-
-    def draw(self, random: np.random.RandomState, count: int) -> np.ndarray:
-        return random.normal(self.mean, self.spread, size=count).clip(self.least, self.greatest)
-
-    def at(self, share: float) -> float:
-        """Return the value at a share of the range, which ends two standard deviations from the mean."""
-        value = self.mean + _NORMAL_REACH * (2 * share - 1) * self.spread
-        return min(max(value, self.least), self.greatest)
 
 
 @dataclass(frozen=True)
@@ -204,7 +150,7 @@ class Noise(Seeded, Transform):
             if name not in self.limits:
                 raise InputError(f"{kind}: there is no parameter {name!r}; it takes {' and '.join(self.limits)}")
         self.parameters = {
-            name: _distribution(f"{kind}: {name}", value, *self.limits[name]) for name, value in parameters.items()
+            name: distribution_of(f"{kind}: {name}", value, *self.limits[name]) for name, value in parameters.items()
         }
         self.drawn: dict[str, np.ndarray] = {}
         self.noise_seed = 0
@@ -215,10 +161,14 @@ class Noise(Seeded, Transform):
         package = cls.__module__.partition(".")[0]
         return f"{package}.{cls.__name__}" if package == "pssr2_monai" else f"{cls.__module__}.{cls.__qualname__}"
 
-    def randomize(self, data: Any) -> None:
-        """Draw each parameter, once for every image of ``data``, and the seed of the noise."""
-        images = data.shape[0] if data.ndim >= 4 else 1
-        self.drawn = {name: distribution.draw(self.R, images) for name, distribution in self.parameters.items()}
+    def randomize(self, data: Any, places: np.ndarray | None = None) -> None:
+        """Draw each parameter, once for every image of ``data``, and the seed of the noise.
+
+        ``places`` are those along lists, ``(images,)`` in [0, 1], which a crappifier draws once for all of its noises.
+        """
+        if places is None:
+            places = places_of(data, self.R, self.parameters.values())
+        self.drawn = {name: distribution.draw(self.R, places) for name, distribution in self.parameters.items()}
         self.noise_seed = int(self.R.randint(_SEED_END, dtype=np.uint32))
 
     def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
@@ -314,52 +264,3 @@ def _measured(curve: NoiseCurve, noise: Callable[[Any], Any]) -> NoiseCurve:
     slope = np.gradient(mean) / np.maximum(np.gradient(curve.mean), 1e-6)
     variance = np.interp(curve.clean, curve.clean[places], grey.var(axis=1))
     return replace(curve, mean=mean, variance=slope**2 * curve.variance + variance)
-
-
-def _distribution(name: str, value: Parameter, least: float, greatest: float) -> Uniform | LogUniform | Normal:
-    if isinstance(value, Mapping):
-        if set(value) == {"log"}:
-            bounds = _range(f"{name}: log", value["log"], least, greatest)
-            if bounds.low <= 0:
-                raise InputError(f"{name}: log: {bounds.low:g} has no logarithm; the lower end must be above 0")
-            return LogUniform(bounds.low, bounds.high)
-        if set(value) != {"mean", "spread"}:
-            raise InputError(
-                f"{name}: found the keys {', '.join(map(str, value))}; a mapping has 'mean' and 'spread', or 'log'"
-            )
-        mean, spread = _number(name, value["mean"]), _number(f"{name}: spread", value["spread"])
-        _check_within(f"{name}: mean", mean, least, greatest)
-        _check_within(f"{name}: spread", spread, 0.0, math.inf)
-        return Normal(mean, spread, least, greatest)
-    return _range(name, value, least, greatest)
-
-
-def _range(name: str, value: Any, least: float, greatest: float) -> Uniform:
-    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
-        low = high = _number(name, value)
-    elif len(value) != 2:
-        raise InputError(f"{name}: expected a number or a pair [low, high], got {len(value)} values")
-    else:
-        low, high = (_number(name, end) for end in value)
-    if low > high:
-        raise InputError(f"{name}: the range [{low:g}, {high:g}] is upside down; write the lower end first")
-    _check_within(name, low, least, greatest)
-    _check_within(name, high, least, greatest)
-    return Uniform(low, high)
-
-
-def _number(name: str, value: Any) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
-        raise InputError(
-            f"{name}: {value!r} is not a number; give one, a pair [low, high], "
-            "{'log': [low, high]} or {'mean': ..., 'spread': ...}"
-        )
-    return float(value)
-
-
-def _check_within(name: str, value: float, least: float, greatest: float) -> None:
-    if value < least:
-        limit = f"is too small; it must be at least {least:g}" if least else "must not be negative"
-        raise InputError(f"{name}: {value:g} {limit}")
-    if value > greatest:
-        raise InputError(f"{name}: {value:g} is too large; it must be at most {greatest:g}")

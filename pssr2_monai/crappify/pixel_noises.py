@@ -12,7 +12,8 @@ from math import inf
 import numpy as np
 import torch
 
-from pssr2_monai.crappify.noise import GREY_LEVELS, Equivalent, Fitting, Noise, NoiseCurve, Parameter, Slider
+from pssr2_monai.crappify.distributions import Parameter
+from pssr2_monai.crappify.noise import GREY_LEVELS, Equivalent, Fitting, Noise, NoiseCurve, Slider
 from pssr2_monai.errors import InputError
 
 

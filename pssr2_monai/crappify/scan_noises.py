@@ -14,7 +14,8 @@ from math import inf
 import numpy as np
 import torch
 
-from pssr2_monai.crappify.noise import Fitting, Noise, NoiseCurve, Parameter, Slider
+from pssr2_monai.crappify.distributions import Parameter
+from pssr2_monai.crappify.noise import Fitting, Noise, NoiseCurve, Slider
 from pssr2_monai.images.windows import reflect_indices
 
 KERNEL_REACH = 4.0  # standard deviations at which the blur's kernel ends, as in scipy

@@ -15,7 +15,8 @@ from monai.utils import ensure_tuple_rep
 from torch.profiler import record_function
 
 from pssr2_monai.crappify.crappify import Downsample, crappified
-from pssr2_monai.crappify.noise import Noise, Parameter
+from pssr2_monai.crappify.distributions import Parameter
+from pssr2_monai.crappify.noise import Noise
 from pssr2_monai.crappify.pixel_noises import Detector, Gamma, GaussianNoise, PoissonNoise, SaltPepperNoise
 from pssr2_monai.crappify.scan_noises import Blur, CorrelatedNoise, Drift, LineJitter, LineNoise
 

@@ -114,7 +114,7 @@ def test_scans_are_calibrated_to_good_images_of_other_fields(tmp_path: Path) -> 
         calibrate(folder / "LR", folder / "out.json", good=others, hr=folder / "HR")
 
 
-def test_ranges_span_scans_whose_noise_has_other_lines(tmp_path: Path) -> None:
+def test_scans_whose_noise_has_other_lines_are_drawn_one_by_one(tmp_path: Path) -> None:
     folder, (lr, good) = _write(tmp_path / "pairs", count=6), (tmp_path / name for name in ("LR", "good"))
     for number, path in enumerate(sorted((folder / "HR").iterdir())):
         grey = np.asarray(Image.open(path), float)
@@ -128,12 +128,12 @@ def test_ranges_span_scans_whose_noise_has_other_lines(tmp_path: Path) -> None:
     found = calibrate(lr, tmp_path / "out.json", good=good, calls=12, model="poisson+gaussian")
     assert any("differs by more than its strength" in note for note in found.notes)
     drawn = {entry["_target_"].split(".")[1]: entry for entry in found.noises}
-    for low, high, ends in (
-        (*drawn["PoissonNoise"]["intensity"]["log"], (0.7, 2.9)),
-        (*drawn["GaussianNoise"]["sigma"]["log"], (5.0, 13.5)),
-    ):
-        assert ends[0] / 4 < low < ends[0]
-        assert ends[1] < high < 1.35 * ends[1]
+    intensities, sigmas = drawn["PoissonNoise"]["intensity"]["together"], drawn["GaussianNoise"]["sigma"]["together"]
+    assert len(intensities) == len(sigmas) == 6
+    # From the weakest noise to the strongest: two scans of each kind, of which the middle two alone have read noise.
+    assert intensities == pytest.approx([1.0, 1.0, 0.4, 0.4, 3.0, 3.0], rel=0.2, abs=0.3)
+    assert np.array(sigmas)[[2, 3]].mean() == pytest.approx(14, rel=0.2)
+    assert np.array(sigmas)[[0, 1, 4, 5]].max() < 8
 
 
 @pytest.mark.parametrize(

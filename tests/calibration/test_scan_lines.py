@@ -35,7 +35,7 @@ def _own(spread: np.ndarray, common: dict[str, float]) -> OwnStrengths | None:
     return own_strengths(Measured.of(windows, good), good, MODEL, common, 0.0, seed=0)
 
 
-def test_scans_of_several_photon_counts_are_spanned() -> None:
+def test_scans_of_several_photon_counts_have_strengths_of_their_own() -> None:
     intensities, sigmas = np.array([0.4, 0.4, 1.0, 1.0, 2.5, 2.5]), np.array([14.0, 14.0, 0.0, 0.0, 0.0, 0.0])
     scenes = _scenes(0)
     spread = np.sqrt(intensities[:, None, None] ** 2 * scenes + sigmas[:, None, None] ** 2)
@@ -46,9 +46,6 @@ def test_scans_of_several_photon_counts_are_spanned() -> None:
     assert [values["gaussian"] for values in found[:2]] == pytest.approx([14, 14], rel=0.1)
     strong = sorted(values["poisson"] for values in found[2:])
     assert strong == pytest.approx([1, 1, 2.5, 2.5], rel=0.1)
-    low, high = own.spans()["poisson"]
-    assert high * own.means()["poisson"] == pytest.approx(2.5, rel=0.1)
-    assert low * own.means()["poisson"] < 0.8
     assert own.misfit < 0.1
 
 

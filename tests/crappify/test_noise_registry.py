@@ -18,7 +18,8 @@ from pssr2_monai.calibration.guesses import first_guess
 from pssr2_monai.calibration.noise_model import NoiseModel, search_space
 from pssr2_monai.calibration.noise_profiles import sort_pixels, summarise
 from pssr2_monai.crappify import NOISES, Crappify, GaussianNoise, Noise
-from pssr2_monai.crappify.noise import Fitting, NoiseCurve, Parameter, Slider, noise_classes, noise_curve
+from pssr2_monai.crappify.distributions import Parameter
+from pssr2_monai.crappify.noise import Fitting, NoiseCurve, Slider, noise_classes, noise_curve
 from pssr2_monai.crappify.transforms import Blurd, dictionary_form
 from pssr2_monai.errors import InputError
 
