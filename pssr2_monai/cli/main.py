@@ -145,8 +145,6 @@ def _set_up_output(debug: bool) -> None:
     logging.getLogger("pssr2_monai").setLevel(logging.INFO)
     if not debug:
         warnings.filterwarnings("ignore")
-        # MONAI sets this logger's level and handler by itself when it is imported; a filter stays.
-        logging.getLogger("monai.bundle.workflows").addFilter(lambda record: False)
 
 
 def _message(error: BaseException) -> str:

@@ -132,12 +132,15 @@ def _download(cache: Path) -> Path:
 
 def _wheel_url() -> str:
     """Return the wheel's address from pip: machines behind a mirror reach the index only as pip is configured."""
-    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps"]
-    done = subprocess.run([*command, "--quiet", "--report", "-", PACKAGE], capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "ERROR" in line]
-        raise OSError(f"pip does not find {PACKAGE}: {lines[0] if lines else 'no answer'}")
-    url: str = json.loads(done.stdout)["install"][0]["download_info"]["url"]
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet"]
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"  # not stdout, where pip colours it if a notebook asks for colours
+        command += ["--report", str(report), PACKAGE]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if "ERROR" in line]
+            raise OSError(f"pip does not find {PACKAGE}: {lines[0] if lines else 'no answer'}")
+        url: str = json.loads(report.read_text(encoding="utf-8"))["install"][0]["download_info"]["url"]
     return url
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,10 @@ from pssr2_monai.training.live import LiveTraining
 from pssr2_monai.training.run_folder import CONFIG, TENSORBOARD
 from pssr2_monai.training.run_record import RUN, read_run, report_differences, run_record
 from pssr2_monai.training.start import check_fit, with_settings
+
+# MONAI warns that presets lie in another folder than the bundle, and that no logging file is read: both are meant so.
+# It sets this logger's level and handler by itself; a filter stays.
+logging.getLogger(ConfigWorkflow.__module__).addFilter(lambda record: record.levelno != logging.WARNING)
 
 # Ids that may change in a resumed training; all others stay what they were at its start.
 RESUMABLE = MACHINERY - {"skip_bad"} | {"cache_mb", "device", "epochs", "minutes", "patience"}

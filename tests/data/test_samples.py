@@ -46,7 +46,8 @@ def _index_holds(wheel: Path | None, monkeypatch: pytest.MonkeyPatch) -> list[li
         if wheel is None:
             return subprocess.CompletedProcess(command, 1, "", "ERROR: no network")
         report = {"install": [{"download_info": {"url": wheel.as_uri()}}]}
-        return subprocess.CompletedProcess(command, 0, json.dumps(report), "")
+        Path(command[command.index("--report") + 1]).write_text(json.dumps(report), encoding="utf-8")
+        return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", run)
     return commands
