@@ -1,4 +1,4 @@
-"""The notebooks run from their first cell to their last, on tiny images and for seconds; their files hold no outputs."""
+"""The notebooks run from their first cell to their last, on tiny images and for seconds; they hold no outputs."""
 
 from __future__ import annotations
 
