@@ -18,6 +18,7 @@ from pssr2_monai.calibration.fitted_preset import (
     MIN_UNEVENNESS,
     Calibration,
     Span,
+    clip_of_preset,
     contrast_of_preset,
     files_of,
     noises_of_preset,
@@ -195,6 +196,7 @@ def _from_pairs(options: _Options, hr: Path, begun: float) -> Calibration:
     calibration = Calibration(
         **_fitted(options, fit, dict.fromkeys(STRONG, span_of(share)), share, begun),
         contrast=contrast_of_preset(gains, offsets),
+        clip=clip_of_preset(*pairs.levels.beyond()),
         gain=_range_of(gains),
         offset=_range_of(offsets),
         notes=_notes(fit, pairs),
@@ -265,6 +267,7 @@ def _from_scans(options: _Options, begun: float) -> Calibration:
     calibration = Calibration(
         **_fitted(options, fit, _strengths_of_scans(fit), MIN_UNEVENNESS, begun),
         **contrast,
+        clip=clip_of_preset(*scans.levels.beyond()),
         notes=_notes_of_scans(fit),
         paired=False,
     )

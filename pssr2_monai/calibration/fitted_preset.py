@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 import pssr2_monai
@@ -24,6 +25,7 @@ MIN_UNEVENNESS = 0.1  # relative scatter of the noise's strength from image to i
 MAX_SPREAD = 0.5  # half width of a parameter's range, as a share of the parameter, that can be asked for
 LOG_RATIO = 3.0  # upper over lower end of a range, from which on it is drawn evenly in the logarithm
 MAX_FACTOR = 5.0  # by which noise is weaker or stronger than the fitted at the ends of its range, at most
+FloatArray = npt.NDArray[np.floating]
 Span = tuple[float, float]  # factors that lead from a parameter to the ends of its range
 
 
@@ -38,6 +40,7 @@ class Calibration:
     contrast: dict[str, list[float]] = field(default_factory=dict)  # and brightness, of the preset; empty without HR
     gain: tuple[float, float, float] | None = None  # least, median and greatest from HR to LR; None without HR images
     offset: tuple[float, float, float] | None = None  # likewise, grey levels added
+    clip: bool | dict[str, Any] = True  # where the range of the LR images' detector ends; see ``Crappify``
     black: float = 0.0  # grey level of the images without signal, which Poisson noise leaves out
     before: float = 0.0  # distance from the real noise to the default crappifier's; without HR images to none at all
     after: float = 0.0  # likewise, to the calibrated crappifier's
@@ -104,6 +107,14 @@ def contrast_of_preset(gains: Sequence[float], offsets: Sequence[float]) -> dict
     }
 
 
+def clip_of_preset(below: FloatArray, above: FloatArray) -> bool | dict[str, Any]:
+    """Return how far the range of a detector goes beyond black and white, from that of each image; False for ever."""
+    ends = {name: values[np.isfinite(values)].clip(0) for name, values in (("below", below), ("above", above))}
+    if not all(values.size for values in ends.values()):
+        return False
+    return {name: _range(float(values.min()), float(values.max())) for name, values in ends.items()}
+
+
 def range_of_preset(value: float, error: float, span: Span, limits: tuple[float, float]) -> Any:
     """Return a parameter of a preset: a number, or a range of a span that its standard error widens.
 
@@ -114,8 +125,12 @@ def range_of_preset(value: float, error: float, span: Span, limits: tuple[float,
         return _round(value)
     low, high = (1 + math.copysign(math.hypot(end - 1, min(abs(end - 1), error / value)), end - 1) for end in span)
     low, high = max(low, 1 / MAX_FACTOR, limits[0] / value), min(high, MAX_FACTOR, limits[1] / value)
-    ends = [_round(value * low), _round(value * high)]
-    return {"log": ends} if high > LOG_RATIO * low and ends[0] > 0 else ends
+    return _range(value * low, value * high)
+
+
+def _range(low: float, high: float) -> Any:
+    ends = [_round(low), _round(high)]
+    return {"log": ends} if ends[1] > LOG_RATIO * ends[0] > 0 else ends
 
 
 def _round(value: float) -> float:
@@ -131,7 +146,7 @@ def preset_of(
         preset["intensity#mode"] = intensity
     if downsample is not None:
         preset["crappifier#downsample"] = downsample
-    return preset | {"crappifier#noises": calibration.noises}
+    return preset | {"crappifier#clip": calibration.clip, "crappifier#noises": calibration.noises}
 
 
 def files_of(target: Path) -> tuple[Path, ...]:

@@ -8,7 +8,8 @@ Images are ``(..., Y, X)`` arrays or tensors with values in [0, 1]. The noises a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from monai.transforms import Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from pssr2_monai.crappify.distributions import places_of
+from pssr2_monai.crappify.distributions import Distribution, Parameter, distribution_of, places_of
 from pssr2_monai.crappify.noise import Noise
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import factors
@@ -95,7 +96,8 @@ class Crappify(Seeded, Transform):
         scale: HR size over LR size, one number or one for each of Z, Y and X; 1 for denoising alone.
         noises: transforms that take and return an image in [0, 1] at LR size, applied in turn.
         clip: whether to clip to the detector's range after each noise: by default [0, 1], or as far beyond it as the
-            clean image reaches. Each image of a batch has its own range.
+            clean image reaches. Each image of a batch has its own range. A mapping says how far the range goes
+            ``below`` 0 and ``above`` 1, in units of what lies between; see ``Parameter`` for its values.
         downsample: ``bilinear``, ``area`` or ``nearest``; see ``Downsample``.
 
     Raises:
@@ -119,7 +121,7 @@ class Crappify(Seeded, Transform):
         self,
         scale: int | Sequence[int],
         noises: Sequence[Callable[[NdarrayOrTensor], NdarrayOrTensor]] = (),
-        clip: bool = True,
+        clip: bool | Mapping[str, Parameter] = True,
         downsample: str = "bilinear",
     ) -> None:
         self.downsample = Downsample(scale, downsample)
@@ -127,7 +129,8 @@ class Crappify(Seeded, Transform):
             if not callable(noise):
                 raise InputError(f"noises: {noise!r} is not a noise; give transforms such as PoissonNoise()")
         self.noises = tuple(noises)
-        self.clip = clip
+        self.clip = bool(clip)
+        self.beyond = _beyond(clip) if isinstance(clip, Mapping) else None
 
     @property
     def scale(self) -> int | Sequence[int]:
@@ -145,12 +148,16 @@ class Crappify(Seeded, Transform):
         """Crappify ``img``, ``(frames, Y, X)`` or ``(batch, frames, Y, X)`` in [0, 1].
 
         ``limits`` are the ends of the detector's range, ``(2,)`` or ``(batch, 2)``: where 0 and 1 are percentiles of
-        the image, an integer file ends beyond them, and a file of floats does not end.
+        the image, an integer file ends beyond them, and a file of floats does not end. A mapping ``clip`` comes first.
         """
         lr = self.downsample(img)
-        low, high = _limits(lr, limits)
         drawn = [how for noise in self.noises if isinstance(noise, Noise) for how in noise.parameters.values()]
-        places = places_of(lr, self.R, drawn)  # one for all noises
+        places = places_of(lr, self.R, [*drawn, *(self.beyond or {}).values()])  # one for all
+        if self.beyond is not None:
+            below, above = (self.beyond[end].draw(self.R, places) for end in ("below", "above"))
+            ends = np.stack([-below, 1 + above], axis=-1)
+            limits = ends if lr.ndim >= 4 else ends[0]
+        low, high = _limits(lr, limits)
         for noise in self.noises:
             if isinstance(noise, Noise):
                 noise.randomize(lr, places)
@@ -169,6 +176,13 @@ def crappified(
     if limits is not None and isinstance(crappifier, Crappify):
         return crappifier(images, limits)
     return crappifier(images)
+
+
+def _beyond(clip: Mapping[str, Parameter]) -> dict[str, Distribution]:
+    """How far the detector's range goes beyond black and white; nothing where it is not said."""
+    if not clip or clip.keys() - {"below", "above"}:
+        raise InputError(f"clip: found {', '.join(map(str, clip)) or 'nothing'}; give true, false, or below and above")
+    return {end: distribution_of(f"clip: {end}", clip.get(end, 0.0), 0.0, math.inf) for end in ("below", "above")}
 
 
 def _limits(clean: NdarrayOrTensor, detector: NdarrayOrTensor | Sequence[float]) -> tuple[Any, Any]:

@@ -42,7 +42,7 @@ def fit_to_scans(scans: str | Path | None) -> None:
     elif not target.is_file():
         raise InputError(f"{target}: is missing, with the noise that the training was started with; restore the file")
     preset = json.loads(target.read_text(encoding="utf-8"))
-    for name in ("contrast", "brightness", "crappifier#noises"):
+    for name in ("contrast", "brightness", "crappifier#clip", "crappifier#noises"):
         parser.set(preset[name], name, recursive=False)
     parser.set(str(target.with_suffix(".png")), "calibration")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from pssr2_monai.calibration.fitted_preset import (
     Calibration,
+    clip_of_preset,
     contrast_of_preset,
     noises_of_preset,
     preset_of,
@@ -52,6 +54,13 @@ def test_contrasts_are_drawn_from_where_most_images_lie() -> None:
     assert drawn["brightness"] == pytest.approx([11 / 255, 19 / 255], rel=1e-3)
 
 
+def test_the_range_of_the_detector_is_that_of_the_images() -> None:
+    never = np.array([np.inf, np.inf])
+    assert clip_of_preset(never, never) is False
+    below, above = np.array([0.1, -0.05, 0.2]), np.array([1.5, np.inf, 0.25])  # one image is of real numbers
+    assert clip_of_preset(below, above) == {"below": [0.0, 0.2], "above": {"log": [0.25, 1.5]}}
+
+
 @pytest.mark.parametrize(
     ("error", "share", "expected"),
     [
@@ -91,7 +100,7 @@ def test_widths_differ_less_from_image_to_image_than_the_strength() -> None:
 
 def test_a_preset_sets_only_what_is_known() -> None:
     calibration = Calibration((), {}, {}, [])
-    assert preset_of(calibration, None, None, None) == {"crappifier#noises": []}
+    assert preset_of(calibration, None, None, None) == {"crappifier#clip": True, "crappifier#noises": []}
     fitted = replace(calibration, contrast={"contrast": [0.9, 1.1], "brightness": [0.0, 0.0]})
     assert list(preset_of(fitted, 2, "area", "percentile")) == [
         "scale",
@@ -99,5 +108,6 @@ def test_a_preset_sets_only_what_is_known() -> None:
         "brightness",
         "intensity#mode",
         "crappifier#downsample",
+        "crappifier#clip",
         "crappifier#noises",
     ]

@@ -93,6 +93,33 @@ def test_an_image_does_not_depend_on_the_others_of_its_batch(noise: Noise) -> No
     assert reached - 3 < float(np.asarray(arrays[1]).max()) <= reached
 
 
+def test_a_detector_may_reach_beyond_black_and_white() -> None:
+    grey = np.full((400, 1, 32, 32), 0.5, dtype=np.float32)
+    crappify = Crappify(1, [GaussianNoise(500)], clip={"below": 0.25, "above": {"log": [0.5, 8]}}).set_random_state(0)
+    noisy = crappify(grey, limits=(0.0, 1.0))
+    assert noisy.min() == -0.25
+    above = noisy.max(axis=(1, 2, 3)) - 1
+    assert above.min() >= 0.5
+    assert above.max() <= 8
+    # As often from 0.5 to 2 as from 2 to 8, where the noise reaches as far.
+    assert abs((above < 2).mean() - 0.5) < 5 * 0.5 / 400**0.5
+    single = Crappify(1, [GaussianNoise(500)], clip={"above": 2}).set_random_state(0)(grey[0], limits=(0.0, 1.0))
+    assert (single.min(), single.max()) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("clip", "match"),
+    [
+        ({}, "clip: found nothing; give true, false, or below and above"),
+        ({"over": 1}, "clip: found over; give"),
+        ({"above": -1}, "clip: above: -1 must not be negative"),
+    ],
+)
+def test_a_range_that_is_none_is_refused(clip: dict[str, float], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        Crappify(1, clip=clip)
+
+
 def test_clipping_takes_no_notice_of_pixels_without_value() -> None:
     bright = np.full((1, 64, 64), 0.9, np.float32)
     bright[0, 0, 0] = np.nan
