@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import threading
 import zlib
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from pssr2_monai.errors import InputError, one_line
+from pssr2_monai.images.formats.jpeg import check_scans
 from pssr2_monai.images.formats.maker_text import read_sidecar
 from pssr2_monai.images.formats.shown import oriented, without_alpha
 from pssr2_monai.images.formats.units import from_print_resolution, known_sizes
@@ -72,12 +74,12 @@ def open_file(path: Path) -> LazyImage:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(file: Path | io.BytesIO) -> Iterator[Image.Image]:
     """An image opened by Pillow without its limit on pixels: a mosaic of 20,000 x 20,000 is not an attack."""
     with _limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            image = Image.open(path, formats=_FORMATS)
+            image = Image.open(file, formats=_FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     with image:
@@ -122,9 +124,16 @@ def _raw_mode(image: Image.Image) -> str:
     return str(tiles[0].args) if tiles else ""
 
 
-def _check_sums(path: Path) -> None:
-    """Check the checksums of a PNG's parts, at which decoders do not look."""
+def _check_stored(path: Path) -> None:
+    """Check what decoders do not: the checksums of a PNG's parts, and that no pixels of a JPEG are missing."""
+
+    def pixels(content: bytes) -> bytes:
+        with _opened(io.BytesIO(content)) as image:
+            return image.tobytes()
+
     with _opened(path) as image:
+        if image.format == "JPEG":
+            check_scans(path.read_bytes(), path.name, pixels)
         if image.format == "PNG":
             try:
                 image.verify()
@@ -133,7 +142,7 @@ def _check_sums(path: Path) -> None:
 
 
 def _decode(path: Path, samples: int, alpha: bool) -> np.ndarray:
-    _check_sums(path)
+    _check_stored(path)
     with _opened(path) as image:
         few_bits = image.mode == "L" and "transparency" in image.info  # of whose clear value Pillow takes another
         if _is_deep_png(image) or (image.format == "PNG" and few_bits):
