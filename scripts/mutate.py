@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 from typing import Any
@@ -94,7 +95,12 @@ class Mutants(ast.NodeVisitor):
 
     def visit(self, node: ast.AST) -> None:
         for field, child in ast.iter_fields(node):
-            if field not in ("annotation", "returns", "decorator_list", "keywords" if isinstance(node, ast.ClassDef) else ""):
+            if field not in (
+                "annotation",
+                "returns",
+                "decorator_list",
+                "keywords" if isinstance(node, ast.ClassDef) else "",
+            ):
                 for place, part in enumerate(child) if isinstance(child, list) else [(None, child)]:
                     if isinstance(part, ast.AST):
                         self.visit_part(node, field, place, part)
@@ -255,7 +261,7 @@ class Tests:
 
     def run(self, items: Sequence[pytest.Item]) -> str | None:
         """The first test that fails, if any."""
-        for item, following in zip(items, [*items[1:], None], strict=True):
+        for item, following in zip_longest(items, items[1:]):
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if self.failed:
                 return item.nodeid
@@ -289,13 +295,13 @@ class Mutation:
         self.run_outside_functions()
 
     def run_in_functions(self, tests: Tests, items: Sequence[pytest.Item]) -> None:
-        began = time.process_time()
         seconds, calls, failed = self.measure(tests, items)
         if failed:
             raise SystemExit(f"{self.path}: {failed} fails without any change")
         self.seconds = SECONDS + 2 * sum(seconds.values())
-        print(f"{self.name}: {len(self.mutants)} mutants, {len(items)} tests of {sum(seconds.values()):.1f} s", flush=True)
-        del began
+        print(
+            f"{self.name}: {len(self.mutants)} mutants, {len(items)} tests of {sum(seconds.values()):.1f} s", flush=True
+        )
         module = sys.modules[self.name]
         fork = Forked(self.seconds)
         for mutant in self.mutants:
@@ -329,7 +335,7 @@ class Mutation:
             import threading
 
             failed = None
-            for item, following in zip(items, [*items[1:], None], strict=True):
+            for item, following in zip_longest(items, items[1:]):
                 called.clear()
                 began = time.process_time()
                 threading.setprofile(note)
@@ -380,7 +386,11 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     hypothesis.settings.register_profile(
-        "mutants", derandomize=True, database=None, deadline=None, phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate]
+        "mutants",
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
     )
     hypothesis.settings.load_profile("mutants")
     os.chdir(ROOT)

@@ -67,9 +67,8 @@ def starts(size: int, tile: int, overlap: int) -> list[int]:
         raise InputError(f"tile: size {size} and tile {tile} must be at least 1 pixel")
     if not 0 <= overlap < tile:
         raise InputError(f"overlap: {overlap} px do not fit a tile of {tile} px; use 0 to {tile - 1}")
-    if size <= tile:
-        return [0]
-    return [*range(0, size - tile, tile - overlap), size - tile]
+    last = max(size - tile, 0)
+    return [*range(0, last, tile - overlap), last]
 
 
 def grid(shape_yx: Sequence[int], tile: int, overlap: int) -> list[Window]:

@@ -40,8 +40,15 @@ stacks = st.sampled_from(["TZ", "ZT"])
 @pytest.mark.parametrize(
     ("axes", "shape", "words"),
     [
-        ("ZYX", (4, 5), "cell_07.tif: axes 'ZYX' name 3 dimensions, but the image has 2 (4 x 5)"),
+        ("ZYX", (4, 5), "axes 'ZYX' name 3 dimensions, but the image has 2 (4 x 5); give one letter a dimension, such"),
+        (
+            "X",
+            (4, 5),
+            "axes 'X' name 1 dimension, but the image has 2 (4 x 5); give one letter a dimension, such as 'YX'",
+        ),
         ("YX", (3, 4, 5), "such as 'ZYX'"),
+        ("YX", (2, 3, 4, 5), "such as 'TZYX'"),
+        ("YX", (1, 2, 3, 4, 5), "such as 'TZCYX'"),
         ("QYX", (3, 4, 5), "unknown letter 'Q'"),
         ("yx", (4, 5), "unknown letter 'y'"),
         ("ZZYX", (2, 3, 4, 5), "have 'Z' 2 times"),
@@ -57,6 +64,13 @@ def test_axes_that_do_not_fit_are_refused_with_the_file_name(axes: str, shape: t
     assert str(error.value).startswith("cell_07.tif: ")
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_more_dimensions_than_any_image_has_get_no_example() -> None:
+    with pytest.raises(InputError, match="give one letter a dimension$"):
+        check_axes("YX", (1, 1, 1, 1, 4, 5), "cell_07.tif")
+    with pytest.raises(InputError, match=r"^image: axes 'YX' name 2 dimensions"):
+        frames_of("YX", (3, 4, 5))
 
 
 @quick
@@ -208,9 +222,20 @@ def test_too_many_frames_are_refused() -> None:
     assert str(error.value) == (
         "cell_07.tif: axes 'YX' hold 1 frame, but n_frames asks for 5; give a stack, or set n_frames to 1"
     )
+    with pytest.raises(
+        InputError, match=r"^image: .*hold 1 frame, but n_frames asks for 2; its 2 channels make no stack"
+    ):
+        sample_centres(frames_of("CYX", (2, 8, 9)), 2, slide=False)
+    joint = frames_of("CYX", (1, 8, 9), stack="C")
+    with pytest.raises(
+        InputError, match=r"holds 1 channel \(axes 'CYX'\), but .* set n_frames to 1, or give images of 2"
+    ):
+        joint.check_n_frames(2, "cell_07.tif")
+    joint.check_n_frames(1, "cell_07.tif")
     stack = frames_of("TZYX", (9, 3, 8, 9))
     stack.check_n_frames(3, "cell_07.tif")
-    with pytest.raises(InputError, match=r"'TZYX' hold 3 frames in a row \(along Z\).* set n_frames to 3 or fewer"):
+    stack.check_n_frames(2, "cell_07.tif")
+    with pytest.raises(InputError, match=r"'TZYX' hold 3 frames in a row \(along Z\).* set n_frames to 3 or fewer$"):
         stack.check_n_frames(5, "cell_07.tif")
 
 
@@ -221,7 +246,7 @@ def test_weights_take_a_number_of_frames_that_no_option_changes() -> None:
             "ZYX",
             (3, 8, 9),
             "TZ",
-            "hold 3 frames in a row (along Z), but the weights take 5; give a longer stack, or use",
+            "hold 3 frames in a row (along Z), but the weights take 5; give a longer stack, or use other weights",
         ),
         ("CYX", (2, 8, 9), "C", "holds 2 channels (axes 'CYX'), but channels are joint and the weights take 5 of them"),
         ("CYX", (9, 8, 9), "C", "holds 9 channels (axes 'CYX'), but channels are joint and the weights take 5 of them"),
@@ -229,6 +254,7 @@ def test_weights_take_a_number_of_frames_that_no_option_changes() -> None:
         with pytest.raises(InputError, match=re.escape(message)) as error:
             frames_of(axes, shape, stack).check_n_frames(5, "cell_07.tif", of_weights=True)
         assert "n_frames" not in str(error.value)
+        assert str(error.value).endswith(("use other weights", "of 5 channels"))
 
 
 def test_unknown_stack_is_refused() -> None:
@@ -285,6 +311,7 @@ def test_shape_and_pixel_size_of_the_output() -> None:
     assert scaled_pixel_size({"Z": 0.3, "Y": 0.1, "X": 0.2}, scale) == {"Z": 0.3, "Y": 0.025, "X": 0.05}
     assert scaled_pixel_size({"X": 0.2}, scale) == {"X": 0.05}
     assert scaled_pixel_size({}, scale) == {}
+    assert scaled_pixel_size({"Z": 0.3}, {"Y": 4}) == {"Z": 0.3}
 
 
 @pytest.mark.parametrize(
@@ -316,5 +343,16 @@ def test_neighbours_lie_in_the_run() -> None:
     frames = frames_of("TZYX", (2, 3, 8, 8))
     assert [frames.neighbour(i, after=True) for i in range(6)] == [1, 2, 1, 4, 5, 4]
     assert [frames.neighbour(i, after=False) for i in range(6)] == [1, 0, 1, 4, 3, 4]
+    assert [frames_of("ZYX", (2, 8, 8)).neighbour(i, after=True) for i in range(2)] == [1, 0]
     with pytest.raises(IndexError, match="no neighbour"):
         frames_of("YX", (8, 8)).neighbour(0, after=True)
+
+
+def test_frames_of_a_channel_follow_each_other_unless_channels_are_joint() -> None:
+    apart, joint = (frames_of("TCYX", (3, 2, 8, 9), stack) for stack in ("TZ", "C"))
+    assert [list(apart.of_channel(c)) for c in (0, 1)] == [[0, 1, 2], [3, 4, 5]]
+    assert [list(joint.of_channel(c)) for c in (0, 1)] == [[0, 2, 4], [1, 3, 5]]
+    assert [apart.channel(i) for i in range(6)] == [0, 0, 0, 1, 1, 1]
+    assert [joint.channel(i) for i in range(6)] == [0, 1] * 3
+    assert frames_of("ZYX", (3, 8, 9)).channels == 1
+    assert (joint.run, joint.run_axis, frames_of("ZYX", (3, 8, 9), "C").run_axis) == (2, "C", None)

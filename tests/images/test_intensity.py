@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pssr2_monai.errors import InputError
-from pssr2_monai.images.intensity import Intensity, IntensitySettings
+from pssr2_monai.images.intensity import Intensity, IntensitySettings, dtype_limits, shrunk
 
 quick = settings(max_examples=100, deadline=None)
 DTYPES = [np.uint8, np.int8, np.uint16, np.int16]
@@ -261,3 +261,72 @@ def test_a_sample_is_needed_for_percentiles_only(mode: str | None, dtype: str, n
 def test_an_unknown_scope_is_refused() -> None:
     with pytest.raises(InputError, match="scope 'tile' is unknown; use file or dataset"):
         IntensitySettings(scope="tile")
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_pixels_that_are_no_numbers_become_black_or_white(dtype: npt.DTypeLike) -> None:
+    image = np.array([np.nan, np.inf, -np.inf, 150], dtype)
+    np.testing.assert_array_equal(Intensity(100, 200).apply(image), [0, 1, 0, 0.5])
+
+
+def test_scales_are_equal_by_their_levels() -> None:
+    assert Intensity(1, 2, outlier=3.0, padding=0.0) == Intensity(1, 2)
+    assert len({Intensity(1, 2, outlier=3.0), Intensity(1, 2)}) == 1
+    assert Intensity(1, 2) != Intensity(1, 3)
+
+
+def test_eight_bits_within_sixteen_have_the_scale_of_eight() -> None:
+    eight = np.random.default_rng(0).integers(20, 200, (64, 64)).astype(np.uint16)
+    assert fit_intensity(eight * 257, np.uint16) == Intensity(0, 65535)
+    for other in (eight * 256, eight * 257 + np.eye(64, dtype=np.uint16)):
+        assert fit_intensity(other, np.uint16).high < 60000
+    assert fit_intensity(eight * 257, np.uint16, "percentile").high < 60000
+    assert fit_intensity(eight.astype(np.uint32) * 257, np.uint32).high < 60000
+    assert fit_intensity(np.zeros((8, 8), np.uint16), np.uint16) == Intensity(0, 1)
+    flat = [np.zeros((64, 64), np.uint16), eight * 257]
+    assert IntensitySettings().fit(flat, np.uint16) == Intensity(0, 65535)
+
+
+def test_pixels_of_one_larger_pixel_are_averaged() -> None:
+    window = np.random.default_rng(0).integers(0, 60000, (7, 11)).astype(np.uint16)
+    expected = [[window[2 * y : 2 * y + 2, 3 * x : 3 * x + 3].mean() for x in range(3)] for y in range(3)]
+    np.testing.assert_allclose(shrunk(window, (2, 3)), expected)
+    np.testing.assert_allclose(shrunk(window, (7, 11)), [[window.mean()]])
+    np.testing.assert_allclose(shrunk(window, (1, 2)), window[:, :10].reshape(7, 5, 2).mean(2))
+    for side, shrink in ((window, (1, 1)), (window, (8, 2)), (window, (2, 12)), (window[0], (2, 2))):
+        assert shrunk(side, shrink) is side
+
+
+def test_the_range_of_a_dtype_on_a_scale() -> None:
+    assert Intensity(55, 155).limits(np.uint8) == (-0.55, 2.0)
+    assert Intensity(0, 2).limits(np.float32) == (-np.inf, np.inf)
+    assert dtype_limits("int16") == (-32768.0, 32767.0)
+
+
+def test_the_scale_of_a_partner_image_has_its_grey_levels() -> None:
+    partner = Intensity(100, 300).through(gain=2.0, offset=40.0)
+    assert partner == Intensity(30, 130)
+    np.testing.assert_allclose(partner.apply(np.array([55.0])), Intensity(100, 300).apply(np.array([2 * 55.0 + 40])))
+
+
+def test_outliers_and_missing_pixels_are_replaced_before_the_scale_applies() -> None:
+    image = np.random.default_rng(0).normal(1500, 20, (32, 40)).round()
+    spoilt = image.copy()
+    spoilt[10, 20], spoilt[20:30, 5:15] = 60000, 0
+    found = Intensity(1000, 2000, outlier=300, padding=0.0).measured(spoilt)
+    clean = (image - 1000) / 1000
+    untouched = spoilt == image
+    np.testing.assert_allclose(found[untouched], clean[untouched], atol=1e-6)
+    assert np.abs(found - 0.5).max() < 0.1
+
+
+def test_a_mode_is_needed_for_low_or_high_and_messages_say_what_is_there() -> None:
+    for options in ({"low": 0}, {"high": 5}):
+        with pytest.raises(InputError, match="low and high need mode 'fixed', not 'percentile'"):
+            fit_intensity(np.arange(100), np.uint16, **options)
+    with pytest.raises(InputError, match=r"^image: .*\(dtype, percentile, fixed\)$"):
+        fit_intensity(np.arange(100), np.uint16, "other")
+    with pytest.raises(InputError, match="holds no pixels and has"):
+        fit_intensity(np.zeros(0), np.float32)
+    with pytest.raises(InputError, match="holds only NaN or infinite pixels and has"):
+        fit_intensity(np.full(9, np.nan), np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.images import windows
 from pssr2_monai.images.axes import frames_of
-from pssr2_monai.images.image import open_image
+from pssr2_monai.images.image import LazyImage, open_image
 from pssr2_monai.images.intensity import Intensity, IntensitySettings
 from pssr2_monai.images.windows import (
     ORIENTATIONS,
@@ -22,15 +24,21 @@ from pssr2_monai.images.windows import (
     Window,
     fit_image_intensity,
     grid,
+    inside,
     oriented,
     plane_size,
+    read_bar,
+    read_scaled,
     read_window,
     reflect_indices,
     regions_by_place,
     rounded_up,
     sample_pixels,
+    scaled_window,
+    spread_windows,
     starts,
     turned,
+    widened,
     write_window,
 )
 from pssr2_monai.images.writer import create_writer, write_image
@@ -111,10 +119,40 @@ def test_grid_goes_row_by_row() -> None:
     ]
 
 
-@pytest.mark.parametrize(("tile", "overlap"), [(4, 4), (4, 9), (4, -1), (0, 0)])
-def test_impossible_tiles_are_refused(tile: int, overlap: int) -> None:
-    with pytest.raises(InputError, match=r"^(tile|overlap): "):
-        grid((3, 20), tile, overlap)
+@pytest.mark.parametrize(
+    ("size", "tile", "overlap", "words"),
+    [
+        (20, 4, 4, "overlap: 4 px do not fit a tile of 4 px; use 0 to 3"),
+        (20, 4, 9, "overlap: 9 px"),
+        (20, 4, -1, "overlap: -1 px"),
+        (20, 0, 0, "tile: size 20 and tile 0"),
+        (0, 4, 0, "tile: size 0 and tile 4"),
+    ],
+)
+def test_impossible_tiles_are_refused(size: int, tile: int, overlap: int, words: str) -> None:
+    with pytest.raises(InputError, match=f"^{words}"):
+        starts(size, tile, overlap)
+
+
+def test_windows_around_within_and_larger_than_others() -> None:
+    window = Window(5, 0, 10, 20)
+    assert widened(window, 3, (16, 40)) == Window(2, 0, 14, 23)
+    assert widened(window, 1, (16, 40)) == Window(4, 0, 12, 21)
+    assert inside(window, Window(2, -1, 30, 30)) == Window(3, 1, 10, 20)
+    assert scaled_window(Window(5, 3, 10, 20), 2, 3) == Window(10, 9, 20, 60)
+
+
+def test_spread_windows_visit_each_place_of_a_lattice_once() -> None:
+    places = spread_windows(range(100, 104), (10, 16), (4, 4), 16)
+    assert {window for _, window in places} == {Window(y, x, 4, 4) for y in (0, 2, 4, 6) for x in (0, 4, 8, 12)}
+    assert [frame for frame, _ in places] == [100] * 3 + [101] * 5 + [102] * 5 + [103] * 3
+    # Those that follow each other are no neighbours.
+    assert all(abs(a.y - b.y) + abs(a.x - b.x) > 4 for (_, a), (_, b) in pairwise(places))
+    assert spread_windows(range(100, 104), (10, 3), (20, 20), 3) == [
+        (100, Window(0, 0, 10, 3)),
+        (102, Window(0, 0, 10, 3)),
+        (103, Window(0, 0, 10, 3)),
+    ]
 
 
 def test_split_by_hand() -> None:
@@ -133,6 +171,7 @@ def test_the_longer_side_is_split_and_rows_where_both_are_equal() -> None:
         ((50, 40), 0.1, 0, "tile of 5 px at most"),
         ((50, 40), 0.9, 0, "tile of 5 px at most"),
         ((50, 40), 0.4, 28, "tile of 2 px at most"),
+        ((50, 40), 0.4, 29, "tile of 1 px at most"),
         ((50, 40), 0.4, 30, "smaller guard"),
         ((9, 5), 0.5, 0, "tile of 4 px at most"),
     ],
@@ -142,6 +181,12 @@ def test_a_split_that_leaves_less_than_a_tile_says_what_to_do(
 ) -> None:
     with pytest.raises(InputError, match=f"a tile is 10 px; use a {smaller}, another fraction, or split by file"):
         regions_by_place(shape, 10, fraction, guard)
+
+
+@pytest.mark.parametrize(("guard", "left"), [(28, 2), (30, 0), (33, 0)])
+def test_a_split_says_what_it_leaves(guard: int, left: int) -> None:
+    with pytest.raises(InputError, match=f"leaves {left} px for training and 20 px for validation"):
+        regions_by_place((50, 40), 10, 0.4, guard)
 
 
 @pytest.mark.parametrize(
@@ -189,8 +234,9 @@ def test_eight_numbers_give_eight_orientations(shape: tuple[int, ...], dtype: st
     assert len(distinct) == (8 if min(shape[-2:]) > 1 else 4)
 
 
-def test_orientations_of_tensors_are_those_of_arrays_and_can_be_undone() -> None:
-    image = np.random.default_rng(0).random((2, 3, 4, 5), np.float32)
+@pytest.mark.parametrize("shape", [(4, 5), (3, 4, 5), (2, 3, 4, 5)])
+def test_orientations_of_tensors_are_those_of_arrays_and_can_be_undone(shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(0).random(shape, np.float32)
     for number in range(ORIENTATIONS):
         result = turned(torch.from_numpy(image), number)
         np.testing.assert_array_equal(result.numpy(), oriented(image, number))
@@ -232,7 +278,7 @@ def test_windows_are_read_in_the_order_of_frames_and_reflected(
             np.testing.assert_array_equal(reader.read(path, [4, 1], window), expected)
 
 
-def test_a_reader_keeps_at_most_so_many_files_open_and_bytes_decoded(tmp_path: Path) -> None:
+def test_a_reader_keeps_at_most_so_many_files_open(tmp_path: Path) -> None:
     planes = np.random.default_rng(0).integers(0, 255, (3, 16, 16), "uint8")
     for number, plane in enumerate(planes):
         write_image(tmp_path / f"{number}.tif", plane, axes="YX", pixel_size={})
@@ -240,7 +286,34 @@ def test_a_reader_keeps_at_most_so_many_files_open_and_bytes_decoded(tmp_path: P
     for number in (0, 1, 0, 2, 1):
         tile = reader.read(tmp_path / f"{number}.tif", [0], Window(4, 2, 8, 8))
         np.testing.assert_array_equal(tile[0], planes[number, 4:12, 2:10])
-    assert len(reader._images) == 2
+    assert [Path(path).name for path in reader._images] == ["2.tif", "1.tif"]
+    for name in ("2.tif", "0.tif"):
+        reader.image(tmp_path / name)
+    assert [Path(path).name for path in reader._images] == ["2.tif", "0.tif"], "that of the longest ago is closed"
+
+
+def test_a_reader_decodes_again_what_was_not_needed_for_the_longest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planes = np.random.default_rng(0).integers(0, 60000, (5, 8, 16), "uint16")
+    write_image(tmp_path / "a.tif", planes, axes="ZYX", pixel_size={})
+    decoded = []
+    decode = windows._read_plane
+    monkeypatch.setattr(windows, "_read_plane", lambda *given: (decoded.append(given[2]), decode(*given))[1])
+    reader = SheetReader(cache_bytes=4 * 256)
+    window = Window(0, 0, 8, 16)
+    for frame in (0, 1, 2, 3, 0, 4, 0, 1):
+        np.testing.assert_array_equal(reader.read(tmp_path / "a.tif", [frame], window)[0], planes[frame])
+    assert decoded == [0, 1, 2, 3, 4, 1]
+    other = pickle.loads(pickle.dumps(reader))
+    for frame in (0, 1, 2, 3, 0, 1):
+        other.read(tmp_path / "a.tif", [frame], window)
+    assert decoded[6:] == [0, 1, 2, 3], "a copy for another process begins with nothing"
+    assert len(pickle.dumps(reader)) < 1000
+    small = SheetReader(cache_bytes=4 * 256 - 1)
+    for _ in range(2):
+        np.testing.assert_array_equal(small.read(tmp_path / "a.tif", [1], window)[0], planes[1])
+    assert decoded[10:] == [1, 1], "a frame above a quarter of the bound is not kept"
 
 
 @pytest.mark.parametrize("axes", ["YX", "TZYX", "ZTYX", "YXC"])
@@ -286,3 +359,31 @@ def test_a_small_image_is_its_own_sample(tmp_path: Path) -> None:
     with open_image(tmp_path / "a.tif") as image:
         (window,) = sample_pixels(image)
         np.testing.assert_array_equal(window, plane)
+
+
+def test_pixels_are_read_on_the_scales_of_their_channels_without_outliers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.normal([[[1000]], [[3000]]], 20, (2, 40, 50)).astype(np.uint16)
+    pixels[0, 12, 20] = pixels[1, 20, 9] = 60000  # within the window, and next to it
+    write_image(tmp_path / "a.tif", pixels, axes="CYX", pixel_size={})
+    scales = (Intensity(900, 1100, outlier=200), Intensity(2900, 3100, outlier=200))
+    window = Window(10, 10, 20, 30)
+    with open_image(tmp_path / "a.tif") as image:
+        found = read_scaled(image, [1, 0, 1], window, scales)
+        np.testing.assert_array_equal(read_scaled(image, [1], window, scales), found[:1])
+        edge = read_scaled(image, [0], Window(-2, 0, 8, 8), scales)
+    rows, columns = window.slices()
+    for plane, channel in zip(found, (1, 0, 1), strict=True):
+        expected = (pixels[channel, rows, columns].astype(float) - scales[channel].low) / 200
+        if channel == 0:
+            assert 0 < plane[2, 10] < 1
+            expected[2, 10] = plane[2, 10]
+        np.testing.assert_allclose(plane, expected, atol=1e-6)
+    mirrored = np.pad(pixels[0].astype(float), 2, mode="symmetric")[:8, 2:10]
+    np.testing.assert_allclose(edge[0], (mirrored - 900) / 200, atol=1e-6)
+
+
+def test_the_rows_of_a_bar_are_read_below_the_image() -> None:
+    stored = np.arange(2 * 13 * 20, dtype=np.uint16).reshape(2, 13, 20)
+    image = LazyImage(Path("a.tif"), (2, 10, 20), stored.dtype, "ZYX", {}, lambda region: stored[region], bar_rows=3)
+    np.testing.assert_array_equal(read_bar(image, [1, 0], range(4, 9)), stored[::-1, 10:, 4:9])
