@@ -43,7 +43,8 @@ def fit_to_scans(scans: str | Path | None) -> None:
         raise InputError(f"{target}: is missing, with the noise that the training was started with; restore the file")
     preset = json.loads(target.read_text(encoding="utf-8"))
     for name in ("contrast", "brightness", "crappifier#clip", "crappifier#noises"):
-        parser.set(preset[name], name, recursive=False)
+        if name in preset:  # runs of 0.1.0 have no clip
+            parser.set(preset[name], name, recursive=False)
     parser.set(str(target.with_suffix(".png")), "calibration")
 
 

@@ -246,7 +246,7 @@ def test_single_images_give_a_rougher_estimate(tmp_path: Path) -> None:
     assert found.values["poisson"] == pytest.approx(0.7, rel=0.15)
     assert "rougher" in found.notes[0]
     preset = json.loads(found.files[0].read_text(encoding="utf-8"))
-    assert list(preset) == ["crappifier#noises"]
+    assert list(preset) == ["crappifier#clip", "crappifier#noises"]
     config_files("train", str(found.files[0]))
     with pytest.raises(InputError, match="line cannot be measured without HR partners"):
         calibrate(folder / "LR", folder / "alone.json", model="poisson+line")

@@ -45,11 +45,13 @@ def test_the_noise_of_the_scans_is_trained_with_and_kept_when_resumed(
     assert {"scans.report.json", "scans.png"} <= {path.name for path in run.iterdir()}
     noises = preset["crappifier#noises"]
     by_name = {noise["_target_"].rpartition(".")[2]: noise for noise in noises}
-    sigma = np.max(by_name["GaussianNoise"]["sigma"])
+    sigma = max(by_name["GaussianNoise"]["sigma"]["together"])
     assert 13 < sigma < 18
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     assert config["crappifier"]["noises"] == noises
     assert config["contrast"] == preset["contrast"]
+    assert config["crappifier"]["clip"] == preset["crappifier#clip"]
+    assert preset["crappifier#clip"].keys() == {"below", "above"}  # where the scans' 8 bits end
     assert config["calibration"] == str(run / "scans.png")
     assert [noise["_target_"] for noise in load_weights(weights)[1].crappifier["noises"]] == list(by_name)
     before = (run / FITTED).stat().st_mtime_ns
