@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 MAX_LOADER_WORKERS = 8
+SPINS = "20000"  # tens of microseconds; threads that sleep at once take a fifth longer for a step, for being woken up
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # options of glibc's mallopt, from malloc.h
 
 
@@ -47,6 +50,68 @@ def loader_workers(device: torch.device | str, processes: int = 1) -> int:
     """
     spare = max(0, cores() // processes - 1)
     return min(1, spare) if str(device).startswith("cpu") else min(MAX_LOADER_WORKERS, max(1, spare))
+
+
+def wait_briefly() -> None:
+    """Let threads that wait for each other spin for a moment, and then sleep; to be called before torch is loaded.
+
+    Variables of OpenMP that the user has set stay as they are.
+    """
+    if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
+        os.environ.update({"GOMP_SPINCOUNT": SPINS} if sys.platform == "linux" else {"OMP_WAIT_POLICY": "passive"})
+
+
+class ComputeThreads:
+    """Keeps as many compute threads as other processes leave cores free, of which loader workers are some.
+
+    The gradient of weights has threads that wait for each other at barriers: one whose core is shared makes all others
+    wait, and two threads on two cores, one of them busy, take longer than one thread. Their number changes the order of
+    sums, and so the last bits of a result. Elsewhere than on Linux it stays what it is.
+
+    Args:
+        number: of threads, which then stays; None for the free cores, unless ``OMP_NUM_THREADS`` gives a number.
+        seconds: between two looks at the machine.
+        proc: the folder of the system's times.
+        clock: returns seconds.
+    """
+
+    def __init__(
+        self,
+        number: int | None = None,
+        seconds: float = 1.0,
+        proc: Path = Path("/proc"),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        import torch
+
+        if number is not None:
+            torch.set_num_threads(number)
+        self.most = torch.get_num_threads()
+        self.fixed = number is not None or "OMP_NUM_THREADS" in os.environ or not (proc / "self" / "stat").is_file()
+        self._seconds, self._proc, self._clock = seconds, proc, clock
+        self._before = (0.0, 0.0) if self.fixed else self._times()
+
+    def look(self) -> None:
+        """Set the number of threads by what other processes used since the last look, if that was long ago."""
+        if self.fixed or self._clock() - self._before[0] < self._seconds:
+            return
+        import torch
+
+        (then, used), (now, used_now) = self._before, self._times()
+        self._before = now, used_now
+        free = cores() - (used_now - used) / (now - then)
+        threads = min(self.most, max(1, math.floor(free + 0.5)))
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
+
+    def _times(self) -> tuple[float, float]:
+        """The time, and the seconds that other processes have used of the cores of this one so far."""
+        ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+        lines = (line.split() for line in (self._proc / "stat").read_text().splitlines())
+        # user, nice, system, idle, iowait, irq, softirq, steal
+        ticks = sum(sum(map(int, (*times[:3], *times[5:8]))) for name, *times in lines if name in ours)
+        own = (self._proc / "self" / "stat").read_text().rpartition(")")[2].split()
+        return self._clock(), (ticks - int(own[11]) - int(own[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Terminated(SystemExit):

@@ -107,7 +107,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     arguments = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     with tempfile.TemporaryDirectory() as folder:
         write_sheets(Path(folder))
-        rivals = take_turns(__file__, pythons, ["--folder", folder, *arguments], options.rounds, options.threads)
+        rivals = take_turns(__file__, pythons, ["--folder", folder, *arguments], options.rounds, options)
     for rival in rivals.values():
         megapixels = rival["images"] * SIDE**2 / 1e6
         for clock in ("cpu", "wall"):

@@ -76,7 +76,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         pythons[ORIGINAL] = python
     settings = {name: getattr(options, name) for name in ("batch", "size", "device")}
     arguments = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    rivals = take_turns(__file__, pythons, arguments, options.rounds, options.threads)
+    rivals = take_turns(__file__, pythons, arguments, options.rounds, options)
     for rival in rivals.values():
         for clock in ("cpu", "wall"):
             rival[f"{clock}_ratio"] = ratios(rival[clock], rivals[OURS][clock])

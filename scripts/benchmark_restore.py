@@ -116,10 +116,10 @@ def measure(options: argparse.Namespace, side: int, pythons: dict[str, str], rou
         arguments += ["--window", str(options.window)] if options.window else []
         python = pssr_python(options)
         assert python is not None
-        take_turns(__file__, {WEIGHTS: python}, arguments, 0, options.threads)
+        take_turns(__file__, {WEIGHTS: python}, arguments, 0, options)
         if ORIGINAL in pythons:
             pythons = pythons | {ORIGINAL: python}
-        rivals = take_turns(__file__, pythons, arguments, rounds, options.threads)
+        rivals = take_turns(__file__, pythons, arguments, rounds, options)
     for rival in rivals.values():
         for clock in ("cpu", "wall"):
             rival[f"MP/{clock} s"] = [(SCALE * side) ** 2 / 1e6 / seconds for seconds in rival[clock]]

@@ -202,7 +202,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     arguments += ["--channels", *map(str, options.channels)]
     with tempfile.TemporaryDirectory() as folder:
         write_sheets(Path(folder))
-        rivals = take_turns(__file__, pythons, ["--folder", folder, *arguments], options.rounds, options.threads)
+        rivals = take_turns(__file__, pythons, ["--folder", folder, *arguments], options.rounds, options)
     for rival in rivals.values():
         if "GFLOP" in rival:
             rival["GFLOP/s"] = [rival["GFLOP"] / seconds for seconds in rival["cpu"]]
@@ -319,7 +319,7 @@ def compare_quality(options: argparse.Namespace) -> dict[str, Any]:
         arguments += ["--channels", *map(str, options.channels), "--seeds", *map(str, options.seeds)]
         arguments += ["--quality", name, "--folder", name]
         for rival, python in pythons.items():
-            take_turns(__file__, {rival: python}, arguments, 0, options.threads)
+            take_turns(__file__, {rival: python}, arguments, 0, options)
         target = torch.from_numpy(stacked["held_out_hr"])
         loss = MSSSIML1Loss()
         losses = {

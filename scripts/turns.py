@@ -1,6 +1,8 @@
 """Benchmarks whose rivals take turns (A B A B ...) in processes of their own, so that other load affects all alike.
 
 A benchmark runs itself once for each rival, with ``--worker NAME``; the worker prepares, and iterates over ``laps``.
+What other programs used of the cores meanwhile is measured; where that was much, no ratio is printed unless ``--busy``
+is given. ``--kernels`` names the kernels of oneDNN that each rival computes with.
 This module imports only the standard library, since the original package has an environment of its own.
 """
 
@@ -10,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -23,6 +26,9 @@ __all__ = ["add_options", "laps", "pssr_python", "ratios", "report", "take_turns
 
 PSSR = "pssr==2.4.0"
 FIGURES = ("cpu", "wall", "MB")
+QUIET = 0.15  # cores that other programs may use on average while the rivals have their turns
+BINDING = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY")
+VERBOSE = re.compile(r"onednn_verbose,(?:v\d,)?(?:primitive,)?exec,\w+,([^,]+),([^,]+),([^,]+),.*,([\d.]+)$")
 
 
 def add_options(parser: argparse.ArgumentParser, rounds: int = 5, threads: int = 1) -> None:
@@ -33,6 +39,8 @@ def add_options(parser: argparse.ArgumentParser, rounds: int = 5, threads: int =
     parser.add_argument("--pssr-python", metavar="PATH", help="a Python that has pssr 2.4.0, else one is installed")
     parser.add_argument("--without-pssr", action="store_true", help="leave the original out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure here")
+    parser.add_argument("--busy", action="store_true", help="print ratios although other programs use the cores")
+    parser.add_argument("--kernels", action="store_true", help="list the kernels of oneDNN, from one turn more")
     parser.add_argument("--worker", metavar="RIVAL", help=argparse.SUPPRESS)
 
 
@@ -70,39 +78,113 @@ def _megabytes() -> float:
 
 
 def take_turns(
-    script: str, pythons: Mapping[str, str], arguments: Sequence[str], rounds: int, threads: int
+    script: str,
+    pythons: Mapping[str, str],
+    arguments: Sequence[str],
+    rounds: int,
+    options: argparse.Namespace,
 ) -> dict[str, dict[str, Any]]:
     """Return each rival's first figures, and round by round its CPU and wall seconds and its peak memory.
+
+    ``others`` are the cores that other programs used on average during the rival's turns.
 
     Args:
         script: the benchmark.
         pythons: the Python that runs each rival.
         arguments: arguments of all workers.
         rounds: turns of each rival.
-        threads: compute threads.
+        options: those of ``add_options``.
+
+    Raises:
+        SystemExit: a worker ended early, or other programs used the cores meanwhile, and ``--busy`` was not given.
     """
     # Waiting threads must not spin while another rival has its turn.
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+    environment = os.environ | {"OMP_NUM_THREADS": str(options.threads), "OMP_WAIT_POLICY": "passive"}
+    end = ["--threads", str(options.threads), *arguments]
+    commands = {name: [python, str(Path(script).resolve()), "--worker", name, *end] for name, python in pythons.items()}
     workers: dict[str, subprocess.Popen[str]] = {}
     rivals: dict[str, dict[str, Any]] = {}
     try:
-        for name, python in pythons.items():
-            command = [python, str(Path(script).resolve()), "--worker", name, "--threads", str(threads), *arguments]
+        for name, command in commands.items():
             workers[name] = subprocess.Popen(
                 command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
-            rivals[name] = _answer(workers[name], name) | {figure: [] for figure in FIGURES}
+            rivals[name] = _answer(workers[name], name) | {figure: [] for figure in (*FIGURES, "others")}
         for _ in range(rounds):
             for name, worker in workers.items():
                 assert worker.stdin is not None
+                before = _times(worker.pid)
                 print("go", file=worker.stdin, flush=True)
                 answer = _answer(worker, name)
+                rivals[name]["others"].append(_cores_between(before, _times(worker.pid)))
                 for figure in FIGURES:
                     rivals[name][figure].append(answer[figure])
     finally:
         for worker in workers.values():
             worker.communicate()
+    load = max((statistics.mean(rival["others"]) for rival in rivals.values() if rival["others"]), default=0.0)
+    if load > QUIET and not options.busy:
+        sys.exit(
+            f"other programs used {load:.2f} cores while the rivals had their turns, so that their ratios mean little; "
+            "stop these programs, or give --busy"
+        )
+    if rounds and options.kernels:
+        for name, command in commands.items():
+            rivals[name]["kernels"] = _kernels(command, environment)
     return rivals
+
+
+def _times(pid: int) -> tuple[float, float, float] | None:
+    """The time, the seconds for which all programs used this process's cores, and those of a process and its own.
+
+    None elsewhere than on Linux.
+    """
+    tick, stat = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 1, Path("/proc/stat")
+    if not stat.is_file():
+        return None
+    ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    busy = 0
+    for name, *times in map(str.split, stat.read_text().splitlines()):
+        if name in ours:  # user, nice, system, idle, iowait, irq, softirq, steal
+            busy += sum(map(int, (*times[:3], *times[5:8])))
+    used: dict[int, tuple[int, int]] = {}  # the parent of each process, and its ticks
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = file.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        used[int(file.parent.name)] = int(fields[1]), sum(map(int, fields[11:15]))
+    family, more = {pid}, True
+    while more:
+        more = {child for child, (parent, _) in used.items() if parent in family} - family
+        family |= more
+    return time.perf_counter(), busy / tick, sum(used[member][1] for member in family if member in used) / tick
+
+
+def _cores_between(before: tuple[float, float, float] | None, after: tuple[float, float, float] | None) -> float:
+    """The cores that programs other than the worker used on average; not a number where it is not known."""
+    if before is None or after is None:
+        return float("nan")
+    wall, busy, own = (late - early for early, late in zip(before, after, strict=True))
+    return max(0.0, (busy - own) / max(wall, 1e-9))
+
+
+def _kernels(command: Sequence[str], environment: Mapping[str, str]) -> dict[str, float]:
+    """The milliseconds of each kernel of oneDNN in the preparation and one turn of a worker, the slowest first."""
+    verbose = {**environment, "ONEDNN_VERBOSE": "1"}
+    lines = subprocess.run(command, input="go\n", env=verbose, stdout=subprocess.PIPE, text=True, check=False).stdout
+    return kernels_of(lines)
+
+
+def kernels_of(lines: str) -> dict[str, float]:
+    """Add up the lines of ``ONEDNN_VERBOSE``: milliseconds by primitive, direction and kernel, the most first."""
+    milliseconds: dict[str, float] = {}
+    for primitive, kernel, direction, taken in (
+        found.groups() for found in map(VERBOSE.match, lines.splitlines()) if found
+    ):
+        name = f"{primitive} {direction} {kernel}"
+        milliseconds[name] = milliseconds.get(name, 0.0) + float(taken)
+    return dict(sorted(milliseconds.items(), key=lambda item: -item[1]))
 
 
 def _answer(worker: subprocess.Popen[str], name: str) -> dict[str, Any]:
@@ -121,9 +203,23 @@ def ratios(of: Sequence[float], to: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
+def conditions(rivals: Mapping[str, Mapping[str, Any]]) -> str:
+    """The load, the binding of threads, and the kernels, as lines of text."""
+    variables = " ".join(f"{name}={os.environ[name]}" for name in BINDING if name in os.environ) or "none"
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    lines = [f"cores {','.join(map(str, cores))}; variables of threads outside the turns: {variables}"]
+    for name, rival in rivals.items():
+        if rival.get("others"):
+            lines.append(f"{name}: other programs used {statistics.mean(rival['others']):.2f} cores")
+        lines += [f"  {taken:10.1f} ms  {kernel}" for kernel, taken in list(rival.get("kernels", {}).items())[:12]]
+    return "\n".join(lines)
+
+
 def report(result: dict[str, Any], text: str, path: Path | None) -> None:
     """Print the table, and write every figure with a description of the machine."""
     print(text)
+    if rivals := result.get("rivals"):
+        print(conditions(rivals))
     if path:
         machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
         path.write_text(json.dumps(result | {"machine": machine}, indent=2) + "\n", encoding="utf-8")

@@ -21,7 +21,7 @@ FLOORS = (
     ("networks", "crappify"),
     ("images",),
     ("registered_names",),
-    ("bundle", "errors", "machine", "progress", "randomness"),
+    ("bundle", "errors", "lazy_monai", "machine", "progress", "randomness"),
 )
 """Rooms from the highest floor to the lowest, the stones; each may import from lower floors and itself."""
 

@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -80,3 +81,71 @@ def test_the_processor_is_the_last_device(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert machine.default_device() == "mps"
     assert machine.devices() == ["cuda:0", "cuda:1", "mps", "cpu"]
+
+
+def write_times(proc: Path, cores: list[tuple[int, int]], own: int) -> None:
+    """What Linux reports: ticks of each core in use and idle, and those of this process."""
+    lines = [
+        "cpu  0 0 0 0 0 0 0 0 0 0",
+        *(f"cpu{n} {busy} 0 0 {idle} 0 0 0 0 0 0" for n, (busy, idle) in enumerate(cores)),
+    ]
+    (proc / "stat").write_text("\n".join([*lines, "intr 1"]))
+    (proc / "self").mkdir(exist_ok=True)
+    (proc / "self" / "stat").write_text(f"7 (python (3) x) R {' '.join(['0'] * 10)} {own} 0 0 0")
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(machine.os, "sysconf", lambda _: 100, raising=False)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_compute_threads_leave_the_cores_that_others_use(tmp_path: Path) -> None:
+    now = 0.0
+    write_times(tmp_path, [(0, 0), (0, 0), (0, 0)], own=0)
+    threads = machine.ComputeThreads(seconds=1, proc=tmp_path, clock=lambda: now)
+
+    def after(seconds: float, cores: list[tuple[int, int]], own: int) -> int:
+        nonlocal now
+        now += seconds
+        write_times(tmp_path, cores, own)
+        threads.look()
+        return torch.get_num_threads()
+
+    assert after(2, [(200, 0), (195, 5), (200, 0)], own=390) == 2  # the third core is not this process's
+    assert after(0.5, [(250, 0), (245, 5), (200, 0)], own=390) == 2  # too early to tell
+    assert after(1.5, [(400, 0), (395, 5), (200, 0)], own=590) == 1
+    assert after(2, [(600, 0), (595, 5), (200, 0)], own=780) == 1
+    assert after(2, [(800, 0), (795, 5), (200, 0)], own=1090) == 2  # others used 0.45 cores
+    assert after(2, [(1000, 0), (995, 5), (200, 0)], own=1090) == 1  # never none
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_a_given_number_of_threads_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = machine.ComputeThreads(1, proc=tmp_path)
+    threads.look()
+    assert (torch.get_num_threads(), threads.fixed) == (1, True)
+    assert machine.ComputeThreads(proc=tmp_path / "not Linux").fixed
+    write_times(tmp_path, [(0, 0)], own=0)
+    assert not machine.ComputeThreads(proc=tmp_path).fixed
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert machine.ComputeThreads(proc=tmp_path).fixed
+
+
+def test_waiting_threads_spin_briefly_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for platform_name, expected in (("linux", {"GOMP_SPINCOUNT": "20000"}), ("darwin", {"OMP_WAIT_POLICY": "passive"})):
+        environment: dict[str, str] = {}
+        monkeypatch.setattr(machine.os, "environ", environment)
+        monkeypatch.setattr(machine.sys, "platform", platform_name)
+        machine.wait_briefly()
+        assert environment == expected
+    environment = {"OMP_WAIT_POLICY": "active"}
+    monkeypatch.setattr(machine.os, "environ", environment)
+    machine.wait_briefly()
+    assert environment == {"OMP_WAIT_POLICY": "active"}

@@ -23,7 +23,8 @@ import pssr2_monai
 from pssr2_monai.cli.arguments import Answer, fire_words
 from pssr2_monai.cli.verbs import COMMANDS
 from pssr2_monai.errors import InputError, UsageError, causes, nearest, one_line, printable
-from pssr2_monai.machine import Terminated, keep_memory, stopped_by_sigterm
+from pssr2_monai.lazy_monai import defer_optional_packages
+from pssr2_monai.machine import Terminated, keep_memory, stopped_by_sigterm, wait_briefly
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 MESSAGE_LENGTH = 300  # characters that are shown of the message of an unexpected error
@@ -35,12 +36,12 @@ EVERYWHERE = """\
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; its exit status is 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C and 143 for SIGTERM."""
-    # Two threads that spin while they wait take each other's core; torch reads this when it is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    wait_briefly()
     # What torch's profiler logs about itself helps nobody.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     # What Apple's GPU does not compute is computed on the processor.
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+    defer_optional_packages()
     keep_memory()
     words = list(sys.argv[1:] if argv is None else argv)
     debug, machine_readable = "--debug" in words, "--json" in words

@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 import torch
 from monai.config import NdarrayOrTensor
 from monai.transforms import Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
-from scipy.interpolate import make_interp_spline
 
 from pssr2_monai.crappify.distributions import Parameter, distribution_of, places_of
 from pssr2_monai.errors import InputError
@@ -77,7 +77,7 @@ class NoiseCurve:
 
     def response(self, grey: FloatArray) -> FloatArray:
         """Return the mean of what clean grey levels become; beyond 0 to 255 the curve continues straight."""
-        return np.asarray(make_interp_spline(self.clean, self.mean, k=1)(grey))
+        return np.asarray(scipy.interpolate.make_interp_spline(self.clean, self.mean, k=1)(grey))
 
     def variance_at(self, grey: FloatArray) -> FloatArray:
         """Return the variance where the noisy image has these grey levels on average."""

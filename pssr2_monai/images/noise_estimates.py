@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
+import scipy
 
 NORMAL_MEDIAN = 0.6745  # of the absolute value of a normal deviate
 MAX_BLACK_SHARE = 0.5  # of the brightness of the darkest pixels, which the black level may reach
@@ -63,7 +63,7 @@ def variance_line(
     least, sure = _least_variance(variance), _roots(weights, variance)
     weight = sure / least
     for _ in range(_ROUNDS):
-        powers, _ = nnls(matrix * weight[:, None], variance * weight)
+        powers, _ = scipy.optimize.nnls(matrix * weight[:, None], variance * weight)
         weight = sure / np.maximum(matrix @ powers, least)
     return {name: math.sqrt(power) for name, power in zip(chosen, powers, strict=True)}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import distance_transform_edt, maximum_filter, minimum_filter
+import scipy  # whose parts are loaded when they are used
 
 from pssr2_monai.images.levels import black_and_white, noise_of
 from pssr2_monai.images.noise_estimates import patches
@@ -35,7 +35,7 @@ def padding_value(windows: Sequence[Planes]) -> float | None:
     for value in candidates[np.argsort(-counts)][:2]:
         areas = [solid(window, value) for window in flat]
         covered = sum(int(area.sum()) for area in areas)
-        rims = [maximum_filter(area, 3) & ~area for area in areas]
+        rims = [scipy.ndimage.maximum_filter(area, 3) & ~area for area in areas]
         rim = np.concatenate([window[edge] for window, edge in zip(flat, rims, strict=True)])
         others = np.concatenate([window[~area] for window, area in zip(flat, areas, strict=True)])
         if (
@@ -55,9 +55,9 @@ def solid(planes: Planes, value: float) -> npt.NDArray[np.bool_]:
     if not equal.any():
         return np.asarray(equal)
     # Beyond the edges everything counts as equal: what lies there is not known.
-    eroded = minimum_filter(equal, size, mode="constant", cval=True)
+    eroded = scipy.ndimage.minimum_filter(equal, size, mode="constant", cval=True)
     shift = (0,) * (planes.ndim - 2) + (-1,) * 2  # an even size is not centred
-    return np.asarray(maximum_filter(eroded, size, mode="constant", cval=False, origin=shift) & equal)
+    return np.asarray(scipy.ndimage.maximum_filter(eroded, size, mode="constant", cval=False, origin=shift) & equal)
 
 
 def without_data(planes: Planes, padding: float | None) -> npt.NDArray[np.bool_] | None:
@@ -78,7 +78,7 @@ def filled(planes: Planes, missing: npt.NDArray[np.bool_] | None) -> Planes:
         if missing[index].all():
             result[index] = np.where(np.isfinite(planes[index]), planes[index], 0)
         elif missing[index].any():
-            nearest = distance_transform_edt(missing[index], return_distances=False, return_indices=True)
+            nearest = scipy.ndimage.distance_transform_edt(missing[index], return_distances=False, return_indices=True)
             result[index] = planes[index][tuple(nearest)]
     return result
 
@@ -91,4 +91,6 @@ def _constant_share(window: Planes) -> float:
 
 def _solid_corners(window: Planes) -> npt.NDArray[np.bool_]:
     """The pixels whose square of 4 pixels a side has one value."""
-    return np.asarray(minimum_filter(window, SOLID_SIDE_PX) == maximum_filter(window, SOLID_SIDE_PX))
+    return np.asarray(
+        scipy.ndimage.minimum_filter(window, SOLID_SIDE_PX) == scipy.ndimage.maximum_filter(window, SOLID_SIDE_PX)
+    )

@@ -27,6 +27,7 @@ WRITTEN = {
     ".png": ("pillow", "PngWriter"),
 }
 """The module of ``formats`` and its class that write files of a suffix, ".ome.tif" and ".ome.zarr" among them."""
+ZARR_CHUNK = 512  # side of a chunk of an OME-Zarr along Y and X, in pixels
 Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """Applies a function that can be pickled to all items, as ``map`` does, in this or other processes, in any order."""
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import zarr
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.axes import frames_of, is_volume, scaled_shape
@@ -182,6 +181,8 @@ def _on_disk(path: Path) -> int:
 def _check_chunks(image: LazyImage) -> None:
     if not is_zarr(image.path):
         return
+    import zarr  # takes half a second
+
     node = zarr.open(str(image.path), mode="r")
     arrays = [node] if isinstance(node, zarr.Array) else [array for _, array in node.arrays()]
     largest = max((math.prod(array.chunks) * array.dtype.itemsize for array in arrays), default=0)

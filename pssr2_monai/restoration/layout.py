@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from pssr2_monai.images.axes import Frames, factors, frames_of, is_volume, sample_centres
-from pssr2_monai.images.formats import omezarr
 from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.windows import plane_size
+from pssr2_monai.images.writer import ZARR_CHUNK
 from pssr2_monai.networks.record import Record
 from pssr2_monai.restoration.inferer import SeamlessInferer, WindowAxis
 from pssr2_monai.restoration.journal import Journal
@@ -31,7 +31,7 @@ class LayoutLimits:
     column_bytes: int = 2**28  # memory; windows at the borders of narrow columns are computed for both sides
     files: int = 2**15  # chunks of an OME-Zarr that have a file each; more are stored in shards of a block each
     shard_bytes: int = 2**26  # at most, uncompressed: a shard is in memory whole when it is written
-    chunk: int = omezarr.CHUNK  # side of an OME-Zarr's chunks along Y and X in pixels
+    chunk: int = ZARR_CHUNK  # side of an OME-Zarr's chunks along Y and X in pixels
 
 
 @dataclass(frozen=True)

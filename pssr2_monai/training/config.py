@@ -26,7 +26,7 @@ from pssr2_monai.training.preset_check import check_data, is_shipped
 from pssr2_monai.training.tensorboard import Writers
 
 # Smallest values of ids that are whole numbers.
-MINIMA = dict.fromkeys(("batch_size", "tile", "val_interval", "log_every", "patience", "bad_steps"), 1)
+MINIMA = dict.fromkeys(("batch_size", "threads", "tile", "val_interval", "log_every", "patience", "bad_steps"), 1)
 MINIMA |= dict.fromkeys(("val_tiles", "num_workers", "overlap", "guard"), 0)
 _TRANSFORMS = "(?:train|validate)#preprocessing#transforms#"
 _METRIC = (
@@ -108,7 +108,8 @@ def _check_type(key: str, value: Any, default: Any) -> None:
         raise UsageError(f"--{key} {value}: is not true or false")
     if isinstance(default, (int, float)) and not isinstance(default, bool) and isinstance(value, (bool, str, dict)):
         raise UsageError(f"--{key} {value}: is not a number")
-    if (isinstance(value, float) and key in MINIMA) or (isinstance(value, int) and value < MINIMA.get(key, value)):
+    whole = isinstance(value, int) and value >= MINIMA.get(key, value)
+    if key in MINIMA and isinstance(value, (int, float, str)) and not whole:
         raise UsageError(f"--{key} {value}: is not a whole number of at least {MINIMA[key]}")
 
 
@@ -227,6 +228,7 @@ MACHINERY = {
     "profile",
     "skip_bad",
     "start_settings",
+    "threads",
     "val_interval",
 }
 

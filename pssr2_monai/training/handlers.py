@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from pssr2_monai.data.batches import TileLoader
 from pssr2_monai.errors import InputError
-from pssr2_monai.machine import profiled
+from pssr2_monai.machine import ComputeThreads, profiled
 from pssr2_monai.training.distributed import from_first
 
 LINE_SECONDS = 30.0  # between two lines at most, without a terminal
@@ -68,6 +68,24 @@ class EpochDraws:
         self.dataset.set_epoch(state.epoch)
         if isinstance(state.dataloader, TileLoader):
             state.dataloader.begin_epoch(state.epoch, state.iteration % state.epoch_length)  # as far as it was trained
+
+
+class FreeCores:
+    """Sets the number of compute threads after steps, see ``ComputeThreads``.
+
+    Args:
+        threads: their number, or None for as many as other processes leave cores free.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = ComputeThreads(threads)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, _: Engine) -> None:
+        self.threads.look()
 
 
 @dataclass(eq=False)

@@ -28,12 +28,8 @@ ENVIRONMENT = ("versions", "revision", "device", "threads")
 logger = logging.getLogger(__name__)
 
 
-def run_record(config: Mapping[str, Any], device: Any, files: Iterable[Mapping[str, str]]) -> dict[str, Any]:
-    """Describe a training that is about to begin; ``files`` are the paths of each sheet, by key."""
-    images: dict[str, dict[str, str]] = {}
-    for sheet in files:
-        for key, path in sheet.items():
-            images.setdefault(key, {})[Path(path).name] = hash_of(Path(path))
+def run_record(config: Mapping[str, Any], device: Any) -> dict[str, Any]:
+    """Describe a training that is about to begin, without its images, whose hashes take longer."""
     return {
         "version": VERSION,
         "versions": {
@@ -48,9 +44,18 @@ def run_record(config: Mapping[str, Any], device: Any, files: Iterable[Mapping[s
         "device": str(device),
         "threads": torch.get_num_threads(),
         "seed": config["seed"],
-        "images": images,
+        "images": {},
         "config": {**config, "resume": None},
     }
+
+
+def image_hashes(files: Iterable[Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Return the hash of each image by key and name; ``files`` are the paths of each sheet, by key."""
+    images: dict[str, dict[str, str]] = {}
+    for sheet in files:
+        for key, path in sheet.items():
+            images.setdefault(key, {})[Path(path).name] = hash_of(Path(path))
+    return images
 
 
 def hash_of(path: Path, sampled_bytes: int = SAMPLED_BYTES) -> str:

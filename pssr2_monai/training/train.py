@@ -10,9 +10,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any
 
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
 
 from pssr2_monai.bundle import TEXT, bundle_dir
@@ -24,14 +25,14 @@ from pssr2_monai.training.checkpoints import BEST, LAST
 from pssr2_monai.training.config import MACHINERY, check_overrides, config_files, read_config
 from pssr2_monai.training.handlers import UNLIMITED_EPOCHS
 from pssr2_monai.training.live import LiveTraining
-from pssr2_monai.training.run_folder import CONFIG, TENSORBOARD
-from pssr2_monai.training.run_record import RUN, read_run, report_differences, run_record
+from pssr2_monai.training.run_folder import CONFIG, TENSORBOARD, RunFolder
+from pssr2_monai.training.run_record import RUN, image_hashes, read_run, report_differences, run_record
 from pssr2_monai.training.start import check_fit, with_settings
 
 # MONAI warns that presets lie in another folder than the bundle, and that no logging file is read: both are meant so.
 # It sets this logger's level and handler by itself; a filter stays.
 logging.getLogger(ConfigWorkflow.__module__).addFilter(lambda record: record.levelno != logging.WARNING)
-
+logger = logging.getLogger(__name__)
 # Ids that may change in a resumed training; all others stay what they were at its start.
 RESUMABLE = MACHINERY - {"skip_bad"} | {"cache_mb", "device", "epochs", "minutes", "patience"}
 RESUMABLE |= {"extra_dir", "hr_dir", "lr_dir", "masks"}  # of other images
@@ -105,15 +106,45 @@ def _run(workflow: ConfigWorkflow, live: LiveTraining | None, earlier: Mapping[s
         folder.take()
         lists = parts("lists")  # reads every image's header, so that errors come before any work
         sheets = [sheet.files for tiles in (lists.training, lists.validation) for sheet in tiles.sheets]
-        record = run_record(config, parts("device"), sheets)
+        record = run_record(config, parts("device"))
         if earlier is not None:
+            record["images"] = image_hashes(sheets)
             report_differences(earlier, record)
+        trainer = parts("train#trainer")
         # After the state was loaded: a training that cannot be resumed keeps its config.
-        parts("train#trainer").add_event_handler(Events.STARTED, lambda _: folder.write(record))
+        trainer.add_event_handler(Events.STARTED, lambda _: folder.write(record))
+        if earlier is None:
+            _hash_beside(trainer, record, sheets, folder)
         if live is not None:
             live.attach(*map(parts, LIVE_IDS))
         workflow.run()
         workflow.finalize()
+
+
+def _hash_beside(
+    trainer: Engine, record: dict[str, Any], sheets: Sequence[Mapping[str, str]], folder: RunFolder
+) -> None:
+    """Hash the images, which may take minutes, while the network trains, and write the record again with them."""
+
+    def hash_all() -> None:
+        try:
+            record["images"] = image_hashes(sheets)
+            folder.write(record)
+        except OSError as error:
+            logger.warning("%s: without the hashes of the images: %s", RUN, error)
+
+    hashing = Thread(target=hash_all, daemon=True)
+
+    def start(_: Engine) -> None:  # after the first step, and after the loader's processes were forked
+        if hashing.ident is None:
+            hashing.start()
+
+    def end(engine: Engine) -> None:
+        start(engine)
+        hashing.join()
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, start)
+    trainer.add_event_handler(Events.COMPLETED, end)
 
 
 def training_workflow(

@@ -24,7 +24,7 @@ from pssr2_monai.images.image import LazyImage
 from pssr2_monai.images.metadata import BAR_NOTE, ImageMetadata, bar_of_note
 from pssr2_monai.images.safeguards import parse_xml, without_link
 from pssr2_monai.images.windows import rounded_up
-from pssr2_monai.images.writer import ImageSpec, Spread, move_into_place, part_path, remove
+from pssr2_monai.images.writer import ZARR_CHUNK, ImageSpec, Spread, move_into_place, part_path, remove
 
 LETTER_OF = {
     **dict.fromkeys(("position", "field", "scene", "series", "tile"), "P"),
@@ -39,7 +39,6 @@ LETTER_OF = {
     **{x.lower(): x for x in "TZCYX"},
 }
 STORED_ORDER = "TCZYX"  # which the format prescribes: time, channel, space
-CHUNK = 512  # side of a chunk along Y and X, in pixels
 REGION = 2048  # pixels along Y and X of a level that are written at once, unless shards say otherwise
 PIECE = 1024  # pixels along Y and X of a level that are computed at a time, from four times as many
 BATCH = 16  # regions of a level in one task, at most; and tasks of a level, at least
@@ -242,7 +241,7 @@ class OmeZarrWriter:
         self._axes = "".join(axis for axis in STORED_ORDER if axis in spec.axes)
         self._order = [spec.axes.index(axis) for axis in self._axes]
         self._spec = spec
-        self._chunk = chunk or CHUNK
+        self._chunk = chunk or ZARR_CHUNK
         grid = [self._chunk * (1 + in_blocks) if axis in "YX" else 1 for axis in spec.axes]
         if shards is not None:
             grid = [rounded_up(size, unit) for size, unit in zip(shards, grid, strict=True)]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
-import zarr
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.contents import Contents
@@ -45,8 +45,14 @@ from pssr2_monai.images.image import LazyImage, Region
 from pssr2_monai.images.safeguards import check_length, without_link
 from pssr2_monai.images.writer import ImageSpec, Spread, check_room, move_into_place, part_path, remove
 
+if TYPE_CHECKING:
+    import zarr
+
 OME_DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64")
 IMAGEJ_BYTES = 2**32 - 2**24  # largest image written as an ImageJ hyperstack: classic TIFF, with room for its header
+
+LARGE_STRIP_BYTES = 2**22  # of a decoded strip or tile from which on it is kept: 2048 x 2048 pixels of 8 bits
+KEPT_BYTES = 2**29  # of decoded strips of an image that are kept, though at least one
 
 
 def open_file(path: Path) -> Contents:
@@ -97,7 +103,7 @@ def _signed(read: Callable[[Region], np.ndarray]) -> Callable[[Region], np.ndarr
     return lambda region: (read(region) ^ 2**15).view(np.int16)
 
 
-def _reader(series: tifffile.TiffPageSeries) -> Callable[[Region], np.ndarray]:
+def _reader(series: tifffile.TiffPageSeries, large: int = LARGE_STRIP_BYTES) -> Callable[[Region], np.ndarray]:
     pages = pages_of(series)
     shape = whole_shape(series)
     split = next((k for k in range(len(shape)) if math.prod(shape[:k]) == len(pages)), None)
@@ -106,8 +112,34 @@ def _reader(series: tifffile.TiffPageSeries) -> Callable[[Region], np.ndarray]:
         return mapped
     if split is not None and len({page.hash for page in pages}) > 1:
         return _by_plane(series, pages, split)
+    import zarr  # takes half a second, which memory-mapped files do not need
+
     array = zarr.open_array(series.aszarr(level=0, squeeze=False), mode="r")
+    if math.prod(array.chunks) * array.dtype.itemsize >= large:
+        return _by_chunk(array)
     return lambda region: array[region]
+
+
+def _by_chunk(array: zarr.Array) -> Callable[[Region], np.ndarray]:
+    """A reader of strips that may be larger than a window, which keeps some of them decoded for the next windows."""
+    sides = array.chunks
+
+    @lru_cache(maxsize=max(1, KEPT_BYTES // (math.prod(sides) * array.dtype.itemsize)))
+    def chunk(place: tuple[int, ...]) -> np.ndarray:
+        return np.asarray(array.get_block_selection(place))
+
+    def reader(region: Region) -> np.ndarray:
+        starts, stops = np.transpose([(part.start, part.stop) for part in region])
+        out = np.empty(stops - starts, array.dtype)
+        for place in itertools.product(*map(range, starts // sides, -(-stops // sides))):
+            begins = np.multiply(place, sides)
+            low, high = np.maximum(starts, begins), np.minimum(stops, begins + sides)
+            out[tuple(map(slice, low - starts, high - starts))] = chunk(place)[
+                tuple(map(slice, low - begins, high - begins))
+            ]
+        return out
+
+    return reader
 
 
 def _by_plane(series: tifffile.TiffPageSeries, pages: Sequence[Any], split: int) -> Callable[[Region], np.ndarray]:

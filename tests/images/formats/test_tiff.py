@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from pssr2_monai.errors import InputError
+from pssr2_monai.images.formats.tiff import _reader
 from pssr2_monai.images.image import open_image
 
 Ramp = Callable[..., np.ndarray]
@@ -51,6 +53,28 @@ def test_layouts(ramp: Ramp, tmp_path: Path, layout: str, dtype: str) -> None:
         np.testing.assert_array_equal(image.read(), tifffile.imread(tmp_path / "a.tif"))
 
 
+@pytest.mark.parametrize("layout", ["zlib strips", "zlib tiles with predictor", "LZW"])
+def test_large_strips_are_decoded_once(
+    ramp: Ramp, tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, decoded = ramp(3, 70, 50, dtype="uint16"), []
+    tifffile.imwrite(tmp_path / "a.tif", data, photometric="minisblack", **LAYOUTS[layout])
+    read = zarr.Array.get_block_selection
+    monkeypatch.setattr(
+        zarr.Array, "get_block_selection", lambda self, place: decoded.append(place) or read(self, place)
+    )
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        reader = _reader(tif.series[0], large=1)
+        for window in (
+            np.s_[0:3, 0:70, 0:50],
+            np.s_[1:3, 20:41, 5:49],
+            np.s_[2:3, 69:70, 49:50],
+            np.s_[0:1, 6:8, 0:17],
+        ):
+            np.testing.assert_array_equal(reader(window), data[window])
+    assert len(decoded) == len(set(decoded))
+
+
 @pytest.mark.parametrize("dtype", ["int8", "int16", "uint32", "int32", "float64", "float16", "uint64"])
 def test_dtypes(ramp: Ramp, tmp_path: Path, dtype: str) -> None:
     data = ramp(30, 40, dtype=dtype)
@@ -65,7 +89,7 @@ def test_planes_written_one_by_one_are_mapped(ramp: Ramp, tmp_path: Path, monkey
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
         for plane in data:
             tif.write(plane, metadata=None, contiguous=False, software="a text between the planes")
-    monkeypatch.delattr("pssr2_monai.images.formats.tiff.zarr.open_array")  # what decodes whole strips
+    monkeypatch.delattr("zarr.open_array")  # what decodes whole strips
     image = open_image(tmp_path / "a.tif")
     assert image.axes == "ZYX"
     np.testing.assert_array_equal(image.read(np.s_[1:4, 10:20, 30:48]), data[1:4, 10:20, 30:48])
