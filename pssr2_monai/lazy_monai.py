@@ -51,7 +51,7 @@ class Lazy:
 def _optimizer() -> Any:
     """The class that Ignite asks for; an empty tuple of classes while no object can be of it."""
     package = sys.modules.get(OPTIM)
-    return () if package in (None, STAND_INS[OPTIM]) else package.ZeroRedundancyOptimizer  # type: ignore[union-attr]
+    return () if package in (None, STAND_INS[OPTIM]) else package.ZeroRedundancyOptimizer
 
 
 # In the place of packages while MONAI and Ignite are imported; None stands for one that is not installed.
