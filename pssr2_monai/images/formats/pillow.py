@@ -144,7 +144,7 @@ def _check_stored(path: Path) -> None:
 def _decode(path: Path, samples: int, alpha: bool) -> np.ndarray:
     _check_stored(path)
     with _opened(path) as image:
-        few_bits = image.mode in ("1", "L") and "transparency" in image.info  # of whose clear value Pillow takes another
+        few_bits = image.mode in ("1", "L") and "transparency" in image.info  # Pillow takes another value for clear
         if _is_deep_png(image) or (image.format == "PNG" and few_bits):
             return np.asarray(imagecodecs.png_decode(path.read_bytes()))
         if image.mode in _DEEP:
