@@ -219,7 +219,8 @@ def napari(*files: str) -> None:
     """
     if find_spec("napari") is None:
         raise InputError("napari: it is not installed; pip install 'pssr2-monai[napari]'")
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    screens = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")  # the last names one of Qt's own, such as vnc
+    if sys.platform == "linux" and not any(map(os.environ.get, screens)):
         raise InputError("napari: there is no screen (DISPLAY is not set); log in with a desktop, or with ssh -X")
     from napari import run
 

@@ -249,7 +249,8 @@ def test_errors_are_one_line(
 def test_any_number_of_files_is_taken_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("napari")
     opened: list[Any] = []
-    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
     monkeypatch.setattr("napari.run", lambda: opened.append("run"))
     monkeypatch.setattr("pssr2_monai.napari.viewer.open_viewer", lambda files: opened.append(files))
     for words in ([], ["1e3", "a,b.tif", "[x].tif"]):
@@ -269,7 +270,8 @@ def test_napari_needs_its_package_and_a_screen(
     monkeypatch.setattr(verbs, "find_spec", lambda name: None if missing else object())
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("DISPLAY", display)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    for name in ("WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(SystemExit) as exit_:
         main(["napari", "scan.tif"])
     assert exit_.value.code == 1
