@@ -77,7 +77,7 @@ def training(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
         if "product" not in name:
             yield f"{name}, tiles a second", f"{tiles:.1f}", f"{options.batch} tiles of {options.tile} px a step"
     ratio = result["ratios"]["training over its bare step, wall"]
-    yield "whole training, share of its bare step", "{median:.2f} ({min:.2f} to {max:.2f})".format(**ratio), ""
+    yield "time of a training step over its bare step", "{median:.2f} ({min:.2f} to {max:.2f})".format(**ratio), ""
 
 
 def waits(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
@@ -145,7 +145,10 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def processes(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
-    """Two processes with half a batch each, and one: the validation's score after as many steps."""
+    """Two processes with half a batch each, and one: the validation's score after as many steps.
+
+    On one GPU they run on the processor: nccl takes one process a GPU.
+    """
     (folder / "shared").mkdir()
     for number in range(4):
         write_sheet(folder / "shared" / f"{number}.tif", 4 * options.tile)
