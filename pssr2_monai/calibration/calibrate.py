@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pssr2_monai.calibration.downsampling import find_downsampling
 from pssr2_monai.calibration.fit import Fit, fit_noise
@@ -196,7 +197,7 @@ def _from_pairs(options: _Options, hr: Path, begun: float) -> Calibration:
     calibration = Calibration(
         **_fitted(options, fit, dict.fromkeys(STRONG, span_of(share)), share, begun),
         contrast=contrast_of_preset(gains, offsets),
-        clip=clip_of_preset(*pairs.levels.beyond()),
+        clip=clip_of_preset([pairs.levels.beyond()]),
         gain=_range_of(gains),
         offset=_range_of(offsets),
         notes=_notes(fit, pairs),
@@ -264,10 +265,12 @@ def _from_scans(options: _Options, begun: float) -> Calibration:
         gains, offsets = fit.contrasts.gains.tolist(), fit.contrasts.offsets.tolist()
         contrast = {"contrast": contrast_of_preset(gains, offsets), "gain": _range_of(gains)}
         contrast |= {"offset": _range_of(offsets)}
+    strengths, groups = _strengths_of_scans(fit)
+    beyond = [scans.levels.of(np.flatnonzero(np.isin(scans.image, group))).beyond() for group in groups]
     calibration = Calibration(
-        **_fitted(options, fit, _strengths_of_scans(fit), MIN_UNEVENNESS, begun),
+        **_fitted(options, fit, strengths, MIN_UNEVENNESS, begun),
         **contrast,
-        clip=clip_of_preset(*scans.levels.beyond()),
+        clip=clip_of_preset(beyond),
         notes=_notes_of_scans(fit),
         paired=False,
     )
@@ -295,18 +298,24 @@ def _from_scans(options: _Options, begun: float) -> Calibration:
     return calibration
 
 
-def _strengths_of_scans(fit: ScanFit) -> dict[str, Span | list[float]]:
-    """The strengths that each scan has, from the least noise to the most, with a tenth beyond both ends."""
+def _strengths_of_scans(fit: ScanFit) -> tuple[dict[str, Span | list[float]], list[npt.NDArray[np.intp]]]:
+    """The strengths that each scan has, with a tenth beyond both ends, and groups of scans: from the least noise on."""
     margin = 1 - MIN_UNEVENNESS, 1 + MIN_UNEVENNESS
     strong = [key for key in STRONG if fit.values.get(key, 0) > 0]
     if fit.own is None:
         low, high = np.percentile(fit.factors, FACTOR_PERCENTILES).tolist()
         ends = min(low, margin[0]), max(high, margin[1])
-        return {key: [fit.values[key] * end for end in ends] for key in strong}
+        groups = [np.array([number]) for number in np.argsort(fit.factors, kind="stable")]
+        return {key: [fit.values[key] * end for end in ends] for key in strong}, groups
     brightness = np.array([float(np.mean(fit.trials.flat.bin_brightness())) - fit.black])
-    scans = sorted(fit.own.strengths, key=lambda values: float(fit.model.variance(values, brightness)[0]))
-    factors = margin[0], *(1.0 for _ in scans[2:]), margin[1]
-    return {key: [scan[key] * factor for scan, factor in zip(scans, factors, strict=True)] for key in strong}
+    noise = [float(fit.model.variance(values, brightness)[0]) for values in fit.own.strengths]
+    order = np.argsort(noise, kind="stable").tolist()
+    factors = margin[0], *(1.0 for _ in order[2:]), margin[1]
+    strengths: dict[str, Span | list[float]] = {
+        key: [fit.own.strengths[number][key] * factor for number, factor in zip(order, factors, strict=True)]
+        for key in strong
+    }
+    return strengths, [fit.own.groups[number] for number in order]
 
 
 def _notes_of_scans(fit: ScanFit) -> list[str]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 import pssr2_monai
@@ -25,7 +24,7 @@ MIN_UNEVENNESS = 0.1  # relative scatter of the noise's strength from image to i
 MAX_SPREAD = 0.5  # half width of a parameter's range, as a share of the parameter, that can be asked for
 LOG_RATIO = 3.0  # upper over lower end of a range, from which on it is drawn evenly in the logarithm
 MAX_FACTOR = 5.0  # by which noise is weaker or stronger than the fitted at the ends of its range, at most
-FloatArray = npt.NDArray[np.floating]
+FARTHEST = 100.0  # beyond black or white, by which a range counts as endless
 Span = tuple[float, float]  # factors that lead from a parameter to the ends of its range
 
 
@@ -107,12 +106,17 @@ def contrast_of_preset(gains: Sequence[float], offsets: Sequence[float]) -> dict
     }
 
 
-def clip_of_preset(below: FloatArray, above: FloatArray) -> bool | dict[str, Any]:
-    """Return how far the range of a detector goes beyond black and white, from that of each image; False for ever."""
-    ends = {name: values[np.isfinite(values)].clip(0) for name, values in (("below", below), ("above", above))}
-    if not all(values.size for values in ends.values()):
+def clip_of_preset(beyond: Sequence[tuple[float, float]]) -> bool | dict[str, Any]:
+    """Return where to clip, of how far detectors go below black and above white; False where none ends.
+
+    Those of several scans, from the least noise to the most, are drawn together with their noise: dim scans have much
+    of it, and use a small part of the range.
+    """
+    if not np.isfinite(beyond).any():
         return False
-    return {name: _range(float(values.min()), float(values.max())) for name, values in ends.items()}
+    below, above = np.clip(beyond, 0, FARTHEST).T.tolist()
+    ends = {"below": [_round(value) for value in below], "above": [_round(value) for value in above]}
+    return {name: values[0] if len(set(values)) == 1 else {"together": values} for name, values in ends.items()}
 
 
 def range_of_preset(value: float, error: float, span: Span, limits: tuple[float, float]) -> Any:
@@ -125,12 +129,8 @@ def range_of_preset(value: float, error: float, span: Span, limits: tuple[float,
         return _round(value)
     low, high = (1 + math.copysign(math.hypot(end - 1, min(abs(end - 1), error / value)), end - 1) for end in span)
     low, high = max(low, 1 / MAX_FACTOR, limits[0] / value), min(high, MAX_FACTOR, limits[1] / value)
-    return _range(value * low, value * high)
-
-
-def _range(low: float, high: float) -> Any:
-    ends = [_round(low), _round(high)]
-    return {"log": ends} if ends[1] > LOG_RATIO * ends[0] > 0 else ends
+    ends = [_round(value * low), _round(value * high)]
+    return {"log": ends} if high > LOG_RATIO * low and ends[0] > 0 else ends
 
 
 def _round(value: float) -> float:

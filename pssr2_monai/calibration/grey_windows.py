@@ -47,9 +47,9 @@ class Levels:
         np.rint(numbers, out=numbers, where=np.broadcast_to(step > 0, numbers.shape))
         return np.clip(numbers * whole + zero, bottom, top)
 
-    def beyond(self) -> tuple[FloatArray, FloatArray]:
-        """How far the values go below black and above white, ``(images,)`` each, where 1 lies between the two."""
-        return -self.bottom / GREY_LEVELS, self.top / GREY_LEVELS - 1
+    def beyond(self) -> tuple[float, float]:
+        """How far the values go below black and above white, where 1 lies between the two: the median of the images."""
+        return float(np.median(-self.bottom)) / GREY_LEVELS, float(np.median(self.top)) / GREY_LEVELS - 1
 
     def of(self, images: npt.NDArray[np.intp]) -> Levels:
         return Levels(self.zero[images], self.step[images], self.bottom[images], self.top[images])

@@ -33,6 +33,7 @@ class ScanLine:
     variance: FloatArray
     weights: FloatArray
     share: float  # of the variance that is correlated noise's, where there is white noise, too
+    scans: npt.NDArray[np.intp]  # their numbers
 
     def strengths(self, model: NoiseModel, black: float) -> dict[str, float]:
         return strengths_of(model, self.brightness, self.variance, self.share, black)[0]
@@ -51,6 +52,7 @@ class OwnStrengths:
     """The strengths of the noises in each group of scans, at one black level."""
 
     strengths: list[dict[str, float]]
+    groups: list[npt.NDArray[np.intp]]  # numbers of the scans of each
     black: float
     misfit: float  # root mean square of the relative differences of the spread that they leave
 
@@ -89,7 +91,7 @@ def own_strengths(
 def _at_black_level(model: NoiseModel, lines: Sequence[ScanLine], black: float) -> OwnStrengths:
     strengths = [line.strengths(model, black) for line in lines]
     misfits = [line.misfit(model, values, black) for line, values in zip(lines, strengths, strict=True)]
-    return OwnStrengths(strengths, black, _root_mean_square(misfits))
+    return OwnStrengths(strengths, [line.scans for line in lines], black, _root_mean_square(misfits))
 
 
 def _root_mean_square(misfits: Sequence[float]) -> float:
@@ -116,7 +118,7 @@ def _lines(
             continue
         brightness, powers, weights = powers_of(estimate.trials)
         _, sure, variance, share = variance_of_powers(model, powers, weights)
-        lines.append(ScanLine(brightness[sure], variance[sure], weights.sum(axis=0)[sure], share))
+        lines.append(ScanLine(brightness[sure], variance[sure], weights.sum(axis=0)[sure], share, group))
     return lines
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from pssr2_monai.calibration.fitted_preset import (
@@ -55,10 +55,10 @@ def test_contrasts_are_drawn_from_where_most_images_lie() -> None:
 
 
 def test_the_range_of_the_detector_is_that_of_the_images() -> None:
-    never = np.array([np.inf, np.inf])
-    assert clip_of_preset(never, never) is False
-    below, above = np.array([0.1, -0.05, 0.2]), np.array([1.5, np.inf, 0.25])  # one image is of real numbers
-    assert clip_of_preset(below, above) == {"below": [0.0, 0.2], "above": {"log": [0.25, 1.5]}}
+    assert clip_of_preset([(math.inf, math.inf)] * 2) is False
+    assert clip_of_preset([(0.1, 0.25)] * 2) == {"below": 0.1, "above": 0.25}
+    mixed = [(0.1, 0.25), (-0.05, 1.5), (math.inf, math.inf)]  # the last is of real numbers
+    assert clip_of_preset(mixed) == {"below": {"together": [0.1, 0, 100]}, "above": {"together": [0.25, 1.5, 100]}}
 
 
 @pytest.mark.parametrize(
