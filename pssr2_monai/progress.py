@@ -17,7 +17,7 @@ COUNT_INTERVAL_S = 30.0
 LOG_INTERVAL_S = 60.0  # between two lines in the log, without a terminal
 BAR = "{desc}: {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} MP, {rate_fmt}, {remaining} left{postfix}"
 Listener = Callable[[str, float], None]
-_listener: ContextVar[Listener] = ContextVar("listener", default=lambda name, share: None)
+_listener: ContextVar[Callable[[tuple[str, float] | None], None]] = ContextVar("listener", default=lambda _: None)
 
 
 @contextmanager
@@ -26,8 +26,8 @@ def listen_to_progress(listener: Listener) -> Iterator[None]:
 
     The arguments are a name and the share that is done, 0 to 1. Restoring reports the name and the share of an image,
     before each window; ``evaluate`` the name of an image and the share of all images; ``calibrate`` the share of its
-    trials. An error that the listener raises ends the work; restoring keeps what is written, so that the same call
-    resumes there, where the format allows it.
+    trials; ``train`` the share of the images that are read before it begins. An error that the listener raises ends the
+    work; restoring keeps what is written, so that the same call resumes there, where the format allows it.
 
     Example:
         >>> from pssr2_monai import restore
@@ -37,7 +37,14 @@ def listen_to_progress(listener: Listener) -> Iterator[None]:
         >>> shares[-1]
         1.0
     """
-    token = _listener.set(listener)
+    last = ("", 0.0)
+
+    def listen(report: tuple[str, float] | None) -> None:
+        nonlocal last
+        last = report or last
+        listener(*last)
+
+    token = _listener.set(listen)
     try:
         yield
     finally:
@@ -46,7 +53,23 @@ def listen_to_progress(listener: Listener) -> Iterator[None]:
 
 def report_progress(name: str, share: float) -> None:
     """Call the listener of this thread, if there is one."""
-    _listener.get()(name, share)
+    _listener.get()((name, share))
+
+
+@contextmanager
+def part_of_progress(name: str, first: float, last: float) -> Iterator[None]:
+    """Report what is reported within the block as a part of other work: its shares from ``first`` to ``last``."""
+    whole = _listener.get()
+    token = _listener.set(lambda report: whole(report and (name, first + (last - first) * report[1])))
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def allow_stop() -> None:
+    """Call the listener with what was reported last: it may stop the work here, between two parts of a step."""
+    _listener.get()(None)
 
 
 Item = TypeVar("Item", covariant=True)
@@ -62,13 +85,14 @@ def counted(
     seconds: float = COUNT_INTERVAL_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Item]:
-    """Yield items and show how many are done: by a bar on a terminal, otherwise by a line now and then."""
+    """Yield items, report how many are done, and show it: by a bar on a terminal, otherwise by a line now and then."""
     logged = clock()
     bar = tqdm(items, desc=name, leave=False, delay=1.0, disable=not sys.stderr.isatty())
     for number, item in enumerate(bar):
         if bar.disable and (now := clock()) - logged >= seconds:
             logged = now
             logger.info("%s: %d of %d", name, number, len(items))
+        report_progress(name, number / len(items))
         yield item
 
 

@@ -20,7 +20,7 @@ FLOORS = (
     ("restoration", "data"),
     ("networks", "crappify"),
     ("images",),
-    ("registered_names",),
+    ("registered_names", "described"),
     ("bundle", "errors", "lazy_monai", "machine", "progress", "randomness"),
 )
 """Rooms from the highest floor to the lowest, the stones; each may import from lower floors and itself."""

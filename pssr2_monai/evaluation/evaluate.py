@@ -33,7 +33,7 @@ from pssr2_monai.images.writer import written_atomically
 from pssr2_monai.machine import default_device
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights
-from pssr2_monai.progress import report_progress
+from pssr2_monai.progress import part_of_progress, report_progress
 from pssr2_monai.restoration.options import RestoreOptions
 from pssr2_monai.restoration.restore_file import FileRestorer
 from pssr2_monai.training.preview import ImageCrappifier
@@ -219,7 +219,8 @@ def _score_sheets(
                 assert crappifying is not None
                 crappifying.write(hr, folder / "lr.tif", crappifying.scales_of(hr), settings["seed"])
                 lr = files.enter_context(open_image(folder / "lr.tif"))
-            FileRestorer(network, record, inferer, quiet=True).restore(lr, folder / "sr.tif")
+            with part_of_progress(sheet.label.name, done / len(sheets), (done + 0.5) / len(sheets)):
+                FileRestorer(network, record, inferer, quiet=True).restore(lr, folder / "sr.tif")
             sr = files.enter_context(open_image(folder / "sr.tif"))
             levels = scoring_scales(hr, record.stack)
             image = ScoredImage(
@@ -232,7 +233,6 @@ def _score_sheets(
                 labels = MaskLabels.of(settings["mask"]["include"], settings["mask"]["exclude"])
                 mask = Mask(files.enter_context(open_image(sheet.mask)), labels, record.stack)
             for comparison in compare(hr, lr, sr, record, levels, sampled, settings["blind_filter"], mask):
-                report_progress(image.name, done / len(sheets))
                 if not image.samples:
                     _picture(comparison, image.pixel_size_nm).save(pictures[image.name])
                 image.add(comparison, record, settings["normalise"], settings["metrics"])

@@ -16,6 +16,7 @@ from pssr2_monai.evaluation.measures import scores
 from pssr2_monai.fidelity.decorrelation import decorrelation_resolution
 from pssr2_monai.images.axes import factors
 from pssr2_monai.networks.record import Record
+from pssr2_monai.progress import allow_stop
 
 FREQUENCIES = np.linspace(1 / 128, 0.5, 64)  # of curves of Fourier ring correlation, in periods per HR pixel
 Scores = dict[str, dict[str, float]]  # by method and metric
@@ -38,6 +39,7 @@ class ScoredImage:
         correlations = comparison.correlations()
         sample = {}
         for method, planes in comparison.restored.items():
+            allow_stop()
             curve = correlations.get(method)
             known = {"frc_resolution": math.nan if curve is None else curve.resolution()}
             if "decorrelation" in names:

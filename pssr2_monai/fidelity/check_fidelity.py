@@ -48,6 +48,7 @@ from pssr2_monai.images.windows import (
 )
 from pssr2_monai.images.writer import WRITTEN, Writer, create_writer, written_atomically
 from pssr2_monai.networks.record import Record
+from pssr2_monai.progress import allow_stop
 
 logger = logging.getLogger(__name__)
 # All in LR pixels.
@@ -125,6 +126,7 @@ def _write_maps(pair: _Pair, writers: Sequence[Writer], block_side: int | None) 
     limit = score_limit(math.prod(pair.lr.shape))
     sums, errors = Sums(), ErrorSums()
     for frames, core in pair.blocks(block_side):
+        allow_stop()
         planes = pair.read(frames, pair.around(core, expected))
         z, scores, sizes = pair.scores(expected, spreads, core, *planes)
         predicted, scanned = pair.errors(scaling, expected, core, *planes)

@@ -72,7 +72,7 @@ class LiveTraining:
         self._clean = True
 
     def stop(self) -> None:
-        """End the training after the current step, from any thread; it is validated and saved, and can be resumed."""
+        """End the training after the current step, or validation batch, from any thread: saved, to be resumed."""
         self._stop.set()
 
     @property
@@ -88,7 +88,13 @@ class LiveTraining:
             if self.clock() - self._shown >= self.seconds:
                 self._show_snapshot(engine, evaluator, schedule)
             if self.stopped:
-                engine.terminate_epoch()
+                engine.terminate()
+
+        def validation_step(engine: Engine) -> None:
+            # Its scores stay those of the validation before.
+            if self.stopped:
+                engine.terminate()
+                trainer.terminate()
 
         def show_last(engine: Engine) -> None:
             self._images_due = -math.inf
@@ -96,7 +102,7 @@ class LiveTraining:
 
         trainer.add_event_handler(Events.STARTED, lambda _: self._choose_tiles(trainer, evaluator))
         trainer.add_event_handler(Events.ITERATION_COMPLETED, step)
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.stopped and engine.terminate())
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, validation_step)
         trainer.add_event_handler(Events.COMPLETED, show_last)
         evaluator.add_event_handler(Events.COMPLETED, self._keep_scores)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine, Events
 
 from pssr2_monai.networks.weights import load_weights
 from pssr2_monai.training.live import LiveTraining, Snapshot
@@ -109,8 +111,7 @@ def test_a_training_stops_when_asked_and_goes_on(
     saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     stopped_at = saved["trainer"]["iteration"]
     assert stopped_at == round(shown[-1].epochs * saved["trainer"]["epoch_length"])
-    # It was validated where it stopped, and the scores are those of the last look.
-    assert saved["best_score"] >= shown[-1].scores["val_ssim"] > 0
+    assert saved["best_score"] == shown[-1].scores["val_ssim"] > 0  # of the validation before it stopped
 
     again: list[Snapshot] = []
     train(hr_folder, tmp_path / "run", epochs=3, resume=True, live=LiveTraining(again.append, seconds=0.0))
@@ -118,3 +119,34 @@ def test_a_training_stops_when_asked_and_goes_on(
     assert again[-1].epochs == 3.0
     trainer = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["trainer"]
     assert trainer["iteration"] == 3 * trainer["epoch_length"]
+
+
+@pytest.mark.parametrize("validated", [0, 1])
+def test_a_validation_stops_after_its_batch_and_its_scores_do_not_count(
+    validated: int, hr_folder: Path, tiny_options: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = LiveTraining(lambda now: None, seconds=0.0)
+    batches: list[int] = []
+
+    def count(engine: Engine) -> None:
+        batches.append(engine.state.iteration)
+        if engine.state.epoch == validated + 1:
+            live.stop()
+
+    attach = live.attach
+
+    def attach_first(trainer: Any, evaluator: Any, *others: Any) -> None:
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, count)
+        attach(trainer, evaluator, *others)
+
+    monkeypatch.setattr(live, "attach", attach_first)
+    options = tiny_options | {"batch_size": 2}
+    train(hr_folder, tmp_path / "run", epochs=5, live=live, **options)
+    of_an_epoch = len(batches) - 1
+    assert of_an_epoch > 1 if validated else of_an_epoch == 0
+    saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert saved["trainer"]["iteration"] == (validated + 1) * saved["trainer"]["epoch_length"]
+    assert (saved["best_score"] is None, saved["best_epoch"]) == (not validated, validated or None)
+    again: list[Snapshot] = []
+    train(hr_folder, tmp_path / "run", epochs=validated + 2, resume=True, live=LiveTraining(again.append))
+    assert (again[-1].epochs, load_weights(tmp_path / "run" / "model.pt")[1].scale) == (validated + 2.0, 4)
