@@ -5,20 +5,22 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from magicgui.widgets import FileEdit, LineEdit, PushButton, SpinBox
+from magicgui.widgets import FileEdit, PushButton, SpinBox
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from pssr2_monai.calibration.calibrate import CALLS, calibrate, summary
+from pssr2_monai.calibration.calibrate import calibrate, summary
 from pssr2_monai.calibration.fitted_preset import Calibration, files_of
-from pssr2_monai.calibration.noise_model import AUTO
+from pssr2_monai.described import described
 from pssr2_monai.errors import InputError
+from pssr2_monai.napari.form import Options
 from pssr2_monai.napari.layers import ImageSource
 from pssr2_monai.napari.panel import GOOD, Panel, chosen_path
 
 WITHOUT_HR = "none: a rougher estimate"
 WITHOUT_GOOD = "none: all texture counts as noise"
+USED = "model calls seed spread downsample register intensity pair_pattern axes"
 PICTURE_WIDTH_PX = 1000
 
 
@@ -36,30 +38,32 @@ class CalibratePanel(Panel):
         )
         tooltip = "Pixels of a good image for each pixel of a scan, along Y and X"
         self.scale = SpinBox(label="Scale", min=1, max=16, value=1, tooltip=tooltip)
-        tooltip = "auto, or in their order, joined by +: poisson, gaussian, correlated, salt_pepper, blur, line, jitter"
-        self.model = LineEdit(label="Noises", value=AUTO, tooltip=tooltip)
-        self.calls = SpinBox(label="Trials", min=12, max=500, value=CALLS, tooltip="Largest number of search steps")
-        self.fill([self.lr, self.hr, self.good, self.scale, self.model, self.calls])
+        self.preset = FileEdit(label="Save as", mode="w", filter="*.json", nullable=True)
+        options = described(f"calibration.calibrate:calibrate {USED}")
+        self.fill([self.lr, self.hr, self.good, self.scale, self.preset], Options(options, {"model": (), "calls": ()}))
         for source in (self.hr, self.good):
             source.changed.connect(self._show_scale)
         self._show_scale()
-        self.preset = FileEdit(label="Save as", mode="w", filter="*.json", nullable=True)
         self.save_button = PushButton(text="Save preset", enabled=False)
         self.save_button.clicked.connect(lambda *_: self.attempt(self.save))
         self.buttons.append(self.save_button)
-        self.fill([self.preset])
         self.picture = FigureCanvasQTAgg(Figure(facecolor="white"))
         self.calibration: Calibration | None = None
 
     def begin(self) -> None:
         work = self.folder.path
-        lr, hr = self.lr.files(work / "LR", "pair"), self.hr.files(work / "HR", "pair")
-        good = self.good.files(work / "good")
-        assert lr is not None
-        options: dict[str, Any] = {"hr": hr, "good": good, "model": self.model.value, "calls": int(self.calls.value)}
-        options |= {"scale": int(self.scale.value) if good is not None else None, "image": self.lr.number}
+        lr, hr = self.lr.source(work / "LR"), self.hr.source(work / "HR", self.lr)
+        good, options = self.good.source(work / "good"), {"image": self.lr.number} | self.options.values
+        if self.good.choice.value != WITHOUT_GOOD:
+            options["scale"] = int(self.scale.value)
+
+        def fit() -> Calibration:
+            scans = lr()
+            assert scans is not None
+            return calibrate(scans, work / "calibrated.json", hr=hr(), good=good(), **options)
+
         self.save_button.enabled = False
-        self.run(self.watched(lambda: calibrate(lr, work / "calibrated.json", **options)), self._show)
+        self.run(self.watched(fit), self._show)
         self.say("calibrating: some seconds to a minute …")
 
     def _show_scale(self, *_: Any) -> None:

@@ -20,7 +20,7 @@ Noises = list[dict[str, Any]]
 
 
 class CrappifierForm(Container):
-    """Scale and noises; ``overrides`` holds what differs from the presets."""
+    """Sliders of the noises, and a scale to be shown elsewhere; ``overrides`` holds what differs from the presets."""
 
     def __init__(self) -> None:
         tooltip = "HR pixels for each LR pixel, along Y and X"
@@ -42,7 +42,7 @@ class CrappifierForm(Container):
         for slider in self.sliders.values():
             slider.native.setEdgeLabelMode(slider.native.EdgeLabelMode.NoLabel)
             slider.native.setDecimals(2 if slider.max < 10 else 1)
-        super().__init__(widgets=[self.scale, *self.sliders.values()], labels=True)
+        super().__init__(widgets=[*self.sliders.values()], labels=True)
         self.margins = (0, 0, 0, 0)
 
     def read(self, presets: Sequence[str], start: Path | None = None) -> None:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from magicgui.widgets import CheckBox, ComboBox, FileEdit, PushButton
+from magicgui.widgets import FileEdit, PushButton
+from napari.layers import Labels
 from PIL import Image
 from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QBrush, QColor, QDesktopServices
 from qtpy.QtWidgets import QHeaderView, QTableWidget, QTableWidgetItem
 
-from pssr2_monai.evaluation.evaluate import evaluate
+from pssr2_monai.described import described
+from pssr2_monai.evaluation.evaluate import USED_OPTIONS, evaluate
 from pssr2_monai.evaluation.measures import METRICS
 from pssr2_monai.evaluation.report import MIN_BOX_IMAGES, NAMES, box_plots
 from pssr2_monai.machine import devices
+from pssr2_monai.napari.form import Options
 from pssr2_monai.napari.layers import RESULT, ImageSource, WeightsSource
 from pssr2_monai.napari.panel import GOOD, MIN_WIDTH_PX, Panel, Plot, chosen_path
-from pssr2_monai.napari.viewer import hide_layers
+from pssr2_monai.napari.viewer import align_units, hide_layers
+from pssr2_monai.networks.precision import PRECISIONS
+from pssr2_monai.restoration.inferer import BACKENDS, INT8
 
-CRAPPIFIED = "the HR images, crappified"
+CRAPPIFIED, UNMASKED = "the HR images, crappified", "none: all pixels"
+SCORING = "metrics blind_filter seed normalise pixel_size pair_pattern include exclude"
+USED = " ".join(USED_OPTIONS)
 BOX_PLOT_PX = (MIN_WIDTH_PX, 260)  # width and height
 
 
@@ -37,13 +44,19 @@ class EvaluatePanel(Panel):
         self.lr = ImageSource(napari_viewer, "Scans", optional=CRAPPIFIED, within=False, tooltip=tooltip)
         self.weights = WeightsSource()
         self.out = FileEdit(label="Save to", mode="d", nullable=True, tooltip="Folder for the page; optional")
-        self.device = ComboBox(label="Device", choices=devices())
-        self.blind_filter = CheckBox(text="compare with a filter, too", value=True)
-        self.blind_filter.tooltip = "Non-local means, whose strength follows from the noise: it learns nothing"
-        self.all_metrics = CheckBox(text="all metrics", value=False)
-        labels = ", ".join(metric.label for metric in METRICS.values() if not metric.usual)
-        self.all_metrics.tooltip = f"Also {labels}"
-        self.fill([self.hr, self.lr, self.weights, self.out, self.device, self.blind_filter, self.all_metrics])
+        tooltip = "Labels of what is scored, of the good images; all but 0"
+        self.mask = ImageSource(
+            napari_viewer, "Mask", several=True, optional=UNMASKED, within=False, tooltip=tooltip, kind=Labels
+        )
+        options = described(f"evaluation.evaluate:evaluate {SCORING}", f"restoration.options:RestoreOptions {USED}")
+        shown: dict[str, Sequence[Any]] = {
+            "precision": ("auto", *PRECISIONS, INT8),
+            "backend": BACKENDS,
+            "device": devices(),
+        }
+        shown |= {"metrics": (), "blind_filter": ()}
+        widgets = [self.hr, self.lr, self.weights, self.out]
+        self.fill(widgets, Options(options, shown, above=[self.mask]))
         self.page_button = PushButton(text="Open the page", enabled=False)
         self.page_button.clicked.connect(lambda *_: QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._page))))
         self.buttons.append(self.page_button)
@@ -56,15 +69,17 @@ class EvaluatePanel(Panel):
 
     def begin(self) -> None:
         weights, folder = self.weights.file(), self.folder.path
-        name = "image" if len(self.hr.layers) == 1 else None
-        hr, lr = self.hr.files(folder / "HR", name), self.lr.files(folder / "LR", name)
-        out = chosen_path(self.out) or folder / "evaluation"
-        options = {"device": self.device.value, "image": self.hr.number, "blind_filter": self.blind_filter.value}
-        options["metrics"] = "all" if self.all_metrics.value else ""
-        assert hr is not None
-        assert weights is not None
-        work = self.watched(lambda: evaluate(hr, weights, out, lr=lr, **options))
-        self.run(work, lambda result: self._show(result, out))
+        out, options = chosen_path(self.out) or folder / "evaluation", {"image": self.hr.number} | self.options.values
+        hr, lr = self.hr.source(folder / "HR"), self.lr.source(folder / "LR", self.hr)
+        mask = self.mask.source(folder / "masks", self.hr)
+
+        def scored() -> dict[str, Any]:
+            truth = hr()
+            assert truth is not None
+            assert weights is not None
+            return evaluate(truth, weights, out, lr=lr(), masks=mask(), **options)
+
+        self.run(self.watched(scored), lambda result: self._show(result, out))
         self.say("evaluating …")
 
     def _show(self, result: Mapping[str, Any], out: Path) -> None:
@@ -117,5 +132,6 @@ class EvaluatePanel(Panel):
         with Image.open(file) as picture:
             pixels = np.asarray(picture.convert("RGB"))
         hide_layers(self.viewer)
-        self.viewer.add_image(pixels, name=f"evaluation: {worst}", rgb=True, metadata=RESULT)
+        self.viewer.add_image(pixels, name=f"evaluation: {worst}", rgb=True, metadata=dict(RESULT))
+        align_units(self.viewer)
         self.viewer.reset_view()

@@ -5,26 +5,31 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from magicgui.widgets import Container, FileEdit, ProgressBar, PushButton, Widget
+from magicgui.widgets import CheckBox, Container, FileEdit, ProgressBar, PushButton, Widget
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from matplotlib.figure import Figure
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pssr2_monai.errors import InputError, causes
+from pssr2_monai.napari.form import Options, Rows
 from pssr2_monai.progress import listen_to_progress
 
 logger = logging.getLogger(__name__)
 GOOD, DOUBTFUL, BAD, PLAIN = "#5fb878", "#e8a33d", "#ff6b5e", ""  # colours of messages
 MIN_WIDTH_PX = 390  # of the window
 BAR_STEPS = 1000
+RESTED_MS = 400  # a preview is renewed when the form has rested this long
 
 
 class Stopped(Exception):
@@ -45,7 +50,7 @@ class Plot(FigureCanvasQTAgg):
 class Panel(QScrollArea):
     """A form above buttons to start and stop, a progress bar, a message, and the outcome.
 
-    A subclass fills ``form`` and ``outcome``, and implements ``begin``, which reads the form and hands the work to
+    A subclass fills the form and ``outcome``, and implements ``begin``, which reads the form and hands the work to
     ``run``.
     """
 
@@ -58,7 +63,8 @@ class Panel(QScrollArea):
         self.worker: Any = None
         self.stopping = False
         self.folder = TemporaryFolder()
-        self.form = Container(labels=True)
+        self.form = Rows()
+        self._sources = [self.form]
         self.start_button = PushButton(text=start)
         self.stop_button = PushButton(text="Stop", enabled=False)
         self.start_button.clicked.connect(lambda *_: self.attempt(self.begin))
@@ -72,7 +78,7 @@ class Panel(QScrollArea):
         self.outcome = QVBoxLayout()
         inside = QWidget()
         self.rows = QVBoxLayout(inside)
-        for widget in (self.form.native, self.buttons.native, self.bar.native, self.message):
+        for widget in (self.form, self.buttons.native, self.bar.native, self.message):
             self.rows.addWidget(widget)
         self.rows.addLayout(self.outcome)
         self.rows.addStretch(1)
@@ -83,9 +89,12 @@ class Panel(QScrollArea):
         self.reported.connect(self.show_report)
         QApplication.instance().aboutToQuit.connect(self.stop)
 
-    def fill(self, widgets: Sequence[Widget]) -> None:
-        self.form.extend(widgets)
-        self.form.native.layout().setContentsMargins(0, 0, 0, 0)
+    def fill(self, widgets: Sequence[Widget], options: Options) -> None:
+        self.form.add(widgets)
+        self.options = options
+        self._sources.append(options.rows)
+        self.rows.insertWidget(1, options)
+        options.toggle.toggled.connect(self.fit_width)
 
     def showEvent(self, event: Any) -> None:
         super().showEvent(event)
@@ -98,7 +107,8 @@ class Panel(QScrollArea):
 
     def reset_choices(self, *_: Any) -> None:
         """Update the choices of layers; napari calls it when layers come or go."""
-        self.form.reset_choices()
+        for rows in self._sources:
+            rows.reset_choices()
 
     @property
     def running(self) -> bool:
@@ -128,16 +138,22 @@ class Panel(QScrollArea):
         """Show a report of the work: by default the share that is done."""
         self.progress(float(report))
 
-    def watched(self, work: Callable[[], Any], stopped: str = "Stopped.") -> Callable[[], Any]:
-        """Wrap work so that its progress is shown and the stop button ends it, with a message."""
+    def watched(self, work: Callable[[], Any], stopped: str = "Stopped.", in_network: bool = True) -> Callable[[], Any]:
+        """Wrap work so that its progress is shown and the stop button ends it, with a message.
 
-        def listen(_: str, share: float) -> None:
+        ``in_network`` is whether it ends within a network, too, between two layers.
+        """
+
+        def check() -> None:
             if self.stopping:
                 raise Stopped(stopped)
+
+        def listen(_: str, share: float) -> None:
+            check()
             self.report(share)
 
         def watched_work() -> Any:
-            with listen_to_progress(listen):
+            with listen_to_progress(listen), _before_layers(check if in_network else lambda: None):
                 return work()
 
         return watched_work
@@ -210,6 +226,69 @@ class Panel(QScrollArea):
             logger.error("%s", error, exc_info=error)
             self.say(f"{type(error).__name__}: {error}", BAD)
             show_error(f"PSSR2: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def _before_layers(check: Callable[[], None]) -> Iterator[None]:
+    """Call a function before each layer of every network that this thread applies within the block."""
+    thread = threading.get_ident()
+    hook = register_module_forward_pre_hook(lambda *_: check() if threading.get_ident() == thread else None)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+class Preview:
+    """Work that is done in a thread, again whenever the form has changed and then rested, while a box is ticked.
+
+    Args:
+        panel: whose errors and thread it uses; nothing is previewed while it works.
+        wanted: the box.
+        prepare: reads the form and returns the work.
+        show: takes what the work returns; ``remove`` what was shown.
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        wanted: CheckBox,
+        prepare: Callable[[], Callable[[], Any]],
+        show: Callable[[Any], None],
+        remove: Callable[[], None],
+    ) -> None:
+        self._panel, self._wanted, self._prepare, self._result, self._remove = panel, wanted, prepare, show, remove
+        self.busy = False
+        self.timer = QTimer(panel, singleShot=True, interval=RESTED_MS)
+        self.timer.timeout.connect(lambda: panel.attempt(self._renew))
+        wanted.changed.connect(lambda *_: self.ask())
+
+    def ask(self) -> None:
+        """Renew the preview when the form has rested."""
+        self.timer.start()
+
+    def end(self) -> None:
+        self._wanted.value = False
+        self.timer.stop()
+        self._remove()
+
+    def _renew(self) -> None:
+        if not self._wanted.value or self._panel.running:
+            self._remove()
+        elif self.busy:
+            self.ask()
+        else:
+            work = self._prepare()
+            self.busy = True
+            self._panel.in_thread(work, self._show, self._finished)
+
+    def _show(self, result: Any) -> None:
+        if self._wanted.value and not self._panel.running:
+            self._panel.clear_error()
+            self._result(result)
+
+    def _finished(self) -> None:
+        self.busy = False
 
 
 class TemporaryFolder:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,24 @@ from napari.layers import Image, Shapes
 from napari.utils.colormaps import Colormap
 from qtpy.QtWidgets import QLabel
 
+from pssr2_monai.described import described
 from pssr2_monai.errors import InputError
 from pssr2_monai.fidelity.check_fidelity import Fidelity
 from pssr2_monai.fidelity.maps import Mapped, restore_with_maps
 from pssr2_monai.machine import devices
 from pssr2_monai.napari import layers
-from pssr2_monai.napari.layers import RESULT, SIZE_UNKNOWN, ImageSource, Part
-from pssr2_monai.napari.panel import DOUBTFUL, GOOD, Panel, TemporaryFolder, chosen_path
+from pssr2_monai.napari.before_after import BeforeAfter, MiddleRestored, network_of
+from pssr2_monai.napari.form import Options
+from pssr2_monai.napari.layers import MADE_BY, RESULT, SIZE_UNKNOWN, ImageSource, Part
+from pssr2_monai.napari.panel import DOUBTFUL, GOOD, Panel, Preview, TemporaryFolder, chosen_path
+from pssr2_monai.napari.viewer import align_units, camera_of
+from pssr2_monai.networks.precision import PRECISIONS
 from pssr2_monai.networks.record import Record
 from pssr2_monai.networks.weights import load_weights
+from pssr2_monai.restoration.inferer import BACKENDS, INT8, ORIENTATION_COUNTS
+from pssr2_monai.restoration.options import BARS, RestoreOptions
 
+USED = "window overlap orientations precision backend device axes bar skip_bad format workers"
 WHOLE, VIEW = "all of it", "what is in view"
 MAX_STRUCTURE_SCORE, MAX_Z_SCORE = 6.0, 4.0  # shown in full colour; scores up to half of it are black
 CONSISTENT = "consistent"  # the level of a verdict without reservations
@@ -31,7 +41,7 @@ DOUBT = Colormap([[0.1, 0.5, 1], [0, 0, 0], [0, 0, 0], [1, 0.35, 0]], controls=[
 
 
 class RestorePanel(Panel):
-    """Restores a layer or files with the weights of a training."""
+    """Restores a layer or files with bundled weights or those of a training."""
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer, "Restore")
@@ -42,17 +52,40 @@ class RestorePanel(Panel):
         self.weights = layers.WeightsSource()
         tooltip = "File to write, such as restored.ome.tif; required where the scan is a file, else optional"
         self.target = FileEdit(label="Save to", mode="w", nullable=True, tooltip=tooltip)
+        tooltip = "As much of the middle of what is in view as a second restores; again after each change"
+        self.live = CheckBox(text="preview the middle of the view", value=False, tooltip=tooltip)
         self.check = CheckBox(text="fidelity map: where the result contradicts the scan", value=True)
-        self.device = ComboBox(label="Device", choices=devices())
+        self.compared = BeforeAfter(napari_viewer)
         self.description = QLabel()
         self.description.setWordWrap(True)
-        self.fill([self.image, self.part, self.frame, self.weights, self.target, self.check, self.device])
+        shown: dict[str, Sequence[Any]] = {
+            "precision": ("auto", *PRECISIONS, INT8),
+            "backend": BACKENDS,
+            "orientations": ORIENTATION_COUNTS,
+        }
+        shown |= {"window": (), "bar": BARS, "device": devices()}
+        widgets = [self.image, self.weights, self.part, self.frame, self.target, self.check, self.live]
+        options = described(f"restoration.options:RestoreOptions {USED}")
+        self.fill([*widgets, self.compared.slider], Options(options, shown))
         self.outcome.addWidget(self.description)
+        self.middle = MiddleRestored(napari_viewer, self.compared)
+        self.preview = Preview(self, self.live, self._middle, self._show_middle, self.middle.remove)
+        for widget in (self.image, self.weights, self.frame, self.part):
+            widget.changed.connect(lambda *_: self.preview.ask())
+        self.options.connect(self.preview.ask)
+        camera = camera_of(napari_viewer).events
+        for moved in (camera.center, camera.zoom, napari_viewer.dims.events.point):
+            moved.connect(self._moved)
         self.weights.changed.connect(lambda *_: self.attempt(self._describe_weights))
         self._describe_weights()
 
+    @property
+    def chosen(self) -> RestoreOptions:
+        """The options of the form."""
+        return RestoreOptions(**{"image": self.image.number} | self.options.values)
+
     def begin(self) -> None:
-        weights, target = self.weights.file(), chosen_path(self.target)
+        weights, target, options = self.weights.file(), chosen_path(self.target), self.chosen
         assert weights is not None
         layer, part = (self.image.layers or [None])[0], None
         folder = TemporaryFolder()
@@ -61,21 +94,20 @@ class RestorePanel(Panel):
             part = part_of_layer(layer, self.viewer, self.part.value, self.frame.value)
             source = work / f"{layers.file_name(layer)}.ome.tif"
             output = target or work / f"{layers.file_name(layer)}_restored.ome.tif"
+            # The target is temporary or was chosen in a dialog that asks before it replaces a file.
+            options = replace(options, overwrite=True)
         else:
-            files = self.image.files(work)
+            files = self.image.source(work)()
             assert files is not None
             if target is None:
                 raise InputError("Save to: choose a file, or for a folder of scans a folder, to write to")
             source, output = files, target
-        # For a layer, the target is temporary or was chosen in a dialog that asks before it replaces a file.
-        options: dict[str, Any] = {"device": self.device.value, "fidelity": self.check.value}
-        number = self.image.number
-        options |= {"overwrite": layer is not None, "image": number}
 
         def restore() -> tuple[list[Mapped], Record]:
             if layer is not None:
                 layers.write_layer(layer, source, part)
-            return restore_with_maps(source, output, weights, **options), load_weights(weights)[1]
+            mapped = restore_with_maps(source, output, weights, options, fidelity=self.check.value)
+            return mapped, load_weights(weights)[1]
 
         def show(result: tuple[list[Mapped], Record]) -> None:
             mapped, record = result
@@ -83,14 +115,37 @@ class RestorePanel(Panel):
             if layer is not None:
                 self._show(layer, part or layers.whole(layer), mapped[0], origin, folder)
             elif len(mapped) == 1:
-                pixels, shown = layers.layer_of_file(source, number=number)
+                pixels, shown = layers.layer_of_file(source, number=options.image)
                 scan = self.viewer.add_image(pixels, **shown)
                 self._show(scan, layers.whole(scan), mapped[0], origin, folder)
+            align_units(self.viewer)
             self._report_verdicts(mapped, work)
 
+        self.preview.end()
         stopped = "Stopped; finished parts are kept, and Restore resumes there." if layer is None else "Stopped."
         self.run(self.watched(restore, stopped), show)
         self.say("restoring …")
+
+    def _middle(self) -> Callable[[], tuple[Any, ...]]:
+        weights, options = self.weights.file(), self.chosen
+        assert weights is not None
+        if not self.image.layers:
+            raise InputError("Preview: is of layers; drag the file into the window, and choose its layer")
+        (layer,) = self.image.layers
+        part = part_of_layer(layer, self.viewer, self.part.value, shown_frame=True)
+        if self.part.value == WHOLE:
+            part = part_in_view(layer, part)
+        return lambda: self.middle.work(layer, part, weights, options)
+
+    def _show_middle(self, result: tuple[Any, ...]) -> None:
+        self.middle.show(result)
+        if result[-1]:  # faster than thought
+            self.preview.ask()
+
+    def _moved(self, *_: Any) -> None:
+        with suppress(RuntimeError):  # the window has gone
+            if self.live.value:
+                self.preview.ask()
 
     def _show(self, layer: Image, part: Part, mapped: Mapped, origin: dict[str, Any], folder: object) -> None:
         axes = layers.axes_of(layer)
@@ -98,7 +153,7 @@ class RestorePanel(Panel):
         pixels, _ = layers.layer_of_file(mapped.path, keep=folder)
         sizes = iter(pixels.shape)  # files are read without axes of length 1
         shape = [1 if n == 1 and axis not in "YX" else next(sizes) for axis, n in zip(axes, counts, strict=True)]
-        self.viewer.add_image(
+        restored = self.viewer.add_image(
             pixels.reshape(shape),
             name=f"{layer.name} restored",
             contrast_limits=layer.contrast_limits,
@@ -106,11 +161,12 @@ class RestorePanel(Panel):
             colormap=layer.colormap,
             metadata={
                 "axes": axes,
-                SIZE_UNKNOWN: not layers.pixel_size_of(layer),
-                "pssr2": {"source": layer.name, **origin},
+                SIZE_UNKNOWN: "".join(axis for axis in "ZYX" if axis not in layers.pixel_size_of(layer)),
+                MADE_BY: {"source": layer.name, **origin},
             },
             **layers.placement(layer, shape, part),
         )
+        self.compared.show(layer, part, restored)
         if mapped.fidelity is not None:
             self._show_maps(mapped.fidelity, layer.name, counts, layers.placement(layer, counts, part), folder)
 
@@ -130,7 +186,7 @@ class RestorePanel(Panel):
                 colormap=DOUBT,
                 blending="additive",
                 visible=visible,
-                metadata=RESULT,
+                metadata=dict(RESULT),
                 **placed,
             )
 
@@ -150,7 +206,7 @@ class RestorePanel(Panel):
         self.description.setText("")
         weights = self.weights.file()
         assert weights is not None
-        _, record = load_weights(weights)
+        _, record = network_of(weights)
         self.clear_error()
         network = str(record.network.get("_target_")).rsplit(".", 1)[-1]
         size = record.pixel_size.get("X")
@@ -185,6 +241,16 @@ def part_of_layer(layer: Image, viewer: Any, part: Any, shown_frame: bool = Fals
             index = min(max(round(float(point[axis])), 0), sizes[axis] - 1)
             bounds[axis] = slice(index, index + 1)
     return tuple(bounds)
+
+
+def part_in_view(layer: Image, part: Part) -> Part:
+    """What the viewer shows of a part of a layer; all of it where it shows nothing."""
+    *others, rows, columns = part
+    shown = [
+        slice(max(math.floor(low), bounds.start), min(math.ceil(high) + 1, bounds.stop))
+        for (low, high), bounds in zip(_ends_of_view(layer), (rows, columns), strict=True)
+    ]
+    return (*others, *shown) if all(bounds.stop - bounds.start > 1 for bounds in shown) else part
 
 
 def _ends_of_shapes(layer: Image, shapes: Shapes) -> list[tuple[float, float]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from magicgui.widgets import (
     Container,
     FileEdit,
     FloatSpinBox,
-    LineEdit,
     PushButton,
 )
-from qtpy.QtCore import QTimer
+from napari.layers import Labels
+from qtpy.QtWidgets import QLabel
 
 from pssr2_monai.bundle import preset_names
 from pssr2_monai.errors import InputError
@@ -25,21 +25,31 @@ from pssr2_monai.images.files import list_images
 from pssr2_monai.images.pictures import BLUE, ORANGE, new_figure
 from pssr2_monai.machine import devices
 from pssr2_monai.napari.crappifier import CrappifierForm
-from pssr2_monai.napari.layers import ImageSource, WeightsSource
-from pssr2_monai.napari.panel import GOOD, MIN_WIDTH_PX, Panel, Plot, chosen_path
+from pssr2_monai.napari.form import Options, described_ids
+from pssr2_monai.napari.layers import ImageSource, WeightsSource, write_layer
+from pssr2_monai.napari.panel import GOOD, MIN_WIDTH_PX, Panel, Plot, Preview, chosen_path
 from pssr2_monai.napari.viewer import SideBySide
 from pssr2_monai.training.checkpoints import LAST
 from pssr2_monai.training.config import config_files
 from pssr2_monai.training.handlers import minutes_and_seconds
 from pssr2_monai.training.live import LiveTraining, Snapshot
 from pssr2_monai.training.preview import preview
+from pssr2_monai.training.run_record import hash_of, image_differences, read_run
 from pssr2_monai.training.train import train
 
 DEFAULT = "default"  # the choice of no preset
 WITHOUT_SCANS = "none: the noise of the preset"
 FROM_NOTHING = "nothing: random weights"
 MINUTES, EPOCHS = "minutes", "epochs"
-PREVIEW_DELAY_MS = 400  # the preview is updated when the sliders have rested this long
+WITHOUT_PARTNERS, UNMASKED = "none", "none: all pixels"
+PAIRED = "paired"
+GOOD_IMAGES = "Images: good ones of the kind that you want to obtain. The crappifier makes the scans from them."
+HINTS = {  # what is to be chosen for the other kinds of supervision
+    PAIRED: "Images: good ones. Partners: fast scans of the same fields. Or a folder that holds the folders HR and LR.",
+    "noise2noise": "Images: noisy stacks whose neighbouring frames show the same. Or noisy scans; partners: others "
+    "of the same fields.",
+    "blind_spot": "Images: the noisy scans themselves, all of them.",
+}
 CURVE_HEIGHT_PX = 180
 
 
@@ -60,48 +70,60 @@ class TrainPanel(Panel):
         self.tiles = SideBySide(napari_viewer, "training")
         self.previewed = SideBySide(napari_viewer, "crappifier")
         self._live: LiveTraining | None = None
-        self._previewing = False
-        self._timer = QTimer(self, singleShot=True, interval=PREVIEW_DELAY_MS)
-        self._timer.timeout.connect(lambda: self.attempt(self._preview))
+        self._known_differences: list[str] = []
+        self.preview = Preview(self, self.adjust, self._prepare_preview, self._show_preview, self.previewed.remove)
         self.resume_button.clicked.connect(lambda *_: self.attempt(lambda: self.begin(resume=True)))
         for widget in (self.task, self.network, self.own, self.start_weights):
             widget.changed.connect(lambda *_: self.attempt(self._read_presets))
-        for changed in (self.crappifier.changed, self.adjust.changed, self.images.changed):
-            changed.connect(lambda *_: self._timer.start())
+        for changed in (self.crappifier.changed, self.crappifier.scale.changed, self.images.changed):
+            changed.connect(lambda *_: self.preview.ask())
         self.adjust.changed.connect(self._show_sliders)
         self.out.changed.connect(self._offer_resume)
         self.attempt(self._read_presets)
 
     def _build_form(self) -> None:
-        tooltip = "High-resolution images of the kind you want to obtain"
-        self.images = ImageSource(self.viewer, "Good images", several=True, tooltip=tooltip)
-        tooltip = (
-            "Noisy scans that are to be restored: the noise of the training is fitted to them; without, the preset's"
-        )
-        self.scans = ImageSource(
-            self.viewer, "Scans to restore", optional=WITHOUT_SCANS, within=False, several=True, tooltip=tooltip
-        )
-        self.out = FileEdit(label="Save to", mode="d", nullable=True, tooltip="New folder for model.pt and other files")
+        self.images = ImageSource(self.viewer, "Images", several=True, tooltip="What these are depends on the task")
         networks = [name for name in preset_names() if _sets(name, "network_def") and not _sets(name, "scale")]
         tasks = [name for name in preset_names() if name not in networks]
         self.task = ComboBox(label="Kind of images", choices=[DEFAULT, *tasks], value=DEFAULT, tooltip="A preset")
-        small = "resunet_small" if "resunet_small" in networks else DEFAULT
-        self.network = ComboBox(label="Network", choices=[DEFAULT, *networks], value=small)
+        tooltip = "Of the same names; real fast scans of the same fields (paired), or second noisy scans (noise2noise)"
+        self.partners = ImageSource(
+            self.viewer, "Partners", optional=WITHOUT_PARTNERS, within=False, several=True, tooltip=tooltip
+        )
+        tooltip = "Noisy scans that are to be restored: contrast and noise of the training are fitted to them"
+        self.scans = ImageSource(
+            self.viewer, "Scans to restore", optional=WITHOUT_SCANS, within=False, several=True, tooltip=tooltip
+        )
         tooltip = "Weights to start from: network, scale and crappifier are then theirs"
         self.start_weights = WeightsSource("Start from", optional=FROM_NOTHING, tooltip=tooltip)
-        tooltip = "For example one that Calibrate saved"
-        self.own = FileEdit(label="Own preset", mode="r", filter="*.json", nullable=True, tooltip=tooltip)
+        small = "resunet_small" if "resunet_small" in networks else DEFAULT
+        self.network = ComboBox(label="Network", choices=[DEFAULT, *networks], value=small)
         self.length = FloatSpinBox(value=15, min=0.05, max=1e6, step=5)
         self.unit = ComboBox(choices=[MINUTES, EPOCHS], value=MINUTES)
         duration = Container(widgets=[self.length, self.unit], layout="horizontal", labels=False, label="Train for")
         duration.margins = (0, 0, 0, 0)
-        self.device = ComboBox(label="Device", choices=devices())
-        self.more = LineEdit(label="More settings", tooltip="Ids of the training config: tile=192 lr=3e-4 seed=1")
+        self.out = FileEdit(label="Save to", mode="d", nullable=True, tooltip="New folder for model.pt and other files")
+        tooltip = "For example one that Calibrate saved"
+        self.own = FileEdit(label="Own preset", mode="r", filter="*.json", nullable=True, tooltip=tooltip)
+        tooltip = "Labels of what is trained on, of the images; all but 0"
+        self.mask = ImageSource(
+            self.viewer, "Mask", several=True, optional=UNMASKED, within=False, tooltip=tooltip, kind=Labels
+        )
         self.crappifier = CrappifierForm()
         tooltip = "On the middle of the first image; the settings stay when this is switched off"
         self.adjust = CheckBox(text="adjust the crappifier, and preview it", value=False, tooltip=tooltip)
-        choices = [self.task, self.network, self.own, self.start_weights]
-        self.fill([self.images, self.scans, self.out, *choices, duration, self.device, self.more])
+        self.hint = QLabel()
+        self.hint.setWordWrap(True)
+        sources = [self.task, self.images, self.partners, self.scans, self.start_weights]
+        shown: dict[str, Sequence[Any]] = {
+            "channels": ("each", "joint"),
+            "n_frames": (),
+            "tile": (),
+            "device": devices(),
+        }
+        options = Options(described_ids(), shown, free=True, above=[self.own, self.mask])
+        self.fill([*sources, self.crappifier.scale, self.network, duration, self.out], options)
+        self.rows.insertWidget(0, self.hint)
         self.rows.insertWidget(2, self.adjust.native)
         self.rows.insertWidget(3, self.crappifier.native)
         self.crappifier.native.hide()
@@ -125,9 +147,9 @@ class TrainPanel(Panel):
 
     def overrides(self) -> dict[str, Any]:
         """Return the ids of the training config that the form sets."""
-        chosen: dict[str, Any] = {"image": self.images.number, "start": self.start}
+        chosen = {"image": self.images.number, "start": self.start}
         chosen = {name: value for name, value in chosen.items() if value is not None}
-        return self.crappifier.overrides | chosen | parsed_settings(self.more.value)
+        return self.crappifier.overrides | chosen | self.options.values
 
     def begin(self, resume: bool = False) -> None:
         """Train, or resume the training in the same folder."""
@@ -136,33 +158,73 @@ class TrainPanel(Panel):
             raise InputError("Save to: choose a new folder for the weights")
         if not resume and (out / LAST).exists():
             raise InputError("Save to: holds a training already; press Resume to resume it, or choose another folder")
-        data = self.images.files(self.folder.path / "images")
-        assert data is not None
         options: dict[str, Any] = {"minutes": float(self.length.value)}
         if self.unit.value == EPOCHS:
             options = {"epochs": round(self.length.value)}
-        options |= {"device": self.device.value, "resume": resume}
-        if self.device.value == "cpu":
+        device = self.options.values["device"]
+        options |= {"device": device, "resume": resume}
+        if device == "cpu":
             options["num_workers"] = 0  # a process of its own would occupy the only core that is left
         if not resume:
-            options |= {"preset": self.presets, "scans": self.scans.files(self.folder.path / "scans")}
-            options |= self.overrides()
+            options |= {"preset": self.presets} | self.overrides()
             self.loss.clear()
             self.psnr.clear()
-        self.adjust.value = False
-        self._timer.stop()
-        self.previewed.remove()
+        folders = self._folders()
         live = self._live = LiveTraining(self.report)
+
+        def work() -> Path:
+            data, written = folders(scans=not resume)
+            if resume:
+                self._check_images(out, data, written.get("lr_dir"))
+            return train(data, out, live=live, **written | options)
+
+        self.preview.end()
         self.resume_button.enabled = False
-        self.run(lambda: train(data, out, live=live, **options), self._done)
+        self.run(self.watched(work, in_network=False), self._done)
         self.say("preparing: reading the images …")
+
+    def _folders(self) -> Callable[..., tuple[Path, dict[str, Path]]]:
+        """Check what is chosen to train on; the function returns its folder, and those of what belongs to it by ids."""
+        folder = self.folder.path
+        images = self.images.source(folder / "images")
+        others = {"lr_dir": self.partners.source(folder / "partners", self.images)}
+        others |= {"masks": self.mask.source(folder / "masks", self.images)}
+        others |= {"scans": self.scans.source(folder / "scans")}
+        if self.task.value == PAIRED and self.images.layers and not self.partners.layers:
+            raise InputError("Partners: choose the fast scans of the same fields, or the preset of another task")
+
+        def written(scans: bool) -> tuple[Path, dict[str, Path]]:
+            data = images()
+            assert data is not None
+            paths = {name: path() for name, path in others.items() if scans or name != "scans"}
+            named = {name: path for name, path in paths.items() if path is not None}
+            return data, named | ({"hr_dir": data} if "lr_dir" in named else {})
+
+        return written
+
+    def _check_images(self, out: Path, data: Path, partners: Path | None) -> None:
+        """Refuse, once, to resume a training on other images than it began with."""
+        inside = data / "HR" if partners is None and (data / "HR").is_dir() else data
+        images = {key: path for key, path in (("label", inside), ("image", partners)) if path is not None}
+        now = {key: {path.name: hash_of(path) for path in list_images(folder)} for key, folder in images.items()}
+        before = read_run(out, trust=True)["images"]
+        lines = image_differences({key: before.get(key, {}) for key in now}, now)
+        if lines and lines != self._known_differences:
+            self._known_differences = lines
+            raise InputError(
+                f"The images are not those that this training began with: {'; '.join(lines)}. Choose those, or press "
+                "Resume again to continue on these."
+            )
 
     def abandon(self) -> None:
         super().abandon()
         if self._live is not None:
             self._live.stop()
 
-    def show_report(self, report: Snapshot) -> None:
+    def show_report(self, report: Snapshot | float) -> None:
+        if not isinstance(report, Snapshot):
+            super().show_report(report)
+            return
         self.progress(report.progress)
         self.loss.add(report.epochs, report.loss)
         psnr = report.scores.get("val_psnr")  # none without clean images
@@ -191,33 +253,31 @@ class TrainPanel(Panel):
         self.fit_width()
 
     def _read_presets(self) -> None:
+        self.hint.setText(HINTS.get(self.task.value, GOOD_IMAGES))
         self.crappifier.read(self.presets, self.start)
         self.network.enabled = self.start is None
         self.clear_error()
-        self._timer.start()
+        self.preview.ask()
 
-    def _preview(self) -> None:
+    def _prepare_preview(self) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         # The middle of the first image, and what the crappifier makes of it.
-        if not self.adjust.value or self.running:
-            self.previewed.remove()
-            return
-        if self._previewing:
-            self._timer.start()
-            return
-        images = self.images.files(self.folder.path / "preview")
-        assert images is not None
-        first = list_images(images)[0] if images.is_dir() else images
+        folder, layers = self.folder.path / "preview", self.images.layers[:1]
+        files = self.images.source(folder)
         presets, overrides = self.presets, self.overrides()
-        self._previewing = True
-        self.in_thread(lambda: preview(first, preset=presets, **overrides), self._show_preview, self._preview_finished)
+
+        def work() -> tuple[np.ndarray, np.ndarray]:
+            if layers:
+                first: Path | None = folder / "first.ome.tif"
+                write_layer(layers[0], folder / "first.ome.tif")
+            else:
+                first = files()
+            assert first is not None
+            return preview(list_images(first)[0] if first.is_dir() else first, preset=presets, **overrides)
+
+        return work
 
     def _show_preview(self, images: tuple[np.ndarray, np.ndarray]) -> None:
-        if not self.running:
-            self.clear_error()
-            self.previewed.show(dict(zip(("crappified", "good image"), images, strict=True)))
-
-    def _preview_finished(self) -> None:
-        self._previewing = False
+        self.previewed.show(dict(zip(("crappified", "good image"), images, strict=True)))
 
 
 class Curve(Plot):
@@ -245,20 +305,6 @@ class Curve(Plot):
         self.axes.autoscale_view(scalex=False)
         self.show()
         self.draw_idle()
-
-
-def parsed_settings(text: str) -> dict[str, Any]:
-    """Parse ``name=value`` pairs, separated by spaces, as ids of the training config and their values."""
-    settings: dict[str, Any] = {}
-    for word in text.split():
-        name, equals, value = word.partition("=")
-        if not equals or not name:
-            raise InputError(f"More settings: {word!r} is not a setting; write name=value, without spaces in the value")
-        try:
-            settings[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            settings[name] = value
-    return settings
 
 
 def _sets(preset: str, config_id: str) -> bool:

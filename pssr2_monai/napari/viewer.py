@@ -8,7 +8,7 @@ from typing import Any
 
 import napari
 import numpy as np
-from napari.layers import Image
+from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer
 
 from pssr2_monai.crappify import PoissonNoise
@@ -16,7 +16,7 @@ from pssr2_monai.crappify.crappify import Crappify
 from pssr2_monai.data.samples import SCALE, cache_dir, generate_images, sample_images
 from pssr2_monai.images.files import list_images
 from pssr2_monai.images.pictures import grey_window
-from pssr2_monai.napari.layers import RESULT, SIZE_UNKNOWN, layer_of_file
+from pssr2_monai.napari.layers import RESULT, SIZE_UNKNOWN, axes_of, layer_of_file
 
 LayerData = tuple[Any, dict[str, Any], str]
 PANELS = ("Train", "Restore", "Calibrate", "Evaluate")
@@ -30,6 +30,7 @@ def open_viewer(files: Sequence[str | Path] = (), show: bool = True) -> Any:
     viewer = napari.Viewer(title="PSSR2", show=show)
     for pixels, shown in layers:
         viewer.add_image(pixels, **shown)
+    align_units(viewer)
     docks = [viewer.window.add_plugin_dock_widget("pssr2-monai", name, tabify=True)[0] for name in PANELS]
     for dock, name in zip(docks, PANELS, strict=True):
         dock.setWindowTitle(name)  # without the plugin's name, for which the tabs have no room
@@ -61,11 +62,37 @@ def _with_scan(images: list[tuple[Any, dict[str, Any]]]) -> list[LayerData]:
     crappify = Crappify(SCALE, [PoissonNoise(intensity=1.0)]).set_random_state(seed=0)
     lr = crappify(np.asarray(hr)[None].astype(np.float32) / 255)[0]
     scale = np.asarray(shown.get("scale", (1.0, 1.0)))
-    metadata = {"axes": "YX", SIZE_UNKNOWN: "micrometer" not in shown.get("units", ())}
+    metadata = {"axes": "YX", SIZE_UNKNOWN: "" if "micrometer" in shown.get("units", ()) else "YX"}
     place = {"scale": scale * SCALE, "translate": scale * (SCALE - 1) / 2}
     scan = shown | place | {"name": "fast scan", "metadata": metadata}
     grey = np.asarray(lr * 255).round().astype(np.uint8)
     return [(image, {"visible": False, **options}, "image") for image, options in images] + [(grey, scan, "image")]
+
+
+def camera_of(viewer: Any) -> Any:
+    return getattr(viewer, "scene", viewer).camera  # of the viewer itself before napari 0.9
+
+
+def align_units(viewer: Any) -> None:
+    """Give each axis one unit in all layers that were just added, or napari warns of others and ignores them all.
+
+    An axis in pixels takes the unit that others have in its place, and is marked as one of unknown size.
+    """
+    known: dict[int, Any] = {}
+    for layer in viewer.layers:
+        for axis, unit in enumerate(layer.units, start=-layer.ndim):
+            if not unit.is_compatible_with("pixel"):
+                known.setdefault(axis, unit)
+    for layer in viewer.layers:
+        units = list(layer.units)
+        unknown = [axis for axis in known if -axis <= layer.ndim and units[axis].is_compatible_with("pixel")]
+        if unknown:
+            for axis in unknown:
+                units[axis] = known[axis]
+            if isinstance(layer, (Image, Labels)) and not getattr(layer, "rgb", False):
+                marked = {axes_of(layer)[axis] for axis in unknown}
+                layer.metadata[SIZE_UNKNOWN] = "".join({*layer.metadata.get(SIZE_UNKNOWN, ""), *marked})
+            layer.units = units
 
 
 class SideBySide:
@@ -121,7 +148,7 @@ class SideBySide:
                 contrast_limits=limits,
                 colormap="gray",
                 axis_labels=axes,
-                metadata=RESULT,
+                metadata=dict(RESULT),
             )
         self.viewer.layers.link_layers(list(self.layers.values()), ("contrast_limits", "gamma", "colormap"))
         self._names = self.viewer.add_points(
@@ -131,8 +158,9 @@ class SideBySide:
             face_color="transparent",
             border_color="transparent",
             size=1,
-            metadata=RESULT,
+            metadata=dict(RESULT),
         )
+        align_units(self.viewer)
         self.viewer.layers.selection.active = self.layers[list(planes)[-1]]
         for axis in range(self.viewer.dims.ndim - last.ndim, self.viewer.dims.ndim - 2):
             self.viewer.dims.set_point(axis, 0)  # the slider may stand where a longer stack has frames, the tiles none

@@ -117,15 +117,7 @@ def read_run(path: str | Path, trust: bool = False) -> dict[str, Any]:
 
 def report_differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Log what differs from an earlier training, of images, versions, device and threads; return the lines."""
-    lines = []
-    for key in dict.fromkeys([*earlier["images"], *now["images"]]):
-        before, after = (_text_by_name(record["images"].get(key)) for record in (earlier, now))
-        kinds = {
-            "changed": [name for name in before if name in after and before[name] != after[name]],
-            "missing": [name for name in before if name not in after],
-            "new": [name for name in after if name not in before],
-        }
-        lines += [f"{key} images {kind}: {first_names(names)}" for kind, names in kinds.items() if names]
+    lines = image_differences(earlier["images"], now["images"])
     for name in ENVIRONMENT:
         before, after = (_text_by_name(record.get(name), name) for record in (earlier, now))
         lines += [f"{part}: {before.get(part)}, now {text}" for part, text in after.items() if before.get(part) != text]
@@ -133,6 +125,20 @@ def report_differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> li
         logger.warning("repeat: %s", line)
     if not lines:
         logger.info("repeat: images, versions, device and threads are those of the earlier training")
+    return lines
+
+
+def image_differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Describe which images differ, of hashes by name, by key."""
+    lines = []
+    for key in dict.fromkeys([*earlier, *now]):
+        before, after = (_text_by_name(images.get(key)) for images in (earlier, now))
+        kinds = {
+            "changed": [name for name in before if name in after and before[name] != after[name]],
+            "missing": [name for name in before if name not in after],
+            "new": [name for name in after if name not in before],
+        }
+        lines += [f"{key} images {kind}: {first_names(names)}" for kind, names in kinds.items() if names]
     return lines
 
 

@@ -30,7 +30,7 @@ def test_two_layers_are_calibrated_and_the_preset_saved(
     panel.lr.choose(viewer.layers["fast"])
     assert panel.hr.choice.value == WITHOUT_HR
     panel.hr.choose(viewer.layers["slow"])
-    panel.model.value, panel.calls.value = "gaussian", 16
+    panel.options.widgets["model"].value, panel.options.widgets["calls"].value = "gaussian", "16"
     panel.start_button.clicked.emit(True)
     done(panel, "gaussian sigma")
     assert abs(panel.calibration.values["gaussian"] - 12) < 1.0
@@ -59,7 +59,8 @@ def test_scans_without_partners_are_calibrated_by_good_images(
     assert (panel.good.choice.value, panel.scale.enabled) == (WITHOUT_GOOD, False)
     panel.good.choose(viewer.layers["good"])
     assert panel.scale.enabled
-    panel.scale.value, panel.model.value, panel.calls.value = 2, "gaussian", 12
+    panel.scale.value = 2
+    panel.options.widgets["model"].value, panel.options.widgets["calls"].value = "gaussian", "12"
     panel.start_button.clicked.emit(True)
     done(panel, "gaussian sigma")
     assert abs(panel.calibration.values["gaussian"] - 9) < 1.0

@@ -52,20 +52,26 @@ def test_layers_are_evaluated(
     viewer: Any, panel_of: Callable[[str], Any], done: Callable[..., None], hr_folder: Path, tiny_weights: Path
 ) -> None:
     with open_image(list_images(hr_folder)[0]) as image:
-        viewer.add_image(image.read(), name="good")
+        good = viewer.add_image(image.read(), name="good")
     panel = panel_of("Evaluate")
     panel.weights.choose(tiny_weights)
     for filtered, names in (
         (True, ["bilinear", "bicubic", "filter", "restored"]),
         (False, ["bilinear", "bicubic", "restored"]),
     ):
-        panel.blind_filter.value = filtered
+        panel.options.widgets["blind_filter"].value = filtered
         panel.start_button.clicked.emit(True)
         done(panel, "Box plots need 3 images")
         assert panel.boxes == []
         columns = range(panel.table.columnCount())
         assert [panel.table.horizontalHeaderItem(column).text() for column in columns] == names
         assert all(panel.table.item(0, column).text() != "" for column in columns)
+    unmasked = panel.table.item(0, 0).text()
+    panel.mask.choose(viewer.add_labels(np.eye(96, 112, dtype=np.uint8)[::-1].cumsum(0)[::-1], name="lower left"))
+    panel.hr.choose(good)
+    panel.start_button.clicked.emit(True)
+    done(panel, "Box plots need 3 images")
+    assert panel.table.item(0, 0).text() != unmasked
 
 
 def test_evaluating_stops_when_asked(

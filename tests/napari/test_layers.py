@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from napari.layers import Image
+from napari.layers import Image, Labels
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.writer import write_image
 from pssr2_monai.napari.layers import (
     FILES,
+    MADE_BY,
     RESULT,
     SELECTED,
     SIZE_UNKNOWN,
@@ -24,6 +25,7 @@ from pssr2_monai.napari.layers import (
     WeightsSource,
     axes_of,
     layer_of_file,
+    lazy_image,
     pixel_size_of,
     placement,
     write_layer,
@@ -93,7 +95,7 @@ def test_a_larger_image_covers_the_same_place_of_a_turned_layer() -> None:
 def test_a_layer_laid_over_one_of_unknown_size_has_none() -> None:
     step = {"scale": (0.25, 0.25)}
     assert pixel_size_of(Image(np.zeros((8, 8)), **step)) == {"Y": 0.25, "X": 0.25}
-    assert pixel_size_of(Image(np.zeros((8, 8)), metadata={SIZE_UNKNOWN: True}, **step)) == {}
+    assert pixel_size_of(Image(np.zeros((8, 8)), metadata={SIZE_UNKNOWN: "YX"}, **step)) == {}
     scan = next(shown for _, shown, _ in made_cells() if shown["name"] == "fast scan")
     assert pixel_size_of(Image(np.zeros((8, 8)), **scan)) == {}
 
@@ -120,7 +122,7 @@ def test_a_layer_that_comes_is_chosen_unless_something_else_was(
     assert restore.image.layers == []
     layer = viewer.add_image(np.zeros((20, 30), np.uint8), name="scan")
     assert restore.image.layers == [layer]
-    assert train.images.files(tmp_path / "unused") == tmp_path
+    assert train.images.source(tmp_path / "unused")() == tmp_path
     viewer.layers.clear()
     assert restore.image.layers == []
 
@@ -140,26 +142,70 @@ def test_layers_are_written_in_place_of_earlier_ones(viewer: Any, tmp_path: Path
     viewer.layers.selection = set(viewer.layers[1:])
     source = ImageSource(viewer, "Scans", several=True)
     source.choose(SELECTED)
-    assert source.files(tmp_path / "in") == tmp_path / "in"
-    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["000_scan_1.ome.tif", "001_scan_2.ome.tif"]
+    assert source.source(tmp_path / "in")() == tmp_path / "in"
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["scan_1.ome.tif", "scan_2.ome.tif"]
     source.choose(viewer.layers[0])
-    source.files(tmp_path / "in", "pair")
+    source.source(tmp_path / "in")()
     (path,) = (tmp_path / "in").iterdir()
-    assert path.name == "pair.ome.tif"
     with open_image(path) as image:
         np.testing.assert_array_equal(image.read(), np.zeros((20, 30)))
+    for layer in viewer.layers:
+        layer.name = "Scan"
+    viewer.layers.selection = set(viewer.layers[:2])
+    source.choose(SELECTED)
+    source.source(tmp_path / "in")()
+    names = sorted(path.name for path in (tmp_path / "in").iterdir())
+    assert len(names) == 2
+
+
+def test_partners_and_masks_have_the_names_of_the_images(viewer: Any, tmp_path: Path) -> None:
+    good = [viewer.add_image(np.zeros((8, 9), np.uint8), name=f"good {number}") for number in range(2)]
+    viewer.add_labels(np.eye(8, 9, dtype=np.int64) * 70_000, name="cells")
+    images, masks = ImageSource(viewer, "Images", several=True), ImageSource(viewer, "Mask", several=True, kind=Labels)
+    viewer.layers.selection = {*good, viewer.layers["cells"]}
+    images.choose(SELECTED)
+    masks.choose(viewer.layers["cells"])
+    masks.source(tmp_path / "masks", images)()
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["good_0.ome.tif", "good_1.ome.tif"]
+    with open_image(tmp_path / "masks" / "good_1.ome.tif") as image:
+        np.testing.assert_array_equal(image.read(), np.eye(8, 9) * 70_000)
+    viewer.layers.selection = {*good, viewer.layers["cells"], viewer.add_labels(np.eye(8, 9, dtype=np.uint8))}
+    images.choose(good[0])
+    masks.choose(SELECTED)
+    with pytest.raises(InputError, match="Mask: 2 layers for the 1 of Images; select one for each"):
+        masks.source(tmp_path / "masks", images)
+
+
+def test_the_active_scan_is_chosen_until_the_user_chooses(viewer: Any) -> None:
+    first, second = (viewer.add_image(np.zeros((8, 9), np.uint8), name=name) for name in ("first", "second"))
+    source = ImageSource(viewer, "Scan")
+    assert source.layers == [second]
+    viewer.layers.selection.active = first
+    assert source.layers == [first]
+    viewer.layers.selection.active = viewer.add_image(np.zeros((8, 9)), metadata={MADE_BY: {}})
+    assert source.layers == [first]
+    source.choice.native.activated.emit(0)
+    viewer.layers.selection.active = second
+    assert source.layers == [first]
+
+
+def test_a_layer_is_an_image_without_a_copy() -> None:
+    pixels = np.arange(2 * 8 * 9, dtype=">u2").reshape(2, 8, 9)
+    image = lazy_image(Image(pixels, axis_labels=("c", "y", "x"), scale=(1, 0.5, 0.5), name="cell"))
+    assert (image.axes, image.shape, image.dtype, image.pixel_size) == ("CYX", (2, 8, 9), "u2", {"Y": 0.5, "X": 0.5})
+    np.testing.assert_array_equal(image.read([slice(1, 2), slice(2, 4), slice(0, 3)]), pixels[1:2, 2:4, :3])
 
 
 def test_nothing_chosen_is_an_error_unless_it_is_optional(viewer: Any, tmp_path: Path) -> None:
     required, optional = ImageSource(viewer, "Scan", several=True), ImageSource(viewer, "Scan", optional="none")
     required.choice.value = FILES
     with pytest.raises(InputError, match="Scan: choose a file or folder"):
-        required.files(tmp_path / "in")
+        required.source(tmp_path / "in")
     required.choose(SELECTED)
-    with pytest.raises(InputError, match="Scan: no image layer is selected"):
-        required.files(tmp_path / "in")
+    with pytest.raises(InputError, match="Scan: no layer is selected"):
+        required.source(tmp_path / "in")
     assert optional.choice.value == "none"
-    assert optional.files(tmp_path / "in") is None
+    assert optional.source(tmp_path / "in")() is None
 
 
 def test_weights_are_bundled_ones_a_file_or_none(qtbot: Any, tiny_weights: Path) -> None:

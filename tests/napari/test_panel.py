@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from magicgui.widgets import FileEdit
 
 from pssr2_monai.errors import InputError
@@ -83,6 +84,31 @@ def test_progress_is_shown_and_the_stop_button_ends_the_work(
     shown.set()
     done(panel, "Stopped early.")
     assert not panel.stopping
+
+
+@pytest.mark.parametrize("in_network", [True, False])
+def test_work_ends_between_two_layers_of_a_network(
+    in_network: bool, panel: Panel, done: Callable[..., None], qtbot: Any
+) -> None:
+    begun, asked = threading.Event(), threading.Event()
+    applied: list[str] = []
+
+    class Waiting(torch.nn.Identity):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            begun.set()
+            assert asked.wait(60)
+            return pixels
+
+    last = torch.nn.Identity()
+    last.register_forward_hook(lambda *_: applied.append("last"))
+    network = torch.nn.Sequential(Waiting(), last)
+    panel.run(panel.watched(lambda: network(torch.zeros(1)), in_network=in_network), lambda _: None)
+    qtbot.waitUntil(begun.is_set, timeout=60_000)
+    panel.stop()
+    torch.nn.Identity()(torch.zeros(1))  # another thread's network is not ended
+    asked.set()
+    done(panel, "Stopped." if in_network else "")
+    assert applied == ([] if in_network else ["last"])
 
 
 def test_an_empty_path_is_none(tmp_path: Path) -> None:

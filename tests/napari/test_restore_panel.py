@@ -98,6 +98,7 @@ def test_a_drawn_part_of_the_frame_that_is_shown(
     shapes.add_rectangles([[2, 3], [2, 16.5], [11.5, 16.5], [11.5, 3]])
     panel.start_button.clicked.emit(True)
     done(panel, "Restored.")
+    panel.compared.remove()
     restored = viewer.layers["scan restored"]
     expected = _restored(stack[2, 4:24, 6:34], tiny_weights, tmp_path, axes="YX")
     np.testing.assert_array_equal(restored.data, expected[None])
@@ -126,7 +127,8 @@ def test_a_file_is_restored_into_a_file_and_shown(
     panel.target.value = tmp_path / "restored.ome.tif"
     panel.start_button.clicked.emit(True)
     done(panel, str(tmp_path / "restored.ome.tif"))
-    assert {"scan", "scan restored", "scan fidelity", "scan z-scores"} == {layer.name for layer in viewer.layers}
+    names = {"scan", "scan restored", "scan | result", "scan fidelity", "scan z-scores"}
+    assert names == {layer.name for layer in viewer.layers}
     with open_image(tmp_path / "restored.ome.tif") as image:
         assert image.axes == "TYX"
         np.testing.assert_array_equal(image.read(), viewer.layers["scan restored"].data)
@@ -147,3 +149,38 @@ def test_restoring_stops_when_asked(
     done(panel, "Stopped.")
     assert len(viewer.layers) == 1
     assert panel.start_button.enabled
+
+
+def test_a_preview_follows_the_form_until_restoring_begins(
+    viewer: Any, panel_of: Callable[[str], Any], done: Callable[..., None], qtbot: Any, tiny_weights: Path
+) -> None:
+    scan = viewer.add_image(np.random.default_rng(0).integers(0, 256, (2, 40, 52)).astype(np.uint8), name="scan")
+    panel = panel_of("Restore")
+    panel.live.value = True
+    panel.weights.choose(tiny_weights)
+    qtbot.waitUntil(lambda: "scan preview" in viewer.layers, timeout=60_000)
+    assert viewer.layers["scan preview"].data.shape == (1, 160, 208)
+    assert viewer.layers["scan | result"].data.shape == (1, 40, 26)
+    assert viewer.layers.selection.active == scan
+    panel.weights.choose("em_denoise")
+    qtbot.waitUntil(
+        lambda: "scan preview" in viewer.layers and viewer.layers["scan preview"].data.shape == (1, 40, 52),
+        timeout=60_000,
+    )
+    panel.options.others.value = "axes"
+    qtbot.waitUntil(lambda: "write name=value" in panel.message.text(), timeout=60_000)
+    panel.options.others.value = ""
+    panel.weights.choose(tiny_weights)
+    panel.check.value = False
+    panel.start_button.clicked.emit(True)
+    done(panel, "Restored.")
+    assert not panel.live.value
+    assert [layer.name for layer in viewer.layers] == ["scan", "scan restored", "scan | result"]
+    assert panel.image.layers == [scan]
+
+
+def test_a_file_has_no_preview(panel_of: Callable[[str], Any], qtbot: Any, tmp_path: Path) -> None:
+    panel = panel_of("Restore")
+    panel.image.choose(tmp_path / "scan.tif")
+    panel.live.value = True
+    qtbot.waitUntil(lambda: "Preview: is of layers" in panel.message.text(), timeout=60_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,12 @@ from pssr2_monai.images.files import list_images
 from pssr2_monai.images.image import open_image
 from pssr2_monai.images.pictures import grey_window
 from pssr2_monai.napari.layers import SELECTED
-from pssr2_monai.napari.train_panel import EPOCHS, parsed_settings
+from pssr2_monai.napari.train_panel import EPOCHS
 from pssr2_monai.networks.weights import load_weights, weights_file
 from pssr2_monai.training.checkpoints import BEST, LAST
 from pssr2_monai.training.preview import preview
 
 TINY = "tile=32 batch_size=8 precision=float32 overlap=16 network_def#channels=[8,16] network_def#depth=1"
-
-
-def test_settings_are_words_with_values() -> None:
-    assert parsed_settings("lr=3e-4 split=file n_frames=[5,1]") == {"lr": 3e-4, "split": "file", "n_frames": [5, 1]}
 
 
 def test_a_training_is_seen_stopped_and_resumed(
@@ -33,10 +30,10 @@ def test_a_training_is_seen_stopped_and_resumed(
     assert "Save to: choose a new folder" in panel.message.text()
     panel.images.choose(hr_folder)
     panel.out.value = tmp_path / "run"
-    panel.more.value = "tile=50"
+    panel.options.widgets["tile"].value = "50"
     panel.start_button.clicked.emit(True)
     done(panel, "tile: 50 does not divide by the scale 4")
-    panel.more.value, panel.unit.value, panel.length.value = TINY, EPOCHS, 400
+    panel.options.others.value, panel.unit.value, panel.length.value = TINY, EPOCHS, 400
     panel.start_button.clicked.emit(True)
     assert panel.running
     assert panel.stop_button.enabled
@@ -75,6 +72,10 @@ def test_a_training_is_seen_stopped_and_resumed(
     panel.start_button.clicked.emit(True)
     assert "press Resume" in panel.message.text()
     panel.length.value = epochs
+    panel.images.choose(viewer.add_image(np.zeros((96, 112), np.uint8), name="cell_0", visible=False))
+    panel.resume_button.clicked.emit(True)
+    done(panel, "label images missing: cell_0.png")
+    panel.images.choose(hr_folder)
     panel.resume_button.clicked.emit(True)
     done(panel, f"Done. Weights: {tmp_path / 'run' / BEST}")
     resumed = torch.load(tmp_path / "run" / LAST, weights_only=True)["trainer"]
@@ -94,7 +95,8 @@ def test_layers_are_trained_on(
     viewer.layers.selection = set(viewer.layers[:4])
     panel = panel_of("Train")
     panel.images.choose(SELECTED)
-    panel.out.value, panel.more.value, panel.unit.value, panel.length.value = tmp_path / "run", TINY, EPOCHS, 1
+    panel.out.value, panel.options.others.value = tmp_path / "run", TINY
+    panel.unit.value, panel.length.value = EPOCHS, 1
     panel.crappifier.sliders["gaussian"].value = (2, 6)
     panel.crappifier.scale.value = 2
     panel.start_button.clicked.emit(True)
@@ -141,7 +143,7 @@ def test_a_training_starts_from_weights(
     assert tuple(panel.crappifier.sliders["poisson"].value) == (0.8, 1.2)
     assert (panel.crappifier.scale.value, panel.network.enabled, panel.presets) == (4, False, [])
     panel.out.value, panel.unit.value, panel.length.value = tmp_path / "run", EPOCHS, 1
-    panel.more.value = "tile=32 batch_size=8 precision=float32"
+    panel.options.others.value = "tile=32 batch_size=8 precision=float32"
     panel.start_button.clicked.emit(True)
     done(panel, "Done.")
     _, record = load_weights(tmp_path / "run" / BEST)
@@ -151,3 +153,51 @@ def test_a_training_starts_from_weights(
     assert "there is no such file of weights" in panel.message.text()
     panel.start_weights.choose("")
     assert (panel.message.text(), panel.network.enabled) == ("", True)
+
+
+def test_pairs_of_layers_are_trained_on_within_a_mask(
+    viewer: Any, panel_of: Callable[[str], Any], done: Callable[..., None], hr_folder: Path, tmp_path: Path
+) -> None:
+    with open_image(list_images(hr_folder)[0]) as image:
+        good = viewer.add_image(image.read(), name="good")
+    fast = viewer.add_image(good.data[::2, ::2], name="fast")
+    mask = viewer.add_labels(np.ones((96, 112), np.uint8), name="mask")
+    panel = panel_of("Train")
+    panel.task.value = "paired"
+    assert "Partners: fast scans" in panel.hint.text()
+    panel.images.choose(good)
+    panel.out.value, panel.options.others.value = tmp_path / "run", f"{TINY} split=place"
+    panel.unit.value, panel.length.value, panel.crappifier.scale.value = EPOCHS, 1, 2
+    panel.start_button.clicked.emit(True)
+    assert "Partners: choose" in panel.message.text()
+    panel.partners.choose(fast)
+    panel.mask.choose(mask)
+    panel.start_button.clicked.emit(True)
+    done(panel, "Done.")
+    _, record = load_weights(tmp_path / "run" / BEST)
+    assert (record.scale, record.crappifier) == (2, {})
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["config"]["masks"].endswith("masks")
+    assert [*run["images"]["image"]] == [*run["images"]["label"]] == ["good.ome.tif"]
+    # The same layers are taken for the same images, others are not.
+    panel.length.value = 2
+    panel.resume_button.clicked.emit(True)
+    done(panel, "Done.")
+    fast.data = fast.data[::-1]
+    panel.length.value = 3
+    panel.resume_button.clicked.emit(True)
+    done(panel, "image images changed: good.ome.tif")
+    panel.resume_button.clicked.emit(True)
+    done(panel, "Done.")
+
+
+def test_reading_the_images_stops_when_asked(
+    panel_of: Callable[[str], Any], done: Callable[..., None], hr_folder: Path, tmp_path: Path
+) -> None:
+    panel = panel_of("Train")
+    panel.images.choose(hr_folder)
+    panel.out.value = tmp_path / "run"
+    panel.reported.connect(lambda share: panel.stop())
+    panel.start_button.clicked.emit(True)
+    done(panel, "Stopped")
+    assert not (tmp_path / "run" / LAST).exists()

@@ -15,20 +15,14 @@ from pssr2_monai.crappify.crappify import Downsample
 from pssr2_monai.data import samples
 from pssr2_monai.errors import InputError
 from pssr2_monai.images import writer
-from pssr2_monai.napari.viewer import PANELS, SideBySide, em_sections, open_viewer
+from pssr2_monai.napari.layers import SIZE_UNKNOWN, pixel_size_of
+from pssr2_monai.napari.viewer import PANELS, SideBySide, align_units, em_sections, open_viewer
 
 
 def test_the_manifest_is_found_and_names_what_there_is() -> None:
     manifest = npe2.PluginManifest.from_distribution("pssr2-monai")
     manifest.validate_imports()
     assert [widget.display_name for widget in manifest.contributions.widgets] == list(PANELS)
-
-
-@pytest.mark.parametrize("name", PANELS)
-def test_each_window_is_built(name: str, panel_of: Callable[[str], Any]) -> None:
-    panel = panel_of(name)
-    assert panel.start_button.text == name
-    assert not panel.running
 
 
 def test_made_cells_are_sample_data(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,8 +63,30 @@ def test_files_are_opened_next_to_the_windows(
     assert viewer.title == "PSSR2"
     np.testing.assert_allclose(viewer.layers["scan"].scale, (1, 0.02, 0.02))
     assert viewer.layers["scan"].axis_labels == ("t", "y", "x")
-    assert {*viewer.window.dock_widgets} == {f"{name} (pssr2-monai)" for name in PANELS}
+    panels = viewer.window.dock_widgets
+    assert {*panels} == {f"{name} (pssr2-monai)" for name in PANELS}
+    assert [panels[f"{name} (pssr2-monai)"].start_button.text for name in PANELS] == list(PANELS)
     qtbot.wait(50)
+
+
+def test_axes_have_one_unit_in_all_layers(viewer: Any) -> None:
+    known = viewer.add_image(np.zeros((3, 8, 8), np.uint8), scale=(1, 0.02, 0.02), units=("pixel", "um", "um"))
+    viewer.add_image(np.zeros((8, 8), np.uint8))
+    viewer.add_image(np.zeros((4, 8, 8), np.uint8), units=("um", "um", "um"), scale=(0.05, 0.02, 0.02))
+    viewer.add_points([(1, 2)])
+    viewer.add_image(np.zeros((8, 8, 3), np.uint8), rgb=True)
+    assert viewer.layers.extent.units is None
+    align_units(viewer)
+    assert [str(unit) for unit in viewer.layers.extent.units] == ["micrometer"] * 3
+    assert [pixel_size_of(layer) for layer in viewer.layers[:3]] == [
+        {"Y": 0.02, "X": 0.02},
+        {},
+        {"Z": 0.05, "Y": 0.02, "X": 0.02},
+    ]
+    tiles = np.zeros((4, 1, 8, 8), np.float32)
+    SideBySide(viewer, "training").show({"SR": tiles, "HR": tiles})
+    assert viewer.layers.extent.units is not None
+    assert known.metadata[SIZE_UNKNOWN] == "Z"
 
 
 @pytest.mark.parametrize("shape", [(40, 8, 8), (3, 40, 8, 8)])
