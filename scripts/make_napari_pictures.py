@@ -31,7 +31,7 @@ def spin(seconds: float, until: Callable[[], bool] = lambda: False) -> None:
 
 
 def save(viewer: Any, file: Path) -> None:
-    spin(1.5)
+    spin(4)
     viewer.window.screenshot(str(file), canvas_only=False, flash=False)
     with Image.open(file) as picture:
         picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
@@ -84,7 +84,10 @@ def main() -> None:
         panel.lr.choose(layers["fast scan"])
         panel.hr.choose(layers["left out"])
         run(panel)
+        picture = panel.picture.parent()
+        picture.setFloating(False)
         save(viewer, options.out / "napari_calibrate.png")
+        picture.close()
     if "evaluate" in options.only:
         panel = raised("Evaluate")
         layers.selection = {*good}

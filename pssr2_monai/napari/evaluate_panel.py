@@ -22,7 +22,7 @@ from pssr2_monai.machine import devices
 from pssr2_monai.napari.form import Options
 from pssr2_monai.napari.layers import RESULT, ImageSource, WeightsSource
 from pssr2_monai.napari.panel import GOOD, MIN_WIDTH_PX, Panel, Plot, chosen_path
-from pssr2_monai.napari.viewer import align_units, hide_layers
+from pssr2_monai.napari.viewer import align_units, hide_layers, show_all_of
 from pssr2_monai.networks.precision import PRECISIONS
 from pssr2_monai.restoration.inferer import BACKENDS, INT8
 
@@ -131,7 +131,9 @@ class EvaluatePanel(Panel):
             return
         with Image.open(file) as picture:
             pixels = np.asarray(picture.convert("RGB"))
+        selected = set(self.viewer.layers.selection)  # may be what is evaluated
         hide_layers(self.viewer)
-        self.viewer.add_image(pixels, name=f"evaluation: {worst}", rgb=True, metadata=dict(RESULT))
+        layer = self.viewer.add_image(pixels, name=f"evaluation: {worst}", rgb=True, metadata=dict(RESULT))
         align_units(self.viewer)
-        self.viewer.reset_view()
+        self.viewer.layers.selection = selected or {layer}
+        show_all_of(self.viewer, [layer])

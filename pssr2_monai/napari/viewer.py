@@ -132,6 +132,7 @@ class SideBySide:
 
     def _build(self, planes: Mapping[str, np.ndarray], axes: Sequence[str]) -> None:
         self.remove()
+        selected = set(self.viewer.layers.selection)  # may be what is trained on
         hide_layers(self.viewer)
         last = list(planes.values())[-1]
         limits = grey_window(last)
@@ -161,10 +162,22 @@ class SideBySide:
             metadata=dict(RESULT),
         )
         align_units(self.viewer)
-        self.viewer.layers.selection.active = self.layers[list(planes)[-1]]
+        self.viewer.layers.selection = selected or {self.layers[list(planes)[-1]]}
         for axis in range(self.viewer.dims.ndim - last.ndim, self.viewer.dims.ndim - 2):
             self.viewer.dims.set_point(axis, 0)  # the slider may stand where a longer stack has frames, the tiles none
-        self.viewer.reset_view()
+        show_all_of(self.viewer, list(self.layers.values()))
+
+
+def show_all_of(viewer: Any, layers: Sequence[Image]) -> None:
+    """Show all of some layers as large as the others, which may be hidden and larger, let ``reset_view`` show them."""
+    viewer.reset_view()
+    everything, these = (
+        np.array(part)[..., -2:] for part in (viewer.layers.extent.world, [layer.extent.world for layer in layers])
+    )
+    first, last = these[:, 0].min(axis=0), these[:, 1].max(axis=0)
+    camera = camera_of(viewer)
+    camera.center = (*camera.center[:-2], *((first + last) / 2))
+    camera.zoom *= float(((everything[1] - everything[0]) / np.maximum(last - first, 1e-9)).min())
 
 
 def hide_layers(viewer: Any) -> None:

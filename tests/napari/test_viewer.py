@@ -94,5 +94,7 @@ def test_the_first_tile_is_shown_where_a_stack_was_looked_at(viewer: Any, shape:
     viewer.add_image(np.zeros(shape, np.uint8))
     viewer.dims.set_point(len(shape) - 3, 20)
     tiles = np.random.default_rng(0).random((4, 1, 8, 8)).astype(np.float32)
+    selected = set(viewer.layers.selection)
     SideBySide(viewer, "training").show({"SR": tiles, "HR": tiles})
+    assert set(viewer.layers.selection) == selected  # which may be trained on
     assert viewer.dims.point[-3] == 0
