@@ -50,7 +50,8 @@ def main() -> None:
     viewer.open_sample("pssr2-monai", "made_cells")
     docks = viewer.window.dock_widgets
     panels = {name: docks[f"{name} (pssr2-monai)"] for name in PANELS}
-    work = Path(tempfile.mkdtemp())
+    out = options.out.absolute()
+    os.chdir(tempfile.mkdtemp())  # so that a picture shows no path of this machine
     layers = viewer.layers
     good = [layer for layer in layers if layer.name.startswith("cells")]
 
@@ -72,11 +73,11 @@ def main() -> None:
         panel.live.value = True
         spin(60, lambda: "fast scan preview" in layers)
         spin(10)
-        save(viewer, options.out / "napari_preview.png")
+        save(viewer, out / "napari_preview.png")
         run(panel)
         viewer.reset_view()
         panel.compared.slider.value = 0.35
-        save(viewer, options.out / "napari_restore.png")
+        save(viewer, out / "napari_restore.png")
     for layer in [layer for layer in layers if layer not in good and layer.name not in ("left out", "fast scan")]:
         layers.remove(layer)
     if "calibrate" in options.only:
@@ -86,7 +87,7 @@ def main() -> None:
         run(panel)
         picture = panel.picture.parent()
         picture.setFloating(False)
-        save(viewer, options.out / "napari_calibrate.png")
+        save(viewer, out / "napari_calibrate.png")
         picture.close()
     if "evaluate" in options.only:
         panel = raised("Evaluate")
@@ -94,7 +95,7 @@ def main() -> None:
         panel.hr.choose(SELECTED)
         panel.weights.choose("em_2x")
         run(panel)
-        save(viewer, options.out / "napari_evaluate.png")
+        save(viewer, out / "napari_evaluate.png")
     if "train" in options.only:
         panel = raised("Train")
         layers.selection = {*good}
@@ -102,11 +103,11 @@ def main() -> None:
         panel.crappifier.scale.value = 2
         panel.adjust.value = True
         spin(60, lambda: bool(panel.previewed.layers))
-        save(viewer, options.out / "napari_crappifier.png")
-        panel.out.value, panel.length.value = work / "new_run", options.minutes
+        save(viewer, out / "napari_crappifier.png")
+        panel.out.value, panel.length.value = Path("new_run"), options.minutes
         panel.start_button.clicked.emit(True)
         spin(3600, lambda: not panel.running or panel.bar.value > 850)
-        save(viewer, options.out / "napari_train.png")
+        save(viewer, out / "napari_train.png")
         panel.stop()
         spin(60, lambda: not panel.running)
     os._exit(0)
