@@ -42,11 +42,18 @@ Row = tuple[str, str, str]  # what was measured, the figure, a remark
 def run(*words: str, folder: Path | None = None) -> str:
     """Run a command in a folder, by default the repository's; return what it printed."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    options = {"capture_output": True, "text": True, "check": False, "timeout": SECONDS}
-    done = subprocess.run([sys.executable, *words], cwd=folder or ROOT, env=environment, **options)  # type: ignore[call-overload]
-    printed: str = done.stdout + done.stderr
-    if done.returncode:
-        raise RuntimeError(f"{words[1]}: exit status {done.returncode}: {printed[-300:]}")
+    command = [sys.executable, *words]
+    process = subprocess.Popen(
+        command, cwd=folder or ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        printed, _ = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # torchrun then ends the processes that it started
+        process.communicate()
+        raise RuntimeError(f"{words[1]}: took longer than {SECONDS} s") from None
+    if process.returncode:
+        raise RuntimeError(f"{words[1]}: exit status {process.returncode}: {printed[-300:]}")
     return printed
 
 
