@@ -51,7 +51,7 @@ def main() -> None:
     docks = viewer.window.dock_widgets
     panels = {name: docks[f"{name} (pssr2-monai)"] for name in PANELS}
     out = options.out.absolute()
-    os.chdir(tempfile.mkdtemp())  # so that a picture shows no path of this machine
+    os.chdir(tempfile.mkdtemp())
     layers = viewer.layers
     good = [layer for layer in layers if layer.name.startswith("cells")]
 
@@ -107,6 +107,7 @@ def main() -> None:
         panel.out.value, panel.length.value = Path("new_run"), options.minutes
         panel.start_button.clicked.emit(True)
         spin(3600, lambda: not panel.running or panel.bar.value > 850)
+        panel.out.line_edit.native.setText("new_run")  # no path of this machine
         save(viewer, out / "napari_train.png")
         panel.stop()
         spin(60, lambda: not panel.running)
