@@ -20,6 +20,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "pssr2_monai"
 SECONDS = 20.0  # of a processor, for a mutant at most, besides twice what the tests take without one
+WAIT = 3600  # seconds that a mutant may take that does nothing but wait
 MOST_MB = 2048  # more than the process has when it begins
 COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -237,7 +239,7 @@ class Forked:
                 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
                 resource.setrlimit(resource.RLIMIT_CPU, (int(self.seconds) + 1, int(self.seconds) + 2))
                 resource.setrlimit(resource.RLIMIT_AS, (used + MOST_MB * 2**20,) * 2)
-                signal.alarm(int(20 * self.seconds))  # it may wait for ever
+                signal.alarm(WAIT)
                 self.pipe = child_end
                 status = function()
             finally:
@@ -250,10 +252,10 @@ class Forked:
 
 
 class Tests:
-    """A pytest plugin: measures the tests once, then runs those that matter for each mutant."""
+    """A pytest plugin: instead of all tests, runs those that matter for each mutant."""
 
-    def __init__(self, session: Mutation) -> None:
-        self.session = session
+    def __init__(self, mutation: Mutation) -> None:
+        self.mutation = mutation
         self.failed = False
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -268,7 +270,7 @@ class Tests:
         return None
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        self.session.run_in_functions(self, session.items)
+        self.mutation.run_in_functions(self, session.items)
         return True
 
 
@@ -285,7 +287,11 @@ class Mutation:
         self.caught: Counter[str] = Counter()  # by the test that did
         self.survivors: list[Mutant] = []
         unused = ("cacheprovider", "terminal", "xdist", "timeout", "napari", "npe2", "pytest-qt")
-        self.options = ["--capture=no", "--override-ini=addopts=--import-mode=importlib"]
+        self.options = [
+            "--capture=no",
+            "--hypothesis-profile=mutants",
+            "--override-ini=addopts=--import-mode=importlib",
+        ]
         self.options += [f"-pno:{plugin}" for plugin in unused]
 
     def run(self) -> None:
@@ -332,9 +338,6 @@ class Mutation:
                 if event == "call" and frame.f_code.co_filename == file:
                     called.add(frame.f_code.co_qualname.partition(".<locals>")[0])
 
-            import threading
-
-            failed = None
             for item, following in zip_longest(items, items[1:]):
                 called.clear()
                 began = time.process_time()
@@ -343,8 +346,9 @@ class Mutation:
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                 sys.setprofile(None)
                 seconds[item.nodeid], calls[item.nodeid] = time.process_time() - began, sorted(called)
-                failed = failed or (item.nodeid if tests.failed else "")
-            os.write(fork.pipe, json.dumps([seconds, calls, failed]).encode())
+                if tests.failed:
+                    break
+            os.write(fork.pipe, json.dumps([seconds, calls, item.nodeid * tests.failed]).encode())
             return 0
 
         _, written = fork(child)
@@ -392,7 +396,6 @@ def main() -> int:
         deadline=None,
         phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
     )
-    hypothesis.settings.load_profile("mutants")
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     path = options.module.resolve()

@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import multiprocessing
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import tifffile
@@ -39,6 +41,17 @@ if hasattr(os, "fork"):
     FORKS.set_forkserver_preload(
         ["monai.bundle", "torch._dynamo", "pssr2_monai.evaluation.evaluate", "pssr2_monai.training.train"]
     )
+
+# The same few examples each time; or so many others: PSSR2_EXAMPLES=5000 pytest tests/images
+EXAMPLES = int(os.environ.get("PSSR2_EXAMPLES", "0"))
+hypothesis.settings.register_profile(
+    "tests",
+    max_examples=EXAMPLES or 50,
+    derandomize=not EXAMPLES,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tests")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -87,7 +100,7 @@ def load_script() -> Callable[[str], ModuleType]:
         spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
 

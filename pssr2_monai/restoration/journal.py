@@ -55,6 +55,8 @@ class Journal:
         try:
             for line in lines:
                 column, first, stop = line.rsplit(" ", 2)
+                if not 0 <= int(first) <= int(stop):
+                    raise ValueError("no rows")
                 self._add(column, range(int(first), int(stop)))
         except ValueError:
             message = f"{path}: line {line[:80]!r} is damaged; delete the file to restore from the start"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pssr2_monai.calibration.noise_model import (
@@ -78,7 +78,6 @@ def test_random_numbers_are_common_to_all_parameters() -> None:
 positive = st.floats(0.1, 3.0)
 
 
-@settings(max_examples=50, deadline=None)
 @given(positive, positive, positive)
 def test_a_point_of_the_space_stands_for_its_parameters(poisson: float, gaussian: float, line: float) -> None:
     space = SearchSpace(

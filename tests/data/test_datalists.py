@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from monai.data import CacheDataset, DataLoader, DistributedSampler
 from PIL import Image
@@ -223,7 +223,6 @@ def test_a_bad_file_is_left_out_only_where_asked(hr_folder: Path, tmp_path: Path
     assert "left out: cell_2.png" in caplog.text
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     shape=st.tuples(st.integers(20, 90), st.integers(20, 90)),
     tile=st.integers(2, 10).map(lambda n: 4 * n),
@@ -285,7 +284,6 @@ def test_no_training_tile_shares_a_pixel_with_a_validation_tile(
     assert seen[1]
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     shape=st.tuples(st.integers(20, 120), st.integers(20, 120)),
     tile=st.integers(3, 12).map(lambda n: 4 * n),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
@@ -42,7 +42,6 @@ def _listed(tiles: SheetTiles) -> list[tuple[int, Window]]:
     ]
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     corner=st.tuples(st.integers(0, 9), st.integers(0, 9)),
     size=st.tuples(st.integers(5, 60), st.integers(5, 60)),

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pssr2_monai.errors import InputError
@@ -22,8 +22,6 @@ from pssr2_monai.images.axes import (
     scaled_pixel_size,
     scaled_shape,
 )
-
-quick = settings(max_examples=100, deadline=None)
 
 
 @st.composite
@@ -73,7 +71,6 @@ def test_more_dimensions_than_any_image_has_get_no_example() -> None:
         frames_of("YX", (3, 4, 5))
 
 
-@quick
 @given(images())
 def test_every_order_of_distinct_axes_is_accepted(image: tuple[str, tuple[int, ...]]) -> None:
     check_axes(*image, "cell_07.tif")
@@ -109,7 +106,6 @@ def test_count_and_run(axes: str, shape: tuple[int, ...], count: int, run: int) 
     assert (frames.count, frames.run) == (count, run)
 
 
-@quick
 @given(images(), stacks)
 def test_positions_are_a_bijection_in_the_order_of_a_transposed_array(
     image: tuple[str, tuple[int, ...]], stack: str
@@ -153,7 +149,6 @@ def test_windows_by_hand(centre: int, n: int, expected: list[int]) -> None:
     assert frames_of("TZYX", (2, 5, 8, 9)).window(centre, n) == expected
 
 
-@quick
 @given(images(), stacks, st.integers(1, 9), st.data())
 def test_windows_stay_in_their_run(image: tuple[str, tuple[int, ...]], stack: str, n: int, data: st.DataObject) -> None:
     frames = frames_of(*image, stack)
@@ -170,7 +165,6 @@ def test_windows_stay_in_their_run(image: tuple[str, tuple[int, ...]], stack: st
     assert len(different) <= 1
 
 
-@quick
 @given(st.integers(1, 7), st.integers(0, 3), st.integers(1, 12), st.data())
 def test_hr_frames_are_the_central_ones_of_the_lr_window(hr: int, pairs: int, depth: int, data: st.DataObject) -> None:
     lr = hr + 2 * pairs
@@ -180,7 +174,6 @@ def test_hr_frames_are_the_central_ones_of_the_lr_window(hr: int, pairs: int, de
     assert frames.window(centre, lr)[central(lr, hr)] == frames.window(centre, hr)
 
 
-@quick
 @given(images(), stacks, st.integers(1, 5), st.booleans())
 def test_samples_cover_every_frame_without_leaving_their_run(
     image: tuple[str, tuple[int, ...]], stack: str, n: int, slide: bool
@@ -200,7 +193,6 @@ def test_samples_cover_every_frame_without_leaving_their_run(
     assert len(set(centres)) == len(centres)
 
 
-@quick
 @given(images(), stacks, st.integers(1, 9), st.booleans())
 def test_with_edges_every_frame_is_a_centre(
     image: tuple[str, tuple[int, ...]], stack: str, n: int, slide: bool

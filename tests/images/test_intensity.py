@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.intensity import Intensity, IntensitySettings, dtype_limits, shrunk
 
-quick = settings(max_examples=100, deadline=None)
 DTYPES = [np.uint8, np.int8, np.uint16, np.int16]
 dtypes = st.sampled_from(DTYPES)
 
@@ -45,7 +44,6 @@ def test_every_integer_survives_the_scale_of_its_dtype(dtype: npt.DTypeLike, byt
     np.testing.assert_array_equal(back, values)
 
 
-@quick
 @given(dtypes, st.data())
 def test_every_integer_survives_any_scale_within_its_range(dtype: type[np.integer], data: st.DataObject) -> None:
     info = np.iinfo(dtype)
@@ -59,7 +57,6 @@ def test_every_integer_survives_any_scale_within_its_range(dtype: type[np.intege
     np.testing.assert_array_equal(np.rint(scale.undo(scale.apply(tensor)).numpy()), values)
 
 
-@quick
 @given(dtypes.flatmap(lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=1, max_dims=3, max_side=12))))
 def test_every_image_survives_its_own_percentiles(image: npt.NDArray[np.integer]) -> None:
     scale = fit_intensity(image, image.dtype, "percentile")
@@ -67,7 +64,6 @@ def test_every_image_survives_its_own_percentiles(image: npt.NDArray[np.integer]
     np.testing.assert_array_equal(scale.cast(scale.apply(image), image.dtype), image)
 
 
-@quick
 @given(
     hnp.arrays(np.float64, 50, elements=st.floats(allow_nan=True, allow_infinity=True)),
     st.sampled_from([*DTYPES, np.uint32, np.int32, np.uint64, np.int64]),
@@ -125,7 +121,6 @@ def test_cast_to_floats_keeps_values_and_nan() -> None:
     np.testing.assert_array_equal(result, np.array([-2, 0, 10, np.nan], dtype=np.float32))
 
 
-@quick
 @given(hnp.arrays(np.float32, 40, elements=st.floats(-1e6, 1e6, width=32)))
 def test_float_images_come_back_to_single_precision(image: npt.NDArray[np.float32]) -> None:
     scale = fit_intensity(image, image.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
@@ -88,7 +88,6 @@ def test_constant_and_missing_pixels() -> None:
     assert _levels(flat) == (0, 9)
 
 
-@settings(max_examples=25, deadline=None)
 @given(gain=st.floats(1e-3, 1e4), offset=st.floats(-1e4, 1e4))
 def test_they_follow_gain_and_offset(gain: float, offset: float) -> None:
     scene = _scene(64)

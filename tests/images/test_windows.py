@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pssr2_monai.errors import InputError
@@ -43,7 +43,6 @@ from pssr2_monai.images.windows import (
 )
 from pssr2_monai.images.writer import create_writer, write_image
 
-quick = settings(max_examples=100, deadline=None)
 sides = st.integers(1, 90)
 
 
@@ -79,7 +78,6 @@ def test_starts_by_hand(size: int, tile: int, overlap: int, expected: list[int])
     assert starts(size, tile, overlap) == expected
 
 
-@quick
 @given(st.integers(1, 500), st.integers(1, 100), st.data())
 def test_starts_cover_the_axis_with_at_least_the_overlap(size: int, tile: int, data: st.DataObject) -> None:
     overlap = data.draw(st.integers(0, tile - 1))
@@ -92,7 +90,6 @@ def test_starts_cover_the_axis_with_at_least_the_overlap(size: int, tile: int, d
     assert np.all(steps[:-1] == tile - overlap)
 
 
-@quick
 @given(tilings())
 def test_grid_covers_every_pixel_and_leaves_the_image_only_where_it_is_small(
     tiling: tuple[tuple[int, int], int, int],
@@ -197,14 +194,12 @@ def test_impossible_splits_are_refused(fraction: float, guard: int, words: str) 
         regions_by_place((50, 40), 10, fraction, guard)
 
 
-@quick
 @given(st.integers(1, 30), st.integers(0, 70), st.integers(0, 70))
 def test_reflection_is_numpys(size: int, before: int, after: int) -> None:
     expected = np.pad(np.arange(size), (before, after), mode="symmetric")
     np.testing.assert_array_equal(reflect_indices(-before, before + size + after, size), expected)
 
 
-@quick
 @given(st.integers(-50, 50), st.integers(0, 60), st.integers(1, 20))
 def test_reflected_windows_agree_wherever_they_begin(start: int, length: int, size: int) -> None:
     expected = np.pad(np.arange(size), (50, 110), mode="symmetric")[start + 50 : start + 50 + length]

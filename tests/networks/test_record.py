@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 
@@ -393,7 +393,6 @@ record_fields = st.sampled_from(
 
 
 @pytest.mark.trust
-@settings(max_examples=300, deadline=None)
 @given(st.dictionaries(record_fields, json_values, max_size=4), st.booleans())
 def test_random_content_is_read_or_refused(changed: dict[str, Any], alone: bool) -> None:
     whole = json.loads(Record({"_target_": "ResUNet", "channels": [4, 4], "depth": 0}, 2).state_dict()["json"])

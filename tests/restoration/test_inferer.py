@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -194,7 +194,6 @@ def _blended(image: torch.Tensor, axes: Sequence[WindowAxis], parts: Sequence[ra
     overlap=st.sampled_from([None, 0.5, 0.75]),
     data=st.data(),
 )
-@settings(deadline=None, max_examples=60)
 def test_windows_add_up_to_the_image_and_parts_to_the_whole(
     sizes: list[int], overlap: float | None, data: st.DataObject
 ) -> None:
@@ -219,7 +218,6 @@ def window_axes(draw: st.DrawFn) -> WindowAxis:
     return WindowAxis(draw(st.integers(1, 300)), window, shared, shared // 2 + draw(st.integers(0, 4)))
 
 
-@settings(max_examples=100, deadline=None)
 @given(window_axes(), st.integers(1, 4))
 def test_weights_of_all_windows_add_up_to_one(axis: WindowAxis, scale: int) -> None:
     total = np.zeros(scale * (axis.size + 2 * axis.margin + 2 * axis.window))
@@ -230,7 +228,6 @@ def test_weights_of_all_windows_add_up_to_one(axis: WindowAxis, scale: int) -> N
     np.testing.assert_allclose(total[inside], 1, atol=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
 @given(window_axes(), st.data())
 def test_windows_that_cover_a_part_are_all_that_count_there(axis: WindowAxis, data: st.DataObject) -> None:
     first = data.draw(st.integers(0, axis.size - 1))

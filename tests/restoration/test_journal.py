@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from pssr2_monai.errors import InputError
 from pssr2_monai.images.writer import write_image
-from pssr2_monai.restoration.journal import FolderJournal, Journal, fingerprint
+from pssr2_monai.restoration.journal import FolderJournal, Journal, begun_settings, fingerprint
 
 
 def test_a_line_that_was_cut_off_is_not_taken_for_done(tmp_path: Path) -> None:
@@ -30,11 +32,54 @@ def test_a_line_that_was_cut_off_is_not_taken_for_done(tmp_path: Path) -> None:
 
 
 @pytest.mark.trust
-@pytest.mark.parametrize("line", ["0.0 1", "0.0 1 x", "\x00", "rows"])
+@pytest.mark.parametrize("line", ["0.0 1", "0.0 1 x", "0.0 -1 3", "0.0 5 3", "\x00", "rows"])
 def test_a_damaged_line_is_refused(line: str, tmp_path: Path) -> None:
     Journal(tmp_path / "journal", {"a": 1})._append(line)
     with pytest.raises(InputError, match=r"journal: line .* is damaged; delete the file"):
         Journal(tmp_path / "journal", {"a": 1})
+
+
+lines = st.from_regex(re.compile(r"0\.\d -?\d{1,3} \d{1,3}", re.ASCII), fullmatch=True) | st.from_regex(
+    re.compile(r"[a-z0. -]{,9}", re.ASCII), fullmatch=True
+)
+
+
+@pytest.mark.trust
+@given(st.lists(lines, max_size=5), st.binary(max_size=5))
+def test_a_random_journal_holds_rows_or_is_refused(written: list[str], tail: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "journal")
+        begun = b"".join(f"{line}\n".encode() for line in ['{"a": 1}', *written])
+        path.write_bytes(begun + tail.replace(b"\n", b""))
+        assert begun_settings(path) == {"a": 1}
+        if not all(_is_whole(line) for line in written):
+            with pytest.raises(InputError, match=r"\A[^\n]*journal: line [^\n]* is damaged"):
+                Journal(path, {"a": 1})
+            return
+        journal = Journal(path, {"a": 1})
+        assert path.read_bytes() == begun, "what was cut off is taken away, and nothing else"
+        assert all(0 <= rows.start <= rows.stop for done in journal.done.values() for rows in done)
+        for line in written:
+            column, first, stop = line.rsplit(" ", 2)
+            rows = {row for part in journal.done[column] for row in part}
+            assert rows >= set(range(int(first), int(stop)))
+
+
+def _is_whole(line: str) -> bool:
+    match = re.fullmatch(r".* (\d+) (\d+)", line)
+    return match is not None and int(match[1]) <= int(match[2])
+
+
+@pytest.mark.trust
+@given(st.binary(max_size=60))
+def test_any_bytes_in_place_of_a_journal_are_no_settings_of_ours(content: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "journal")
+        path.write_bytes(content)
+        assert isinstance(begun_settings(path), dict)
+        Path(folder, ".restoring.json").write_bytes(content)
+        with pytest.raises(InputError, match="is not the journal of a restoring"):
+            FolderJournal(Path(folder), {})
 
 
 @pytest.mark.trust

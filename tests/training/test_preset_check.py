@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pssr2_monai import registered_names
 from pssr2_monai.bundle import bundle_dir, configs_dir
@@ -146,6 +148,37 @@ def test_copies_of_the_shipped_presets_are_data(file: Path, tmp_path: Path) -> N
     copy.write_bytes(file.read_bytes())
     assert not is_shipped(copy)
     assert config_files("train", str(copy))[-1] == str(copy)
+
+
+TEXTS = st.sampled_from(["", "bilinear", "@scale", "a$b", "100%", "-$", "os.system", "../x"])
+PROGRAMS = st.sampled_from(["$abort()", "$", "%imports", "%other.json::lr", "$@lr", "$import os"])
+
+
+def values(texts: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
+    """JSON of these texts, under keys that choose nothing by themselves."""
+    keys = st.sampled_from(["lr", "tile", "a#b", "+c", "d::e", "0", "_desc_"])
+    leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
+    return st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3))
+
+
+@pytest.mark.trust
+@given(st.dictionaries(st.text(min_size=1).filter(str.isalpha), values(TEXTS | PROGRAMS), max_size=4))
+def test_random_presets_are_refused_if_any_text_in_them_would_run(content: dict[str, Any]) -> None:
+    programs = [text for text in _texts(content) if text[:1] in ("$", "%")]
+    if not programs:
+        check_data(Path("a.json"), content)
+        return
+    with pytest.raises(InputError, match=r"^a\.json: ") as error:
+        check_data(Path("a.json"), content)
+    assert any(repr(program) in str(error.value) for program in programs)
+
+
+def _texts(content: Any) -> list[str]:
+    if isinstance(content, dict):
+        return [text for value in content.values() for text in _texts(value)]
+    if isinstance(content, list):
+        return [text for value in content for text in _texts(value)]
+    return [content] if isinstance(content, str) else []
 
 
 def test_every_noise_can_be_chosen(tmp_path: Path) -> None:
