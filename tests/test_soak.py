@@ -1,8 +1,7 @@
-"""The script that disturbs runs notices what is lost, wrong or left behind, and restoring survives a kill."""
+"""The script that disturbs runs notices what is lost, wrong or left behind."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -49,17 +48,3 @@ def test_weights_are_compared_by_their_tensors_and_score(soak: ModuleType, tmp_p
     assert content() == content(other=4)
     assert content() != content(best_score=2.0)
     assert content() != content(model={"w": torch.tensor([1.0, 1.5])})
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the script forks")
-def test_a_killed_restoring_is_resumed_and_compared(
-    run_python: Callable[..., Any], project_root: Path, tmp_path: Path
-) -> None:
-    options = ("--kills", 1, "--signals", 0, "--disks", 0, "--only", "restore a folder", "--folder", tmp_path / "work")
-    run = run_python(project_root / "scripts" / "soak.py", *options, OMP_NUM_THREADS="1")
-    assert run.end() == 0, run.stderr
-    row = run.stdout.splitlines()[2]
-    assert row.startswith("| kill -9 | restore a folder | 1 |")
-    disturbed, compared, *failures = [int(cell) for cell in row.split("|")[3:8]]
-    assert (disturbed, failures) == (1, [0, 0, 0])
-    assert compared >= 1

@@ -66,8 +66,8 @@ def test_a_random_journal_holds_rows_or_is_refused(written: list[str], tail: byt
 
 
 def _is_whole(line: str) -> bool:
-    match = re.fullmatch(r".* (\d+) (\d+)", line)
-    return match is not None and int(match[1]) <= int(match[2])
+    match = re.fullmatch(r".* (-?\d+) (-?\d+)", line)
+    return match is not None and 0 <= int(match[1]) <= int(match[2])
 
 
 @pytest.mark.trust
