@@ -112,6 +112,9 @@ def _reader(series: tifffile.TiffPageSeries, large: int = LARGE_STRIP_BYTES) -> 
         return mapped
     if split is not None and len({page.hash for page in pages}) > 1:
         return _by_plane(series, pages, split)
+    keyframe = series.keyframe
+    if split is not None and 1 in keyframe.shape and math.prod(keyframe.chunked) > 1 and series.transform is None:
+        return _by_whole_plane(pages, shape, split)  # tifffile counts the tiles of a single row wrongly
     import zarr  # takes half a second, which memory-mapped files do not need
 
     array = zarr.open_array(series.aszarr(level=0, squeeze=False), mode="r")
@@ -153,6 +156,17 @@ def _by_plane(series: tifffile.TiffPageSeries, pages: Sequence[Any], split: int)
 
     def reader(region: Region) -> np.ndarray:
         planes = [reader_of(int(number))(region[split:]) for number in numbers[region[:split]].flat]
+        return np.reshape(planes, [part.stop - part.start for part in region])
+
+    return reader
+
+
+def _by_whole_plane(pages: Sequence[Any], shape: tuple[int, ...], split: int) -> Callable[[Region], np.ndarray]:
+    """A reader that decodes planes as a whole, for those of one row or column."""
+    numbers = np.arange(len(pages)).reshape(shape[:split])
+
+    def reader(region: Region) -> np.ndarray:
+        planes = [pages[i].asarray().reshape(shape[split:])[region[split:]] for i in numbers[region[:split]].flat]
         return np.reshape(planes, [part.stop - part.start for part in region])
 
     return reader

@@ -53,6 +53,23 @@ def test_layouts(ramp: Ramp, tmp_path: Path, layout: str, dtype: str) -> None:
         np.testing.assert_array_equal(image.read(), tifffile.imread(tmp_path / "a.tif"))
 
 
+@pytest.mark.parametrize("ome", [False, True])
+@pytest.mark.parametrize("options", [{"tile": (16, 16)}, {"tile": (16, 16), "compression": "zlib"}, {"rowsperstrip": 1}])
+@pytest.mark.parametrize(("depth", "height", "width"), [(1, 1, 40), (3, 1, 40), (3, 40, 1), (3, 1, 5)])
+def test_planes_of_one_row_or_column(
+    ramp: Ramp, tmp_path: Path, depth: int, height: int, width: int, options: dict[str, Any], ome: bool
+) -> None:
+    data = ramp(depth, height, width, dtype="uint16")
+    with tifffile.TiffWriter(tmp_path / "a.tif", ome=ome) as tif:
+        tif.write(data, metadata={"axes": "ZYX"} if ome else None, photometric="minisblack", **options)
+    with open_image(tmp_path / "a.tif") as image:
+        shown = data if depth > 1 else data[0]
+        assert image.shape == shown.shape
+        np.testing.assert_array_equal(image.read(), shown)
+        region = tuple(slice(min(3, size - 1), size) for size in shown.shape)
+        np.testing.assert_array_equal(image.read(region), shown[region])
+
+
 @pytest.mark.parametrize("layout", ["zlib strips", "zlib tiles with predictor", "LZW"])
 def test_large_strips_are_decoded_once(
     ramp: Ramp, tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
