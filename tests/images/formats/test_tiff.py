@@ -54,13 +54,13 @@ def test_layouts(ramp: Ramp, tmp_path: Path, layout: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("ome", [False, True])
-@pytest.mark.parametrize("options", [{"tile": (16, 16)}, {"tile": (16, 16), "compression": "zlib"}, {"rowsperstrip": 1}])
+@pytest.mark.parametrize("layout", ["tiles", "zlib tiles with predictor", "big-endian LZW tiles", "many strips"])
 @pytest.mark.parametrize(("depth", "height", "width"), [(1, 1, 40), (3, 1, 40), (3, 40, 1), (3, 1, 5)])
 def test_planes_of_one_row_or_column(
-    ramp: Ramp, tmp_path: Path, depth: int, height: int, width: int, options: dict[str, Any], ome: bool
+    ramp: Ramp, tmp_path: Path, depth: int, height: int, width: int, layout: str, ome: bool
 ) -> None:
-    data = ramp(depth, height, width, dtype="uint16")
-    with tifffile.TiffWriter(tmp_path / "a.tif", ome=ome) as tif:
+    data, options = ramp(depth, height, width, dtype="uint16"), LAYOUTS[layout].copy()
+    with tifffile.TiffWriter(tmp_path / "a.tif", ome=ome, byteorder=options.pop("byteorder", None)) as tif:
         tif.write(data, metadata={"axes": "ZYX"} if ome else None, photometric="minisblack", **options)
     with open_image(tmp_path / "a.tif") as image:
         shown = data if depth > 1 else data[0]
