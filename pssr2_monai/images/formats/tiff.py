@@ -166,7 +166,7 @@ def _by_whole_plane(pages: Sequence[Any], shape: tuple[int, ...], split: int) ->
     numbers = np.arange(len(pages)).reshape(shape[:split])
 
     def reader(region: Region) -> np.ndarray:
-        planes = [pages[i].asarray().reshape(shape[split:])[region[split:]] for i in numbers[region[:split]].flat]
+        planes = [pages[int(i)].asarray().reshape(shape[split:])[region[split:]] for i in numbers[region[:split]].flat]
         return np.reshape(planes, [part.stop - part.start for part in region])
 
     return reader
