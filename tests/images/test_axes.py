@@ -344,6 +344,7 @@ def test_frames_of_a_channel_follow_each_other_unless_channels_are_joint() -> No
     apart, joint = (frames_of("TCYX", (3, 2, 8, 9), stack) for stack in ("TZ", "C"))
     assert [list(apart.of_channel(c)) for c in (0, 1)] == [[0, 1, 2], [3, 4, 5]]
     assert [list(joint.of_channel(c)) for c in (0, 1)] == [[0, 2, 4], [1, 3, 5]]
+    assert frames_of("TYX", (3, 4, 5)).channel(2) == 0
     assert [apart.channel(i) for i in range(6)] == [0, 0, 0, 1, 1, 1]
     assert [joint.channel(i) for i in range(6)] == [0, 1] * 3
     assert frames_of("ZYX", (3, 8, 9)).channels == 1

@@ -135,6 +135,7 @@ def test_windows_around_within_and_larger_than_others() -> None:
     window = Window(5, 0, 10, 20)
     assert widened(window, 3, (16, 40)) == Window(2, 0, 14, 23)
     assert widened(window, 1, (16, 40)) == Window(4, 0, 12, 21)
+    assert widened(Window(2, 7, 5, 6), 4, (9, 12)) == Window(0, 3, 9, 9)
     assert inside(window, Window(2, -1, 30, 30)) == Window(3, 1, 10, 20)
     assert scaled_window(Window(5, 3, 10, 20), 2, 3) == Window(10, 9, 20, 60)
 
