@@ -10,6 +10,7 @@ import torch
 
 from pssr2_monai.crappify import Blur, Detector, Drift, Gamma, GaussianNoise, PoissonNoise, SaltPepperNoise
 from pssr2_monai.crappify.crappify import Crappify
+from pssr2_monai.crappify.distributions import Together
 from pssr2_monai.crappify.noise import noise_curve
 from pssr2_monai.errors import InputError
 
@@ -33,6 +34,9 @@ def test_what_goes_together_is_drawn_at_one_place_for_all_noises_of_a_crappifier
     np.testing.assert_allclose(np.quantile(place, [0.25, 0.5, 0.75]), [0.5, 1.0, 1.5], atol=0.1)
     middle = noise_curve([poisson, gaussian], share=0.5).variance_at(np.float64(100))
     assert float(middle) == pytest.approx(2**2 * 100)
+    parameter = poisson.parameters["intensity"]
+    assert [parameter.at(share) for share in (0, 0.25, 0.75, 1)] == pytest.approx([1, 2**0.5, 4, 8])
+    assert Together((1.0, 4.0, 0.0)).at(0.25) == pytest.approx(2), "only the two entries about it tell how it goes"
 
 
 def test_mean_and_spread_draw_from_a_normal_distribution(check_moments: Callable[..., None]) -> None:
@@ -41,6 +45,7 @@ def test_mean_and_spread_draw_from_a_normal_distribution(check_moments: Callable
     noise(batch)
     check_moments(noise.drawn["sigma"], 20, 9)
     check_moments(noise.drawn["gain"], -4, 4)
+    assert [noise.parameters["sigma"].at(share) for share in (0, 0.5, 0.75, 1)] == pytest.approx([14, 20, 23, 26])
 
 
 def test_mean_and_spread_keep_to_what_a_parameter_may_be() -> None:

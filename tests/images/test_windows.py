@@ -267,7 +267,8 @@ def test_windows_are_read_in_the_order_of_frames_and_reflected(
             np.testing.assert_array_equal(
                 read_window(image, [5, 0, 0, 3], Window(2, 3, 10, 7), order), frames[[5, 0, 0, 3], 2:12, 3:10]
             )
-        for window in (Window(0, 0, 30, 20), Window(-3, 5, 9, 7), Window(25, 15, 12, 12), Window(-30, -35, 65, 70)):
+        beyond = [Window(-3, 5, 9, 7), Window(25, 5, 12, 7), Window(5, 15, 7, 12), Window(25, 15, 12, 12)]
+        for window in (Window(0, 0, 30, 20), *beyond, Window(-30, -35, 65, 70)):
             rows, columns = (slice(part.start + 40, part.stop + 40) for part in window.slices())
             expected = padded.reshape(6, 110, 100)[[4, 1], rows, columns]
             np.testing.assert_array_equal(read_window(image, [4, 1], window), expected)
