@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import shutil
+import sys
 import tempfile
 import threading
 import weakref
@@ -31,6 +32,9 @@ GOOD, DOUBTFUL, BAD, PLAIN = "#5fb878", "#e8a33d", "#ff6b5e", ""  # colours of m
 MIN_WIDTH_PX = 390  # of the window
 BAR_STEPS = 1000
 FULL_COLLECTION_SECONDS = 60  # between two that look at all objects, which takes a good part of a second
+# PySide6 6.12 gives None back more often than it takes it, thousands of times for a window and a training, and Python
+# before 3.12 aborts when the last one is gone. References that nobody takes put that off for days.
+SPARE_NONES = (None,) * 1_000_000 if sys.version_info < (3, 12) else ()
 RESTED_MS = 400  # a preview is renewed when the form has rested this long
 
 
