@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import shutil
 import sys
@@ -31,7 +30,6 @@ logger = logging.getLogger(__name__)
 GOOD, DOUBTFUL, BAD, PLAIN = "#5fb878", "#e8a33d", "#ff6b5e", ""  # colours of messages
 MIN_WIDTH_PX = 390  # of the window
 BAR_STEPS = 1000
-FULL_COLLECTION_SECONDS = 60  # between two that look at all objects, which takes a good part of a second
 # PySide6 6.12 gives None back more often than it takes it, thousands of times for a window and a training, and Python
 # before 3.12 aborts when the last one is gone. References that nobody takes put that off for days.
 SPARE_NONES = (None,) * 1_000_000 if sys.version_info < (3, 12) else ()
@@ -190,9 +188,7 @@ class Panel(QScrollArea):
 
         worker = create_worker(outcome, _start_thread=False)
         worker.returned.connect(returned)
-        worker.finished.connect(_garbage.collect_anywhere)
         worker.finished.connect(finished)
-        _garbage.collect_here()
         worker.start()
         return worker
 
@@ -234,39 +230,6 @@ class Panel(QScrollArea):
             logger.error("%s", error, exc_info=error)
             self.say(f"{type(error).__name__}: {error}", BAD)
             show_error(f"PSSR2: {type(error).__name__}: {error}")
-
-
-class Garbage:
-    """Frees cycles of objects in the window's thread alone while others work: Qt aborts where they free what is its.
-
-    The calls come in pairs, one for each thread that works.
-    """
-
-    def __init__(self) -> None:
-        self._threads, self._seconds = 0, 0
-        self._timer: QTimer | None = None
-
-    def collect_here(self) -> None:
-        self._threads += 1
-        if self._threads == 1:
-            gc.collect()
-            gc.disable()
-            self._timer = QTimer(interval=1000)
-            self._timer.timeout.connect(self._collect)
-            self._timer.start()
-
-    def collect_anywhere(self) -> None:
-        self._threads -= 1
-        if self._threads == 0 and self._timer is not None:
-            self._timer.stop()
-            gc.enable()
-
-    def _collect(self) -> None:
-        self._seconds += 1
-        gc.collect(1 if self._seconds % FULL_COLLECTION_SECONDS else 2)
-
-
-_garbage = Garbage()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -34,35 +33,6 @@ def test_work_runs_in_a_thread_and_its_result_comes_back(panel: Panel, done: Cal
     assert results[0] is not threading.current_thread()
     assert (panel.start_button.enabled, panel.stop_button.enabled) == (True, False)
     assert not panel.bar.visible
-
-
-class InCycle:
-    """An object that only the collector of garbage frees; it notes in which thread."""
-
-    def __init__(self, freed_in: list[threading.Thread]) -> None:
-        self.itself, self.freed_in = self, freed_in
-
-    def __del__(self) -> None:
-        self.freed_in.append(threading.current_thread())
-
-
-def test_work_frees_no_cycles_of_the_window(panel: Panel, done: Callable[..., None], qtbot: Any) -> None:
-    freed_in: list[threading.Thread] = []
-    go_on = threading.Event()
-
-    def work() -> None:
-        for _ in range(100_000):  # as many as the collector would be called for
-            cycle: list[Any] = []
-            cycle.append(cycle)
-        go_on.wait(30)
-
-    panel.run(work, lambda _: None)
-    InCycle(freed_in)
-    qtbot.waitUntil(lambda: bool(freed_in), timeout=10_000)
-    go_on.set()
-    done(panel)
-    assert freed_in == [threading.current_thread()]
-    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(
