@@ -83,6 +83,7 @@ RECIPES = {
     "no_contrast": Recipe(overrides={"contrast": [1.0, 1.0], "brightness": [0.0, 0.0]}),
     "no_correlated": Recipe(without_noise="CorrelatedNoise"),
     "average": Recipe(overrides={"average": 0.02}),
+    "clipped": Recipe(overrides={"crappifier#clip": True}),
     "no_freeze": Recipe(overrides={"freeze_norm": None}),
     "freeze_early": Recipe(overrides={"freeze_norm": 0.25}),
 }
