@@ -65,9 +65,9 @@ GENERATED = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?", help="folder of real images; none with --generated")
-    parser.add_argument("out", type=Path, help="folder for gallery.png and gallery.md")
+    parser.add_argument("out", type=Path, help="folder for gallery.png and table.md")
     parser.add_argument("--generated", action="store_true", help="of generated images")
-    parser.add_argument("--side", type=int, default=256, help="of what is shown and scored, pixels of the slow scan")
+    parser.add_argument("--side", type=int, default=192, help="of what is shown and scored, pixels of the slow scan")
     options = parser.parse_args()
     if options.generated == (options.data is not None):
         parser.error("give a folder of real images, or --generated")
@@ -82,7 +82,8 @@ def main() -> None:
             labelled_panel({name: fitted(image, slow) for name, image in shown.items()}, *grey_window(slow))
         )
     joined(pictures).save(options.out / "gallery.png", optimize=True)
-    (options.out / "gallery.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if options.data is not None:
+        (options.out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def images_of(data: Path | None, side: int) -> Iterator[tuple[Row, np.ndarray, np.ndarray]]:
