@@ -104,7 +104,7 @@ def _check_type(key: str, value: Any, default: Any) -> None:
     if isinstance(default, dict) and isinstance(value, (bool, int, float, str)):
         inside = next((f"--{key}#{name}" for name in default if not name.startswith("_")), "its ids")
         raise UsageError(f"--{key} {value}: is a section of the config; set what is in it, such as {inside}")
-    if isinstance(default, bool) and not isinstance(value, bool):
+    if isinstance(default, bool) and not isinstance(value, (bool, dict)):  # a switch may have details: clip
         raise UsageError(f"--{key} {value}: is not true or false")
     if isinstance(default, (int, float)) and not isinstance(default, bool) and isinstance(value, (bool, str, dict)):
         raise UsageError(f"--{key} {value}: is not a number")

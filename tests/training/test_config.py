@@ -62,6 +62,11 @@ def test_arguments_of_a_component_are_taken(key: str) -> None:
     check_overrides(config_files("train"), {key: 1})
 
 
+@pytest.mark.parametrize("clip", [False, {"below": 0.1, "above": [0.5, 4]}])
+def test_where_noise_is_clipped_is_an_option_whatever_a_preset_has(clip: object) -> None:
+    check_overrides(config_files("train", "fluorescence"), {"crappifier#clip": clip})
+
+
 @pytest.mark.parametrize(("preset", "key"), [("resunet_a", "pool"), ("rdresunet_a", "norm"), ("resunet_a", "norm")])
 def test_arguments_that_a_network_hands_on_to_its_base_are_taken(preset: str, key: str) -> None:
     check_overrides(config_files("train", preset), {f"network_def#{key}": 1})
