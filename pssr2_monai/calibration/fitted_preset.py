@@ -79,10 +79,6 @@ def noises_of_preset(
         for unknown in model.unknowns:
             if unknown.noise == name:
                 span = strengths.get(unknown.key, span_of(share))
-                if isinstance(span, list):
-                    low, high = unknown.limits
-                    entry[unknown.parameter] = {"together": [_round(min(max(value, low), high)) for value in span]}
-                    continue
                 value, error = values[unknown.key], errors[unknown.key]
                 entry[unknown.parameter] = range_of_preset(value, error, span, unknown.limits)
         if number == model.offset_step and black:
@@ -119,12 +115,14 @@ def clip_of_preset(beyond: Sequence[tuple[float, float]]) -> bool | dict[str, An
     return {name: values[0] if len(set(values)) == 1 else {"together": values} for name, values in ends.items()}
 
 
-def range_of_preset(value: float, error: float, span: Span, limits: tuple[float, float]) -> Any:
-    """Return a parameter of a preset: a number, or a range of a span that its standard error widens.
+def range_of_preset(value: float, error: float, span: Span | list[float], limits: tuple[float, float]) -> Any:
+    """Return a parameter of a preset: values drawn together, a number, or a range that its standard error widens.
 
     The standard error counts as far as it is smaller than the span: where two noises are hard to tell apart, one's
     error is the other's gain, and drawing both that freely would make the noise stronger on the whole.
     """
+    if isinstance(span, list):
+        return {"together": [_round(min(max(drawn, limits[0]), limits[1])) for drawn in span]}
     if value <= 0 or span == (1.0, 1.0):
         return _round(value)
     low, high = (1 + math.copysign(math.hypot(end - 1, min(abs(end - 1), error / value)), end - 1) for end in span)
