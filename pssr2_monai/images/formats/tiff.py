@@ -111,10 +111,17 @@ def _reader(series: tifffile.TiffPageSeries, large: int = LARGE_STRIP_BYTES) -> 
     if mapped is not None:
         return mapped
     if split is not None and len({page.hash for page in pages}) > 1:
-        return _by_plane(series, pages, split)
+        axes = whole_axes(series)
+
+        @cache  # planes that are stored differently, each opened when it is first read
+        def reader_of(number: int) -> Callable[[Region], np.ndarray]:
+            return _reader(tifffile.TiffPageSeries([pages[number]], shape[split:], series.dtype, axes[split:]))
+
+        return _by_plane(shape[:split], lambda number, region: reader_of(number)(region))
     keyframe = series.keyframe
     if split is not None and 1 in keyframe.shape and math.prod(keyframe.chunked) > 1 and series.transform is None:
-        return _by_whole_plane(pages, shape, split)  # tifffile counts the tiles of a single row wrongly
+        # Decoded as a whole: tifffile counts the tiles of a single row wrongly.
+        return _by_plane(shape[:split], lambda number, region: pages[number].asarray().reshape(shape[split:])[region])
     import zarr  # takes half a second, which memory-mapped files do not need
 
     array = zarr.open_array(series.aszarr(level=0, squeeze=False), mode="r")
@@ -145,28 +152,12 @@ def _by_chunk(array: zarr.Array) -> Callable[[Region], np.ndarray]:
     return reader
 
 
-def _by_plane(series: tifffile.TiffPageSeries, pages: Sequence[Any], split: int) -> Callable[[Region], np.ndarray]:
-    """A reader of planes that are stored differently, each opened when it is first read."""
-    shape, axes = whole_shape(series), whole_axes(series)
-    numbers = np.arange(len(pages)).reshape(shape[:split])
-
-    @cache
-    def reader_of(number: int) -> Callable[[Region], np.ndarray]:
-        return _reader(tifffile.TiffPageSeries([pages[number]], shape[split:], series.dtype, axes[split:]))
+def _by_plane(counts: Sequence[int], read: Callable[[int, Region], np.ndarray]) -> Callable[[Region], np.ndarray]:
+    """A reader of planes, ``counts`` along the axes before them, from one of a region of the plane of a number."""
+    numbers = np.arange(math.prod(counts)).reshape(counts)
 
     def reader(region: Region) -> np.ndarray:
-        planes = [reader_of(int(number))(region[split:]) for number in numbers[region[:split]].flat]
-        return np.reshape(planes, [part.stop - part.start for part in region])
-
-    return reader
-
-
-def _by_whole_plane(pages: Sequence[Any], shape: tuple[int, ...], split: int) -> Callable[[Region], np.ndarray]:
-    """A reader that decodes planes as a whole, for those of one row or column."""
-    numbers = np.arange(len(pages)).reshape(shape[:split])
-
-    def reader(region: Region) -> np.ndarray:
-        planes = [pages[int(i)].asarray().reshape(shape[split:])[region[split:]] for i in numbers[region[:split]].flat]
+        planes = [read(int(number), region[len(counts) :]) for number in numbers[region[: len(counts)]].flat]
         return np.reshape(planes, [part.stop - part.start for part in region])
 
     return reader
