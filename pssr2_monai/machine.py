@@ -106,12 +106,18 @@ class ComputeThreads:
 
     def _times(self) -> tuple[float, float]:
         """The time, and the seconds that other processes have used of the cores of this one so far."""
-        ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
-        lines = (line.split() for line in (self._proc / "stat").read_text().splitlines())
-        # user, nice, system, idle, iowait, irq, softirq, steal
-        ticks = sum(sum(map(int, (*times[:3], *times[5:8]))) for name, *times in lines if name in ours)
         own = (self._proc / "self" / "stat").read_text().rpartition(")")[2].split()
-        return self._clock(), (ticks - int(own[11]) - int(own[12])) / os.sysconf("SC_CLK_TCK")
+        seconds = (int(own[11]) + int(own[12])) / os.sysconf("SC_CLK_TCK")
+        return self._clock(), busy_seconds(self._proc) - seconds
+
+
+def busy_seconds(proc: Path = Path("/proc")) -> float:
+    """The seconds for which all programs have used the cores of this process since the system began, on Linux."""
+    ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    lines = (line.split() for line in (proc / "stat").read_text().splitlines())
+    # user, nice, system, idle, iowait, irq, softirq, steal
+    ticks = sum(sum(map(int, (*times[:3], *times[5:8]))) for name, *times in lines if name in ours)
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 class Terminated(SystemExit):

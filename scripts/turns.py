@@ -139,14 +139,10 @@ def _times(pid: int) -> tuple[float, float, float] | None:
 
     None elsewhere than on Linux.
     """
-    tick, stat = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 1, Path("/proc/stat")
-    if not stat.is_file():
+    if not Path("/proc/stat").is_file():
         return None
-    ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
-    busy = 0
-    for name, *times in map(str.split, stat.read_text().splitlines()):
-        if name in ours:  # user, nice, system, idle, iowait, irq, softirq, steal
-            busy += sum(map(int, (*times[:3], *times[5:8])))
+    from pssr2_monai.machine import busy_seconds  # not in the environment of the original, where nothing is measured
+
     used: dict[int, tuple[int, int]] = {}  # the parent of each process, and its ticks
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -158,7 +154,8 @@ def _times(pid: int) -> tuple[float, float, float] | None:
     while more:
         more = {child for child, (parent, _) in used.items() if parent in family} - family
         family |= more
-    return time.perf_counter(), busy / tick, sum(used[member][1] for member in family if member in used) / tick
+    own = sum(used[member][1] for member in family if member in used) / os.sysconf("SC_CLK_TCK")
+    return time.perf_counter(), busy_seconds(), own
 
 
 def _cores_between(before: tuple[float, float, float] | None, after: tuple[float, float, float] | None) -> float:
