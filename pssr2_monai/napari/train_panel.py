@@ -34,7 +34,7 @@ from pssr2_monai.training.config import config_files
 from pssr2_monai.training.handlers import minutes_and_seconds
 from pssr2_monai.training.live import LiveTraining, Snapshot
 from pssr2_monai.training.preview import preview
-from pssr2_monai.training.run_record import hash_of, image_differences, read_run
+from pssr2_monai.training.run_record import image_differences, image_hashes, read_run
 from pssr2_monai.training.train import train
 
 DEFAULT = "default"  # the choice of no preset
@@ -56,7 +56,7 @@ CURVE_HEIGHT_PX = 180
 class TrainPanel(Panel):
     """Trains on a folder of good images or on layers; shows LR, SR and HR tiles, the loss and scores meanwhile."""
 
-    stopping_message = "stopping: validating and saving …"
+    stopping_message = "stopping: saving …"
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer, "Train")
@@ -206,7 +206,7 @@ class TrainPanel(Panel):
         """Refuse, once, to resume a training on other images than it began with."""
         inside = data / "HR" if partners is None and (data / "HR").is_dir() else data
         images = {key: path for key, path in (("label", inside), ("image", partners)) if path is not None}
-        now = {key: {path.name: hash_of(path) for path in list_images(folder)} for key, folder in images.items()}
+        now = image_hashes({key: path} for key, folder in images.items() for path in list_images(folder))
         before = read_run(out, trust=True)["images"]
         lines = image_differences({key: before.get(key, {}) for key in now}, now)
         if lines and lines != self._known_differences:

@@ -49,7 +49,7 @@ def run_record(config: Mapping[str, Any], device: Any) -> dict[str, Any]:
     }
 
 
-def image_hashes(files: Iterable[Mapping[str, str]]) -> dict[str, dict[str, str]]:
+def image_hashes(files: Iterable[Mapping[str, str | Path]]) -> dict[str, dict[str, str]]:
     """Return the hash of each image by key and name; ``files`` are the paths of each sheet, by key."""
     images: dict[str, dict[str, str]] = {}
     for sheet in files:
