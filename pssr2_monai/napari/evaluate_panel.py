@@ -19,12 +19,10 @@ from pssr2_monai.evaluation.evaluate import USED_OPTIONS, evaluate
 from pssr2_monai.evaluation.measures import METRICS
 from pssr2_monai.evaluation.report import MIN_BOX_IMAGES, NAMES, box_plots
 from pssr2_monai.machine import devices
-from pssr2_monai.napari.form import Options
+from pssr2_monai.napari.form import COMPUTING, Options
 from pssr2_monai.napari.layers import RESULT, ImageSource, WeightsSource
 from pssr2_monai.napari.panel import GOOD, MIN_WIDTH_PX, Panel, Plot, chosen_path
 from pssr2_monai.napari.viewer import align_units, hide_layers, show_all_of
-from pssr2_monai.networks.precision import PRECISIONS
-from pssr2_monai.restoration.inferer import BACKENDS, INT8
 
 CRAPPIFIED, UNMASKED = "the HR images, crappified", "none: all pixels"
 SCORING = "metrics blind_filter seed normalise pixel_size pair_pattern include exclude"
@@ -50,8 +48,7 @@ class EvaluatePanel(Panel):
         )
         options = described(f"evaluation.evaluate:evaluate {SCORING}", f"restoration.options:RestoreOptions {USED}")
         shown: dict[str, Sequence[Any]] = {
-            "precision": ("auto", *PRECISIONS, INT8),
-            "backend": BACKENDS,
+            **COMPUTING,
             "device": devices(),
         }
         shown |= {"metrics": (), "blind_filter": ()}

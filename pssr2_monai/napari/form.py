@@ -12,6 +12,11 @@ from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QVBoxLayout, QWidget
 from pssr2_monai.bundle import described_training_ids, training_ids
 from pssr2_monai.described import Option
 from pssr2_monai.errors import InputError, nearest
+from pssr2_monai.networks.precision import PRECISIONS
+from pssr2_monai.restoration.inferer import BACKENDS, INT8
+
+COMPUTING: Mapping[str, Sequence[Any]] = {"precision": ("auto", *PRECISIONS, INT8), "backend": BACKENDS}
+"""Options of how networks are computed, with their choices."""
 
 
 class Rows(QWidget):

@@ -22,14 +22,12 @@ from pssr2_monai.fidelity.maps import Mapped, restore_with_maps
 from pssr2_monai.machine import devices
 from pssr2_monai.napari import layers
 from pssr2_monai.napari.before_after import BeforeAfter, MiddleRestored, network_of
-from pssr2_monai.napari.form import Options
+from pssr2_monai.napari.form import COMPUTING, Options
 from pssr2_monai.napari.layers import MADE_BY, RESULT, SIZE_UNKNOWN, ImageSource, Part
 from pssr2_monai.napari.panel import DOUBTFUL, GOOD, Panel, Preview, TemporaryFolder, chosen_path
 from pssr2_monai.napari.viewer import align_units, camera_of
-from pssr2_monai.networks.precision import PRECISIONS
 from pssr2_monai.networks.record import Record
-from pssr2_monai.networks.weights import load_weights
-from pssr2_monai.restoration.inferer import BACKENDS, INT8, ORIENTATION_COUNTS
+from pssr2_monai.restoration.inferer import ORIENTATION_COUNTS
 from pssr2_monai.restoration.options import BARS, RestoreOptions
 
 USED = "window overlap orientations precision backend device axes bar skip_bad format workers"
@@ -59,8 +57,7 @@ class RestorePanel(Panel):
         self.description = QLabel()
         self.description.setWordWrap(True)
         shown: dict[str, Sequence[Any]] = {
-            "precision": ("auto", *PRECISIONS, INT8),
-            "backend": BACKENDS,
+            **COMPUTING,
             "orientations": ORIENTATION_COUNTS,
         }
         shown |= {"window": (), "bar": BARS, "device": devices()}
@@ -107,7 +104,7 @@ class RestorePanel(Panel):
             if layer is not None:
                 layers.write_layer(layer, source, part)
             mapped = restore_with_maps(source, output, weights, options, fidelity=self.check.value)
-            return mapped, load_weights(weights)[1]
+            return mapped, network_of(weights)[1]
 
         def show(result: tuple[list[Mapped], Record]) -> None:
             mapped, record = result
