@@ -54,9 +54,6 @@ def panel_of(viewer: Any, qtbot: Any) -> Iterator[Callable[[str], Any]]:
     for panel in panels:
         panel.stop()
         qtbot.waitUntil(lambda panel=panel: not panel.running, timeout=60_000)
-    # Freed with the viewer, in this thread: one that the next test begins must not free what is Qt's.
-    panels.clear()
-    panel = None
 
 
 @pytest.fixture
